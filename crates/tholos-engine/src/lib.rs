@@ -1,0 +1,1 @@
+//! The commands: table, parsing, and application to the keyspace of one shard.

@@ -1,0 +1,1 @@
+//! Runner of golden scripts: prose, command, expected output.

@@ -1,0 +1,1 @@
+//! One Multi-Paxos group as a sans-I/O core.

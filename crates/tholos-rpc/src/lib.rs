@@ -1,0 +1,1 @@
+//! Authenticated connections between nodes, carrying frames of bytes.

@@ -1,0 +1,1 @@
+//! The driver: tokio tasks around the node core.

@@ -1,0 +1,1 @@
+//! A group-commit log for all groups of a node.

@@ -1,0 +1,1 @@
+//! Versioned bytes of peer messages, log records and snapshots.
