@@ -1,0 +1,151 @@
+//! The tasks, each a list of steps. All share cargo's one target folder.
+
+use std::process::{Command, ExitCode};
+
+use crate::metadata::{Package, cargo, packages};
+use crate::steps::{Steps, root};
+use crate::{layers, links, tidy};
+
+/// Seeds of the short simulation within `test`: enough to see the machinery run, not a proof.
+const TEST_SEEDS: &str = "20";
+
+pub(crate) fn test() -> ExitCode {
+    let mut steps = Steps::default();
+    tests(&mut steps);
+    if find("tholos-sim").is_ok_and(|package| package.has_target("bin", None)) {
+        steps.run("simulation", simulator().args(["--seeds", TEST_SEEDS]));
+    }
+    steps.finish()
+}
+
+/// With `with_tests` false the caller has just run them (CI does `test` first).
+pub(crate) fn verify(with_tests: bool) -> ExitCode {
+    let mut steps = Steps::default();
+    steps.run("fmt", cargo_command().args(["fmt", "--all", "--check"]));
+    layers_step(&mut steps);
+    steps.check("tidy", tidy::check);
+    steps.check("links", links::check);
+    let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    steps.run("clippy", cargo_command().args(clippy));
+    let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+    steps.run("doc", cargo_command().args(doc).env("RUSTDOCFLAGS", "-D warnings"));
+    if with_tests {
+        tests(&mut steps);
+    }
+    steps.finish()
+}
+
+pub(crate) fn fix() -> ExitCode {
+    let mut steps = Steps::default();
+    let clippy = ["clippy", "--fix", "--workspace", "--all-targets", "--allow-dirty", "--allow-staged"];
+    steps.run("clippy --fix", cargo_command().args(clippy));
+    steps.run("fmt", cargo_command().args(["fmt", "--all"]));
+    steps.finish()
+}
+
+pub(crate) fn layers() -> ExitCode {
+    let mut steps = Steps::default();
+    layers_step(&mut steps);
+    steps.finish()
+}
+
+pub(crate) fn tidy() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.check("tidy", tidy::check);
+    steps.finish()
+}
+
+pub(crate) fn links() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.check("links", links::check);
+    steps.finish()
+}
+
+/// By convention the scripts of a crate are run by its test target `golden`.
+pub(crate) fn golden(update: bool) -> ExitCode {
+    let mut steps = Steps::default();
+    let all = packages().unwrap_or_default();
+    let with_scripts: Vec<&Package> =
+        all.iter().filter(|package| package.has_target("test", Some("golden"))).collect();
+    if with_scripts.is_empty() {
+        eprintln!("no crate has a test target named golden");
+        return ExitCode::FAILURE;
+    }
+    let mut command = cargo_command();
+    command.args(["test", "--quiet", "--no-fail-fast", "--test", "golden"]);
+    for package in with_scripts {
+        command.args(["-p", &package.name]);
+    }
+    if update {
+        command.env("UPDATE_GOLDEN", "1");
+    }
+    steps.run_counted(if update { "golden --update" } else { "golden" }, &mut command);
+    steps.finish()
+}
+
+pub(crate) fn sim(flags: &[String]) -> ExitCode {
+    match find("tholos-sim") {
+        Ok(package) if package.has_target("bin", None) => exit_as(simulator().args(flags)),
+        Ok(_) => failure("tholos-sim has no program yet"),
+        Err(error) => failure(&error),
+    }
+}
+
+pub(crate) fn compat(flags: &[String]) -> ExitCode {
+    let mut steps = Steps::default();
+    if steps.run("release build", cargo_command().args(["build", "--release", "--locked", "-p", "tholos"])) {
+        let mut suite = Command::new("python3");
+        suite.arg("compat/run.py").arg("--tholos").arg(release_binary()).args(flags);
+        steps.run_counted("stock clients", &mut suite);
+    }
+    steps.finish()
+}
+
+/// Unit, integration and documentation tests of all crates; the golden scripts are never rewritten here.
+fn tests(steps: &mut Steps) {
+    let mut command = cargo_command();
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    steps.run_counted("tests", &mut command);
+}
+
+fn layers_step(steps: &mut Steps) {
+    steps.check("layers", || match packages() {
+        Ok(packages) => layers::check(&packages),
+        Err(error) => Err(vec![error]),
+    });
+}
+
+fn simulator() -> Command {
+    let mut command = cargo_command();
+    command.args(["run", "--quiet", "--locked", "--profile", "sim", "-p", "tholos-sim", "--"]);
+    command
+}
+
+fn cargo_command() -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(root()).env_remove("UPDATE_GOLDEN");
+    command
+}
+
+fn release_binary() -> std::path::PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
+    target.join("release").join("tholos")
+}
+
+fn find(name: &str) -> Result<Package, String> {
+    packages()?.into_iter().find(|package| package.name == name).ok_or_else(|| format!("no crate {name}"))
+}
+
+/// Hands the terminal over and ends as the program did.
+fn exit_as(command: &mut Command) -> ExitCode {
+    match command.status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => failure(&format!("cannot run {}: {error}", command.get_program().to_string_lossy())),
+    }
+}
+
+fn failure(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}
