@@ -1,0 +1,85 @@
+//! Identities and positions: replicas, ballots, indexes, times.
+
+use core::fmt;
+
+/// One replica of one group. Unique within its group for ever: a replica that was wiped
+/// or removed comes back under a new id (R7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ReplicaId(pub u32);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+/// A leadership round. Ordered by round, then by replica, so that no two replicas ever
+/// own the same ballot (Paxos Made Simple §2.2: distinct proposal numbers).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ballot {
+    /// Counts up; a candidate takes one more than the highest it has seen.
+    pub round: u64,
+    /// The replica that leads in this ballot.
+    pub replica: ReplicaId,
+}
+
+impl Ballot {
+    /// Lower than every ballot that a replica can lead in.
+    pub const ZERO: Ballot = Ballot { round: 0, replica: ReplicaId(0) };
+
+    /// The lowest ballot of `replica` that is higher than `self`.
+    #[must_use]
+    pub fn next_for(self, replica: ReplicaId) -> Ballot {
+        Ballot { round: self.round + 1, replica }
+    }
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.round, self.replica)
+    }
+}
+
+/// A position in the log of one group. The first entry has index 1; 0 means "nothing yet".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Index(pub u64);
+
+impl Index {
+    /// Before the first entry.
+    pub const ZERO: Index = Index(0);
+
+    /// The index after this one.
+    #[must_use]
+    pub fn next(self) -> Index {
+        Index(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}", self.0)
+    }
+}
+
+/// A time or a span in milliseconds. What it counts from is said where it is used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// This time `span` later, without overflow.
+    #[must_use]
+    pub fn plus(self, span: Millis) -> Millis {
+        Millis(self.0.saturating_add(span.0))
+    }
+
+    /// The span from `earlier` to this time; zero if `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Millis) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Numbers the appends that one worker asks for, over all its groups, from 1.
+/// The driver maps it to a position in the node's log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct AppendSeq(pub u64);

@@ -1,0 +1,230 @@
+//! What replicas say to each other, what they ask the log to keep, and what is in an entry.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+
+/// What one index of the log holds (R4).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// A framed batch of commands, opaque to the protocol: encoded once, never unpacked here.
+    Batch(Bytes),
+    /// The replica set from here on (R6). Stands alone in its index.
+    Config(Config),
+    /// Nothing: the first entry of a new leader's own ballot (R15).
+    Noop,
+    /// Nothing but its time: lets shard time pass a key's expiry (R17).
+    Tick,
+}
+
+/// One index of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub index: Index,
+    /// The ballot in which this value was first proposed at this index. Never changes, also
+    /// when a later leader re-sends the entry under its own ballot, so (index, origin) names
+    /// one value for ever and two logs can be compared without their bytes (invariant P5).
+    pub origin: Ballot,
+    /// Shard time in Unix milliseconds: never lower than that of the entry before it (R16).
+    pub time: Millis,
+    /// Chance for the commands of this entry, the same on every replica (R4).
+    pub seed: u64,
+    /// The value.
+    pub payload: Payload,
+}
+
+impl Entry {
+    /// Bytes that this entry costs in a window or a message, about.
+    pub fn cost_bytes(&self) -> usize {
+        64 + match &self.payload {
+            Payload::Batch(bytes) => bytes.len(),
+            Payload::Config(config) => 8 * config.voters.len(),
+            Payload::Noop | Payload::Tick => 0,
+        }
+    }
+}
+
+/// The replica set of a group, numbered (R7).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Config {
+    /// Counts up by one with each change; the first set is number 0.
+    pub number: u64,
+    /// The replicas whose votes count, in walk order: the first is the preferred leader.
+    pub voters: Vec<ReplicaId>,
+}
+
+/// What one replica says to another about one group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Would you promise `ballot`? Binds nobody (R9: a quorum must call the leader lost first).
+    Canvass {
+        /// The ballot that the sender would prepare.
+        ballot: Ballot,
+        /// How far the sender's log is known to be decided.
+        decided: Index,
+    },
+    /// Yes to a [`Message::Canvass`]: I, too, have lost the leader.
+    Endorse {
+        /// The ballot of the canvass.
+        ballot: Ballot,
+    },
+    /// Phase 1a.
+    Prepare {
+        /// The ballot to promise.
+        ballot: Ballot,
+        /// How far the candidate's log is known to be decided.
+        decided: Index,
+    },
+    /// Phase 1b: no lower ballot will be accepted by the sender. Its log is described, not sent.
+    Promise {
+        /// The ballot promised.
+        ballot: Ballot,
+        /// The ballot in which the sender's whole log was accepted (R1).
+        accepted: Ballot,
+        /// The last index of the sender's log.
+        length: Index,
+        /// How far the sender's log is known to be decided.
+        decided: Index,
+    },
+    /// A higher ballot was promised: a hint that saves a time-out, never more.
+    Reject {
+        /// What the sender has promised.
+        promised: Ballot,
+    },
+    /// The candidate asks for the log that it must adopt, from `from` on.
+    Fetch {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// First index wanted.
+        from: Index,
+    },
+    /// Part of the answer to [`Message::Fetch`].
+    Fetched {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// Consecutive entries.
+        entries: Vec<Entry>,
+        /// The last index of the log being fetched.
+        whole_to: Index,
+    },
+    /// A piece of the leader's log under its own ballot, for a replica whose log is still
+    /// accepted in an older one. Pieces are staging until `whole_to` is reached (R1).
+    Sync {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The whole of it replaces everything from here on. Everything below is decided.
+        from: Index,
+        /// Consecutive entries, starting at `from` or where the last piece ended.
+        entries: Vec<Entry>,
+        /// The last index of the log that is being sent.
+        whole_to: Index,
+    },
+    /// Phase 2a, pipelined: entries that follow the sender's last ones in this ballot.
+    Accept {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Consecutive entries; taken only at the receiver's accepted index + 1 (R1).
+        entries: Vec<Entry>,
+        /// The leader's decided index; obeyed only if the receiver's log is accepted in `ballot`.
+        decided: Index,
+    },
+    /// Phase 2b: the sender's log is accepted in `ballot` and durable up to `index`.
+    Accepted {
+        /// The ballot accepted in.
+        ballot: Ballot,
+        /// The last durable index.
+        index: Index,
+    },
+    /// An Accept or Decide did not fit: this is where the sender stands.
+    Behind {
+        /// The ballot of what did not fit, which the sender has promised.
+        ballot: Ballot,
+        /// The ballot in which the sender's whole log was accepted.
+        accepted: Ballot,
+        /// The last index of the sender's log.
+        length: Index,
+        /// How far the sender's log is known to be decided.
+        decided: Index,
+    },
+    /// The leader's marks, when there is no Accept to carry them.
+    Decide {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The leader's decided index.
+        decided: Index,
+        /// The last index the leader has proposed, so that a hole at the end is noticed.
+        length: Index,
+    },
+    /// Read-index round: do you still hold to my ballot (R15)?
+    Confirm {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Numbers the leader's rounds.
+        round: u64,
+    },
+    /// Yes: the sender has promised exactly `ballot`.
+    Confirmed {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The round answered.
+        round: u64,
+    },
+    /// The leader of `ballot` has drained and will never serve in it again: lead (R10).
+    Released {
+        /// The ballot given up.
+        ballot: Ballot,
+    },
+}
+
+/// What a replica asks the log to keep. Recovery replays these in the order of their appending.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// No lower ballot will be accepted (phase 1b).
+    Promised {
+        /// The ballot promised.
+        ballot: Ballot,
+    },
+    /// Entries appended to a log that is accepted in `ballot`.
+    Accepted {
+        /// The log's ballot, which is at least promised.
+        ballot: Ballot,
+        /// Consecutive entries after the last one.
+        entries: Vec<Entry>,
+    },
+    /// The whole re-sent log, in one record (R1): replaces everything from `from` on and
+    /// raises the log's ballot.
+    Replaced {
+        /// The ballot the log is accepted in from now on.
+        ballot: Ballot,
+        /// Everything from here on is replaced.
+        from: Index,
+        /// The entries from `from` to the end; may be empty.
+        entries: Vec<Entry>,
+    },
+    /// The whole state of the group, so that nothing before it is needed (R22).
+    Checkpoint(Checkpoint),
+}
+
+/// The whole durable state of one replica of one group.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Checkpoint {
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The ballot in which the log is accepted.
+    pub accepted: Ballot,
+    /// Last index that the snapshot covers; zero when there is none.
+    pub snapshot: Index,
+    /// Time of the last entry that the snapshot covers.
+    pub snapshot_time: Millis,
+    /// Origin of the last entry that the snapshot covers.
+    pub snapshot_origin: Ballot,
+    /// The configuration in force at `snapshot`.
+    pub config: Config,
+    /// How far the log is known to be decided.
+    pub decided: Index,
+    /// The entries after `snapshot`.
+    pub entries: Vec<Entry>,
+}

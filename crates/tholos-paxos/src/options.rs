@@ -1,0 +1,76 @@
+//! Limits and times of a group.
+
+use crate::ballot::Millis;
+
+/// Limits and times of a group; the same on all its replicas unless said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// A candidacy that has not won after this long is given up.
+    pub election_timeout: Millis,
+    /// How much longer each voter waits than the one before it in walk order, so that the
+    /// first one that can lead usually stands alone. More than one round trip and one fsync.
+    pub stagger: Millis,
+    /// How long without progress until a follower is asked where it stands.
+    pub probe_interval: Millis,
+    /// Entries proposed and not yet decided, at most.
+    pub window_entries_max: u64,
+    /// Bytes proposed and not yet decided, at most; one entry is always let through.
+    pub window_bytes_max: usize,
+    /// Bytes of entries in one message, about; one entry is always let through.
+    pub message_bytes_max: usize,
+    /// Entries sent to one follower and not yet accepted by it, at most.
+    pub follower_entries_max: u64,
+    /// Read-index rounds under way at once, at most.
+    pub read_rounds_max: usize,
+    /// A fault planted for tests of the tests; [`Planted::Nothing`] in every other use.
+    pub planted: Planted,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            election_timeout: Millis(300),
+            stagger: Millis(40),
+            probe_interval: Millis(100),
+            window_entries_max: 64,
+            window_bytes_max: 8 << 20,
+            message_bytes_max: 1 << 20,
+            follower_entries_max: 1024,
+            read_rounds_max: 8,
+            planted: Planted::Nothing,
+        }
+    }
+}
+
+/// Faults that a test can plant to see that the simulator catches them (docs/protocol/mutants.md).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Planted {
+    /// The protocol as it should be.
+    #[default]
+    Nothing,
+    /// A follower says Accepted before its record is durable (breaks R3).
+    AcceptedBeforeDurable,
+    /// A restarted replica has forgotten its promises (breaks R2).
+    PromiseForgotten,
+    /// The leader counts each follower's vote as two (breaks R3).
+    VoteCountedTwice,
+    /// A candidate takes the ballot that it has promised already, if it is its own (breaks R2).
+    BallotUsedTwice,
+    /// Reads are answered without a round (breaks R15).
+    ReadUnconfirmed,
+    /// A round confirms also what arrived after it was sent (breaks R15).
+    ReadConfirmedLate,
+    /// The pieces of a re-sent log raise the log's ballot (breaks R1).
+    BallotRaisedByPieces,
+    /// A decided mark is obeyed whatever ballot it names (breaks R1).
+    DecidedInAnyBallot,
+    /// A candidate adopts the longest log whatever its ballot (breaks phase 1).
+    LongestLogAdopted,
+    /// The leader counts its own vote before its disk has it (breaks R3).
+    OwnVoteBeforeDurable,
+    /// A promise leaves before its record is durable (breaks R2).
+    PromiseBeforeDurable,
+    /// A replica accepts entries of a lower ballot than it has promised (breaks phase 2).
+    LowerBallotAccepted,
+}
