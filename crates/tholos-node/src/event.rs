@@ -1,0 +1,193 @@
+//! What goes into a [`Node`](crate::Node) and what comes out of it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
+use tholos_ring::ShardId;
+
+use crate::peer::PeerMessage;
+
+/// The time that the driver read just before it hands in an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps and goes on while the machine sleeps
+    /// (CLOCK_BOOTTIME). Time-outs use it.
+    pub mono: Millis,
+    /// Unix milliseconds of the wall clock. Only shard time is made of it (R16).
+    pub wall: Millis,
+}
+
+/// One client connection of one boot of this node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientId(pub u64);
+
+/// Which listener a client came in by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    /// Looks like one standalone Redis: any key, forwarded.
+    Gateway,
+    /// Speaks Redis Cluster: MOVED to the shard's leader.
+    Cluster,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed. Wanted about every 10 ms.
+    Tick,
+    /// A client connected.
+    Connected {
+        /// Its id, never used before in this boot.
+        client: ClientId,
+        /// The listener.
+        port: Port,
+        /// `host:port` of the client.
+        remote: String,
+        /// `host:port` it connected to.
+        local: String,
+        /// Whether the client's address is a loopback one (protected mode).
+        loopback: bool,
+    },
+    /// A client sent commands: each an array of at least one argument, in order.
+    Commands {
+        /// Who.
+        client: ClientId,
+        /// The commands.
+        commands: Vec<Vec<Bytes>>,
+    },
+    /// What a client sent is not the protocol: after the replies still due it gets this
+    /// error (without the `-`) and is closed.
+    Malformed {
+        /// Who.
+        client: ClientId,
+        /// The text, beginning with `ERR Protocol error:`.
+        text: Bytes,
+    },
+    /// A client is gone.
+    Disconnected {
+        /// Who.
+        client: ClientId,
+    },
+    /// A message from another node.
+    Peer {
+        /// The sender, as authenticated by the connection.
+        from: NodeId,
+        /// The message.
+        message: PeerMessage,
+    },
+    /// The connections to a node broke or were refused: what was sent may be lost.
+    PeerDown {
+        /// Which node.
+        node: NodeId,
+    },
+    /// The connections to a node are (again) up.
+    PeerUp {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Every append up to and including `seq` is durable.
+    Durable {
+        /// The last durable append.
+        seq: AppendSeq,
+    },
+    /// The snapshot that [`SaveSnapshot`] asked for is durable, directory included (R22).
+    SnapshotSaved {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
+    /// Hand every leadership over (SIGTERM, drain). Proposals are refused from here on, with
+    /// a hint to the heir.
+    Resign,
+    /// The log has less room than its reserve (`true`): writes are refused until `false`.
+    DiskFull(bool),
+}
+
+/// An append for the node's log. Appends are carried out in the order given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    /// Numbers all appends of this node from 1 in this boot.
+    pub seq: AppendSeq,
+    /// The group.
+    pub shard: ShardId,
+    /// What to keep.
+    pub record: Record,
+}
+
+/// A snapshot to write to its own file, then to sync with its directory (R22).
+#[derive(Clone, Debug)]
+pub struct SaveSnapshot {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The last index it covers.
+    pub index: Index,
+    /// The file's contents, in order.
+    pub chunks: Vec<Bytes>,
+}
+
+/// What the driver is to do. Appends in the order given; all else in any order, at once.
+#[derive(Default, Debug)]
+pub struct Effects {
+    /// To the log.
+    pub appends: Vec<Append>,
+    /// To other nodes. Small and urgent unless [`PeerMessage::is_bulk`].
+    pub sends: Vec<(NodeId, PeerMessage)>,
+    /// Bytes to clients, each client's in order.
+    pub replies: Vec<(ClientId, Bytes)>,
+    /// Clients to close once their replies are written.
+    pub closes: Vec<ClientId>,
+    /// Snapshots to write.
+    pub snapshots: Vec<SaveSnapshot>,
+    /// Appends below this are not needed any more: their segments may be recycled.
+    pub release: Option<AppendSeq>,
+    /// What happened, for logs, metrics and the console.
+    pub notices: Vec<Notice>,
+}
+
+/// Something worth a log line or a counter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// This node now leads a shard and serves it.
+    LeaderElected {
+        /// Which shard.
+        shard: ShardId,
+        /// The ballot it leads in.
+        ballot: Ballot,
+    },
+    /// This node no longer leads a shard.
+    LeaderStoppedLeading {
+        /// Which shard.
+        shard: ShardId,
+        /// The ballot it led in.
+        ballot: Ballot,
+    },
+    /// A node has not been heard for an election time-out.
+    NodeLost {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node is heard again.
+    NodeHeard {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A snapshot from the leader replaced this replica's state.
+    SnapshotInstalled {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
+    /// A peer's message made no sense and was dropped.
+    MessageDropped {
+        /// The sender.
+        node: NodeId,
+        /// Why, in a few words.
+        reason: &'static str,
+    },
+}

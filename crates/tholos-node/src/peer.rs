@@ -1,0 +1,144 @@
+//! What nodes say to each other.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_paxos::{Ballot, Index, Message, Millis};
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+
+/// One message from node to node.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PeerMessage {
+    /// I am here, this is what I hear (R9), and this is my wall clock (R16).
+    Heartbeat(Heartbeat),
+    /// A message of one shard's Paxos group.
+    Paxos {
+        /// The group.
+        shard: ShardId,
+        /// The message.
+        message: Message,
+    },
+    /// A client's request, from its gateway to the shard's leader.
+    Forward(Forward),
+    /// The answer to a [`Forward`].
+    Answer {
+        /// The number of the request, as its gateway gave it.
+        request: u64,
+        /// The gateway's boot, so that an answer to an earlier boot is not mistaken.
+        boot: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A piece of a snapshot, from a leader to a replica that fell behind.
+    SnapshotChunk(SnapshotChunk),
+    /// How far a snapshot has arrived: the next offset wanted, in chunks.
+    SnapshotWanted {
+        /// The group.
+        shard: ShardId,
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The last index of the snapshot.
+        index: Index,
+        /// The next chunk wanted.
+        chunk: u32,
+    },
+}
+
+impl PeerMessage {
+    /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats (R27).
+    pub fn is_bulk(&self) -> bool {
+        matches!(self, PeerMessage::SnapshotChunk(_))
+    }
+}
+
+/// Failure detection per node pair (R9).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// A random number of the sender's boot.
+    pub boot: u64,
+    /// The nodes that the sender has heard within an election time-out, itself included.
+    pub heard: Vec<NodeId>,
+    /// The sender's wall clock, Unix milliseconds.
+    pub wall: Millis,
+    /// For how long the sender's disk has had an append waiting, in milliseconds; 0 if none.
+    pub disk_stall_ms: u32,
+    /// Bytes in the sender's keyspaces are over its `maxmemory`.
+    pub memory_full: bool,
+}
+
+/// A request on its way to the shard's leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// Numbers the requests of one gateway boot.
+    pub request: u64,
+    /// The gateway's boot.
+    pub boot: u64,
+    /// The shard.
+    pub shard: ShardId,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked of a shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Apply commands as one entry part; exactly once (R18).
+    Write {
+        /// The session of the connection on this shard.
+        session: u64,
+        /// Consecutive per session.
+        sequence: u64,
+        /// Replies up to this sequence have arrived at the gateway: they need not be kept.
+        acknowledged: u64,
+        /// Shard time at which it may no longer be applied.
+        expires_at: Millis,
+        /// The encoded operation (see `crate::operation`).
+        operation: Bytes,
+    },
+    /// Answer from a linearizable state.
+    Read {
+        /// The encoded operation.
+        operation: Bytes,
+    },
+}
+
+/// What became of a forwarded request.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// Done, with this reply.
+    Done(Value),
+    /// Not led here; nothing was done. The hint carries its ballot (R11).
+    NotLeader {
+        /// The leader that this node knows, if any.
+        leader: Option<(NodeId, Ballot)>,
+    },
+    /// A write's sequence is not the next one: send again from this one on.
+    Gap {
+        /// The sequence wanted.
+        expected: u64,
+    },
+    /// Refused before anything was proposed; may be sent again.
+    Refused(Value),
+    /// It may have been applied; leadership was lost meanwhile. A write may be sent again
+    /// under the same session and sequence.
+    Unknown,
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotChunk {
+    /// The group.
+    pub shard: ShardId,
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The last index it covers.
+    pub index: Index,
+    /// Number of this chunk, from 0.
+    pub chunk: u32,
+    /// How many there are.
+    pub chunks: u32,
+    /// The bytes.
+    pub bytes: Bytes,
+}
