@@ -1,0 +1,499 @@
+//! The log: one writer, one write for each batch, one sync for all groups.
+//!
+//! Invariants:
+//! - L1: a batch's `synced_to` and `released_to` were true of the disk before it is written (R20, R22).
+//! - L2: a file is recycled only after a durable mark says that nothing in it is needed (R22).
+//! - L3: after a failed write or sync nothing is written or synced again (R23).
+//! - L4: use numbers rise, and segments are used in their order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use crate::Lsn;
+use crate::disk::Disk;
+use crate::error::{LogError, OpenError};
+use crate::format::{
+    Batch, BatchHead, HEADER_BYTES, Kind, Marks, SegmentHeader, batch_bytes, encode_batch, seed, segment_name,
+};
+use crate::options::{BATCH_BYTES_MAX, Headroom, Options, Spare, Usage};
+use crate::pool::{Failure, Pool, Ready};
+use crate::recover::{Kept, Plan, Recovery, list_segments, read_file, read_salt, read_segment};
+
+/// The segment that a log writes while it opens, until it is named.
+const OPENING: &str = "tail.tmp";
+/// A write buffer above this is given back after the batch that needed it, in bytes.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+/// Zeros are written in pieces of this size, in bytes.
+const FILL_STEP_BYTES: u64 = 1 << 20;
+
+/// The segment being written.
+#[derive(Debug)]
+struct Active<F> {
+    use_number: u64,
+    seed: u32,
+    file: F,
+    file_bytes: u64,
+    /// Where the next batch goes in the file.
+    offset: u64,
+    unsynced: bool,
+}
+
+/// What the owner has released, on its way to the disk.
+#[derive(Debug, Default)]
+struct Release {
+    /// Asked for, and to be stated once everything below the second position is durable (L1).
+    asked: Option<(Lsn, Lsn)>,
+    /// Stated in each batch from now on.
+    stated: Lsn,
+    /// Stated in a durable batch: what lies below may be recycled (L2).
+    durable: Lsn,
+}
+
+/// The log of a node.
+#[derive(Debug)]
+pub struct Log<D: Disk> {
+    disk: D,
+    options: Options,
+    salt: u64,
+    active: Active<D::File>,
+    /// Full segments that are not synced yet.
+    unsynced: Vec<(u64, D::File)>,
+    /// Full segments, oldest first.
+    kept: VecDeque<Kept>,
+    pool: Pool<D::File>,
+    release: Release,
+    /// End of what was written.
+    written: Lsn,
+    /// End of what is durable.
+    durable: Lsn,
+    /// The last batch states all there is to state.
+    sealed: bool,
+    poison: Option<Arc<str>>,
+    buffer: Vec<u8>,
+    usage: Usage,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in `disk`'s directory, or creates it if there is none, and hands every record that is not released
+    /// to `visit` as (group, lsn, payload), in the order they were appended.
+    ///
+    /// When it returns, everything visited is durable, and the live tail has been written again (R5). The directory
+    /// must be nobody else's: locking it is the caller's duty. Records of a batch that was damaged after it became
+    /// durable are missing among the visited; [`Recovery::damage`] names their groups.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what was visited before it must be forgotten.
+    pub fn open(
+        disk: D,
+        options: Options,
+        visit: impl FnMut(u32, Lsn, &[u8]),
+    ) -> Result<(Self, Recovery), OpenError> {
+        options.validate()?;
+        let (uses, unfinished) = list_segments(&disk)?;
+        let salt = read_salt(&disk, &uses)?.unwrap_or(options.salt);
+        for name in &unfinished {
+            disk.remove(name).map_err(open_error(&disk, "remove", name))?;
+        }
+        let mut segments = Vec::with_capacity(uses.len());
+        let mut bytes = Vec::new();
+        for use_number in uses {
+            read_file(&disk, &segment_name(use_number), &mut bytes)?;
+            segments.push(read_segment(&bytes, use_number, salt));
+        }
+        drop(bytes);
+        let mut plan = Plan::judge(&segments);
+        let active = write_tail(&disk, &options, salt, &mut plan, &segments, visit)?;
+        let mut log = Self {
+            pool: Pool::new(active.use_number + 1, options.segment_bytes),
+            salt,
+            active,
+            unsynced: Vec::new(),
+            kept: plan.kept.into(),
+            release: Release {
+                asked: None,
+                stated: plan.recovery.released_to,
+                durable: plan.recovery.released_to,
+            },
+            written: plan.recovery.recovered_lsn,
+            durable: plan.recovery.recovered_lsn,
+            sealed: true,
+            poison: None,
+            buffer: Vec::new(),
+            usage: Usage::default(),
+            disk,
+            options,
+        };
+        let retired = plan
+            .empty
+            .into_iter()
+            .try_for_each(|(use_number, file_bytes)| log.pool.give(&log.disk, use_number, file_bytes));
+        let retired = retired.and_then(|()| log.retire());
+        retired.map_err(|error| open_error(&log.disk, error.operation, &error.name)(error.source))?;
+        Ok((log, plan.recovery))
+    }
+
+    /// Appends the records as one batch in one write, and returns the batch's lsn. Nothing is durable before
+    /// [`sync`](Self::sync) returns that lsn or more. A batch is recovered whole or not at all. An empty slice does
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] and [`LogError::BatchTooLarge`] have done nothing; after any other the log is poisoned (R23).
+    pub fn append<B: AsRef<[u8]>>(&mut self, records: &[(u32, B)]) -> Result<Lsn, LogError> {
+        self.check()?;
+        if records.is_empty() {
+            return Ok(self.written);
+        }
+        self.write_batch(Kind::Records, records)
+    }
+
+    /// Makes everything appended durable, and returns up to where.
+    ///
+    /// # Errors
+    /// After any error the log is poisoned (R23); what was not durable before may be durable or not.
+    pub fn sync(&mut self) -> Result<Lsn, LogError> {
+        self.check()?;
+        // Older segments first: what is acknowledged is a prefix anyway, and this way it mostly is one on disk too.
+        for (use_number, file) in std::mem::take(&mut self.unsynced) {
+            self.usage.syncs += 1;
+            self.disk
+                .sync_data(&file)
+                .map_err(|source| self.fail("sync", &segment_name(use_number), source))?;
+        }
+        if self.active.unsynced {
+            self.usage.syncs += 1;
+            let synced = self.disk.sync_data(&self.active.file);
+            synced.map_err(|source| self.fail("sync", &segment_name(self.active.use_number), source))?;
+            self.active.unsynced = false;
+        }
+        if self.durable < self.written {
+            self.durable = self.written;
+            self.release.durable = self.release.stated;
+            self.retire().map_err(|error| self.fail_with(error))?;
+        }
+        if let Some((before, after)) = self.release.asked.filter(|(_, after)| *after <= self.durable) {
+            assert!(before <= after, "released {before} beyond the end {after}");
+            self.release.stated = before;
+            self.release.asked = None;
+            self.sealed = false;
+        }
+        Ok(self.durable)
+    }
+
+    /// Syncs, then writes and syncs a seal: an empty batch that states that all before it is durable, so that later
+    /// damage to it is known for rot (R20). Called after 10 ms without a batch and before a clean stop. Does nothing
+    /// if there is nothing new to state.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) and [`sync`](Self::sync).
+    pub fn seal(&mut self) -> Result<Lsn, LogError> {
+        self.sync()?;
+        if !self.sealed {
+            self.write_batch::<&[u8]>(Kind::Seal, &[])?;
+            self.sync()?;
+            self.sealed = true;
+        }
+        Ok(self.durable)
+    }
+
+    /// The owner needs no record with an lsn of `before` or less: it has appended again whatever it still needs (R22).
+    ///
+    /// Takes effect when everything appended before this call is durable, and segments are recycled when a later batch
+    /// or seal that states it is durable too. Released records below the oldest kept segment are never visited again.
+    pub fn release(&mut self, before: Lsn) {
+        let before = before.min(self.written);
+        let known = self.release.asked.map_or(self.release.stated, |(before, _)| before);
+        if before > known {
+            self.release.asked = Some((before, self.written));
+        }
+    }
+
+    /// Does one bounded step towards having [`Options::segments_spare`] segments written ahead, or towards giving back
+    /// what is too much. Call it when idle until it answers [`Spare::Enough`].
+    ///
+    /// # Errors
+    /// [`LogError::Full`] has done nothing; after any other the log is poisoned (R23).
+    pub fn prepare_spare(&mut self) -> Result<Spare, LogError> {
+        self.check()?;
+        if self.pool.ready_count() < self.options.segments_spare {
+            self.step_spare(self.options.spare_step_bytes)?;
+            return Ok(Spare::Working);
+        }
+        let shrunk = self.pool.shrink(&self.disk).map_err(|error| self.fail_with(error))?;
+        Ok(if shrunk { Spare::Working } else { Spare::Enough })
+    }
+
+    /// How much more can be appended. Asks the file system, which costs about a microsecond.
+    #[must_use]
+    pub fn headroom(&self) -> Headroom {
+        let left = self.active.file_bytes.saturating_sub(self.active.offset);
+        let creatable = self.creatable_bytes() / self.options.segment_bytes;
+        let others = creatable + self.pool.file_bytes() / self.options.segment_bytes;
+        let usable = self.options.segment_bytes - HEADER_BYTES as u64;
+        let bytes = if self.poison.is_some() { 0 } else { left + others * usable };
+        Headroom { bytes, writers_welcome: bytes > self.options.writer_reserve_bytes }
+    }
+
+    /// Where the oldest segment that is still needed ends, if it is full: releasing up to there frees it.
+    #[must_use]
+    pub fn oldest_segment_end(&self) -> Option<Lsn> {
+        self.kept.front().map(|kept| Lsn(kept.end))
+    }
+
+    /// End of what was appended.
+    #[must_use]
+    pub fn written_lsn(&self) -> Lsn {
+        self.written
+    }
+
+    /// End of what is durable.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Bytes appended since the log was opened, framing included.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.usage.written_bytes
+    }
+
+    /// Bytes of the log that are not released: when they near `log_bytes_max`, take snapshots and release.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        let released = self.release.asked.map_or(self.release.stated, |(before, _)| before);
+        self.written.0 - released.0
+    }
+
+    /// Figures for metrics.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            live_bytes: self.live_bytes(),
+            file_bytes: self.file_bytes(),
+            segments: self.kept.len() as u64 + 1,
+            spares: self.pool.ready_count() as u64,
+            ..self.usage
+        }
+    }
+
+    /// Writes one batch at the end of the log.
+    fn write_batch<B: AsRef<[u8]>>(&mut self, kind: Kind, records: &[(u32, B)]) -> Result<Lsn, LogError> {
+        let payload_bytes = records.iter().map(|(_, payload)| payload.as_ref().len() as u64).sum();
+        let bytes = batch_bytes(records.len() as u64, payload_bytes);
+        if bytes > BATCH_BYTES_MAX {
+            return Err(LogError::BatchTooLarge { bytes, max: BATCH_BYTES_MAX });
+        }
+        if self.active.offset + bytes > self.active.file_bytes {
+            self.next_segment(bytes)?;
+        }
+        let head =
+            BatchHead { use_number: self.active.use_number, start: self.written, marks: self.marks(), kind };
+        encode_batch(&mut self.buffer, &head, self.active.seed, records);
+        assert_eq!(self.buffer.len() as u64, bytes, "a batch has the size it was given room for");
+        // Set first: a failed write may have reached the file.
+        self.active.unsynced = true;
+        let written = self.disk.write_at(&self.active.file, self.active.offset, &self.buffer);
+        written.map_err(|source| self.fail("write", &segment_name(self.active.use_number), source))?;
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
+        self.active.offset += bytes;
+        self.written = Lsn(self.written.0 + bytes);
+        self.sealed = false;
+        self.usage.written_bytes += bytes;
+        self.usage.batches += 1;
+        Ok(self.written)
+    }
+
+    /// Leaves the active segment for a spare, or for one made for a batch of this size.
+    fn next_segment(&mut self, batch_bytes: u64) -> Result<(), LogError> {
+        let oversize = HEADER_BYTES as u64 + batch_bytes > self.options.segment_bytes;
+        let next = if oversize {
+            self.check_room(HEADER_BYTES as u64 + batch_bytes)?;
+            let made = self.pool.oversize(&self.disk, self.salt, self.marks(), batch_bytes);
+            made.map_err(|error| self.fail_with(error))?
+        } else {
+            self.take_spare()?
+        };
+        assert!(
+            next.use_number > self.active.use_number,
+            "segments are used in the order of their numbers (L4)"
+        );
+        let next = Active::begin(next, self.salt);
+        let full = std::mem::replace(&mut self.active, next);
+        self.kept.push_back(Kept {
+            use_number: full.use_number,
+            file_bytes: full.file_bytes,
+            end: self.written.0,
+        });
+        if full.unsynced {
+            self.unsynced.push((full.use_number, full.file));
+        }
+        Ok(())
+    }
+
+    /// A spare, made on the spot if none is ready.
+    fn take_spare(&mut self) -> Result<Ready<D::File>, LogError> {
+        if self.pool.ready_count() == 0 {
+            self.usage.late_segments += 1;
+        }
+        loop {
+            if let Some(ready) = self.pool.take() {
+                return Ok(ready);
+            }
+            self.step_spare(FILL_STEP_BYTES)?;
+        }
+    }
+
+    fn step_spare(&mut self, step_bytes: u64) -> Result<(), LogError> {
+        if !self.pool.has_material() {
+            self.check_room(self.options.segment_bytes)?;
+        }
+        match self.pool.step(&self.disk, self.salt, self.marks(), step_bytes) {
+            Ok(_) => Ok(()),
+            // The file system filled up between asking and writing. No batch was involved and the file is gone again.
+            Err(error) if is_full(&error.source) => Err(self.full(self.options.segment_bytes)),
+            Err(error) => Err(self.fail_with(error)),
+        }
+    }
+
+    /// Gives the segments whose release is durable to the pool (L2).
+    fn retire(&mut self) -> Result<(), Failure> {
+        while let Some(oldest) = self.kept.front().filter(|kept| kept.end <= self.release.durable.0) {
+            let (use_number, file_bytes) = (oldest.use_number, oldest.file_bytes);
+            self.kept.pop_front();
+            self.pool.give(&self.disk, use_number, file_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// What is true of the disk now (L1).
+    fn marks(&self) -> Marks {
+        Marks { synced_to: self.durable, released_to: self.release.stated }
+    }
+
+    fn file_bytes(&self) -> u64 {
+        let kept: u64 = self.kept.iter().map(|kept| kept.file_bytes).sum();
+        kept + self.active.file_bytes + self.pool.file_bytes()
+    }
+
+    /// Bytes of new files that the limits allow.
+    fn creatable_bytes(&self) -> u64 {
+        let by_limit = self.options.log_bytes_max.saturating_sub(self.file_bytes());
+        // If the file system does not say, let the write find out.
+        let free = self.disk.free_bytes().unwrap_or(u64::MAX);
+        by_limit.min(free.saturating_sub(self.options.disk_reserve_bytes))
+    }
+
+    fn check_room(&self, wanted_bytes: u64) -> Result<(), LogError> {
+        if self.creatable_bytes() >= wanted_bytes { Ok(()) } else { Err(self.full(wanted_bytes)) }
+    }
+
+    fn full(&self, wanted_bytes: u64) -> LogError {
+        LogError::Full {
+            path: self.disk.path(""),
+            wanted_bytes,
+            used_bytes: self.file_bytes(),
+            max_bytes: self.options.log_bytes_max,
+            free_bytes: self.disk.free_bytes().unwrap_or(0),
+            reserve_bytes: self.options.disk_reserve_bytes,
+        }
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        match &self.poison {
+            Some(first) => Err(LogError::Poisoned { first: Arc::clone(first) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Poisons the log (L3).
+    fn fail(&mut self, operation: &'static str, name: &str, source: io::Error) -> LogError {
+        let error = LogError::Io { operation, path: self.disk.path(name), source: Arc::new(source) };
+        self.poison = Some(error.to_string().into());
+        error
+    }
+
+    fn fail_with(&mut self, failure: Failure) -> LogError {
+        self.fail(failure.operation, &failure.name, failure.source)
+    }
+}
+
+impl<F> Active<F> {
+    fn begin(ready: Ready<F>, salt: u64) -> Self {
+        Self {
+            use_number: ready.use_number,
+            seed: seed(salt, ready.use_number),
+            file: ready.file,
+            file_bytes: ready.file_bytes,
+            offset: HEADER_BYTES as u64,
+            unsynced: false,
+        }
+    }
+}
+
+/// R5: writes the live tail into a fresh segment, under a temporary name until it is whole and synced, so that a crash
+/// in the midst leaves the old segments in force. The log goes on in that segment.
+fn write_tail<D: Disk>(
+    disk: &D,
+    options: &Options,
+    salt: u64,
+    plan: &mut Plan,
+    segments: &[crate::recover::SegmentRead],
+    visit: impl FnMut(u32, Lsn, &[u8]),
+) -> Result<Active<D::File>, OpenError> {
+    let use_number = plan.use_number_max + 1;
+    let tail_end = HEADER_BYTES as u64 + plan.tail_bytes();
+    let file_bytes = options.segment_bytes.max(tail_end);
+    let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
+    let full = || OpenError::Full { path: disk.path(""), wanted_bytes: file_bytes, free_bytes };
+    if free_bytes < file_bytes {
+        return Err(full());
+    }
+    let file = disk.create(OPENING).map_err(open_error(disk, "create", OPENING))?;
+    let write = |offset: u64, bytes: &[u8]| {
+        disk.write_at(&file, offset, bytes).map_err(|source| {
+            if is_full(&source) { full() } else { open_error(disk, "write", OPENING)(source) }
+        })
+    };
+    let marks = Marks { synced_to: plan.recovery.recovered_lsn, released_to: plan.recovery.released_to };
+    let header = SegmentHeader { salt, use_number, base: Some(Lsn(plan.tail_from)), marks };
+    write(0, &header.encode())?;
+    let seed = seed(salt, use_number);
+    let mut offset = HEADER_BYTES as u64;
+    let mut buffer = Vec::new();
+    plan.replay(disk, segments, salt, visit, |batch: &Batch<'_>| {
+        let records: Vec<(u32, &[u8])> =
+            batch.records().map(|record| (record.group, record.payload)).collect();
+        encode_batch(&mut buffer, &BatchHead { use_number, ..batch.head }, seed, &records);
+        write(offset, &buffer)?;
+        offset += buffer.len() as u64;
+        Ok(())
+    })?;
+    assert_eq!(offset, tail_end, "the tail has the length it was planned with");
+    while offset < file_bytes {
+        let bytes = FILL_STEP_BYTES.min(file_bytes - offset);
+        write(offset, &vec![0; usize::try_from(bytes).expect("a step fits memory")])?;
+        offset += bytes;
+    }
+    disk.sync_data(&file).map_err(open_error(disk, "sync", OPENING))?;
+    let name = segment_name(use_number);
+    disk.rename(OPENING, &name).map_err(open_error(disk, "rename", OPENING))?;
+    disk.sync_directory().map_err(open_error(disk, "sync the directory of", &name))?;
+    let mut active = Active::begin(Ready { use_number, file, file_bytes }, salt);
+    active.offset = tail_end;
+    Ok(active)
+}
+
+fn open_error<'a, D: Disk>(
+    disk: &'a D,
+    operation: &'static str,
+    name: &'a str,
+) -> impl FnOnce(io::Error) -> OpenError + use<'a, D> {
+    move |source| OpenError::Io { operation, path: disk.path(name), source }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
