@@ -13,6 +13,7 @@ const PRIME_5: u64 = 0x27D4_EB2F_1656_67C5;
 
 /// XXH64 of `bytes` under `seed`. The same on every machine and in every release.
 #[must_use]
+#[inline]
 pub fn hash64(bytes: &[u8], seed: u64) -> u64 {
     let (stripes, rest) = bytes.as_chunks::<32>();
     let mut hash = if stripes.is_empty() { seed.wrapping_add(PRIME_5) } else { fold_stripes(stripes, seed) };

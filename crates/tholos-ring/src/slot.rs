@@ -45,6 +45,7 @@ impl fmt::Display for ShardId {
 
 /// The slot of a key: of its tag if it has one, else of all its bytes.
 #[must_use]
+#[inline]
 pub fn slot(key: &[u8]) -> Slot {
     Slot(crc16(tag(key)) % SLOT_COUNT)
 }
@@ -53,6 +54,7 @@ pub fn slot(key: &[u8]) -> Slot {
 /// empty. Keys with one tag share a slot, so that one command may take them all. (Redis Cluster specification, *hash
 /// tags*.)
 #[must_use]
+#[inline]
 pub fn tag(key: &[u8]) -> &[u8] {
     if !contains(key, b'{') {
         return key;
@@ -129,6 +131,7 @@ const fn tables() -> [[u16; 256]; LANES] {
 
 /// CRC16/XMODEM: polynomial 0x1021, start 0, nothing reflected, no final exclusive or.
 #[must_use]
+#[inline]
 pub fn crc16(bytes: &[u8]) -> u16 {
     let (head, chunks) = bytes.as_rchunks::<LANES>();
     // The odd bytes go first, while there is no remainder to fold into them.
