@@ -1,0 +1,211 @@
+//! What nodes say to each other (docs/protocol/wire.md, "Messages").
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_ring::ShardId;
+
+use crate::paxos::{CANVASS, RELEASED, kind_of, push_message, read_message};
+use crate::reader::Reader;
+use crate::value::{push_value, read_value};
+use crate::writer::{push_ballot, push_bytes, push_number, push_u64};
+use crate::{VERSION, WireError};
+
+const HEARTBEAT: u8 = 1;
+const FORWARD_WRITE: u8 = 2;
+const FORWARD_READ: u8 = 3;
+const ANSWER: u8 = 4;
+const SNAPSHOT_CHUNK: u8 = 5;
+const SNAPSHOT_WANTED: u8 = 6;
+
+const DONE: u8 = 0;
+const NOT_LEADER: u8 = 1;
+const NOT_LEADER_BUT: u8 = 2;
+const GAP: u8 = 3;
+const REFUSED: u8 = 4;
+const UNKNOWN: u8 = 5;
+
+/// Appends the bytes of a message.
+pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    match message {
+        PeerMessage::Paxos { shard, message } => {
+            out.push(kind_of(message));
+            push_shard(*shard, out);
+            push_message(message, out);
+        }
+        PeerMessage::Heartbeat(heartbeat) => push_heartbeat(heartbeat, out),
+        PeerMessage::Forward(forward) => push_forward(forward, out),
+        PeerMessage::Answer { request, boot, outcome } => {
+            out.push(ANSWER);
+            push_number(*request, out);
+            push_u64(*boot, out);
+            push_outcome(outcome, out);
+        }
+        PeerMessage::SnapshotChunk(chunk) => {
+            out.push(SNAPSHOT_CHUNK);
+            push_shard(chunk.shard, out);
+            push_ballot(chunk.ballot, out);
+            push_number(chunk.index.0, out);
+            push_number(u64::from(chunk.chunk), out);
+            push_number(u64::from(chunk.chunks), out);
+            push_bytes(&chunk.bytes, out);
+        }
+        PeerMessage::SnapshotWanted { shard, ballot, index, chunk } => {
+            out.push(SNAPSHOT_WANTED);
+            push_shard(*shard, out);
+            push_ballot(*ballot, out);
+            push_number(index.0, out);
+            push_number(u64::from(*chunk), out);
+        }
+    }
+}
+
+/// Reads what [`encode_peer`] wrote: all of `bytes`, neither less nor more.
+pub fn decode_peer(bytes: Bytes) -> Result<PeerMessage, WireError> {
+    let mut reader = Reader::new(bytes)?;
+    let message = read_peer(&mut reader)?;
+    reader.finish()?;
+    Ok(message)
+}
+
+fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
+    let message = match reader.u8()? {
+        kind @ CANVASS..=RELEASED => {
+            let shard = read_shard(reader)?;
+            PeerMessage::Paxos { shard, message: read_message(kind, reader)? }
+        }
+        HEARTBEAT => PeerMessage::Heartbeat(read_heartbeat(reader)?),
+        kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
+        ANSWER => PeerMessage::Answer {
+            request: reader.number()?,
+            boot: reader.u64()?,
+            outcome: read_outcome(reader)?,
+        },
+        SNAPSHOT_CHUNK => PeerMessage::SnapshotChunk(SnapshotChunk {
+            shard: read_shard(reader)?,
+            ballot: reader.ballot()?,
+            index: reader.index()?,
+            chunk: reader.narrow()?,
+            chunks: reader.narrow()?,
+            bytes: reader.bytes()?,
+        }),
+        SNAPSHOT_WANTED => PeerMessage::SnapshotWanted {
+            shard: read_shard(reader)?,
+            ballot: reader.ballot()?,
+            index: reader.index()?,
+            chunk: reader.narrow()?,
+        },
+        byte => return Err(WireError::Kind { what: "message", byte }),
+    };
+    Ok(message)
+}
+
+fn push_shard(shard: ShardId, out: &mut Vec<u8>) {
+    push_number(u64::from(shard.0), out);
+}
+
+fn read_shard(reader: &mut Reader) -> Result<ShardId, WireError> {
+    reader.narrow().map(ShardId)
+}
+
+fn read_node(reader: &mut Reader) -> Result<NodeId, WireError> {
+    reader.narrow().map(NodeId)
+}
+
+fn push_heartbeat(heartbeat: &Heartbeat, out: &mut Vec<u8>) {
+    out.push(HEARTBEAT);
+    push_u64(heartbeat.boot, out);
+    push_number(heartbeat.heard.len() as u64, out);
+    for node in &heartbeat.heard {
+        push_number(u64::from(node.0), out);
+    }
+    push_number(heartbeat.wall.0, out);
+    push_number(u64::from(heartbeat.disk_stall_ms), out);
+    out.push(u8::from(heartbeat.memory_full));
+}
+
+fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
+    Ok(Heartbeat {
+        boot: reader.u64()?,
+        heard: reader.list(read_node)?,
+        wall: reader.millis()?,
+        disk_stall_ms: reader.narrow()?,
+        memory_full: reader.flag("heartbeat flag")?,
+    })
+}
+
+fn push_forward(forward: &Forward, out: &mut Vec<u8>) {
+    out.push(match forward.ask {
+        Ask::Write { .. } => FORWARD_WRITE,
+        Ask::Read { .. } => FORWARD_READ,
+    });
+    push_number(forward.request, out);
+    push_u64(forward.boot, out);
+    push_shard(forward.shard, out);
+    match &forward.ask {
+        Ask::Write { session, sequence, acknowledged, expires_at, operation } => {
+            push_u64(*session, out);
+            push_number(*sequence, out);
+            push_number(*acknowledged, out);
+            push_number(expires_at.0, out);
+            push_bytes(operation, out);
+        }
+        Ask::Read { operation } => push_bytes(operation, out),
+    }
+}
+
+fn read_forward(kind: u8, reader: &mut Reader) -> Result<Forward, WireError> {
+    let (request, boot, shard) = (reader.number()?, reader.u64()?, read_shard(reader)?);
+    let ask = if kind == FORWARD_WRITE {
+        Ask::Write {
+            session: reader.u64()?,
+            sequence: reader.number()?,
+            acknowledged: reader.number()?,
+            expires_at: reader.millis()?,
+            operation: reader.bytes()?,
+        }
+    } else {
+        Ask::Read { operation: reader.bytes()? }
+    };
+    Ok(Forward { request, boot, shard, ask })
+}
+
+fn push_outcome(outcome: &Outcome, out: &mut Vec<u8>) {
+    match outcome {
+        Outcome::Done(value) => {
+            out.push(DONE);
+            push_value(value, out);
+        }
+        Outcome::NotLeader { leader: None } => out.push(NOT_LEADER),
+        Outcome::NotLeader { leader: Some((node, ballot)) } => {
+            out.push(NOT_LEADER_BUT);
+            push_number(u64::from(node.0), out);
+            push_ballot(*ballot, out);
+        }
+        Outcome::Gap { expected } => {
+            out.push(GAP);
+            push_number(*expected, out);
+        }
+        Outcome::Refused(value) => {
+            out.push(REFUSED);
+            push_value(value, out);
+        }
+        Outcome::Unknown => out.push(UNKNOWN),
+    }
+}
+
+fn read_outcome(reader: &mut Reader) -> Result<Outcome, WireError> {
+    let outcome = match reader.u8()? {
+        DONE => Outcome::Done(read_value(reader)?),
+        NOT_LEADER => Outcome::NotLeader { leader: None },
+        NOT_LEADER_BUT => Outcome::NotLeader { leader: Some((read_node(reader)?, reader.ballot()?)) },
+        GAP => Outcome::Gap { expected: reader.number()? },
+        REFUSED => Outcome::Refused(read_value(reader)?),
+        UNKNOWN => Outcome::Unknown,
+        byte => return Err(WireError::Kind { what: "outcome", byte }),
+    };
+    Ok(outcome)
+}

@@ -1,0 +1,88 @@
+//! Records of the log: what a replica must remember (docs/protocol/wire.md, "Records").
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_paxos::{Checkpoint, Record};
+
+use crate::entry::{push_config, push_entries, read_config, read_entries};
+use crate::reader::Reader;
+use crate::writer::{push_ballot, push_number};
+use crate::{VERSION, WireError};
+
+const PROMISED: u8 = 1;
+const ACCEPTED: u8 = 2;
+const REPLACED: u8 = 3;
+const CHECKPOINT: u8 = 4;
+
+/// Appends the bytes of a record.
+pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    match record {
+        Record::Promised { ballot } => {
+            out.push(PROMISED);
+            push_ballot(*ballot, out);
+        }
+        Record::Accepted { ballot, entries } => {
+            out.push(ACCEPTED);
+            push_ballot(*ballot, out);
+            push_entries(*ballot, entries, out);
+        }
+        Record::Replaced { ballot, from, entries } => {
+            out.push(REPLACED);
+            push_ballot(*ballot, out);
+            push_number(from.0, out);
+            push_entries(*ballot, entries, out);
+        }
+        Record::Checkpoint(checkpoint) => {
+            out.push(CHECKPOINT);
+            push_checkpoint(checkpoint, out);
+        }
+    }
+}
+
+/// Reads what [`encode_record`] wrote: all of `bytes`, neither less nor more.
+pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
+    let mut reader = Reader::new(bytes)?;
+    let record = match reader.u8()? {
+        PROMISED => Record::Promised { ballot: reader.ballot()? },
+        ACCEPTED => {
+            let ballot = reader.ballot()?;
+            Record::Accepted { ballot, entries: read_entries(ballot, &mut reader)? }
+        }
+        REPLACED => {
+            let (ballot, from) = (reader.ballot()?, reader.index()?);
+            Record::Replaced { ballot, from, entries: read_entries(ballot, &mut reader)? }
+        }
+        CHECKPOINT => Record::Checkpoint(read_checkpoint(&mut reader)?),
+        byte => return Err(WireError::Kind { what: "record", byte }),
+    };
+    reader.finish()?;
+    Ok(record)
+}
+
+fn push_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+    push_ballot(checkpoint.promised, out);
+    push_ballot(checkpoint.accepted, out);
+    push_number(checkpoint.snapshot.0, out);
+    push_number(checkpoint.snapshot_time.0, out);
+    push_ballot(checkpoint.snapshot_origin, out);
+    push_config(&checkpoint.config, out);
+    push_number(checkpoint.decided.0, out);
+    push_entries(checkpoint.accepted, &checkpoint.entries, out);
+}
+
+fn read_checkpoint(reader: &mut Reader) -> Result<Checkpoint, WireError> {
+    let promised = reader.ballot()?;
+    let accepted = reader.ballot()?;
+    Ok(Checkpoint {
+        promised,
+        accepted,
+        snapshot: reader.index()?,
+        snapshot_time: reader.millis()?,
+        snapshot_origin: reader.ballot()?,
+        config: read_config(reader)?,
+        decided: reader.index()?,
+        entries: read_entries(accepted, reader)?,
+    })
+}
