@@ -1,1 +1,3 @@
 //! The whole cluster in one thread from one seed.
+
+pub mod check;
