@@ -119,6 +119,8 @@ pub enum Outcome {
         /// The sequence wanted.
         expected: u64,
     },
+    /// The write's time was over before it was applied: it was not and will not be.
+    Expired,
     /// Refused before anything was proposed; may be sent again.
     Refused(Value),
     /// It may have been applied; leadership was lost meanwhile. A write may be sent again

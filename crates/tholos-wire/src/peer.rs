@@ -26,6 +26,7 @@ const NOT_LEADER_BUT: u8 = 2;
 const GAP: u8 = 3;
 const REFUSED: u8 = 4;
 const UNKNOWN: u8 = 5;
+const EXPIRED: u8 = 6;
 
 /// Appends the bytes of a message.
 pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
@@ -194,6 +195,7 @@ fn push_outcome(outcome: &Outcome, out: &mut Vec<u8>) {
             push_value(value, out);
         }
         Outcome::Unknown => out.push(UNKNOWN),
+        Outcome::Expired => out.push(EXPIRED),
     }
 }
 
@@ -205,6 +207,7 @@ fn read_outcome(reader: &mut Reader) -> Result<Outcome, WireError> {
         GAP => Outcome::Gap { expected: reader.number()? },
         REFUSED => Outcome::Refused(read_value(reader)?),
         UNKNOWN => Outcome::Unknown,
+        EXPIRED => Outcome::Expired,
         byte => return Err(WireError::Kind { what: "outcome", byte }),
     };
     Ok(outcome)

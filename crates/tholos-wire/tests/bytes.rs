@@ -1,0 +1,301 @@
+//! What the bytes are, and what is refused.
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_paxos::{Ballot, Checkpoint, Config, Entry, Index, Message, Millis, Payload, Record, ReplicaId};
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+use tholos_wire::{
+    FrameBuilder, VALUE_DEPTH_MAX, WireError, decode_peer, decode_record, encode_peer, encode_record, frames,
+};
+
+fn ballot(round: u64, replica: u32) -> Ballot {
+    Ballot { round, replica: ReplicaId(replica) }
+}
+
+fn batch(index: u64, bytes: &'static [u8]) -> Entry {
+    Entry {
+        index: Index(index),
+        origin: ballot(3, 2),
+        time: Millis(1_700_000_000_000 + index),
+        seed: 0x0102_0304_0506_0708,
+        payload: Payload::Batch(Bytes::from_static(bytes)),
+    }
+}
+
+fn noop(index: u64, origin: Ballot) -> Entry {
+    Entry { index: Index(index), origin, time: Millis(1_700_000_000_000), seed: 0, payload: Payload::Noop }
+}
+
+fn bytes_of(message: &PeerMessage) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_peer(message, &mut out);
+    out
+}
+
+fn paxos(message: Message) -> PeerMessage {
+    PeerMessage::Paxos { shard: ShardId(12), message }
+}
+
+fn answer(outcome: Outcome) -> PeerMessage {
+    PeerMessage::Answer { request: 1041, boot: 0x1122_3344_5566_7788, outcome }
+}
+
+/// One of each kind of message, named as in the fixtures.
+fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
+    let (ballot, older) = (ballot(3, 2), ballot(2, 1));
+    let entries = vec![batch(1041, b"SET k v"), batch(1042, b"")];
+    let config = Config { number: 4, voters: vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)] };
+    let mixed = vec![
+        noop(91, older),
+        Entry { payload: Payload::Config(config), ..noop(92, older) },
+        Entry { payload: Payload::Tick, time: Millis(1_700_000_000_250), ..noop(93, ballot) },
+    ];
+    let all_values = Value::Array(vec![
+        Value::Simple(Bytes::from_static(b"OK")),
+        Value::Error(Bytes::from_static(b"ERR no")),
+        Value::Integer(-1),
+        Value::Bulk(Bytes::from_static(b"b")),
+        Value::Null,
+        Value::NullArray,
+        Value::Map(vec![(Value::Integer(1), Value::Boolean(true))]),
+        Value::Set(vec![Value::Boolean(false)]),
+        Value::Double(0.5),
+        Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"t") },
+        Value::BigNumber(Bytes::from_static(b"12")),
+        Value::Push(vec![]),
+    ]);
+    let write = Ask::Write {
+        session: 0xaabb_ccdd_eeff_0011,
+        sequence: 7,
+        acknowledged: 6,
+        expires_at: Millis(1_700_000_030_000),
+        operation: Bytes::from_static(b"op"),
+    };
+    let forward = |ask| {
+        PeerMessage::Forward(Forward { request: 9, boot: 0x1122_3344_5566_7788, shard: ShardId(12), ask })
+    };
+    vec![
+        ("canvass", paxos(Message::Canvass { ballot, decided: Index(1040) })),
+        ("endorse", paxos(Message::Endorse { ballot })),
+        ("prepare", paxos(Message::Prepare { ballot, decided: Index(1040) })),
+        (
+            "promise",
+            paxos(Message::Promise { ballot, accepted: older, length: Index(1041), decided: Index(1040) }),
+        ),
+        ("reject", paxos(Message::Reject { promised: ballot })),
+        ("fetch", paxos(Message::Fetch { ballot, from: Index(1041) })),
+        ("fetched", paxos(Message::Fetched { ballot, entries: mixed.clone(), whole_to: Index(93) })),
+        ("sync", paxos(Message::Sync { ballot, from: Index(91), entries: mixed, whole_to: Index(93) })),
+        ("accept", paxos(Message::Accept { ballot, entries, decided: Index(1040) })),
+        ("accepted", paxos(Message::Accepted { ballot, index: Index(1042) })),
+        (
+            "behind",
+            paxos(Message::Behind { ballot, accepted: older, length: Index(1041), decided: Index(1040) }),
+        ),
+        ("decide", paxos(Message::Decide { ballot, decided: Index(1042), length: Index(1042) })),
+        ("confirm", paxos(Message::Confirm { ballot, round: 77 })),
+        ("confirmed", paxos(Message::Confirmed { ballot, round: 77 })),
+        ("released", paxos(Message::Released { ballot })),
+        (
+            "heartbeat",
+            PeerMessage::Heartbeat(Heartbeat {
+                boot: 0x1122_3344_5566_7788,
+                heard: vec![NodeId(1), NodeId(2), NodeId(300)],
+                wall: Millis(1_700_000_000_000),
+                disk_stall_ms: 15,
+                memory_full: true,
+            }),
+        ),
+        ("forward-write", forward(write)),
+        ("forward-read", forward(Ask::Read { operation: Bytes::from_static(b"op") })),
+        ("answer-done", answer(Outcome::Done(all_values))),
+        ("answer-not-leader", answer(Outcome::NotLeader { leader: None })),
+        ("answer-not-leader-but", answer(Outcome::NotLeader { leader: Some((NodeId(2), ballot)) })),
+        ("answer-gap", answer(Outcome::Gap { expected: 5 })),
+        ("answer-refused", answer(Outcome::Refused(Value::error("BUSY later")))),
+        ("answer-unknown", answer(Outcome::Unknown)),
+        ("answer-expired", answer(Outcome::Expired)),
+        (
+            "snapshot-chunk",
+            PeerMessage::SnapshotChunk(SnapshotChunk {
+                shard: ShardId(12),
+                ballot,
+                index: Index(1000),
+                chunk: 1,
+                chunks: 3,
+                bytes: Bytes::from_static(b"snap"),
+            }),
+        ),
+        (
+            "snapshot-wanted",
+            PeerMessage::SnapshotWanted { shard: ShardId(12), ballot, index: Index(1000), chunk: 2 },
+        ),
+    ]
+}
+
+/// One of each kind of record, named as in the fixtures.
+fn sample_records() -> Vec<(&'static str, Record)> {
+    let ballot = ballot(3, 2);
+    let config = Config { number: 4, voters: vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)] };
+    let entries = vec![batch(1041, b"SET k v"), batch(1042, b"")];
+    let checkpoint = Checkpoint {
+        promised: Ballot { round: 4, replica: ReplicaId(1) },
+        accepted: ballot,
+        snapshot: Index(1040),
+        snapshot_time: Millis(1_700_000_001_040),
+        snapshot_origin: ballot,
+        config,
+        decided: Index(1041),
+        entries: entries.clone(),
+    };
+    vec![
+        ("promised", Record::Promised { ballot }),
+        ("accepted", Record::Accepted { ballot, entries }),
+        ("replaced", Record::Replaced { ballot, from: Index(91), entries: vec![noop(91, ballot)] }),
+        ("replaced-by-nothing", Record::Replaced { ballot, from: Index(91), entries: vec![] }),
+        ("checkpoint", Record::Checkpoint(checkpoint)),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(digits: &str) -> Bytes {
+    assert!(digits.len().is_multiple_of(2), "an odd count of hex digits: {digits}");
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex digits"))
+        .collect()
+}
+
+const FIXTURES: &str = "fixtures/v0.1/wire.txt";
+
+/// The bytes of version 1 never change: a cluster holds them on disk, and speaks them during an upgrade.
+#[test]
+fn bytes_of_version_1_are_frozen() {
+    let messages = sample_messages();
+    let records = sample_records();
+    let mut text = String::from("# Bytes of wire version 1, written by release 0.1: name, then hex.\n");
+    for (name, message) in &messages {
+        text += &format!("peer {name} {}\n", hex(&bytes_of(message)));
+    }
+    for (name, record) in &records {
+        let mut bytes = Vec::new();
+        encode_record(record, &mut bytes);
+        text += &format!("record {name} {}\n", hex(&bytes));
+    }
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(FIXTURES, &text).expect("fixtures can be written");
+    }
+    let fixtures = std::fs::read_to_string(FIXTURES).expect("fixtures can be read");
+    assert_eq!(fixtures, text, "the bytes of version 1 changed");
+
+    let mut decoded = 0;
+    for line in fixtures.lines().filter(|line| !line.starts_with('#')) {
+        let [kind, name, digits] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let bytes = from_hex(digits);
+        if kind == "peer" {
+            let (_, expected) = messages.iter().find(|(known, _)| *known == name).expect(name);
+            assert_eq!(decode_peer(bytes).as_ref(), Ok(expected), "{name}");
+        } else {
+            let (_, expected) = records.iter().find(|(known, _)| *known == name).expect(name);
+            assert_eq!(decode_record(bytes).as_ref(), Ok(expected), "{name}");
+        }
+        decoded += 1;
+    }
+    assert_eq!(decoded, messages.len() + records.len());
+}
+
+#[test]
+fn hot_messages_are_small() {
+    let sizes: Vec<(&str, usize)> =
+        sample_messages().iter().map(|(name, message)| (*name, bytes_of(message).len())).collect();
+    let size = |wanted: &str| sizes.iter().find(|(name, _)| *name == wanted).expect(wanted).1;
+    assert_eq!(size("accepted"), 7);
+    assert_eq!(size("decide"), 9);
+    assert_eq!(size("confirm"), 6);
+    // Two entries, of them 7 bytes of payload and 16 of seeds.
+    assert_eq!(size("accept"), 44);
+}
+
+#[test]
+fn a_batch_is_a_slice_of_its_message() {
+    let whole = Bytes::from(bytes_of(&paxos(Message::Accept {
+        ballot: ballot(3, 2),
+        entries: vec![batch(1041, b"a payload that is not copied")],
+        decided: Index(1040),
+    })));
+    let Ok(PeerMessage::Paxos { message: Message::Accept { entries, .. }, .. }) = decode_peer(whole.clone())
+    else {
+        panic!("an Accept")
+    };
+    let Payload::Batch(payload) = &entries[0].payload else { panic!("a batch") };
+    assert!(whole.as_ptr_range().contains(&payload.as_ptr()), "W2: the payload was copied");
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    assert_eq!(decode_record(Bytes::from_static(&[2, 1, 3, 2])), Err(WireError::Version(2)));
+    assert_eq!(decode_peer(Bytes::from_static(&[0])), Err(WireError::Version(0)));
+    assert_eq!(decode_peer(Bytes::new()), Err(WireError::Truncated));
+}
+
+#[test]
+fn claims_are_not_believed() {
+    // An Accept that claims 2^63 entries, a snapshot chunk of 2^63 bytes, a heartbeat that hears 2^63 nodes.
+    let huge = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1];
+    for start in [&[1, 24, 12, 3, 2, 0][..], &[1, 5, 12, 3, 2, 0, 0, 1], &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        let bytes = Bytes::from([start, &huge].concat());
+        assert_eq!(decode_peer(bytes), Err(WireError::Truncated), "{start:?}");
+    }
+}
+
+#[test]
+fn a_number_has_one_way_to_be_written() {
+    for round in [&[0x83, 0x00][..], &[0x80; 11], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]]
+    {
+        let bytes = Bytes::from([&[1, 1][..], round, &[2]].concat());
+        assert_eq!(decode_record(bytes), Err(WireError::Number), "{round:?}");
+    }
+    // A replica id beyond 32 bits.
+    let bytes = Bytes::from_static(&[1, 1, 3, 0x80, 0x80, 0x80, 0x80, 0x10]);
+    assert_eq!(decode_record(bytes), Err(WireError::Number));
+}
+
+#[test]
+fn lists_in_lists_have_a_limit() {
+    let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    let decode = |depth| decode_peer(Bytes::from(bytes_of(&answer(Outcome::Done(nested(depth))))));
+    assert_eq!(decode(VALUE_DEPTH_MAX), Ok(answer(Outcome::Done(nested(VALUE_DEPTH_MAX)))));
+    assert_eq!(decode(VALUE_DEPTH_MAX + 1), Err(WireError::TooDeep));
+}
+
+#[test]
+fn not_a_number_keeps_its_bits() {
+    let bits = 0x7ff8_0000_dead_beef;
+    let message = answer(Outcome::Done(Value::Double(f64::from_bits(bits))));
+    let Ok(PeerMessage::Answer { outcome: Outcome::Done(Value::Double(number)), .. }) =
+        decode_peer(Bytes::from(bytes_of(&message)))
+    else {
+        panic!("a double")
+    };
+    assert_eq!(number.to_bits(), bits);
+}
+
+#[test]
+fn an_unknown_message_does_not_take_the_others_with_it() {
+    let (first, last) = (paxos(Message::Endorse { ballot: ballot(3, 2) }), answer(Outcome::Unknown));
+    let mut builder = FrameBuilder::new();
+    builder.push(&first);
+    let mut bytes = builder.take().to_vec();
+    bytes.extend([3, 0, 0, 0, 1, 99, 0]);
+    builder.push(&last);
+    bytes.extend_from_slice(&builder.take());
+    bytes.extend([9, 0, 0, 0, 1]);
+    let decoded: Vec<_> = frames(Bytes::from(bytes)).collect();
+    let unknown = Err(WireError::Kind { what: "message", byte: 99 });
+    assert_eq!(decoded, [Ok(first), unknown, Ok(last), Err(WireError::Truncated)]);
+}
