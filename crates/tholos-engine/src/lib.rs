@@ -1,1 +1,29 @@
 //! The commands: table, parsing, and application to the keyspace of one shard.
+//!
+//! A pure state machine. A command line becomes a [`Command`] ([`Command::parse`], all options checked); decided
+//! entries are carried out by [`Keyspace::apply`], reads answered by [`Keyspace::read`]. Replies, error texts and
+//! the order of checks are those of Redis 7.0.15. There is no clock and no chance in here but what the entry
+//! carries in its [`Context`], so every replica computes the same.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod cmd;
+mod command;
+pub mod error;
+mod keyspace;
+mod limits;
+pub mod number;
+mod snapshot;
+mod specs;
+mod store;
+pub mod table;
+mod transaction;
+
+pub use command::{Access, Command};
+pub use keyspace::{Context, Keyspace, Version};
+pub use limits::{Limits, check_limits};
+pub use snapshot::{FORMAT as SNAPSHOT_FORMAT, Loader, SnapshotError};
+pub use transaction::Transaction;

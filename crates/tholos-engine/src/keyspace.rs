@@ -1,0 +1,492 @@
+//! The keys of one shard: what commands change and read, and what the node asks about them.
+//!
+//! A keyspace is a state machine: its state after a log entry depends on the entries before and on nothing else,
+//! so every replica holds the same one. Time is the shard time of the entry (R16), chance its seed (R4).
+//!
+//! K1. A key is dead at `time` if its expiry is at or before it, whether or not it is still in memory (R17).
+//!     Dead keys are removed by [`Keyspace::evict_due`], in order of expiry, then place: alike on every replica.
+//! K2. `due` holds (expiry, place) of every entry that has an expiry, and nothing else.
+//! K3. `digest` is the sum of the digests of all entries and of all slots' absent stamps (R24).
+//! K4. An absent key's version is the slot's `absent` stamp, which moves at each deletion and each time a key is
+//!     given an expiry. The second makes a key that came, and died of its TTL, between WATCH and EXEC a change.
+
+use alloc::collections::BTreeSet;
+use core::ops::Range;
+
+use tholos_resp::Value;
+
+use crate::command::{Access, Command};
+use crate::error;
+use crate::snapshot::Walk;
+use crate::store::entry::{Content, Entry, Stamp, View};
+use crate::store::hash::Digest;
+use crate::store::tree::{Place, Tree};
+
+/// What one entry costs in the tree: 16 bytes, its hash, and the share of nodes that are two thirds full.
+const TREE_BYTES_PER_ENTRY: usize = 44;
+/// What one expiry costs in its index.
+const DUE_BYTES_PER_ENTRY: usize = 40;
+/// Marks digests of slots; entries have smaller tags.
+const SLOT_TAG: u64 = 0x100;
+
+/// What a log entry tells the commands in it. A command may read time and chance from nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Shard time of the entry, in Unix milliseconds (R16).
+    pub time_ms: u64,
+    /// The entry's seed mixed with `position` (R4).
+    pub seed: u64,
+    /// Log index of the entry.
+    pub index: u64,
+    /// Position of the command, or of the transaction it is part of, in the entry's batch.
+    pub position: u32,
+}
+
+/// Which write a key was last touched by, as WATCH remembers it (R19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Log index of the write: the key's last, or for an absent key the slot's last that took one away.
+    pub index: u64,
+    /// Position of the write in that entry's batch.
+    pub position: u32,
+    /// Whether the key was there. A key that died of its TTL differs by this alone.
+    pub present: bool,
+}
+
+/// The keys of one shard, that is of a contiguous range of slots.
+#[derive(Debug)]
+pub struct Keyspace {
+    tree: Tree,
+    due: BTreeSet<Due>,
+    len: usize,
+    digest: u64,
+    allocated_bytes: usize,
+    walk: Option<Walk>,
+}
+
+/// When the entry at a place dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at_ms: u64,
+    place: Place,
+}
+
+/// What the sums over all entries keep of one entry.
+#[derive(Clone, Copy)]
+struct Account {
+    digest: u64,
+    allocated_bytes: usize,
+    expire_at: Option<u64>,
+}
+
+impl Account {
+    fn of(entry: &Entry) -> Account {
+        Account {
+            digest: entry.digest(),
+            allocated_bytes: entry.allocated_bytes(),
+            expire_at: entry.expire_at(),
+        }
+    }
+}
+
+impl Keyspace {
+    /// An empty keyspace for `slots`. `hash_seed` decides the order of SCAN; it is secret, random, and the same on
+    /// all replicas of the shard.
+    #[must_use]
+    pub fn new(slots: Range<u16>, hash_seed: u64) -> Keyspace {
+        let count = slots.end.saturating_sub(slots.start);
+        let tree = Tree::new(slots.start, count, hash_seed);
+        Keyspace { tree, due: BTreeSet::new(), len: 0, digest: 0, allocated_bytes: 0, walk: None }
+    }
+
+    /// The slots whose keys are here.
+    #[must_use]
+    pub fn slots(&self) -> Range<u16> {
+        self.tree.first_slot()..self.tree.first_slot() + self.tree.slot_count()
+    }
+
+    /// Carries out a command of a decided entry. A pure function of the state, the context and the command.
+    pub fn apply(&mut self, context: &Context, command: &Command) -> Value {
+        if command.access() == Access::Read {
+            return self.read(context.time_ms, command);
+        }
+        if let Some(refusal) = self.refuse_strangers(command) {
+            return refusal;
+        }
+        let stamp = Stamp { index: context.index, position: context.position };
+        command.apply(&mut Session { keyspace: self, time_ms: context.time_ms, stamp })
+    }
+
+    /// Answers a command that only reads, at shard time `time_ms` (R17).
+    ///
+    /// # Panics
+    /// If the command writes: only [`Keyspace::apply`] may do that.
+    #[must_use]
+    pub fn read(&self, time_ms: u64, command: &Command) -> Value {
+        assert!(command.access() == Access::Read, "a write reached the read path: {command:?}");
+        match self.refuse_strangers(command) {
+            Some(refusal) => refusal,
+            None => command.read(&Reader { keyspace: self, time_ms }),
+        }
+    }
+
+    /// Keys of other shards get a deterministic refusal, as a replica must not stop over an entry.
+    fn refuse_strangers(&self, command: &Command) -> Option<Value> {
+        let slots = self.slots();
+        let stranger = command.keys().any(|key| !slots.contains(&tholos_ring::slot(key).number()));
+        stranger.then(error::cross_slot)
+    }
+
+    /// The version of `key` at shard time `time_ms`, by logical liveness (R19).
+    #[must_use]
+    pub fn version(&self, key: &[u8], time_ms: u64) -> Version {
+        let Some(place) = self.tree.place(key) else {
+            return Version { index: 0, position: 0, present: false };
+        };
+        let live = self.tree.get(place, key).filter(|entry| !is_dead(entry.expire_at(), time_ms));
+        let stamp = live.map_or_else(|| self.tree.absent(place.slot), |entry| entry.view().stamp);
+        Version { index: stamp.index, position: stamp.position, present: live.is_some() }
+    }
+
+    /// When the next key dies, in Unix milliseconds; at or before now if dead ones are still to be removed.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.due.first().map(|due| due.at_ms)
+    }
+
+    /// Removes up to `max` keys (and their twins) that are dead at `time_ms`; answers how many.
+    ///
+    /// Every applied entry calls it with the same `max` on every replica, or digests differ. It changes nothing
+    /// that a client can see.
+    pub fn evict_due(&mut self, time_ms: u64, max: usize) -> usize {
+        let mut evicted = 0;
+        while evicted < max {
+            let Some(due) = self.due.first().copied().filter(|due| due.at_ms <= time_ms) else { break };
+            // Twins may share the expiry, and then they share one item of the index.
+            while let Some(key) = self.key_due(due) {
+                self.remove_entry(due.place, &key);
+                evicted += 1;
+            }
+        }
+        evicted
+    }
+
+    /// The key of an entry at the place of `due` that dies then.
+    fn key_due(&self, due: Due) -> Option<alloc::vec::Vec<u8>> {
+        self.tree
+            .at(due.place)
+            .find(|entry| entry.expire_at() == Some(due.at_ms))
+            .map(|entry| entry.key().to_vec())
+    }
+
+    /// Whether the command reads a key that is dead by the wall clock but alive by shard time. The leader then
+    /// proposes a Tick before it answers (R17).
+    #[must_use]
+    pub fn expired_by(&self, wall_ms: u64, time_ms: u64, command: &Command) -> bool {
+        wall_ms > time_ms
+            && command.keys().any(|key| {
+                let expire_at = self.entry(key).and_then(Entry::expire_at);
+                is_dead(expire_at, wall_ms) && !is_dead(expire_at, time_ms)
+            })
+    }
+
+    /// Removes every key.
+    pub(crate) fn flush(&mut self, stamp: Stamp) {
+        let mut tree = self.tree.emptied();
+        let mut digest: u64 = 0;
+        for slot in 0..tree.slot_count() {
+            // K4: a slot that had no key keeps its stamp, so that watchers of other slots are left alone.
+            let was_empty = self.tree.count_slot(slot) == 0;
+            let absent = if was_empty { self.tree.absent(slot) } else { stamp };
+            tree.set_absent(slot, absent);
+            digest = digest.wrapping_add(absent_digest(slot, absent));
+        }
+        let old = core::mem::replace(&mut self.tree, tree);
+        if let Some(walk) = &mut self.walk {
+            walk.keep(old);
+        }
+        self.due.clear();
+        self.len = 0;
+        self.allocated_bytes = 0;
+        self.digest = digest;
+    }
+
+    /// Keys that are alive at `time_ms`. Counts the dead that are still in memory, so it is quick while those are few.
+    #[must_use]
+    pub fn len(&self, time_ms: u64) -> usize {
+        if self.next_due_ms().is_none_or(|next| next > time_ms) {
+            return self.len;
+        }
+        let dead: usize = self.dead_places(time_ms).map(|due| self.tree_count_due(due)).sum();
+        self.len - dead
+    }
+
+    /// Whether no key is alive at `time_ms`.
+    #[must_use]
+    pub fn is_empty(&self, time_ms: u64) -> bool {
+        self.len(time_ms) == 0
+    }
+
+    fn dead_places(&self, time_ms: u64) -> impl Iterator<Item = Due> {
+        self.due.iter().copied().take_while(move |due| due.at_ms <= time_ms)
+    }
+
+    fn tree_count_due(&self, due: Due) -> usize {
+        self.tree.at(due.place).filter(|entry| entry.expire_at() == Some(due.at_ms)).count()
+    }
+
+    /// Live keys of one slot; 0 for a slot of another shard.
+    #[must_use]
+    pub fn count_in_slot(&self, slot: u16, time_ms: u64) -> usize {
+        let Some(slot) = self.local_slot(slot) else { return 0 };
+        let in_slot = self.dead_places(time_ms).filter(|due| due.place.slot == slot);
+        let dead: usize = in_slot.map(|due| self.tree_count_due(due)).sum();
+        self.tree.count_slot(slot) - dead
+    }
+
+    /// Sum of the hashes of all that replicas must agree on: keys, values, expiries, versions (R24).
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Estimated memory of the keys, in bytes, for `maxmemory`: allocations, their rounding, and indexes.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.allocated_bytes + self.len * TREE_BYTES_PER_ENTRY + self.due.len() * DUE_BYTES_PER_ENTRY
+    }
+
+    pub(crate) fn local_slot(&self, slot: u16) -> Option<u16> {
+        slot.checked_sub(self.tree.first_slot()).filter(|local| *local < self.tree.slot_count())
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Entries in memory, dead ones included.
+    pub(crate) fn entry_count(&self) -> usize {
+        self.len
+    }
+
+    /// The snapshot under way, beside the tree it walks.
+    pub(crate) fn walk_mut(&mut self) -> (&Tree, &mut Option<Walk>) {
+        (&self.tree, &mut self.walk)
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.tree.get(self.tree.place(key)?, key)
+    }
+
+    /// Gives `key` a value, whether or not it has one.
+    pub(crate) fn put_entry(&mut self, view: View<'_>) {
+        let place = self.place(view.key);
+        self.walk_before(place);
+        let (before, after);
+        if let Some(entry) = self.tree.get_mut(place, view.key) {
+            before = Some(Account::of(entry));
+            entry.set(view.stamp, view.expire_at, view.content);
+            after = Account::of(entry);
+        } else {
+            let entry = Entry::new(view);
+            before = None;
+            after = Account::of(&entry);
+            self.tree.insert(place, entry);
+        }
+        self.settle(place, before, Some(after));
+    }
+
+    /// Changes an entry that is there, by `change`.
+    fn change_entry(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) {
+        let place = self.place(key);
+        self.walk_before(place);
+        let Some(entry) = self.tree.get_mut(place, key) else { return };
+        let before = Account::of(entry);
+        change(entry);
+        let after = Account::of(entry);
+        self.settle(place, Some(before), Some(after));
+    }
+
+    fn remove_entry(&mut self, place: Place, key: &[u8]) {
+        self.walk_before(place);
+        if let Some(entry) = self.tree.remove(place, key) {
+            self.settle(place, Some(Account::of(&entry)), None);
+        }
+    }
+
+    /// Brings the sums and the expiry index in line with a change at `place` (K2, K3).
+    fn settle(&mut self, place: Place, before: Option<Account>, after: Option<Account>) {
+        if let Some(before) = before {
+            self.len -= 1;
+            self.digest = self.digest.wrapping_sub(before.digest);
+            self.allocated_bytes -= before.allocated_bytes;
+        }
+        if let Some(after) = after {
+            self.len += 1;
+            self.digest = self.digest.wrapping_add(after.digest);
+            self.allocated_bytes += after.allocated_bytes;
+        }
+        let (old, new) =
+            (before.and_then(|before| before.expire_at), after.and_then(|after| after.expire_at));
+        if old == new {
+            return;
+        }
+        if let Some(at_ms) = old {
+            let due = Due { at_ms, place };
+            // A twin with the same expiry still needs the item.
+            if self.tree_count_due(due) == 0 {
+                self.due.remove(&due);
+            }
+        }
+        if let Some(at_ms) = new {
+            self.due.insert(Due { at_ms, place });
+        }
+    }
+
+    pub(crate) fn set_absent(&mut self, slot: u16, stamp: Stamp) {
+        let old = absent_digest(slot, self.tree.absent(slot));
+        let new = absent_digest(slot, stamp);
+        self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
+        self.tree.set_absent(slot, stamp);
+    }
+
+    /// A snapshot under way takes the old image of what is about to change.
+    fn walk_before(&mut self, place: Place) {
+        if let Some(walk) = &mut self.walk {
+            walk.before_change(&self.tree, place);
+        }
+    }
+
+    fn place(&self, key: &[u8]) -> Place {
+        // `refuse_strangers` has seen every command's keys.
+        self.tree.place(key).expect("the key belongs to this shard")
+    }
+}
+
+/// A slot's part of the digest; a slot that never lost a key has none.
+fn absent_digest(slot: u16, stamp: Stamp) -> u64 {
+    if stamp == Stamp::default() {
+        return 0;
+    }
+    Digest::new(SLOT_TAG).word(u64::from(slot)).word(stamp.index).word(u64::from(stamp.position)).finish()
+}
+
+/// Whether a key of this expiry is dead at `time_ms` (K1).
+pub(crate) fn is_dead(expire_at: Option<u64>, time_ms: u64) -> bool {
+    expire_at.is_some_and(|expire_at| expire_at <= time_ms)
+}
+
+/// The keyspace as a reading command sees it: live keys at one time.
+pub(crate) struct Reader<'a> {
+    keyspace: &'a Keyspace,
+    time_ms: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn view(&self, key: &[u8]) -> Option<View<'a>> {
+        let entry = self.keyspace.entry(key)?;
+        let view = entry.view();
+        (!is_dead(view.expire_at, self.time_ms)).then_some(view)
+    }
+
+    /// Shard time, in Unix milliseconds.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+}
+
+/// What a write does to a key's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// As it was, if the key was alive.
+    Keep,
+    /// The key lives until it is deleted.
+    Never,
+    /// Unix milliseconds.
+    At(u64),
+}
+
+/// The keyspace as a writing command sees it: live keys at the time of its entry, and the stamp of its writes.
+pub(crate) struct Session<'a> {
+    keyspace: &'a mut Keyspace,
+    time_ms: u64,
+    stamp: Stamp,
+}
+
+impl Session<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { keyspace: self.keyspace, time_ms: self.time_ms }
+    }
+
+    pub(crate) fn view(&self, key: &[u8]) -> Option<View<'_>> {
+        self.reader().view(key)
+    }
+
+    /// Shard time, in Unix milliseconds.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// Gives `key` a value. An expiry that has passed leaves the key absent.
+    pub(crate) fn put(&mut self, key: &[u8], content: Content<'_>, expiry: Expiry) {
+        let old = self.view(key).and_then(|view| view.expire_at);
+        let expire_at = match expiry {
+            Expiry::Keep => old,
+            Expiry::Never => None,
+            Expiry::At(at_ms) => Some(at_ms),
+        };
+        if is_dead(expire_at, self.time_ms) {
+            // Even if the key was absent before: it came and went at once (K4).
+            self.mark_absent(key);
+            self.remove(key);
+            return;
+        }
+        self.keyspace.put_entry(View { key, stamp: self.stamp, expire_at, content });
+        if expire_at.is_some() && expire_at != old {
+            self.mark_absent(key);
+        }
+    }
+
+    /// Writes into a live text at `offset`; see [`Entry::write_at`].
+    pub(crate) fn write_at(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
+        let stamp = self.stamp;
+        self.keyspace.change_entry(key, |entry| entry.write_at(stamp, offset, bytes));
+    }
+
+    /// Changes a live key's expiry; one that has passed removes the key.
+    pub(crate) fn set_expire(&mut self, key: &[u8], expire_at: Option<u64>) {
+        if is_dead(expire_at, self.time_ms) {
+            self.remove(key);
+            return;
+        }
+        let stamp = self.stamp;
+        self.keyspace.change_entry(key, |entry| entry.set_expire(stamp, expire_at));
+        if expire_at.is_some() {
+            self.mark_absent(key);
+        }
+    }
+
+    /// Removes a key; answers whether it was alive. A dead one is left to eviction.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
+        if self.view(key).is_none() {
+            return false;
+        }
+        self.mark_absent(key);
+        let place = self.keyspace.place(key);
+        self.keyspace.remove_entry(place, key);
+        true
+    }
+
+    /// Removes every key of the shard.
+    pub(crate) fn flush(&mut self) {
+        self.keyspace.flush(self.stamp);
+    }
+
+    fn mark_absent(&mut self, key: &[u8]) {
+        let slot = self.keyspace.place(key).slot;
+        self.keyspace.set_absent(slot, self.stamp);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! The keyspace as bytes: written in slices while commands go on, read with every check (R24).
+//!
+//! The stream is the state at the moment of [`Keyspace::begin_snapshot`], whatever is applied meanwhile: a change
+//! of an entry that the walk has not reached first hands its old image to the stream. Dead keys that are still in
+//! memory belong to the state (R17).
+//!
+//! ```text
+//! head   "THOLKEYS" · format u16 · first slot u16 · slot count u16 · hash seed u64
+//! slot   1 · slot u16 · index u64 · position u32             the slot's absent version, if it has one
+//! entry  2 · kind u8 · index u64 · position u32 · [expire ms u64] · key length u32 · text length u32 · key · text
+//! end    3 · entries u64 · digest u64                        the digest covers every field of the records before
+//! ```
+//!
+//! Numbers are little-endian. `kind` is 0 integer, 1 plain, 2 raw, plus 4 if there is an expiry. Slots and entries
+//! come in any order.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::keyspace::Keyspace;
+use crate::store::entry::{Content, Stamp, View};
+use crate::store::tree::{Place, Tree};
+
+/// Format this release writes, and the newest it reads.
+pub const FORMAT: u16 = 1;
+
+const MAGIC: &[u8; 8] = b"THOLKEYS";
+const HEAD_BYTES: usize = 22;
+const RECORD_SLOT: u8 = 1;
+const RECORD_ENTRY: u8 = 2;
+const RECORD_END: u8 = 3;
+const KIND_INTEGER: u8 = 0;
+const KIND_PLAIN: u8 = 1;
+const KIND_RAW: u8 = 2;
+const KIND_EXPIRES: u8 = 4;
+/// A length beyond this is damage, not data. In bytes.
+const LENGTH_MAX: u32 = 1 << 30;
+
+/// Why bytes are no snapshot. The keyspace read so far is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The stream does not start as a snapshot does.
+    NotASnapshot,
+    /// Written by a newer release, in this format.
+    NewerFormat(u16),
+    /// The stream stopped before its end record.
+    Truncated,
+    /// A field that no release writes; says which.
+    Corrupt(&'static str),
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotError::NotASnapshot => write!(out, "not a snapshot of a keyspace"),
+            SnapshotError::NewerFormat(format) => {
+                write!(out, "snapshot format {format} is newer than {FORMAT}, the newest this release reads")
+            }
+            SnapshotError::Truncated => write!(out, "the snapshot stops before its end"),
+            SnapshotError::Corrupt(what) => write!(out, "the snapshot is damaged: {what}"),
+        }
+    }
+}
+
+impl core::error::Error for SnapshotError {}
+
+/// A snapshot under way.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// The first place not yet written; `None` once the end record is.
+    next: Option<Place>,
+    /// Places at or after `next` whose image at the start is written, or that were empty then.
+    done: BTreeSet<Place>,
+    /// Written and not yet taken, from `taken` on.
+    buffer: Vec<u8>,
+    taken: usize,
+    /// The tree of the start, if a flush has since replaced it.
+    kept: Option<Tree>,
+    entries: u64,
+    digest: u64,
+}
+
+impl Walk {
+    /// Writes the entries at `place` as they are now, before the first change since the start.
+    pub(crate) fn before_change(&mut self, tree: &Tree, place: Place) {
+        let reached = self.next.is_none_or(|next| place < next);
+        if reached || self.kept.is_some() || !self.done.insert(place) {
+            return;
+        }
+        for entry in tree.at(place) {
+            encode_entry(&mut self.buffer, &entry.view());
+        }
+    }
+
+    /// Takes over the tree that a flush has emptied.
+    pub(crate) fn keep(&mut self, tree: Tree) {
+        if self.next.is_some() && self.kept.is_none() {
+            self.kept = Some(tree);
+        }
+    }
+
+    /// Walks on until `max_bytes` wait in the buffer, or to the end.
+    fn fill(&mut self, tree: &Tree, max_bytes: usize) {
+        let Some(mut next) = self.next else { return };
+        let tree = self.kept.as_ref().unwrap_or(tree);
+        for (place, entry) in tree.iter_from(next) {
+            if place != next {
+                next = place;
+                // Twins stay together, so a slice ends only between places.
+                if self.buffer.len() - self.taken >= max_bytes {
+                    self.next = Some(next);
+                    return;
+                }
+            }
+            if !self.done.contains(&place) {
+                encode_entry(&mut self.buffer, &entry.view());
+            }
+        }
+        self.buffer.push(RECORD_END);
+        self.buffer.extend_from_slice(&self.entries.to_le_bytes());
+        self.buffer.extend_from_slice(&self.digest.to_le_bytes());
+        self.next = None;
+        self.done.clear();
+        self.kept = None;
+    }
+
+    /// Up to `max_bytes` of what waits.
+    fn take(&mut self, max_bytes: usize) -> Vec<u8> {
+        let end = self.buffer.len().min(self.taken + max_bytes);
+        let chunk = self.buffer[self.taken..end].to_vec();
+        self.taken = end;
+        if self.taken == self.buffer.len() {
+            self.buffer = Vec::new();
+            self.taken = 0;
+        }
+        chunk
+    }
+}
+
+impl Keyspace {
+    /// Starts a snapshot of the state as it is now; one under way is dropped.
+    ///
+    /// While it runs, a changed entry costs its old image and 24 bytes of memory.
+    pub fn begin_snapshot(&mut self) {
+        let mut buffer = Vec::with_capacity(HEAD_BYTES);
+        let (entries, digest) = (self.entry_count() as u64, self.digest());
+        let tree = self.tree();
+        buffer.extend_from_slice(MAGIC);
+        buffer.extend_from_slice(&FORMAT.to_le_bytes());
+        buffer.extend_from_slice(&tree.first_slot().to_le_bytes());
+        buffer.extend_from_slice(&tree.slot_count().to_le_bytes());
+        buffer.extend_from_slice(&tree.hash_seed().to_le_bytes());
+        for slot in 0..tree.slot_count() {
+            let absent = tree.absent(slot);
+            if absent != Stamp::default() {
+                buffer.push(RECORD_SLOT);
+                buffer.extend_from_slice(&slot.to_le_bytes());
+                encode_stamp(&mut buffer, absent);
+            }
+        }
+        let walk = Walk {
+            next: Some(Place::FIRST),
+            done: BTreeSet::new(),
+            buffer,
+            taken: 0,
+            kept: None,
+            entries,
+            digest,
+        };
+        *self.walk_mut().1 = Some(walk);
+    }
+
+    /// The next slice of the snapshot under way, at most `max_bytes` (at least 1) long; `None` after the last.
+    pub fn next_snapshot_chunk(&mut self, max_bytes: usize) -> Option<Vec<u8>> {
+        let (tree, slot) = self.walk_mut();
+        let walk = slot.as_mut()?;
+        let max_bytes = max_bytes.max(1);
+        walk.fill(tree, max_bytes);
+        let chunk = walk.take(max_bytes);
+        if chunk.is_empty() {
+            *slot = None;
+            return None;
+        }
+        Some(chunk)
+    }
+
+    /// Drops the snapshot under way, if there is one.
+    pub fn cancel_snapshot(&mut self) {
+        *self.walk_mut().1 = None;
+    }
+}
+
+fn encode_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+    out.extend_from_slice(&stamp.index.to_le_bytes());
+    out.extend_from_slice(&stamp.position.to_le_bytes());
+}
+
+fn encode_entry(out: &mut Vec<u8>, view: &View<'_>) {
+    let number;
+    let (kind, text) = match view.content {
+        Content::Integer(value) => {
+            number = value.to_le_bytes();
+            (KIND_INTEGER, &number[..])
+        }
+        Content::Plain(text) => (KIND_PLAIN, text),
+        Content::Raw(text) => (KIND_RAW, text),
+    };
+    out.push(RECORD_ENTRY);
+    out.push(kind | if view.expire_at.is_some() { KIND_EXPIRES } else { 0 });
+    encode_stamp(out, view.stamp);
+    if let Some(expire_at) = view.expire_at {
+        out.extend_from_slice(&expire_at.to_le_bytes());
+    }
+    out.extend_from_slice(&(view.key.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(view.key);
+    out.extend_from_slice(text);
+}
+
+/// Reads a snapshot, cut in any way, back into a keyspace.
+#[derive(Debug, Default)]
+pub struct Loader {
+    /// Bytes of a record that has not come whole.
+    buffer: Vec<u8>,
+    keyspace: Option<Keyspace>,
+    ended: bool,
+}
+
+impl Loader {
+    /// A loader that waits for the first byte.
+    #[must_use]
+    pub fn new() -> Loader {
+        Loader::default()
+    }
+
+    /// Takes the next bytes of the stream. After an error the loader is of no more use.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.buffer.extend_from_slice(bytes);
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let mut rest = &buffer[..];
+        while let Some(after) = self.step(rest)? {
+            rest = after;
+        }
+        let consumed = buffer.len() - rest.len();
+        // Nothing moves while a long record is still coming.
+        buffer.drain(..consumed);
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// The keyspace, if the stream was whole and its sums agree.
+    pub fn finish(self) -> Result<Keyspace, SnapshotError> {
+        match self.keyspace {
+            Some(keyspace) if self.ended => Ok(keyspace),
+            _ => Err(SnapshotError::Truncated),
+        }
+    }
+
+    /// Makes twins common, for tests.
+    #[cfg(test)]
+    pub(crate) fn set_hash_mask(&mut self, mask: u64) {
+        self.keyspace.as_mut().expect("the head has come").set_hash_mask(mask);
+    }
+
+    /// Reads one record from the front of `bytes`; `None` if it has not come whole.
+    fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, SnapshotError> {
+        let mut cut = Cut(bytes);
+        let done = match &mut self.keyspace {
+            None => {
+                if !bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]) {
+                    return Err(SnapshotError::NotASnapshot);
+                }
+                match read_head(&mut cut)? {
+                    Some(keyspace) => {
+                        self.keyspace = Some(keyspace);
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Some(_) if self.ended => {
+                if bytes.is_empty() {
+                    return Ok(None);
+                }
+                return Err(SnapshotError::Corrupt("bytes after the end"));
+            }
+            Some(keyspace) => match cut.u8() {
+                None => false,
+                Some(RECORD_SLOT) => read_slot(&mut cut, keyspace)?,
+                Some(RECORD_ENTRY) => read_entry(&mut cut, keyspace)?,
+                Some(RECORD_END) => {
+                    self.ended = read_end(&mut cut, keyspace)?;
+                    self.ended
+                }
+                Some(_) => return Err(SnapshotError::Corrupt("unknown record")),
+            },
+        };
+        Ok(done.then_some(cut.0))
+    }
+}
+
+fn read_head(cut: &mut Cut<'_>) -> Result<Option<Keyspace>, SnapshotError> {
+    let (Some(_magic), Some(format)) = (cut.take(MAGIC.len()), cut.u16()) else { return Ok(None) };
+    match format {
+        FORMAT => {}
+        0 => return Err(SnapshotError::Corrupt("format 0")),
+        newer => return Err(SnapshotError::NewerFormat(newer)),
+    }
+    let (Some(first), Some(count), Some(seed)) = (cut.u16(), cut.u16(), cut.u64()) else { return Ok(None) };
+    match first.checked_add(count) {
+        Some(end) if end <= tholos_ring::SLOT_COUNT => Ok(Some(Keyspace::new(first..end, seed))),
+        _ => Err(SnapshotError::Corrupt("slots out of range")),
+    }
+}
+
+fn read_slot(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, SnapshotError> {
+    let (Some(slot), Some(stamp)) = (cut.u16(), cut.stamp()) else { return Ok(false) };
+    if slot >= keyspace.tree().slot_count() {
+        return Err(SnapshotError::Corrupt("slot out of range"));
+    }
+    keyspace.set_absent(slot, stamp);
+    Ok(true)
+}
+
+fn read_entry(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, SnapshotError> {
+    let (Some(flags), Some(stamp)) = (cut.u8(), cut.stamp()) else { return Ok(false) };
+    let kind = flags & !KIND_EXPIRES;
+    if kind > KIND_RAW {
+        return Err(SnapshotError::Corrupt("unknown kind of value"));
+    }
+    let mut expire_at = None;
+    if flags & KIND_EXPIRES != 0 {
+        expire_at = cut.u64();
+        if expire_at.is_none() {
+            return Ok(false);
+        }
+    }
+    let (Some(key_length), Some(text_length)) = (cut.u32(), cut.u32()) else { return Ok(false) };
+    if key_length > LENGTH_MAX || text_length > LENGTH_MAX {
+        return Err(SnapshotError::Corrupt("impossible length"));
+    }
+    let (Some(key), Some(text)) = (cut.take(key_length as usize), cut.take(text_length as usize)) else {
+        return Ok(false);
+    };
+    let content = match kind {
+        KIND_INTEGER => match text.try_into() {
+            Ok(number) => Content::Integer(i64::from_le_bytes(number)),
+            Err(_) => return Err(SnapshotError::Corrupt("an integer of other than 8 bytes")),
+        },
+        KIND_PLAIN => Content::Plain(text),
+        _ => Content::Raw(text),
+    };
+    let Some(place) = keyspace.tree().place(key) else {
+        return Err(SnapshotError::Corrupt("a key of another shard"));
+    };
+    if keyspace.tree().get(place, key).is_some() {
+        return Err(SnapshotError::Corrupt("a key twice"));
+    }
+    keyspace.put_entry(View { key, stamp, expire_at, content });
+    Ok(true)
+}
+
+fn read_end(cut: &mut Cut<'_>, keyspace: &Keyspace) -> Result<bool, SnapshotError> {
+    let (Some(entries), Some(digest)) = (cut.u64(), cut.u64()) else { return Ok(false) };
+    if entries != keyspace.entry_count() as u64 {
+        return Err(SnapshotError::Corrupt("the number of keys is not the one at the end"));
+    }
+    if digest != keyspace.digest() {
+        return Err(SnapshotError::Corrupt("the digest of the keys is not the one at the end"));
+    }
+    Ok(true)
+}
+
+/// Bytes that are cut off from the front.
+struct Cut<'a>(&'a [u8]);
+
+impl<'a> Cut<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn stamp(&mut self) -> Option<Stamp> {
+        Some(Stamp { index: self.u64()?, position: self.u32()? })
+    }
+}

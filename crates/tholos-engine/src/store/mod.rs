@@ -1,0 +1,5 @@
+//! How the keys of one shard lie in memory: entries, their order, and the index of those that will expire.
+
+pub(crate) mod entry;
+pub(crate) mod hash;
+pub(crate) mod tree;
