@@ -1,4 +1,78 @@
 //! Key to slot to shard to replica set: CRC16 slots, hash ring, bounded-load placement.
+//!
+//! # Consistent hashing in five minutes
+//!
+//! Spread keys over N machines by `hash(key) mod N`, and the day a machine is added nearly every key changes its place:
+//! `mod 4` and `mod 5` agree for one key in five. *Consistent hashing* (Karger and others, 1997) lets machines and keys
+//! fall on one circle. A key belongs to the first machine clockwise from it:
+//!
+//! ```text
+//!                 0 = 2^64
+//!               .---+---.
+//!           n1 o         x user:7   -> n3, the next clockwise
+//!             /           \
+//!            |             o n3
+//!     user:2 x             |        o  a machine's point
+//!     -> n1  |             |        x  a key's hash
+//!             \           x user:1  -> n2
+//!           n3 o         /
+//!               '--o----'
+//!                  n2
+//! ```
+//!
+//! A new machine takes from its clockwise neighbours the keys that now meet it first, and no key moves between two old
+//! ones. Moving fewer is impossible, because what the new machine holds must have come from somewhere.
+//!
+//! One point for each machine makes arcs of very different length. So each machine has V *virtual nodes*, points that
+//! are hashed from its name and a number, and the lengths average out: the shares of equal machines differ by about
+//! 1/√V, which is 9 % for the 128 points here. Twice the weight is twice the points. See [`Ring`].
+//!
+//! ## The textbook's formula, and why we count from 0
+//!
+//! Textbooks write `h(x) = (x mod p) + 1`: a number x, made of the key, lands on one of p positions, numbered 1 to p.
+//! The `+ 1` only names the positions; nothing about the spread depends on it. We number from 0 and write
+//!
+//! ```text
+//!     h(x) = x mod p,   p = 16384,   x = CRC16/XMODEM of the key, or of its {tag}
+//! ```
+//!
+//! because Redis Cluster does, and so every cluster client can compute a key's position, its *slot*, without asking.
+//! Starting at 0 also makes a range of positions a half-open interval, whose length is its end less its start, and
+//! turns `mod 16384` into a mask.
+//!
+//! ## From a circle of keys to shards on a circle
+//!
+//! A cluster that replicates by consensus cannot move single keys around: each group of replicas keeps one log. So the
+//! slots are cut once into Q *shards*, fixed ranges, and what stands on the ring are shards instead of keys:
+//!
+//! ```text
+//!     key -- crc16 --> slot -- * Q >> 14 --> shard -- token --> ring --> replica set
+//!     user:1           10778     (Q = 64)    s42                        n2 n4 n1
+//! ```
+//!
+//! The first two steps are arithmetic, the same for ever. Only the last depends on the nodes, and with few large things
+//! to place a ring alone is too uneven: [`place`] bounds the load of each node exactly, and keeps zones apart.
+//!
+//! # Example
+//!
+//! ```
+//! use tholos_ring::{Node, NodeIndex, ShardId, place, slot};
+//!
+//! let nodes = ["n1", "n2", "n3", "n4"].map(|name| Node { name, zone: "", weight: 1 });
+//! let map = place(&nodes, 64, 3).unwrap();
+//! assert_eq!(slot(b"user:1").number(), 10778);
+//! assert_eq!(map.shard_of_key(b"user:1"), ShardId(42));
+//! assert_eq!(map.replica_set(ShardId(42)).len(), 3);
+//! // Sixty-four shards of three replicas: each of four nodes holds 48.
+//! assert_eq!(map.iter().filter(|(_, set)| set.contains(&NodeIndex(0))).count(), 48);
+//! ```
+//!
+//! See also `cargo run -p tholos-ring --example ring -- --nodes n1,n2,n3 --keys user:1,user:2 --add n4`.
+//!
+//! # What never changes
+//!
+//! [`slot`], [`shard_of`], [`hash64`], [`shard_token`] and the points of a [`Ring`] are frozen: another result would
+//! move data in running clusters. Tests hold them to fixed vectors.
 
 #![no_std]
 
