@@ -1,0 +1,409 @@
+//! The configuration of a node: every key once, with its meaning, unit, bounds and default.
+//!
+//! One table makes the struct, the flags, the environment variables, the example file and the checks, so that they
+//! cannot disagree. [`Layers`] puts the sources together: flag > environment > file > default.
+
+mod layers;
+mod setting;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use setting::Setting;
+
+pub use layers::{ConfigError, Layers, Origin, Resolved};
+pub use setting::{Address, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds};
+
+/// One key: what a flag, a variable, a line of the file and `config example` share.
+#[derive(Debug)]
+pub struct Key {
+    /// The name in the file; a dot stands for a table (`limits.clients`).
+    pub name: &'static str,
+    /// Meaning, unit, bounds, what it trades: the documentation of the field.
+    pub about: &'static str,
+    /// The default, as it would be written in the file; empty for none.
+    pub default: &'static str,
+    /// The smallest and largest number allowed.
+    pub bounds: Option<(u64, u64)>,
+    /// What kind of value: `HOST:PORT`, `BYTES`, …
+    pub value_name: &'static str,
+    /// Never a flag, never printed.
+    pub secret: bool,
+    /// Shown in `--help`; all others are in `config example`.
+    pub common: bool,
+}
+
+impl Key {
+    /// The flag without its dashes: `limits.key_bytes` is `limits-key-bytes`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+
+    /// The environment variable: `limits.key_bytes` is `THOLOS_LIMITS_KEY_BYTES`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The first sentence of what it is about.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let flat = self.about.split_whitespace().collect::<Vec<_>>().join(" ");
+        flat.split_inclusive(". ").next().unwrap_or_default().trim_end().trim_end_matches('.').to_owned()
+    }
+}
+
+/// What the names of all our environment variables start with.
+pub const VARIABLE_PREFIX: &str = "THOLOS_";
+
+/// `common` keys are in `--help`, `rare` ones only in the example file, `secret` ones are never a flag.
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $visibility:ident $name:literal $field:ident: $type:ty = $default:literal $(in $min:literal..=$max:literal)?; )+) => {
+        /// The configuration in force. Built by [`Layers::resolve`]; the default is a node of its own on loopback.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Config {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+        }
+
+        /// Every key, in the order of the example file.
+        pub const KEYS: &[Key] = &[$( Key {
+            name: $name,
+            about: concat!($($doc, "\n"),+),
+            default: $default,
+            bounds: settings!(@bounds $($min $max)?),
+            value_name: <$type as Setting>::VALUE_NAME,
+            secret: settings!(@is_secret $visibility),
+            common: settings!(@is_common $visibility),
+        }, )+];
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $( $field: <$type as Setting>::parse($default).expect("a test parses every default"), )+ }
+            }
+        }
+
+        impl Config {
+            /// Sets one key from text; the error says what is wrong with the value.
+            fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+                match key {
+                    $( $name => {
+                        let value = <$type as Setting>::parse(text)?;
+                        setting::check_bounds(&value, settings!(@bounds $($min $max)?))?;
+                        self.$field = value;
+                    } )+
+                    _ => return Err("there is no such key".to_owned()),
+                }
+                Ok(())
+            }
+
+            /// The value of a key as it would be written in the file, or a placeholder for a secret.
+            /// `None` if there is no such key.
+            #[must_use]
+            pub fn print(&self, key: &str) -> Option<String> {
+                match key {
+                    $( $name => Some(self.$field.print()), )+
+                    _ => None,
+                }
+            }
+        }
+    };
+    (@bounds) => { None };
+    (@bounds $min:literal $max:literal) => { Some(($min, $max)) };
+    (@is_secret secret) => { true };
+    (@is_secret $other:ident) => { false };
+    (@is_common common) => { true };
+    (@is_common $other:ident) => { false };
+}
+
+settings! {
+    /// The node's name. The ring hashes it and people type it, so it stays the same when the address or the machine
+    /// changes. 1 to 64 letters, digits, `-`, `_` and `.`.
+    common "name" name: String = "";
+    /// Where data is kept: `<dir>/<name>/`. Never shared between two live processes; never restored from a copy.
+    common "dir" dir: PathBuf = "./tholos-data";
+    /// Listener for any Redis client: looks like one standalone Redis, takes any key and forwards it.
+    common "gateway" gateway: Address = "127.0.0.1:6379";
+    /// Listener for cluster-aware Redis clients: answers CLUSTER SLOTS, and MOVED for keys led elsewhere.
+    common "cluster" cluster: Address = "127.0.0.1:7001";
+    /// Listener for the other nodes. Beyond loopback only with a cluster secret.
+    common "peer" peer: Address = "127.0.0.1:7101";
+    /// Listener for the admin HTTP interface: health, metrics, status.
+    common "http" http: Address = "127.0.0.1:8080";
+    /// What clients should dial for the gateway, if that is not the listener's own address (NAT, containers).
+    rare "advertise_gateway" advertise_gateway: Option<Address> = "";
+    /// What cluster-aware clients should dial: the address in CLUSTER SLOTS and MOVED.
+    common "advertise_cluster" advertise_cluster: Option<Address> = "";
+    /// What other nodes should dial. Needed if the listener is on all interfaces (0.0.0.0 or ::).
+    common "advertise_peer" advertise_peer: Option<Address> = "";
+    /// What tools should dial for the admin HTTP interface.
+    rare "advertise_http" advertise_http: Option<Address> = "";
+    /// The founding nodes and their peer addresses, this one included, the same list on all of them. The cluster is
+    /// founded when all have answered that they are empty. Only this node if not given.
+    common "seeds" seeds: Seeds = "";
+    /// What fails together with this node: a rack, a building. Replicas of a shard go to different zones. A node
+    /// without one is a zone of its own.
+    common "zone" zone: String = "";
+    /// How much of the data this node should take, relative to the others. 1 to 1000.
+    common "weight" weight: u64 = "1" in 1..=1000;
+    /// Shards of the cluster: a power of two. Fixed when the cluster is founded. More spread load more evenly and
+    /// cost more memory and heartbeats.
+    common "shards" shards: u64 = "64" in 1..=16384;
+    /// Copies of each shard: 1, 3 or 5. Fixed when the cluster is founded. 3 survive one lost node, 5 two; 1
+    /// survives none and is for development.
+    common "replicas" replicas: u64 = "3" in 1..=5;
+    /// What nodes of one cluster prove to each other. Give it by THOLOS_CLUSTER_SECRET or `cluster_secret_file`
+    /// rather than in a file that others read. At least 16 characters.
+    secret "cluster_secret" cluster_secret: Option<Secret> = "";
+    /// A file that holds the cluster secret; blanks at its end do not count.
+    common "cluster_secret_file" cluster_secret_file: Option<PathBuf> = "";
+    /// The password clients give with AUTH. Without one the client ports and the admin port serve loopback only.
+    secret "requirepass" requirepass: Option<Secret> = "";
+    /// A file that holds the clients' password; blanks at its end do not count.
+    common "requirepass_file" requirepass_file: Option<PathBuf> = "";
+    /// Memory that the data of this node may take, over which writes are refused with -OOM; nothing is evicted.
+    /// 0 for no limit. Units as in Redis: 100mb is 100 * 1024 * 1024.
+    common "maxmemory" maxmemory: ByteSize = "0";
+    /// How a read is made linearizable: quorum or lease. `quorum` asks a majority who leads and needs no clock;
+    /// `lease` trusts bounded clock rates for at most 200 ms and saves that round.
+    rare "reads" reads: ReadMode = "quorum";
+    /// How long a command waits for a leader or a majority before it gets an error. Milliseconds, 100 to 60000.
+    rare "request_timeout_ms" request_timeout_ms: u64 = "5000" in 100..=60000;
+    /// How often nodes tell each other that they live. Milliseconds, 10 to 1000. Shorter finds a dead node sooner
+    /// and costs packets.
+    rare "heartbeat_interval_ms" heartbeat_interval_ms: u64 = "50" in 10..=1000;
+    /// How long a leader must be unheard until another is elected. Milliseconds, 100 to 30000, at least four
+    /// heartbeats, and never less than a read lease (200) with `reads = lease`. Shorter recovers faster and risks
+    /// elections when a machine only stutters.
+    rare "election_timeout_ms" election_timeout_ms: u64 = "300" in 100..=30000;
+    /// How long a stopping node waits for its leaderships to be taken over and its replies to be sent.
+    /// Milliseconds, 0 to 60000.
+    rare "drain_timeout_ms" drain_timeout_ms: u64 = "8000" in 0..=60000;
+    /// Threads that own shards; a shard stays on its thread. 0 takes one for each processor.
+    rare "workers" workers: u64 = "0" in 0..=256;
+    /// Which log lines: error, warn, info, debug or trace. Info tells only changes of cluster state.
+    common "log_level" log_level: LogLevel = "info";
+    /// How log lines look: text or json.
+    rare "log_format" log_format: LogFormat = "text";
+    /// A file to write all addresses to, as JSON, once a write was decided in every shard. For scripts.
+    common "ready_file" ready_file: Option<PathBuf> = "";
+    /// Size of one file of the log. 1MiB to 1GiB. Larger means fewer changes of file and coarser recycling.
+    rare "wal.segment_bytes" wal_segment_bytes: ByteSize = "16MiB" in 1048576..=1073741824;
+    /// What all files of the log may take together; near it, snapshots are made sooner and writers wait. 256MiB to
+    /// 1TiB, at least eight segments.
+    rare "wal.bytes_max" wal_bytes_max: ByteSize = "1GiB" in 268435456..=1099511627776;
+    /// What the node leaves free on the file system of `dir`: below it writes are refused and reads go on.
+    rare "wal.disk_reserve_bytes" wal_disk_reserve_bytes: ByteSize = "256MiB";
+    /// Bytes of a key, at most. Larger keys get an error. 1 to 64MiB.
+    rare "limits.key_bytes" limits_key_bytes: ByteSize = "64KiB" in 1..=67108864;
+    /// Bytes of a value, or of any argument, at most. 1KiB to 512MiB. Must be the same on all nodes.
+    rare "limits.value_bytes" limits_value_bytes: ByteSize = "64MiB" in 1024..=536870912;
+    /// Arguments of one command, at most.
+    rare "limits.arguments" limits_arguments: u64 = "1048576" in 16..=16777216;
+    /// Bytes of a line of an inline command, at most.
+    rare "limits.inline_bytes" limits_inline_bytes: ByteSize = "64KiB" in 1024..=1048576;
+    /// Bytes of one command as sent, at most: what one client can make the node hold. At least a value and 64KiB.
+    rare "limits.query_buffer_bytes" limits_query_buffer_bytes: ByteSize = "128MiB" in 1048576..=4294967295;
+    /// Bytes of replies that wait for a client that does not read, at most; then it is disconnected.
+    rare "limits.output_buffer_bytes" limits_output_buffer_bytes: ByteSize = "64MiB" in 65536..=4294967295;
+    /// Levels of arrays in arrays of a reply, at most.
+    rare "limits.reply_nesting" limits_reply_nesting: u64 = "7" in 1..=64;
+    /// Clients connected to this node at once, at most; further ones are told so and closed.
+    rare "limits.clients" limits_clients: u64 = "10240" in 1..=1000000;
+}
+
+/// A read lease, the longest allowed: the election time-out may not be shorter.
+const LEASE_MS_MAX: u64 = 200;
+/// Characters of a secret, at least.
+const SECRET_CHARACTERS_MIN: usize = 16;
+
+impl Config {
+    /// What clients should dial for the gateway.
+    #[must_use]
+    pub fn advertised_gateway(&self) -> &Address {
+        self.advertise_gateway.as_ref().unwrap_or(&self.gateway)
+    }
+
+    /// What cluster-aware clients should dial.
+    #[must_use]
+    pub fn advertised_cluster(&self) -> &Address {
+        self.advertise_cluster.as_ref().unwrap_or(&self.cluster)
+    }
+
+    /// What other nodes should dial.
+    #[must_use]
+    pub fn advertised_peer(&self) -> &Address {
+        self.advertise_peer.as_ref().unwrap_or(&self.peer)
+    }
+
+    /// What tools should dial for the admin HTTP interface.
+    #[must_use]
+    pub fn advertised_http(&self) -> &Address {
+        self.advertise_http.as_ref().unwrap_or(&self.http)
+    }
+
+    /// Where this node keeps its data: `<dir>/<name>`.
+    #[must_use]
+    pub fn node_dir(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
+    /// The founding nodes: the seeds, or this node alone.
+    #[must_use]
+    pub fn founders(&self) -> Vec<Seed> {
+        if self.seeds.0.is_empty() {
+            return vec![Seed { name: self.name.clone(), address: self.advertised_peer().clone() }];
+        }
+        self.seeds.0.clone()
+    }
+
+    /// Checks what no single value shows, as far as it can be known without asking anybody.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the key to change.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_name()?;
+        self.validate_addresses()?;
+        self.validate_cluster()?;
+        self.validate_secrets()?;
+        self.validate_sizes()
+    }
+
+    fn validate_name(&self) -> Result<(), ConfigError> {
+        if self.name.is_empty() {
+            return Err(ConfigError::invalid("name", "the node has no name", "give it one with --name n1"));
+        }
+        setting::check_name(&self.name)
+            .map_err(|why| ConfigError::invalid("name", why, "choose another name"))?;
+        if !self.zone.is_empty() {
+            setting::check_name(&self.zone)
+                .map_err(|why| ConfigError::invalid("zone", why, "choose another zone"))?;
+        }
+        Ok(())
+    }
+
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
+        let listeners = self.listeners();
+        for (i, (key, address, advertised)) in listeners.iter().enumerate() {
+            let twin = listeners[..i].iter().find(|(_, other, _)| address.port != 0 && other == address);
+            if let Some((other, _, _)) = twin {
+                let why = format!("it is the address of `{other}` too, {address}");
+                return Err(ConfigError::invalid(key, why, "give each listener its own port"));
+            }
+            // Clients and tools may know the address otherwise; other nodes and MOVED have only this one.
+            if address.is_unspecified() && advertised.is_none() && matches!(*key, "cluster" | "peer") {
+                let why = format!("nobody can dial {address}");
+                let remedy = format!("say what others should dial with --advertise-{key} HOST:PORT");
+                return Err(ConfigError::invalid(key, why, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_cluster(&self) -> Result<(), ConfigError> {
+        if !self.shards.is_power_of_two() {
+            let why = format!("{} is not a power of two", self.shards);
+            return Err(ConfigError::invalid("shards", why, "use 64, or another power of two up to 16384"));
+        }
+        if self.replicas.is_multiple_of(2) {
+            let why = format!("{} copies survive no more than {} do", self.replicas, self.replicas - 1);
+            return Err(ConfigError::invalid("replicas", why, "use 1, 3 or 5"));
+        }
+        if !self.seeds.0.is_empty() && !self.seeds.0.iter().any(|seed| seed.name == self.name) {
+            let why = format!("the list does not name this node, {}", self.name);
+            return Err(ConfigError::invalid(
+                "seeds",
+                why,
+                "give all nodes the same list, with each of them in it",
+            ));
+        }
+        if self.election_timeout_ms < 4 * self.heartbeat_interval_ms {
+            let why = format!("{} ms are fewer than four heartbeats", self.election_timeout_ms);
+            let remedy =
+                format!("use at least {} or lower heartbeat_interval_ms", 4 * self.heartbeat_interval_ms);
+            return Err(ConfigError::invalid("election_timeout_ms", why, remedy));
+        }
+        if self.reads == ReadMode::Lease && self.election_timeout_ms < LEASE_MS_MAX {
+            let why = format!("{} ms are shorter than a read lease", self.election_timeout_ms);
+            return Err(ConfigError::invalid(
+                "election_timeout_ms",
+                why,
+                "use at least 200, or reads = \"quorum\"",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_secrets(&self) -> Result<(), ConfigError> {
+        let short =
+            |secret: &Option<Secret>, min| secret.as_ref().is_some_and(|s| s.reveal().chars().count() < min);
+        if short(&self.cluster_secret, SECRET_CHARACTERS_MIN) {
+            let why = format!("the secret has fewer than {SECRET_CHARACTERS_MIN} characters");
+            return Err(ConfigError::invalid(
+                "cluster_secret",
+                why,
+                "use a random one: head -c 32 /dev/urandom | base64",
+            ));
+        }
+        if self.cluster_secret.is_none() && !self.peer.is_loopback() {
+            let why = format!(
+                "without a cluster secret nothing listens on the peer port beyond loopback, and {} is",
+                self.peer
+            );
+            let remedy = "give --cluster-secret-file or THOLOS_CLUSTER_SECRET, or a loopback address";
+            return Err(ConfigError::invalid("peer", why, remedy));
+        }
+        Ok(())
+    }
+
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
+        let least = self.limits_value_bytes.0 + (64 << 10);
+        if self.limits_query_buffer_bytes.0 < least {
+            let why = "a value of the largest size would not fit";
+            let remedy = format!("use at least {least} or lower limits.value_bytes");
+            return Err(ConfigError::invalid("limits.query_buffer_bytes", why, remedy));
+        }
+        if self.wal_bytes_max.0 < 8 * self.wal_segment_bytes.0 {
+            let remedy = "raise it, or lower wal.segment_bytes";
+            return Err(ConfigError::invalid("wal.bytes_max", "it is less than eight segments", remedy));
+        }
+        Ok(())
+    }
+
+    /// The listeners: key, address, what is advertised instead of it.
+    fn listeners(&self) -> [(&'static str, &Address, &Option<Address>); 4] {
+        [
+            ("gateway", &self.gateway, &self.advertise_gateway),
+            ("cluster", &self.cluster, &self.advertise_cluster),
+            ("peer", &self.peer, &self.advertise_peer),
+            ("http", &self.http, &self.advertise_http),
+        ]
+    }
+}
+
+/// A complete, commented configuration file in which everything is at its default.
+#[must_use]
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Tholos: every key with its default. A line without `#` in front is in force.\n\
+         # A flag, its key here and its variable are one word: --http, http, THOLOS_HTTP.\n\
+         # A flag beats a variable, a variable beats this file, this file beats the default.\n",
+    );
+    let mut table = "";
+    for key in KEYS {
+        let (prefix, leaf) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        if prefix != table {
+            table = prefix;
+            text += &format!("\n[{table}]\n");
+        }
+        text.push('\n');
+        for line in key.about.lines() {
+            text += &format!("#{}\n", line.trim_end());
+        }
+        let quoted = key.bounds.is_none() || key.default.parse::<u64>().is_err();
+        let default = if quoted { format!("\"{}\"", key.default) } else { key.default.to_owned() };
+        text += &format!("#{leaf} = {default}\n");
+    }
+    text
+}
