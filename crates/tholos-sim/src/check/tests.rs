@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Histories compared with the brute force; without optimisation this takes two seconds.
+const ROUNDS: u64 = 8_000;
+
 fn op(client: u64, invoked: u64, returned: u64, kind: Kind, reply: Reply) -> Operation {
     Operation {
         client,
@@ -309,7 +312,7 @@ fn brute_force(history: &[Operation], done: &mut Vec<bool>, store: &Option<Vec<u
 fn agrees_with_trying_every_order() {
     let mut random = Random(42);
     let (mut accepted, mut rejected) = (0, 0);
-    for round in 0..60_000 {
+    for round in 0..ROUNDS {
         let (count, spread) = (1 + random.below(7), 1 + random.below(60));
         let mut history = correct_run(&mut random, count, spread, false, 4);
         // Half of the histories get wrong replies: those of another run.
@@ -335,7 +338,7 @@ fn agrees_with_trying_every_order() {
         }
         if expected { accepted += 1 } else { rejected += 1 }
     }
-    assert!(accepted > 10_000 && rejected > 10_000, "one-sided: {accepted} accepted, {rejected} rejected");
+    assert!(accepted.min(rejected) > ROUNDS / 10, "one-sided: {accepted} accepted, {rejected} rejected");
 }
 
 /// The core contradicts itself, and each member of it is needed.
@@ -364,7 +367,7 @@ fn check_violation(violation: &Violation) {
 #[test]
 fn long_correct_runs_are_accepted() {
     let mut random = Random(11);
-    for round in 0..200 {
+    for round in 0..60 {
         good(&correct_run(&mut random, 400, 10 + round % 80, round % 3 != 0, 50));
     }
 }
@@ -373,7 +376,7 @@ fn long_correct_runs_are_accepted() {
 fn a_read_moved_to_the_end_of_a_long_run_is_rejected() {
     let mut random = Random(7);
     let mut rejected = 0;
-    for round in 0..100 {
+    for round in 0..40 {
         let mut history = correct_run(&mut random, 400, 10 + round % 50, true, 50);
         let reads: Vec<usize> = (0..history.len())
             .filter(|&i| matches!((&history[i].kind, &history[i].outcome), (Kind::Get, Outcome::Ok(_))))
@@ -391,7 +394,7 @@ fn a_read_moved_to_the_end_of_a_long_run_is_rejected() {
             Verdict::Undecided(why) => panic!("{why:?}"),
         }
     }
-    assert!(rejected > 60, "only {rejected} of 100 rejected");
+    assert!(rejected > 24, "only {rejected} of 40 rejected");
 }
 
 #[test]
