@@ -173,10 +173,11 @@ pub struct Timing {
     pub backoff_min: Duration,
     /// The longest pause before dialling again.
     pub backoff_max: Duration,
-    /// A connection on which nothing was sent for this long carries a ping.
+    /// A connection on which nothing was sent for this long (up to twice this) carries a ping.
     pub ping_interval: Duration,
     /// A connection on which nothing arrived for this long (up to twice this) is closed. Failure detection of
-    /// nodes is the heartbeats' work (R9); this only frees what a vanished machine left behind.
+    /// nodes is the heartbeats' work (R9); this only frees what a vanished machine left behind. At least three times
+    /// the ping interval.
     pub silence_limit: Duration,
     /// From a query's proof to its answer, on the answering side.
     pub query_timeout: Duration,

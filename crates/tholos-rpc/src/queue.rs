@@ -11,6 +11,9 @@ use crate::frame::PIECE_BYTES;
 /// What a queued message costs beside its bytes, so that empty messages are bounded too.
 const MESSAGE_COST_BYTES: usize = 64;
 
+/// Bytes of urgent messages that may wait, beside the lane's own bound: a full queue must not stop heartbeats.
+const URGENT_BYTES_MAX: usize = 4 * PIECE_BYTES;
+
 /// Why a message was not queued. Nothing of it was or will be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -40,8 +43,10 @@ struct State {
     /// Overtakes `normal`, between the pieces of a long message too.
     urgent: VecDeque<Bytes>,
     normal: VecDeque<Bytes>,
-    /// Cost of all that waits, the message being cut included.
+    /// Cost of the normal messages that wait, the one being cut included.
     bytes: usize,
+    /// Cost of the urgent ones.
+    urgent_bytes: usize,
     ping: bool,
 }
 
@@ -67,23 +72,23 @@ impl SendQueue {
             return Err(SendError::TooLarge);
         }
         let cost = cost(&message);
-        let was_empty = {
-            let mut state = self.lock();
-            if !state.open {
-                return Err(SendError::NotConnected);
-            }
-            if state.bytes > 0 && state.bytes + cost > self.bytes_max {
-                return Err(SendError::Full);
-            }
-            let was_empty = state.urgent.is_empty() && state.normal.is_empty();
-            state.bytes += cost;
-            if urgent {
-                state.urgent.push_back(message)
-            } else {
-                state.normal.push_back(message)
-            }
-            was_empty
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !state.open {
+            return Err(SendError::NotConnected);
+        }
+        let was_empty = state.urgent.is_empty() && state.normal.is_empty();
+        let (queue, bytes, bytes_max) = if urgent {
+            (&mut state.urgent, &mut state.urgent_bytes, URGENT_BYTES_MAX)
+        } else {
+            (&mut state.normal, &mut state.bytes, self.bytes_max)
         };
+        if *bytes > 0 && *bytes + cost > bytes_max {
+            return Err(SendError::Full);
+        }
+        *bytes += cost;
+        queue.push_back(message);
+        drop(guard);
         // The writer sleeps only on an empty queue, and `Notify` keeps a wake-up that comes before the wait.
         if was_empty {
             self.ready.notify_one();
@@ -102,11 +107,8 @@ impl SendQueue {
         let mut state = self.lock();
         taken.ping = std::mem::take(&mut state.ping);
         let mut left = budget;
-        while let Some(message) = state.urgent.pop_front() {
-            state.bytes -= cost(&message);
-            left = left.saturating_sub(cost(&message));
-            taken.whole.push(message);
-        }
+        left = left.saturating_sub(std::mem::take(&mut state.urgent_bytes));
+        taken.whole.extend(state.urgent.drain(..));
         while !cutting && left > 0 {
             let Some(message) = state.normal.pop_front() else { break };
             if message.len() > PIECE_BYTES {
@@ -141,7 +143,7 @@ impl SendQueue {
     /// Whether it is open, and the bytes that wait.
     pub(crate) fn status(&self) -> (bool, usize) {
         let state = self.lock();
-        (state.open, state.bytes)
+        (state.open, state.bytes + state.urgent_bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -180,8 +182,13 @@ mod tests {
         }
         assert_eq!(queued, 1000 / (100 + MESSAGE_COST_BYTES));
         let before = queue.status();
-        assert_eq!(queue.send(Bytes::from(vec![0; 100]), true), Err(SendError::Full));
+        assert_eq!(queue.send(Bytes::from(vec![0; 100]), false), Err(SendError::Full));
         assert_eq!(queue.status(), before);
+        let mut urgent = 0;
+        while queue.send(Bytes::from(vec![0; 100]), true).is_ok() {
+            urgent += 1;
+        }
+        assert_eq!(urgent, URGENT_BYTES_MAX / (100 + MESSAGE_COST_BYTES), "a full queue stops no heartbeat");
         let mut empty = 0;
         let tiny = SendQueue::new(1000, 10);
         tiny.open();

@@ -224,7 +224,8 @@ impl Rpc {
     }
 
     /// As [`send`](Self::send) on the log lane, overtaking all that waits there, between the pieces of a long
-    /// message too: for heartbeats, of at most [`PIECE_BYTES`](crate::PIECE_BYTES).
+    /// message too: for heartbeats, of at most [`PIECE_BYTES`](crate::PIECE_BYTES). Urgent messages have a bound of
+    /// their own (256 KiB), so a full queue does not stop them.
     ///
     /// # Errors
     /// See [`SendError`]; the message was not queued then.
@@ -290,8 +291,8 @@ fn check(config: &Config) -> Result<(), StartError> {
     if timing.backoff_min.is_zero() || timing.backoff_max < timing.backoff_min {
         return Err(StartError::Setting("the back-off must be above 0 and its maximum at least its minimum"));
     }
-    if timing.ping_interval.is_zero() || timing.silence_limit < timing.ping_interval * 2 {
-        return Err(StartError::Setting("the silence limit must be at least twice the ping interval"));
+    if timing.ping_interval.is_zero() || timing.silence_limit < timing.ping_interval * 3 {
+        return Err(StartError::Setting("the silence limit must be at least three times the ping interval"));
     }
     check_hello(&config.me)
 }

@@ -170,7 +170,9 @@ impl Writer {
         let peer = Arc::clone(&self.peer);
         let state = peer.lane(self.lane);
         let (mut batch, mut taken) = (Batch::new(), Taken::default());
+        // Whether a message went out since the last tick; a ping does not count, or every other tick would be mute.
         let mut wrote = true;
+        let mut pinging = false;
         loop {
             self.fill(&mut batch, &mut taken);
             if batch.has_remaining() {
@@ -180,7 +182,7 @@ impl Writer {
                     written = stream.write_all_buf(&mut batch) => written?,
                     () = &mut stopped => return Ok(()),
                 }
-                wrote = true;
+                wrote |= !std::mem::take(&mut pinging);
                 continue;
             }
             tokio::select! {
@@ -190,6 +192,7 @@ impl Writer {
                 _ = ticks.tick() => {
                     if !wrote {
                         batch.push_ping(&mut self.sealer);
+                        pinging = true;
                     }
                     wrote = false;
                 }
@@ -224,3 +227,6 @@ impl Writer {
         batch.seal_tail();
     }
 }
+
+#[cfg(test)]
+mod tests;
