@@ -40,6 +40,7 @@ mod options;
 mod pool;
 mod recover;
 mod snapfile;
+mod tail;
 
 pub use disk::{Disk, FileDisk};
 pub use error::{LogError, OpenError, SnapshotError};

@@ -14,18 +14,19 @@ use crate::Lsn;
 use crate::disk::Disk;
 use crate::error::{LogError, OpenError};
 use crate::format::{
-    Batch, BatchHead, HEADER_BYTES, Kind, Marks, SegmentHeader, batch_bytes, encode_batch, seed, segment_name,
+    BatchHead, HEADER_BYTES, Kind, Marks, SECTOR_BYTES, batch_bytes, encode_batch, seed, segment_name,
 };
 use crate::options::{BATCH_BYTES_MAX, Headroom, Options, Spare, Usage};
 use crate::pool::{Failure, Pool, Ready};
 use crate::recover::{Kept, Plan, Recovery, list_segments, read_file, read_salt, read_segment};
+use crate::tail::{open_error, write_tail};
 
-/// The segment that a log writes while it opens, until it is named.
-const OPENING: &str = "tail.tmp";
 /// A write buffer above this is given back after the batch that needed it, in bytes.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
+/// Bytes of a seal.
+pub(crate) const SEAL_BYTES: u64 = SECTOR_BYTES as u64;
 /// Zeros are written in pieces of this size, in bytes.
-const FILL_STEP_BYTES: u64 = 1 << 20;
+pub(crate) const FILL_STEP_BYTES: u64 = 1 << 20;
 
 /// The segment being written.
 #[derive(Debug)]
@@ -103,7 +104,8 @@ impl<D: Disk> Log<D> {
         }
         drop(bytes);
         let mut plan = Plan::judge(&segments);
-        let active = write_tail(&disk, &options, salt, &mut plan, &segments, visit)?;
+        let (tail, offset) = write_tail(&disk, &options, salt, &mut plan, &segments, visit)?;
+        let active = Active { offset, ..Active::begin(tail, salt) };
         let mut log = Self {
             pool: Pool::new(active.use_number + 1, options.segment_bytes),
             salt,
@@ -144,7 +146,14 @@ impl<D: Disk> Log<D> {
         if records.is_empty() {
             return Ok(self.written);
         }
-        self.write_batch(Kind::Records, records)
+        match self.write_batch(Kind::Records, records) {
+            // What was released may be room enough, once a seal has stated it.
+            Err(LogError::Full { .. }) if self.seal_frees_a_segment()? => {
+                self.seal()?;
+                self.write_batch(Kind::Records, records)
+            }
+            appended => appended,
+        }
     }
 
     /// Makes everything appended durable, and returns up to where.
@@ -181,15 +190,20 @@ impl<D: Disk> Log<D> {
     }
 
     /// Syncs, then writes and syncs a seal: an empty batch that states that all before it is durable, so that later
-    /// damage to it is known for rot (R20). Called after 10 ms without a batch and before a clean stop. Does nothing
-    /// if there is nothing new to state.
+    /// damage to it is known for rot (R20). Called after 10 ms without a batch and before a clean stop. Does no more
+    /// than sync if there is nothing new to state, or no room to state it.
     ///
     /// # Errors
-    /// As [`append`](Self::append) and [`sync`](Self::sync).
+    /// As [`sync`](Self::sync).
     pub fn seal(&mut self) -> Result<Lsn, LogError> {
         self.sync()?;
         if !self.sealed {
-            self.write_batch::<&[u8]>(Kind::Seal, &[])?;
+            match self.write_batch::<&[u8]>(Kind::Seal, &[]) {
+                Ok(_) => {}
+                // Only the judgement of rot is weaker without it.
+                Err(LogError::Full { .. }) => return Ok(self.durable),
+                Err(error) => return Err(error),
+            }
             self.sync()?;
             self.sealed = true;
         }
@@ -198,8 +212,8 @@ impl<D: Disk> Log<D> {
 
     /// The owner needs no record with an lsn of `before` or less: it has appended again whatever it still needs (R22).
     ///
-    /// Takes effect when everything appended before this call is durable, and segments are recycled when a later batch
-    /// or seal that states it is durable too. Released records below the oldest kept segment are never visited again.
+    /// Takes effect when everything appended before this call is durable: from then on each batch states it, and when
+    /// such a batch or a seal is durable too, segments are recycled, and the released records are not visited again.
     pub fn release(&mut self, before: Lsn) {
         let before = before.min(self.written);
         let known = self.release.asked.map_or(self.release.stated, |(before, _)| before);
@@ -219,17 +233,21 @@ impl<D: Disk> Log<D> {
             self.step_spare(self.options.spare_step_bytes)?;
             return Ok(Spare::Working);
         }
-        let shrunk = self.pool.shrink(&self.disk).map_err(|error| self.fail_with(error))?;
+        // As many again stay for the spares to come, or each release would remove a file and each roll write a new one.
+        let shrunk = self
+            .pool
+            .shrink(&self.disk, self.options.segments_spare)
+            .map_err(|error| self.fail_with(error))?;
         Ok(if shrunk { Spare::Working } else { Spare::Enough })
     }
 
     /// How much more can be appended. Asks the file system, which costs about a microsecond.
     #[must_use]
     pub fn headroom(&self) -> Headroom {
-        let left = self.active.file_bytes.saturating_sub(self.active.offset);
+        let left = self.active.file_bytes.saturating_sub(self.active.offset + SEAL_BYTES);
         let creatable = self.creatable_bytes() / self.options.segment_bytes;
         let others = creatable + self.pool.file_bytes() / self.options.segment_bytes;
-        let usable = self.options.segment_bytes - HEADER_BYTES as u64;
+        let usable = self.options.segment_bytes - HEADER_BYTES as u64 - SEAL_BYTES;
         let bytes = if self.poison.is_some() { 0 } else { left + others * usable };
         Headroom { bytes, writers_welcome: bytes > self.options.writer_reserve_bytes }
     }
@@ -273,6 +291,7 @@ impl<D: Disk> Log<D> {
             file_bytes: self.file_bytes(),
             segments: self.kept.len() as u64 + 1,
             spares: self.pool.ready_count() as u64,
+            created_segments: self.pool.created(),
             ..self.usage
         }
     }
@@ -284,7 +303,10 @@ impl<D: Disk> Log<D> {
         if bytes > BATCH_BYTES_MAX {
             return Err(LogError::BatchTooLarge { bytes, max: BATCH_BYTES_MAX });
         }
-        if self.active.offset + bytes > self.active.file_bytes {
+        // The last sector of a segment is for a seal that gets segments free: so a full log can always be released.
+        let last = kind == Kind::Seal && self.release_frees_a_segment();
+        let kept_free = if last { 0 } else { SEAL_BYTES };
+        if self.active.offset + bytes + kept_free > self.active.file_bytes {
             self.next_segment(bytes)?;
         }
         let head =
@@ -308,10 +330,10 @@ impl<D: Disk> Log<D> {
 
     /// Leaves the active segment for a spare, or for one made for a batch of this size.
     fn next_segment(&mut self, batch_bytes: u64) -> Result<(), LogError> {
-        let oversize = HEADER_BYTES as u64 + batch_bytes > self.options.segment_bytes;
-        let next = if oversize {
-            self.check_room(HEADER_BYTES as u64 + batch_bytes)?;
-            let made = self.pool.oversize(&self.disk, self.salt, self.marks(), batch_bytes);
+        let file_bytes = HEADER_BYTES as u64 + batch_bytes + SEAL_BYTES;
+        let next = if file_bytes > self.options.segment_bytes {
+            self.check_room(file_bytes)?;
+            let made = self.pool.oversize(&self.disk, self.salt, self.marks(), file_bytes);
             made.map_err(|error| self.fail_with(error))?
         } else {
             self.take_spare()?
@@ -356,6 +378,17 @@ impl<D: Disk> Log<D> {
             Err(error) if is_full(&error.source) => Err(self.full(self.options.segment_bytes)),
             Err(error) => Err(self.fail_with(error)),
         }
+    }
+
+    /// Whether what is to be stated frees a segment that is kept now.
+    fn release_frees_a_segment(&self) -> bool {
+        self.kept.front().is_some_and(|oldest| oldest.end <= self.release.stated.0)
+    }
+
+    /// The same with what was only asked for, for which everything must be durable first.
+    fn seal_frees_a_segment(&mut self) -> Result<bool, LogError> {
+        self.sync()?;
+        Ok(self.release_frees_a_segment())
     }
 
     /// Gives the segments whose release is durable to the pool (L2).
@@ -433,67 +466,6 @@ impl<F> Active<F> {
     }
 }
 
-/// R5: writes the live tail into a fresh segment, under a temporary name until it is whole and synced, so that a crash
-/// in the midst leaves the old segments in force. The log goes on in that segment.
-fn write_tail<D: Disk>(
-    disk: &D,
-    options: &Options,
-    salt: u64,
-    plan: &mut Plan,
-    segments: &[crate::recover::SegmentRead],
-    visit: impl FnMut(u32, Lsn, &[u8]),
-) -> Result<Active<D::File>, OpenError> {
-    let use_number = plan.use_number_max + 1;
-    let tail_end = HEADER_BYTES as u64 + plan.tail_bytes();
-    let file_bytes = options.segment_bytes.max(tail_end);
-    let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
-    let full = || OpenError::Full { path: disk.path(""), wanted_bytes: file_bytes, free_bytes };
-    if free_bytes < file_bytes {
-        return Err(full());
-    }
-    let file = disk.create(OPENING).map_err(open_error(disk, "create", OPENING))?;
-    let write = |offset: u64, bytes: &[u8]| {
-        disk.write_at(&file, offset, bytes).map_err(|source| {
-            if is_full(&source) { full() } else { open_error(disk, "write", OPENING)(source) }
-        })
-    };
-    let marks = Marks { synced_to: plan.recovery.recovered_lsn, released_to: plan.recovery.released_to };
-    let header = SegmentHeader { salt, use_number, base: Some(Lsn(plan.tail_from)), marks };
-    write(0, &header.encode())?;
-    let seed = seed(salt, use_number);
-    let mut offset = HEADER_BYTES as u64;
-    let mut buffer = Vec::new();
-    plan.replay(disk, segments, salt, visit, |batch: &Batch<'_>| {
-        let records: Vec<(u32, &[u8])> =
-            batch.records().map(|record| (record.group, record.payload)).collect();
-        encode_batch(&mut buffer, &BatchHead { use_number, ..batch.head }, seed, &records);
-        write(offset, &buffer)?;
-        offset += buffer.len() as u64;
-        Ok(())
-    })?;
-    assert_eq!(offset, tail_end, "the tail has the length it was planned with");
-    while offset < file_bytes {
-        let bytes = FILL_STEP_BYTES.min(file_bytes - offset);
-        write(offset, &vec![0; usize::try_from(bytes).expect("a step fits memory")])?;
-        offset += bytes;
-    }
-    disk.sync_data(&file).map_err(open_error(disk, "sync", OPENING))?;
-    let name = segment_name(use_number);
-    disk.rename(OPENING, &name).map_err(open_error(disk, "rename", OPENING))?;
-    disk.sync_directory().map_err(open_error(disk, "sync the directory of", &name))?;
-    let mut active = Active::begin(Ready { use_number, file, file_bytes }, salt);
-    active.offset = tail_end;
-    Ok(active)
-}
-
-fn open_error<'a, D: Disk>(
-    disk: &'a D,
-    operation: &'static str,
-    name: &'a str,
-) -> impl FnOnce(io::Error) -> OpenError + use<'a, D> {
-    move |source| OpenError::Io { operation, path: disk.path(name), source }
-}
-
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

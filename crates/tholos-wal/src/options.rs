@@ -95,7 +95,8 @@ pub enum Spare {
 /// How much more the log can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// Bytes that can be appended before `append` answers [`LogError::Full`]; a lower bound, framing included.
+    /// Bytes that can be appended before `append` answers [`LogError::Full`]; framing included. What does
+    /// not fit the end of a segment is lost to it, so it may be up to a batch less for each segment.
     pub bytes: u64,
     /// False when the reserve is reached: refuse clients' writes, serve reads, release old segments.
     pub writers_welcome: bool,
@@ -118,6 +119,8 @@ pub struct Usage {
     pub batches: u64,
     /// Calls of `fdatasync` for batches since the log was opened.
     pub syncs: u64,
+    /// Segment files made, rather than recycled, since the log was opened: each costs many syncs.
+    pub created_segments: u64,
     /// Segments begun without a spare at hand: a latency peak each; prepare spares sooner.
     pub late_segments: u64,
 }

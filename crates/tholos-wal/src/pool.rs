@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::disk::Disk;
-use crate::format::{HEADER_BYTES, Marks, SegmentHeader, segment_name};
+use crate::format::{Marks, SegmentHeader, segment_name};
 
 /// The file that is becoming a spare; removed when a log is opened.
 const BUILDING: &str = "spare.tmp";
@@ -52,6 +52,8 @@ pub(crate) struct Pool<F> {
     building: Option<Building<F>>,
     use_number_next: u64,
     segment_bytes: u64,
+    /// Files made rather than recycled.
+    created: u64,
 }
 
 impl<F> Pool<F> {
@@ -62,6 +64,7 @@ impl<F> Pool<F> {
             building: None,
             use_number_next,
             segment_bytes,
+            created: 0,
         }
     }
 
@@ -90,6 +93,11 @@ impl<F> Pool<F> {
         self.ready.len()
     }
 
+    /// Files made rather than recycled, so far.
+    pub(crate) fn created(&self) -> u64 {
+        self.created
+    }
+
     /// Whether the next step needs no more of the disk than it has already.
     pub(crate) fn has_material(&self) -> bool {
         self.building.is_some() || !self.reusable.is_empty()
@@ -101,8 +109,11 @@ impl<F> Pool<F> {
         files as u64 * self.segment_bytes
     }
 
-    /// Removes one file more than is wanted; whether there was one.
-    pub(crate) fn shrink<D: Disk<File = F>>(&mut self, disk: &D) -> Result<bool, Failure> {
+    /// Removes one file if more than `kept` wait to be recycled; whether it did.
+    pub(crate) fn shrink<D: Disk<File = F>>(&mut self, disk: &D, kept: usize) -> Result<bool, Failure> {
+        if self.reusable.len() <= kept {
+            return Ok(false);
+        }
         let Some(name) = self.reusable.pop_back() else { return Ok(false) };
         disk.remove(&name).map_err(failure("remove", &name))?;
         Ok(true)
@@ -127,6 +138,7 @@ impl<F> Pool<F> {
                 }
                 None => {
                     let file = disk.create(BUILDING).map_err(failure("create", BUILDING))?;
+                    self.created += 1;
                     Building { file, written_bytes: 0 }
                 }
             });
@@ -183,11 +195,12 @@ impl<F> Pool<F> {
         disk: &D,
         salt: u64,
         marks: Marks,
-        batch_bytes: u64,
+        file_bytes: u64,
     ) -> Result<Ready<F>, Failure> {
         let file = disk.create(OVERSIZE).map_err(failure("create", OVERSIZE))?;
+        self.created += 1;
         let mut ready = self.name(disk, file, OVERSIZE, salt, marks)?;
-        ready.file_bytes = HEADER_BYTES as u64 + batch_bytes;
+        ready.file_bytes = file_bytes;
         // Segments are used in the order of their numbers, so the spares, whose numbers are lower now, need new ones.
         self.reusable.extend(self.ready.drain(..).map(|spare| segment_name(spare.use_number)));
         Ok(ready)

@@ -256,11 +256,7 @@ impl Plan {
             synced_to: Lsn(synced_to),
             tail: judge_tail(segments, &limits, end),
             damage: judge.damage,
-            worn: segments
-                .iter()
-                .filter(|read| read.worn)
-                .map(|read| segment_name(read.use_number))
-                .collect(),
+            worn: worn(segments, &limits, marks.released_to),
         };
         let (mut kept, mut empty) = (Vec::new(), Vec::new());
         for (segment, limit) in segments.iter().zip(limits) {
@@ -337,6 +333,13 @@ fn drop_superseded(segments: &[SegmentRead]) -> (Vec<(usize, Found)>, Vec<u64>) 
     }
     valid.sort_by_key(|(_, found)| found.start);
     (valid, limits)
+}
+
+/// Needed segments of which a copy of the header cannot be read. One that is released may be on its way to its next
+/// use, and torn.
+fn worn(segments: &[SegmentRead], limits: &[u64], released_to: Lsn) -> Vec<String> {
+    let needed = segments.iter().zip(limits).filter(|(_, limit)| **limit > released_to.0);
+    needed.filter(|(segment, _)| segment.worn).map(|(segment, _)| segment_name(segment.use_number)).collect()
 }
 
 /// Walks the batches and stops at the tear.

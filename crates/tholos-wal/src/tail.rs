@@ -1,0 +1,75 @@
+//! The live tail: what recovery found above the last valid `synced_to`, written again so that it is durable (R5).
+
+use std::io;
+
+use crate::Lsn;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::format::{Batch, BatchHead, HEADER_BYTES, Marks, SegmentHeader, encode_batch, seed, segment_name};
+use crate::log::{FILL_STEP_BYTES, SEAL_BYTES, is_full};
+use crate::options::Options;
+use crate::pool::Ready;
+use crate::recover::{Plan, SegmentRead};
+
+/// The segment that a log writes while it opens, until it is named.
+const OPENING: &str = "tail.tmp";
+
+/// R5: writes the live tail into a fresh segment, under a temporary name until it is whole and synced, so that a crash
+/// in the midst leaves the old segments in force. Returns it and the offset at which the log goes on in it.
+pub(crate) fn write_tail<D: Disk>(
+    disk: &D,
+    options: &Options,
+    salt: u64,
+    plan: &mut Plan,
+    segments: &[SegmentRead],
+    visit: impl FnMut(u32, Lsn, &[u8]),
+) -> Result<(Ready<D::File>, u64), OpenError> {
+    let use_number = plan.use_number_max + 1;
+    let tail_end = HEADER_BYTES as u64 + plan.tail_bytes();
+    let file_bytes = options.segment_bytes.max(tail_end + SEAL_BYTES);
+    let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
+    let full = || OpenError::Full { path: disk.path(""), wanted_bytes: file_bytes, free_bytes };
+    if free_bytes < file_bytes {
+        return Err(full());
+    }
+    let file = disk.create(OPENING).map_err(open_error(disk, "create", OPENING))?;
+    let write = |offset: u64, bytes: &[u8]| {
+        disk.write_at(&file, offset, bytes).map_err(|source| {
+            if is_full(&source) { full() } else { open_error(disk, "write", OPENING)(source) }
+        })
+    };
+    let marks = Marks { synced_to: plan.recovery.recovered_lsn, released_to: plan.recovery.released_to };
+    let header = SegmentHeader { salt, use_number, base: Some(Lsn(plan.tail_from)), marks };
+    write(0, &header.encode())?;
+    let seed = seed(salt, use_number);
+    let mut offset = HEADER_BYTES as u64;
+    let mut buffer = Vec::new();
+    plan.replay(disk, segments, salt, visit, |batch: &Batch<'_>| {
+        let records: Vec<(u32, &[u8])> =
+            batch.records().map(|record| (record.group, record.payload)).collect();
+        encode_batch(&mut buffer, &BatchHead { use_number, ..batch.head }, seed, &records);
+        write(offset, &buffer)?;
+        offset += buffer.len() as u64;
+        Ok(())
+    })?;
+    assert_eq!(offset, tail_end, "the tail has the length it was planned with");
+    while offset < file_bytes {
+        let bytes = FILL_STEP_BYTES.min(file_bytes - offset);
+        write(offset, &vec![0; usize::try_from(bytes).expect("a step fits memory")])?;
+        offset += bytes;
+    }
+    disk.sync_data(&file).map_err(open_error(disk, "sync", OPENING))?;
+    let name = segment_name(use_number);
+    disk.rename(OPENING, &name).map_err(open_error(disk, "rename", OPENING))?;
+    disk.sync_directory().map_err(open_error(disk, "sync the directory of", &name))?;
+    Ok((Ready { use_number, file, file_bytes }, tail_end))
+}
+
+/// `map_err` with the operation and the file.
+pub(crate) fn open_error<'a, D: Disk>(
+    disk: &'a D,
+    operation: &'static str,
+    name: &'a str,
+) -> impl FnOnce(io::Error) -> OpenError + use<'a, D> {
+    move |source| OpenError::Io { operation, path: disk.path(name), source }
+}
