@@ -18,9 +18,8 @@ const MARKS: &[&str] = &[concat!("FIX", "ME"), concat!("XX", "X:")];
 const MACROS: &[&str] = &["dbg", "todo", "unimplemented"];
 
 /// Words of other systems for what STYLE.md §4 names, and our word. Only those that mean nothing else here:
-/// `partition`, `view`, `version`, `commit` and `member` have honest other uses.
+/// `bucket`, `partition`, `view`, `version`, `commit` and `member` have honest other uses.
 const FORBIDDEN_WORDS: &[(&str, &str)] = &[
-    ("bucket", "slot or shard"),
     ("compaction", "trim"),
     ("master", "leader"),
     ("migration", "move"),
