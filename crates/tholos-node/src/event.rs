@@ -138,6 +138,9 @@ pub struct Effects {
     pub sends: Vec<(NodeId, PeerMessage)>,
     /// Bytes to clients, each client's in order.
     pub replies: Vec<(ClientId, Bytes)>,
+    /// How many of a client's commands the replies above complete, so that the driver can bound
+    /// what it reads ahead.
+    pub completed: Vec<(ClientId, u32)>,
     /// Clients to close once their replies are written.
     pub closes: Vec<ClientId>,
     /// Snapshots to write.

@@ -1,10 +1,25 @@
 //! All Paxos groups and keyspaces of one node, and the gateway, as one sans-I/O core.
 #![no_std]
+#![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod config;
+mod detector;
 mod event;
+mod gateway;
+mod node;
+mod operation;
 mod peer;
+mod sessions;
+mod shard;
+mod snapshot;
 
+pub use config::NodeConfig;
+pub use detector::{Detector, node_of, replica_of};
 pub use event::{Append, ClientId, Effects, Event, Notice, Now, Port, SaveSnapshot};
+pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
+pub use node::Node;
+pub use operation::{Malformed, Operation};
 pub use peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+pub use shard::Shard;

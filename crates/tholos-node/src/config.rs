@@ -1,0 +1,65 @@
+//! Settings of a node core.
+
+use alloc::string::String;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_paxos::{Millis, Options};
+
+/// Settings of a node core. All times are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This node.
+    pub me: NodeId,
+    /// A random number, fresh at each start.
+    pub boot: u64,
+    /// A random number, fresh at each start: all chance of this node comes of it.
+    pub seed: u64,
+    /// Limits and times of every group.
+    pub group: Options,
+    /// Silence after which a node counts as lost.
+    pub election_timeout: Millis,
+    /// How often nodes tell that they live; well below `election_timeout`.
+    pub heartbeat_interval: Millis,
+    /// How long a client waits for a quorum.
+    pub request_timeout: Millis,
+    /// Rounds of proposals that may wait for their quorum while more gather behind them.
+    pub rounds_max: usize,
+    /// Bytes of applied entries kept in memory per shard, for followers that lag.
+    pub entry_cache_bytes: usize,
+    /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
+    pub log_bytes_max: u64,
+    /// The password that AUTH asks for.
+    pub requirepass: Option<Bytes>,
+    /// Bytes in keyspaces above which writes are refused; 0 is no limit.
+    pub maxmemory: u64,
+    /// Connections at once, for CONFIG GET; the driver keeps it.
+    pub maxclients: u64,
+    /// The version that INFO shows.
+    pub version: String,
+    /// The process, for INFO.
+    pub process_id: u32,
+}
+
+impl NodeConfig {
+    /// The settings of `me` as they are when nothing is set. `boot` and `seed` are random.
+    pub fn new(me: NodeId, boot: u64, seed: u64) -> NodeConfig {
+        NodeConfig {
+            me,
+            boot,
+            seed,
+            group: Options::default(),
+            election_timeout: Millis(300),
+            heartbeat_interval: Millis(50),
+            request_timeout: Millis(5000),
+            rounds_max: 1,
+            entry_cache_bytes: 256 << 10,
+            log_bytes_max: 256 << 20,
+            requirepass: None,
+            maxmemory: 0,
+            maxclients: 10_240,
+            version: String::from(env!("CARGO_PKG_VERSION")),
+            process_id: 0,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Failure detection per node pair, shared by all groups (R9), and the median of the wall
+//! clocks (R16).
+
+use alloc::vec::Vec;
+
+use tholos_cluster::NodeId;
+use tholos_paxos::{Connectivity, Millis, ReplicaId};
+
+use crate::event::Now;
+use crate::peer::Heartbeat;
+
+/// What this node knows of the others' liveness and clocks.
+#[derive(Debug)]
+pub struct Detector {
+    me: NodeId,
+    timeout: Millis,
+    peers: Vec<Peer>,
+    now: Now,
+    /// For how long the own disk has had an append waiting.
+    own_stall: Millis,
+}
+
+#[derive(Debug)]
+struct Peer {
+    node: NodeId,
+    /// Last message; `None` before the first and after its connections broke.
+    heard_at: Option<Millis>,
+    /// Whom it hears, as it said last.
+    hears: Vec<NodeId>,
+    disk_stall: Millis,
+    memory_full: bool,
+    /// Its wall clock as it said last, and when that arrived.
+    wall: Option<(Millis, Millis)>,
+    /// Whether the last answer to "do I hear it" was yes, for notices.
+    was_heard: bool,
+}
+
+impl Detector {
+    /// Knows the other nodes and has heard none.
+    pub fn new(me: NodeId, others: impl Iterator<Item = NodeId>, timeout: Millis) -> Detector {
+        let peer = |node| Peer {
+            node,
+            heard_at: None,
+            hears: Vec::new(),
+            disk_stall: Millis(0),
+            memory_full: false,
+            wall: None,
+            was_heard: false,
+        };
+        Detector { me, timeout, peers: others.map(peer).collect(), now: Now::default(), own_stall: Millis(0) }
+    }
+
+    /// Sets the time and the own disk's stall for all answers until the next call.
+    pub fn set_now(&mut self, now: Now, own_stall: Millis) {
+        self.now = now;
+        self.own_stall = own_stall;
+    }
+
+    fn peer(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.node == node)
+    }
+
+    fn peer_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// Any message shows that its sender lives.
+    pub fn heard(&mut self, node: NodeId) {
+        let now = self.now.mono;
+        if let Some(peer) = self.peer_mut(node) {
+            peer.heard_at = Some(now);
+        }
+    }
+
+    /// Its connections broke: unheard until it speaks again. This only hastens what silence
+    /// would bring, and a quorum must agree before anything is prepared.
+    pub fn disconnected(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.heard_at = None;
+            peer.hears.clear();
+        }
+    }
+
+    /// Takes a heartbeat.
+    pub fn handle_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) {
+        let now = self.now.mono;
+        if let Some(peer) = self.peer_mut(from) {
+            peer.heard_at = Some(now);
+            peer.hears.clone_from(&heartbeat.heard);
+            peer.disk_stall = Millis(u64::from(heartbeat.disk_stall_ms));
+            peer.memory_full = heartbeat.memory_full;
+            peer.wall = Some((heartbeat.wall, now));
+        }
+    }
+
+    /// Whether `node` was heard within an election time-out and its disk moves.
+    pub fn hears_node(&self, node: NodeId) -> bool {
+        if node == self.me {
+            return self.own_stall <= self.timeout;
+        }
+        self.peer(node).is_some_and(|peer| {
+            peer.heard_at.is_some_and(|at| self.now.mono.since(at) <= self.timeout)
+                && peer.disk_stall <= self.timeout
+        })
+    }
+
+    /// The nodes heard, this one included.
+    pub fn heard_nodes(&self) -> Vec<NodeId> {
+        let others = self.peers.iter().map(|peer| peer.node).filter(|node| self.hears_node(*node));
+        core::iter::once(self.me).chain(others).collect()
+    }
+
+    /// Nodes whose state has changed since the last call: (node, heard).
+    pub fn take_changes(&mut self) -> Vec<(NodeId, bool)> {
+        let mut changes = Vec::new();
+        for at in 0..self.peers.len() {
+            let node = self.peers[at].node;
+            let heard = self.hears_node(node);
+            if heard != self.peers[at].was_heard {
+                self.peers[at].was_heard = heard;
+                changes.push((node, heard));
+            }
+        }
+        changes
+    }
+
+    /// Whether a peer said that it is over its `maxmemory`.
+    pub fn memory_full(&self, node: NodeId) -> bool {
+        self.peer(node).is_some_and(|peer| peer.memory_full)
+    }
+
+    /// How far `node`'s wall clock is from this one's in milliseconds, if it is known.
+    pub fn clock_offset_ms(&self, node: NodeId) -> Option<i64> {
+        let wall = self.wall_of(node)?;
+        Some(wall.0 as i64 - self.now.wall.0 as i64)
+    }
+
+    fn wall_of(&self, node: NodeId) -> Option<Millis> {
+        if node == self.me {
+            return Some(self.now.wall);
+        }
+        let (wall, at) = self.peer(node)?.wall?;
+        // Aged by our own clock that never jumps (R16).
+        Some(wall.plus(self.now.mono.since(at)))
+    }
+
+    /// The latest shard time that may be proposed: the own wall clock, or the median of the
+    /// voters' if that is earlier (R16). Clocks never heard do not count.
+    pub fn shard_time(&self, voters: &[NodeId]) -> Millis {
+        let mut walls: Vec<Millis> = voters.iter().filter_map(|voter| self.wall_of(*voter)).collect();
+        if walls.is_empty() {
+            return self.now.wall;
+        }
+        walls.sort_unstable();
+        self.now.wall.min(walls[(walls.len() - 1) / 2])
+    }
+}
+
+/// The replica of a node, while a node has at most one replica of a shard in its life.
+pub fn replica_of(node: NodeId) -> ReplicaId {
+    ReplicaId(u32::from(node.0))
+}
+
+/// The node of a replica.
+pub fn node_of(replica: ReplicaId) -> NodeId {
+    NodeId(replica.0 as u16)
+}
+
+impl Connectivity for Detector {
+    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
+        let (a, b) = (node_of(a), node_of(b));
+        if a == self.me {
+            return self.hears_node(b);
+        }
+        a == b || self.peer(a).is_some_and(|peer| peer.hears.contains(&b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(ms: u64) -> Now {
+        Now { mono: Millis(ms), wall: Millis(1_000_000 + ms) }
+    }
+
+    fn heartbeat(wall: u64) -> Heartbeat {
+        Heartbeat {
+            boot: 1,
+            heard: alloc::vec![NodeId(1), NodeId(2)],
+            wall: Millis(wall),
+            disk_stall_ms: 0,
+            memory_full: false,
+        }
+    }
+
+    fn detector() -> Detector {
+        Detector::new(NodeId(1), [NodeId(2), NodeId(3)].into_iter(), Millis(300))
+    }
+
+    #[test]
+    fn silence_and_a_standing_disk_are_unheard() {
+        let mut detector = detector();
+        detector.set_now(now(0), Millis(0));
+        assert!(!detector.hears_node(NodeId(2)));
+        detector.handle_heartbeat(NodeId(2), &heartbeat(0));
+        assert!(detector.hears_node(NodeId(2)));
+        detector.set_now(now(301), Millis(0));
+        assert!(!detector.hears_node(NodeId(2)));
+        let stalled = Heartbeat { disk_stall_ms: 301, ..heartbeat(0) };
+        detector.handle_heartbeat(NodeId(2), &stalled);
+        assert!(!detector.hears_node(NodeId(2)));
+    }
+
+    #[test]
+    fn one_wild_clock_moves_nothing() {
+        let all = [NodeId(1), NodeId(2), NodeId(3)];
+        let mut detector = detector();
+        detector.set_now(now(0), Millis(0));
+        detector.handle_heartbeat(NodeId(2), &heartbeat(1_000_010));
+        detector.handle_heartbeat(NodeId(3), &heartbeat(9_999_999));
+        assert_eq!(detector.shard_time(&all), Millis(1_000_000));
+        // The own clock is the wild one: the median holds it back.
+        detector.set_now(Now { mono: Millis(5), wall: Millis(9_000_000) }, Millis(0));
+        detector.handle_heartbeat(NodeId(3), &heartbeat(1_000_020));
+        assert_eq!(detector.shard_time(&all), Millis(1_000_020));
+    }
+}

@@ -1,0 +1,436 @@
+//! What a command asks for: which shards, in which parts, and how their answers join.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_engine::table::{self, Flags, Spec};
+use tholos_engine::wide::{CURSOR_BITS, Wide};
+use tholos_engine::{Access, Command, error};
+use tholos_paxos::Millis;
+use tholos_resp::Value;
+use tholos_ring::{ShardId, Slot, shard_of, slot};
+
+use super::commands;
+use super::connection::{Connection, Multi};
+use super::join::Join;
+use super::{Gateway, Operation, Request, View, Write};
+use crate::event::{ClientId, Port};
+
+/// Whether nothing of the connection may be under way while this command runs (R30). A guess
+/// from the name alone is enough: an error is quick.
+pub(super) fn is_barrier(connection: &Connection, args: &[Bytes]) -> bool {
+    const BARRIERS: [&str; 14] = [
+        "watch",
+        "unwatch",
+        "multi",
+        "exec",
+        "discard",
+        "wait",
+        "waitaof",
+        "scan",
+        "keys",
+        "dbsize",
+        "randomkey",
+        "flushall",
+        "flushdb",
+        "reset",
+    ];
+    const FANS: [&str; 5] = ["mget", "exists", "touch", "del", "unlink"];
+    let Some(name) = args.first() else { return false };
+    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
+    if BARRIERS.iter().any(|other| is(&other)) {
+        return true;
+    }
+    connection.multi.is_none()
+        && args.len() > 2
+        && FANS.iter().any(|other| is(&other))
+        && args[2..].iter().any(|key| slot(key) != slot(&args[1]))
+}
+
+/// How a fan-out's parts are cut and joined.
+struct Parts {
+    keys: Vec<Bytes>,
+    places: Vec<usize>,
+}
+
+impl Gateway {
+    /// Runs one command of a connection.
+    pub(super) fn execute(&mut self, client: ClientId, args: Vec<Bytes>, view: &View) {
+        let resolved = table::resolve(&args);
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        connection.last_command_at = view.now.mono;
+        let spec = match resolved {
+            Ok(spec) => spec,
+            Err(error) => {
+                if let Some(multi) = &mut connection.multi {
+                    multi.failed = true;
+                }
+                self.counters.errors += 1;
+                return connection.answer(error);
+            }
+        };
+        connection.last_command = spec.name;
+        if let Some(refusal) = refused(connection, spec) {
+            self.counters.errors += 1;
+            return connection.answer(refusal);
+        }
+        if connection.multi.is_some() && !ends_queueing(spec) {
+            return queue(connection, spec, args);
+        }
+        match spec.name {
+            "multi" => start_multi(connection),
+            "discard" => discard(connection),
+            "unwatch" => {
+                connection.watched.clear();
+                connection.answer(Value::ok());
+            }
+            "exec" => self.exec(client, view),
+            "watch" => self.watch(client, &args[1..], view),
+            "wait" | "waitaof" => self.wait(client, spec, &args, view),
+            "dbsize" | "keys" | "randomkey" | "scan" | "flushall" | "flushdb" => {
+                self.whole(client, spec, &args, view);
+            }
+            _ if spec.is_data() => self.data(client, spec, args, view),
+            _ => {
+                let value = commands::run(self, client, spec, &args, view);
+                if let (Some(value), Some(connection)) = (value, self.connections.get_mut(&client)) {
+                    self.counters.errors += u64::from(matches!(value, Value::Error(_)));
+                    connection.answer(value);
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, client: ClientId, error: Value) {
+        self.counters.errors += 1;
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.answer(error);
+        }
+    }
+
+    /// A command on keys.
+    fn data(&mut self, client: ClientId, spec: &'static Spec, args: Vec<Bytes>, view: &View) {
+        let command = match Command::parse(&args) {
+            Ok(command) => command,
+            Err(error) => return self.fail(client, error),
+        };
+        let writes = command.access() == Access::Write;
+        if writes && let Some(refusal) = out_of_memory(spec, view) {
+            return self.fail(client, refusal);
+        }
+        let mut keys = command.keys();
+        let Some(first) = keys.next().map(|key| slot(key)) else {
+            return self.fail(client, error::cross_slot());
+        };
+        if keys.all(|key| slot(key) == first) {
+            let operation = Operation::Command(args);
+            return self.ask(client, Join::One, alloc::vec![(first, operation)], writes, view);
+        }
+        let Some(connection) = self.connections.get(&client) else { return };
+        let fans = matches!(spec.name, "mget" | "exists" | "touch" | "del" | "unlink");
+        if !fans || connection.port == Port::Cluster {
+            return self.fail(client, error::cross_slot());
+        }
+        self.fan_out(client, spec, &args, writes, view);
+    }
+
+    /// One part for each shard; each key is linearizable, the whole is no snapshot.
+    fn fan_out(&mut self, client: ClientId, spec: &'static Spec, args: &[Bytes], writes: bool, view: &View) {
+        let mut shards: BTreeMap<ShardId, Parts> = BTreeMap::new();
+        for (place, key) in table::keys(spec, args).enumerate() {
+            let shard = shard_of(slot(key), view.map.shard_count);
+            let parts = shards.entry(shard).or_insert_with(|| Parts { keys: Vec::new(), places: Vec::new() });
+            parts.keys.push(key.clone());
+            parts.places.push(place);
+        }
+        let join = match spec.name {
+            "mget" => Join::Places {
+                places: shards.values().map(|parts| parts.places.clone()).collect(),
+                count: args.len() - 1,
+            },
+            _ => Join::Sum,
+        };
+        let operation = |parts: Parts| {
+            let first = slot(&parts.keys[0]);
+            let args = core::iter::once(args[0].clone()).chain(parts.keys).collect();
+            (first, Operation::Command(args))
+        };
+        let parts = shards.into_values().map(operation).collect();
+        self.ask(client, join, parts, writes, view);
+    }
+
+    /// Makes a waiting reply and its requests, one for each operation.
+    fn ask(
+        &mut self,
+        client: ClientId,
+        join: Join,
+        parts: Vec<(Slot, Operation)>,
+        writes: bool,
+        view: &View,
+    ) {
+        let timeout = Some(Millis(0));
+        self.ask_for(client, join, parts, writes, timeout, view);
+    }
+
+    /// As `ask`; `extra` is time beyond the usual that the answer may take, `None` any.
+    fn ask_for(
+        &mut self,
+        client: ClientId,
+        join: Join,
+        parts: Vec<(Slot, Operation)>,
+        writes: bool,
+        extra: Option<Millis>,
+        view: &View,
+    ) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        let port = connection.port;
+        let slot = connection.wait_for(join, parts.len());
+        let deadline = extra.map(|extra| view.now.mono.plus(self.request_timeout).plus(extra));
+        for (part, (hash_slot, operation)) in parts.into_iter().enumerate() {
+            let request = Request {
+                client,
+                port,
+                slot,
+                part,
+                shard: shard_of(hash_slot, view.map.shard_count),
+                hash_slot: hash_slot.number(),
+                operation: operation.to_bytes(),
+                write: writes.then_some(Write { session: 0, sequence: 0, expires_at: Millis(0) }),
+                deadline,
+                attempts: 0,
+                sent: None,
+            };
+            self.submit(request, writes, view);
+        }
+    }
+
+    /// DBSIZE, KEYS, RANDOMKEY, SCAN, FLUSHALL, FLUSHDB: the whole cluster on the gateway, the
+    /// shards that this node leads on the cluster port.
+    fn whole(&mut self, client: ClientId, spec: &'static Spec, args: &[Bytes], view: &View) {
+        let Some(connection) = self.connections.get(&client) else { return };
+        let cluster = connection.port == Port::Cluster;
+        let shards: Vec<ShardId> = view.all_shards().filter(|shard| !cluster || view.leads(*shard)).collect();
+        let all = |operation: Operation| -> Vec<(Slot, Operation)> {
+            let first = |shard: &ShardId| first_slot(*shard, view);
+            shards.iter().map(|shard| (first(shard), operation.clone())).collect()
+        };
+        let wide = || Operation::Wide { cursor: 0, seed: view.seed, args: args.to_vec() };
+        let (join, parts, writes) = match spec.name {
+            "flushall" | "flushdb" => match Command::parse(args) {
+                Ok(_) => (Join::AllOk, all(Operation::Command(args.to_vec())), true),
+                Err(error) => return self.fail(client, error),
+            },
+            "scan" => match scan_part(args, &shards, view) {
+                Ok((join, part)) => (join, part.into_iter().collect(), false),
+                Err(error) => return self.fail(client, error),
+            },
+            "keys" => (Join::Concat, all(wide()), false),
+            "randomkey" => (Join::Pick { seed: view.seed }, all(wide()), false),
+            _ => (Join::Sum, all(wide()), false),
+        };
+        if parts.is_empty() {
+            let nothing = match join {
+                Join::Sum => Value::Integer(0),
+                Join::Concat => Value::Array(Vec::new()),
+                Join::Pick { .. } => Value::Null,
+                Join::Scan { .. } => Value::Array(alloc::vec![Value::bulk("0"), Value::Array(Vec::new())]),
+                _ => Value::ok(),
+            };
+            if let Some(connection) = self.connections.get_mut(&client) {
+                connection.answer(nothing);
+            }
+            return;
+        }
+        self.ask(client, join, parts, writes, view);
+    }
+
+    fn watch(&mut self, client: ClientId, keys: &[Bytes], view: &View) {
+        let mut shards: BTreeMap<ShardId, Vec<Bytes>> = BTreeMap::new();
+        for key in keys {
+            shards.entry(shard_of(slot(key), view.map.shard_count)).or_default().push(key.clone());
+        }
+        let keys: Vec<Vec<Bytes>> = shards.into_values().collect();
+        let parts = keys.iter().map(|keys| (slot(&keys[0]), Operation::Versions(keys.clone()))).collect();
+        self.ask(client, Join::Watch { keys }, parts, false, view);
+    }
+
+    fn exec(&mut self, client: ClientId, view: &View) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        let Some(multi) = connection.multi.take() else {
+            return self.fail(client, Value::error("ERR EXEC without MULTI"));
+        };
+        let watched = core::mem::take(&mut connection.watched);
+        if multi.failed {
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            return self.fail(client, Value::error(text));
+        }
+        let mut slots: Vec<Slot> = watched.iter().map(|(key, _)| slot(key)).collect();
+        let mut local = Vec::with_capacity(multi.queued.len());
+        let mut commands = Vec::new();
+        let mut writes = false;
+        for args in multi.queued {
+            let Ok(spec) = table::resolve(&args) else { continue };
+            if !spec.is_data() {
+                local.push(Some(args));
+                continue;
+            }
+            slots.extend(table::keys(spec, &args).map(|key| slot(key)));
+            writes |= spec.flags.has(Flags::DENYOOM);
+            local.push(None);
+            commands.push(args);
+        }
+        slots.dedup();
+        if slots.iter().any(|other| *other != slots[0]) {
+            return self.fail(client, error::cross_slot());
+        }
+        if writes && let Some(refusal) = over_memory(view) {
+            return self.fail(client, refusal);
+        }
+        let made: Vec<Option<Value>> = local
+            .into_iter()
+            .map(|args| {
+                let args = args?;
+                let spec = table::resolve(&args).ok()?;
+                commands::run(self, client, spec, &args, view)
+            })
+            .collect();
+        match slots.first() {
+            None => {
+                let reply = Value::Array(made.into_iter().flatten().collect());
+                if let Some(connection) = self.connections.get_mut(&client) {
+                    connection.answer(reply);
+                }
+            }
+            Some(first) => {
+                let operation = Operation::Transaction { watched, commands };
+                self.ask(client, Join::Exec { made }, alloc::vec![(*first, operation)], true, view);
+            }
+        }
+    }
+
+    /// WAIT and WAITAOF ask the leaders of the shards that this connection wrote (R32).
+    fn wait(&mut self, client: ClientId, spec: &'static Spec, args: &[Bytes], view: &View) {
+        let aof = spec.name == "waitaof";
+        let numbers: Option<Vec<i64>> =
+            args[1..].iter().map(|arg| tholos_engine::number::parse(arg)).collect();
+        let Some(numbers) = numbers else { return self.fail(client, error::not_an_integer()) };
+        let (local, replicas, timeout) = match numbers[..] {
+            [local, replicas, timeout] => (local, replicas, timeout),
+            [replicas, timeout] => (0, replicas, timeout),
+            _ => return self.fail(client, error::syntax()),
+        };
+        if timeout < 0 {
+            return self.fail(client, Value::error("ERR timeout is negative"));
+        }
+        if aof && (!(0..=1).contains(&local) || replicas < 0) {
+            return self.fail(client, Value::error("ERR value is out of range, must be positive"));
+        }
+        let Some(connection) = self.connections.get(&client) else { return };
+        let mut shards: Vec<ShardId> =
+            connection.lanes.iter().filter(|(_, lane)| lane.wrote).map(|(shard, _)| *shard).collect();
+        shards.sort_unstable();
+        if shards.is_empty() {
+            // Nothing written: everything there is to wait for is on every replica.
+            let others = i64::from(view.map.replicas).saturating_sub(1);
+            let reply = match aof {
+                true => Value::Array(alloc::vec![Value::Integer(1), Value::Integer(others)]),
+                false => Value::Integer(others),
+            };
+            if let Some(connection) = self.connections.get_mut(&client) {
+                connection.answer(reply);
+            }
+            return;
+        }
+        let operation = Operation::Durable {
+            replicas: replicas.max(0) as u64,
+            local: local > 0,
+            timeout: timeout as u64,
+        };
+        let first = |shard: ShardId| first_slot(shard, view);
+        let parts = shards.into_iter().map(|shard| (first(shard), operation.clone())).collect();
+        let extra = (timeout > 0).then_some(Millis(timeout as u64));
+        let join = if aof { Join::WaitAof } else { Join::Wait };
+        self.ask_for(client, join, parts, false, extra, view);
+    }
+}
+
+/// Commands that run at once although MULTI was said.
+fn ends_queueing(spec: &Spec) -> bool {
+    matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn refused(connection: &Connection, spec: &Spec) -> Option<Value> {
+    if !connection.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+        return Some(Value::error("NOAUTH Authentication required."));
+    }
+    None
+}
+
+fn queue(connection: &mut Connection, spec: &'static Spec, args: Vec<Bytes>) {
+    let whole = matches!(spec.name, "dbsize" | "keys" | "randomkey" | "scan" | "flushall" | "flushdb");
+    let Some(multi) = &mut connection.multi else { return };
+    if whole || matches!(spec.name, "wait" | "waitaof") {
+        multi.failed = true;
+        let text = alloc::format!(
+            "ERR {} spans all shards and cannot be part of a transaction",
+            spec.name.to_ascii_uppercase()
+        );
+        return connection.answer(Value::error(text));
+    }
+    multi.queued.push(args);
+    connection.answer(Value::simple("QUEUED"));
+}
+
+fn start_multi(connection: &mut Connection) {
+    if connection.multi.is_some() {
+        return connection.answer(Value::error("ERR MULTI calls can not be nested"));
+    }
+    connection.multi = Some(Multi::default());
+    connection.answer(Value::ok());
+}
+
+fn discard(connection: &mut Connection) {
+    if connection.multi.take().is_none() {
+        return connection.answer(Value::error("ERR DISCARD without MULTI"));
+    }
+    connection.watched.clear();
+    connection.answer(Value::ok());
+}
+
+/// `maxmemory` with `noeviction`: refused before anything is proposed.
+fn out_of_memory(spec: &Spec, view: &View) -> Option<Value> {
+    if spec.flags.has(Flags::DENYOOM) { over_memory(view) } else { None }
+}
+
+fn over_memory(view: &View) -> Option<Value> {
+    let text = "OOM command not allowed when used memory > 'maxmemory'.";
+    view.memory_full.then(|| Value::error(text))
+}
+
+/// One page of SCAN: the shard in the cursor, or the first at or after it.
+fn scan_part(
+    args: &[Bytes],
+    shards: &[ShardId],
+    view: &View,
+) -> Result<(Join, Option<(Slot, Operation)>), Value> {
+    let Wide::Scan { cursor, .. } = Wide::parse(args)? else { return Err(error::syntax()) };
+    let wanted = ShardId(u16::try_from(cursor >> CURSOR_BITS).unwrap_or(u16::MAX));
+    let mut within = cursor & ((1 << CURSOR_BITS) - 1);
+    let at = shards.partition_point(|shard| *shard < wanted);
+    let Some(shard) = shards.get(at).copied() else {
+        return Ok((Join::Scan { shard: ShardId(0), next: None }, None));
+    };
+    if shard != wanted {
+        within = 0;
+    }
+    let join = Join::Scan { shard, next: shards.get(at + 1).copied() };
+    let first = first_slot(shard, view);
+    let operation = Operation::Wide { cursor: within, seed: 0, args: args.to_vec() };
+    Ok((join, Some((first, operation))))
+}
+
+fn first_slot(shard: ShardId, view: &View) -> Slot {
+    let first = tholos_ring::slots_of(shard, view.map.shard_count).start;
+    Slot::new(first).expect("a shard's slots are slots")
+}

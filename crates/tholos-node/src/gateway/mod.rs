@@ -1,0 +1,490 @@
+//! The gateway: clients' connections on one side, requests to shards on the other.
+//!
+//! Any node takes any key; the request finds the shard's leader, here or on another node. A
+//! request is sent again, under the same session and sequence, until it is answered or its time
+//! is over (R18), so a client never sees a change of leader.
+//!
+//! Invariants:
+//! - G1: replies leave in the order of their commands (R30).
+//! - G2: of one connection and one shard, reads and writes are never in flight together, and
+//!   each kind keeps its order.
+//! - G3: a client is told that nothing was written only if no attempt ever reached a leader.
+
+mod commands;
+mod connection;
+mod execute;
+mod join;
+mod view;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_paxos::Millis;
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+
+pub use connection::{Connection, Replies};
+pub use view::View;
+
+use crate::event::{ClientId, Port};
+use crate::operation::Operation;
+use crate::peer::{Ask, Outcome};
+use join::Joined;
+
+/// How long a forwarded request stays unanswered until it is sent again.
+const RESEND_AFTER: Millis = Millis(1000);
+/// Commands of one connection that may be under way; the rest wait in its backlog.
+const PENDING_MAX: usize = 1024;
+
+/// All connections of this node, and their requests.
+#[derive(Debug)]
+pub struct Gateway {
+    me: NodeId,
+    boot: u64,
+    request_timeout: Millis,
+    connections: BTreeMap<ClientId, Connection>,
+    requests: BTreeMap<u64, Request>,
+    last_request: u64,
+    last_session: u64,
+    /// Requests to be routed now.
+    outgoing: Vec<u64>,
+    /// Requests whose shard has no known leader: routed again at the next tick.
+    parked: Vec<u64>,
+    /// Connections with output.
+    touched: Vec<ClientId>,
+    closes: Vec<ClientId>,
+    /// Settings and counters that commands read and change.
+    pub settings: Settings,
+    /// What INFO and the metrics count.
+    pub counters: Counters,
+}
+
+/// What CONFIG SET may change; per node and not kept.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The password that AUTH asks for.
+    pub requirepass: Option<Bytes>,
+    /// Bytes in keyspaces above which writes are refused; 0 is no limit.
+    pub maxmemory: u64,
+    /// Connections at once, for CONFIG GET; the driver keeps it.
+    pub maxclients: u64,
+}
+
+/// Counted since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Commands started.
+    pub commands: u64,
+    /// Requests sent to other nodes.
+    pub forwarded: u64,
+    /// Requests that ran out of time.
+    pub timed_out: u64,
+    /// Error replies.
+    pub errors: u64,
+}
+
+/// A request to a shard.
+#[derive(Debug)]
+struct Request {
+    client: ClientId,
+    port: Port,
+    slot: u64,
+    part: usize,
+    shard: ShardId,
+    /// The slot of its first key, for MOVED.
+    hash_slot: u16,
+    /// The encoded operation.
+    operation: Bytes,
+    write: Option<Write>,
+    deadline: Option<Millis>,
+    /// How often it was given to a leader.
+    attempts: u32,
+    /// With this node, since then.
+    sent: Option<(NodeId, Millis)>,
+}
+
+/// Session and sequence of a write (R18).
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    session: u64,
+    sequence: u64,
+    expires_at: Millis,
+}
+
+/// A request as the router sees it.
+#[derive(Debug)]
+pub struct Routed {
+    /// Its number.
+    pub request: u64,
+    /// Its shard.
+    pub shard: ShardId,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+impl Gateway {
+    /// Without connections. `boot` and `session_seed` are random: sessions of two boots never meet.
+    pub fn new(
+        me: NodeId,
+        boot: u64,
+        session_seed: u64,
+        request_timeout: Millis,
+        settings: Settings,
+    ) -> Gateway {
+        Gateway {
+            me,
+            boot,
+            request_timeout,
+            connections: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            last_request: 0,
+            last_session: session_seed,
+            outgoing: Vec::new(),
+            parked: Vec::new(),
+            touched: Vec::new(),
+            closes: Vec::new(),
+            settings,
+            counters: Counters::default(),
+        }
+    }
+
+    /// This boot's number, which answers must carry.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// Connections open.
+    pub fn connections(&self) -> impl ExactSizeIterator<Item = &Connection> {
+        self.connections.values()
+    }
+
+    /// Requests not answered yet.
+    pub fn requests_open(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// A client connected.
+    pub fn connected(
+        &mut self,
+        client: ClientId,
+        port: Port,
+        remote: String,
+        local: String,
+        loopback: bool,
+        now: Millis,
+    ) {
+        let mut connection = Connection::new(client, port, remote, local, loopback, now);
+        connection.authenticated = self.settings.requirepass.is_none();
+        self.counters.connections += 1;
+        self.connections.insert(client, connection);
+    }
+
+    /// A client is gone; what it asked for may still be done.
+    pub fn disconnected(&mut self, client: ClientId) {
+        let Some(connection) = self.connections.remove(&client) else { return };
+        for lane in connection.lanes.into_values() {
+            for request in lane.in_flight.into_iter().chain(lane.queue) {
+                self.requests.remove(&request);
+            }
+        }
+    }
+
+    /// A client sent commands.
+    pub fn commands(&mut self, client: ClientId, commands: Vec<Vec<Bytes>>, view: &View) {
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.backlog.extend(commands);
+            self.advance(client, view);
+        }
+    }
+
+    /// A client's stream is broken: an error after what is due, then the end.
+    pub fn malformed(&mut self, client: ClientId, text: Bytes, view: &View) {
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.fatal = Some(text);
+            self.advance(client, view);
+        }
+    }
+
+    /// Starts as many commands of a connection as may start.
+    fn advance(&mut self, client: ClientId, view: &View) {
+        while let Some(connection) = self.connections.get_mut(&client) {
+            connection.drain();
+            if connection.is_settled() {
+                connection.blocked = false;
+            }
+            if connection.blocked || connection.closing || connection.pending() >= PENDING_MAX {
+                break;
+            }
+            let Some(args) = connection.backlog.front() else { break };
+            let barrier = execute::is_barrier(connection, args);
+            if barrier && !connection.is_settled() {
+                break;
+            }
+            let Some(args) = connection.backlog.pop_front() else { break };
+            self.counters.commands += 1;
+            self.execute(client, args, view);
+            if barrier && let Some(connection) = self.connections.get_mut(&client) {
+                connection.blocked = !connection.is_settled();
+            }
+        }
+        self.touched.push(client);
+    }
+
+    /// Makes a request for one part of a waiting command.
+    fn submit(&mut self, request: Request, writes: bool, view: &View) {
+        self.last_request += 1;
+        let id = self.last_request;
+        let (client, shard) = (request.client, request.shard);
+        self.requests.insert(id, request);
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        let lane = connection.lanes.entry(shard).or_default();
+        lane.wrote |= writes;
+        lane.queue.push_back(id);
+        self.launch(client, shard, view);
+    }
+
+    /// Sends what may be sent of a lane (G2).
+    fn launch(&mut self, client: ClientId, shard: ShardId, view: &View) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        let Some(lane) = connection.lanes.get_mut(&shard) else { return };
+        while let Some(id) = lane.queue.front().copied() {
+            let Some(request) = self.requests.get_mut(&id) else {
+                lane.queue.pop_front();
+                continue;
+            };
+            let writes = request.write.is_some();
+            if !lane.in_flight.is_empty() && lane.writing != writes {
+                return;
+            }
+            lane.queue.pop_front();
+            lane.writing = writes;
+            if let Some(write) = &mut request.write {
+                // A record that may be forgotten soon is not built on.
+                let time = view.shard_time(shard);
+                if lane.session == 0
+                    || (lane.in_flight.is_empty() && lane.ends <= time.plus(self.request_timeout))
+                {
+                    self.last_session = crate::shard::mix(self.last_session, 1);
+                    (lane.session, lane.sequence, lane.ends) = (self.last_session, 0, Millis(0));
+                }
+                lane.sequence += 1;
+                let expires_at = time.plus(self.request_timeout).plus(self.request_timeout);
+                lane.ends = lane.ends.max(expires_at);
+                *write = Write { session: lane.session, sequence: lane.sequence, expires_at };
+            }
+            lane.in_flight.push_back(id);
+            self.outgoing.push(id);
+        }
+    }
+
+    /// The requests to be routed now, in order.
+    pub fn take_outgoing(&mut self) -> Vec<u64> {
+        core::mem::take(&mut self.outgoing)
+    }
+
+    /// What to ask of which shard.
+    pub fn routed(&self, id: u64) -> Option<Routed> {
+        let request = self.requests.get(&id)?;
+        let operation = request.operation.clone();
+        let ask = match request.write {
+            None => Ask::Read { operation },
+            Some(Write { session, sequence, expires_at }) => {
+                let acknowledged = self.acknowledged(request, sequence);
+                Ask::Write { session, sequence, acknowledged, expires_at, operation }
+            }
+        };
+        Some(Routed { request: id, shard: request.shard, ask })
+    }
+
+    /// Every reply before the oldest write in flight has arrived.
+    fn acknowledged(&self, request: &Request, sequence: u64) -> u64 {
+        let lane = self.connections.get(&request.client).and_then(|c| c.lanes.get(&request.shard));
+        let oldest = lane.and_then(|lane| lane.in_flight.front()).and_then(|id| self.requests.get(id));
+        oldest.and_then(|oldest| oldest.write).map_or(sequence, |write| write.sequence) - 1
+    }
+
+    /// Where a client of the cluster port must go instead, if it came to the wrong node.
+    pub fn must_move(&self, id: u64, leader: NodeId) -> Option<u16> {
+        let request = self.requests.get(&id)?;
+        (request.port == Port::Cluster && leader != self.me).then_some(request.hash_slot)
+    }
+
+    /// The request was given to `node`.
+    pub fn sent(&mut self, id: u64, node: NodeId, now: Millis) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.attempts += 1;
+            request.sent = Some((node, now));
+            self.counters.forwarded += u64::from(node != self.me);
+        }
+    }
+
+    /// No leader is known, or it cannot be reached: try again at the next tick.
+    pub fn park(&mut self, id: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.sent = None;
+            self.parked.push(id);
+        }
+    }
+
+    /// What was sent to `node` may be lost.
+    pub fn peer_down(&mut self, node: NodeId) {
+        let lost = |request: &&mut Request| request.sent.is_some_and(|(to, _)| to == node);
+        let mut parked = Vec::new();
+        for (id, request) in &mut self.requests {
+            if lost(&request) {
+                request.sent = None;
+                parked.push(*id);
+            }
+        }
+        self.parked.extend(parked);
+    }
+
+    /// Routes parked requests again, sends late ones again, ends those whose time is over.
+    pub fn tick(&mut self, now: Millis, view: &View) {
+        let mut again = core::mem::take(&mut self.parked);
+        let mut over = Vec::new();
+        for (id, request) in &self.requests {
+            if request.deadline.is_some_and(|deadline| now >= deadline) {
+                over.push(*id);
+            } else if request.sent.is_some_and(|(to, at)| to != self.me && now.since(at) >= RESEND_AFTER) {
+                again.push(*id);
+            }
+        }
+        for id in over {
+            let Some(request) = self.requests.get(&id) else { continue };
+            self.counters.timed_out += 1;
+            let error = timed_out(request);
+            self.forget_session(id);
+            self.complete(id, error, view);
+        }
+        again.sort_unstable();
+        again.dedup();
+        self.outgoing.extend(again);
+    }
+
+    /// A write whose fate is unknown leaves a hole in its session: later writes take a new one.
+    fn forget_session(&mut self, id: u64) {
+        let Some(request) = self.requests.get(&id) else { return };
+        if let (Some(write), Some(connection)) = (request.write, self.connections.get_mut(&request.client))
+            && let Some(lane) = connection.lanes.get_mut(&request.shard)
+            && lane.session == write.session
+        {
+            lane.session = 0;
+        }
+    }
+
+    /// An answer to a request of this boot, or to one that needs none any more.
+    pub fn handle_answer(&mut self, id: u64, outcome: Outcome, view: &View) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let value = match outcome {
+            Outcome::Done(value) | Outcome::Refused(value) => value,
+            Outcome::NotLeader { .. } | Outcome::Unknown => return self.park(id),
+            Outcome::Gap { expected } => return self.send_again(id, expected),
+            // G3: an earlier attempt may have been applied and its record forgotten since.
+            Outcome::Expired if request.attempts > 1 => in_doubt(),
+            Outcome::Expired => not_written(),
+        };
+        self.complete(id, value, view);
+    }
+
+    /// The leader wants an earlier write of the session first: all in flight again, in order.
+    fn send_again(&mut self, id: u64, expected: u64) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let Some(Write { session, .. }) = request.write else { return };
+        let Some(connection) = self.connections.get_mut(&request.client) else { return };
+        let Some(lane) = connection.lanes.get_mut(&request.shard) else { return };
+        let mut ids: Vec<u64> = lane.in_flight.iter().copied().collect();
+        ids.retain(|id| {
+            self.requests
+                .get(id)
+                .and_then(|request| request.write)
+                .is_some_and(|write| write.session == session)
+        });
+        let first = ids.first().and_then(|id| self.requests.get(id)).and_then(|request| request.write);
+        if first.is_some_and(|first| first.sequence > expected) {
+            // The record has ended, so nothing in flight was applied under it: had one been, the
+            // record would have lived until that write's own time was over. A fresh session.
+            self.last_session = crate::shard::mix(self.last_session, 1);
+            for (at, id) in ids.iter().enumerate() {
+                if let Some(write) = self.requests.get_mut(id).and_then(|request| request.write.as_mut()) {
+                    (write.session, write.sequence) = (self.last_session, at as u64 + 1);
+                }
+            }
+            if lane.session == session {
+                (lane.session, lane.sequence) = (self.last_session, ids.len() as u64);
+            }
+        }
+        for id in ids {
+            self.park(id);
+        }
+    }
+
+    /// Ends a request with its value.
+    pub fn complete(&mut self, id: u64, value: Value, view: &View) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&request.client) else { return };
+        if let Some(lane) = connection.lanes.get_mut(&request.shard) {
+            lane.in_flight.retain(|other| *other != id);
+        }
+        if let Some((join, parts)) = connection.fill(request.slot, request.part, value) {
+            let reply = match join.finish(parts) {
+                Joined::Reply(reply) => reply,
+                Joined::Watched(seen) => {
+                    connection.watched.extend(seen);
+                    Value::ok()
+                }
+            };
+            self.counters.errors += u64::from(matches!(reply, Value::Error(_)));
+            connection.finish(request.slot, reply);
+        }
+        self.launch(request.client, request.shard, view);
+        self.advance(request.client, view);
+    }
+
+    /// Bytes for clients since the last call, with the number of commands they complete.
+    pub fn take_replies(&mut self) -> Vec<(ClientId, Bytes, u32)> {
+        let mut replies = Vec::with_capacity(self.touched.len());
+        for client in core::mem::take(&mut self.touched) {
+            let Some(connection) = self.connections.get_mut(&client) else { continue };
+            let (bytes, completed) = connection.take_output();
+            if !bytes.is_empty() || completed > 0 {
+                replies.push((client, bytes, completed));
+            }
+            if connection.closing && connection.is_settled() {
+                self.closes.push(client);
+            }
+        }
+        replies
+    }
+
+    /// Clients to close, since the last call.
+    pub fn take_closes(&mut self) -> Vec<ClientId> {
+        core::mem::take(&mut self.closes)
+    }
+}
+
+fn in_doubt() -> Value {
+    Value::error(
+        "INDOUBT no answer in time: the write may or may not happen, read the key before you send it again",
+    )
+}
+
+fn not_written() -> Value {
+    Value::error("CLUSTERDOWN no quorum for this shard in time, nothing was written: try again later")
+}
+
+/// G3: what may have reached a leader is in doubt.
+fn timed_out(request: &Request) -> Value {
+    match (&request.write, request.attempts) {
+        (None, _) => {
+            Value::error("CLUSTERDOWN no quorum for this shard in time, nothing was read: try again later")
+        }
+        (Some(_), 0) => not_written(),
+        (Some(_), _) => in_doubt(),
+    }
+}

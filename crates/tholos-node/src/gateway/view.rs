@@ -1,0 +1,71 @@
+//! What the gateway may see of its node.
+
+use tholos_cluster::{ClusterMap, NodeId};
+use tholos_paxos::{Ballot, Millis};
+use tholos_ring::ShardId;
+
+use crate::config::NodeConfig;
+use crate::detector::Detector;
+use crate::event::Now;
+use crate::shard::Shard;
+
+/// The node around the gateway, read-only.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Settings of the node.
+    pub config: &'a NodeConfig,
+    /// The cluster map.
+    pub map: &'a ClusterMap,
+    /// The replicas on this node, by shard number.
+    pub shards: &'a [Option<Shard>],
+    /// Leaders of other shards, as last heard (R11).
+    pub hints: &'a [Option<(NodeId, Ballot)>],
+    /// Who is heard.
+    pub detector: &'a Detector,
+    /// The time.
+    pub now: Now,
+    /// Whether this node, or a majority of them, is over `maxmemory`.
+    pub memory_full: bool,
+    /// Bytes in this node's keyspaces.
+    pub memory_used: u64,
+    /// Whether the log has less room than its reserve: writes are refused.
+    pub disk_full: bool,
+    /// A fresh random number for this call.
+    pub seed: u64,
+}
+
+impl View<'_> {
+    /// The leader of a shard, if one is known.
+    pub fn leader(&self, shard: ShardId) -> Option<(NodeId, Ballot)> {
+        let at = usize::from(shard.0);
+        match self.shards.get(at) {
+            Some(Some(shard)) => {
+                let ballot = shard.group.leader()?;
+                Some((crate::detector::node_of(ballot.replica), ballot))
+            }
+            _ => self.hints.get(at).copied().flatten(),
+        }
+    }
+
+    /// Whether this node leads a shard and serves it.
+    pub fn leads(&self, shard: ShardId) -> bool {
+        matches!(self.shards.get(usize::from(shard.0)), Some(Some(shard)) if shard.group.serving())
+    }
+
+    /// The replica on this node, if there is one.
+    pub fn shard(&self, shard: ShardId) -> Option<&Shard> {
+        self.shards.get(usize::from(shard.0))?.as_ref()
+    }
+
+    /// The shard time that an entry proposed now would have, about: never below what this
+    /// node has seen in the shard's log.
+    pub fn shard_time(&self, shard: ShardId) -> Millis {
+        let time = self.detector.shard_time(self.map.replica_set(shard));
+        self.shard(shard).map_or(time, |shard| time.max(shard.group.last_time()))
+    }
+
+    /// All shards.
+    pub fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.map.shard_count).map(ShardId)
+    }
+}

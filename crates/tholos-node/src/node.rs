@@ -1,0 +1,601 @@
+//! The node: every shard it holds a replica of, its gateway, and what it knows of its peers.
+//!
+//! One owner, one thread of control: the driver hands in events and carries out effects.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::{ClusterMap, NodeId};
+use tholos_engine::Keyspace;
+use tholos_paxos::{AppendSeq, Ballot, Config, Group, Index, Message, Millis, Outbox, Record, RoleChange};
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+
+use crate::config::NodeConfig;
+use crate::detector::{Detector, node_of, replica_of};
+use crate::event::{Append, Effects, Event, Notice, Now};
+use crate::gateway::{Gateway, Settings, View};
+use crate::peer::{Forward, Heartbeat, Outcome, PeerMessage};
+use crate::shard::{Answers, Origin, Shard, mix};
+use crate::snapshot::Transfers;
+
+/// A round of proposals is not waited for longer than this before the next one goes out.
+const ROUND_WAIT_MAX: Millis = Millis(10);
+/// Hands over leadership to another replica again at most this often.
+const RESIGN_INTERVAL: Millis = Millis(50);
+/// How often the totals of memory are taken.
+const MEMORY_INTERVAL: Millis = Millis(100);
+
+/// The core of one node.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) map: ClusterMap,
+    pub(crate) shards: Vec<Option<Shard>>,
+    pub(crate) hints: Vec<Option<(NodeId, Ballot)>>,
+    pub(crate) detector: Detector,
+    pub(crate) gateway: Gateway,
+    pub(crate) transfers: Transfers,
+    pub(crate) outbox: Outbox,
+    answers: Answers,
+    /// Shards with something to propose, send or apply.
+    dirty: Vec<ShardId>,
+    pub(crate) appends: Appends,
+    chance: u64,
+    now: Now,
+    last_heartbeat: Option<Millis>,
+    last_memory: Millis,
+    /// When the last round of proposals went out.
+    round_at: Millis,
+    resigning: bool,
+    last_resign: Millis,
+    disk_full: bool,
+    pub(crate) memory_used: u64,
+    pub(crate) memory_full: bool,
+}
+
+/// The appends under way: whose they are, and since when the disk has had them.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    owners: VecDeque<(AppendSeq, ShardId)>,
+    /// The first append of each handful and when it was asked for.
+    since: VecDeque<(AppendSeq, Millis)>,
+    pub(crate) durable: AppendSeq,
+}
+
+impl Appends {
+    fn oldest_since(&self) -> Option<Millis> {
+        self.since.front().map(|(_, since)| *since)
+    }
+
+    fn note(&mut self, seq: AppendSeq, shard: ShardId, now: Millis) {
+        self.owners.push_back((seq, shard));
+        if self.since.back().is_none_or(|(_, since)| *since != now) {
+            self.since.push_back((seq, now));
+        }
+    }
+
+    /// The shards that own appends up to `seq`, each once.
+    fn settle(&mut self, seq: AppendSeq) -> Vec<ShardId> {
+        self.durable = self.durable.max(seq);
+        let mut shards = Vec::new();
+        while let Some((_, shard)) = self.owners.front().filter(|(at, _)| *at <= seq).copied() {
+            self.owners.pop_front();
+            shards.push(shard);
+        }
+        shards.sort_unstable();
+        shards.dedup();
+        while self.since.len() > 1 && self.since[1].0 <= AppendSeq(seq.0 + 1) {
+            self.since.pop_front();
+        }
+        if self.owners.is_empty() {
+            self.since.clear();
+        }
+        shards
+    }
+}
+
+impl Node {
+    /// A node of the cluster of `map`, empty: give it what its disk holds, then start it.
+    pub fn new(config: NodeConfig, map: ClusterMap) -> Node {
+        let me = config.me;
+        let others = map.nodes.iter().map(|row| row.id).filter(|id| *id != me);
+        let detector = Detector::new(me, others, config.election_timeout);
+        let shards = (0..map.shard_count).map(|shard| new_shard(&config, &map, ShardId(shard))).collect();
+        let settings = Settings {
+            requirepass: config.requirepass.clone(),
+            maxmemory: config.maxmemory,
+            maxclients: config.maxclients,
+        };
+        let session_seed = mix(config.boot, config.seed);
+        Node {
+            gateway: Gateway::new(me, config.boot, session_seed, config.request_timeout, settings),
+            hints: (0..map.shard_count).map(|_| None).collect(),
+            transfers: Transfers::new(map.shard_count, config.log_bytes_max),
+            chance: config.seed,
+            detector,
+            shards,
+            map,
+            config,
+            outbox: Outbox::default(),
+            answers: Vec::new(),
+            dirty: Vec::new(),
+            appends: Appends::default(),
+            now: Now::default(),
+            last_heartbeat: None,
+            last_memory: Millis(0),
+            round_at: Millis(0),
+            resigning: false,
+            last_resign: Millis(0),
+            disk_full: false,
+            memory_used: 0,
+            memory_full: false,
+        }
+    }
+
+    /// Takes back the newest durable snapshot of a shard; before its records. An error says
+    /// what is wrong with it: the node must not start from it.
+    pub fn recover_snapshot(
+        &mut self,
+        shard: ShardId,
+        index: Index,
+        chunks: impl Iterator<Item = Bytes>,
+    ) -> Result<(), String> {
+        let shard = self.held(shard)?;
+        crate::snapshot::recover(shard, index, chunks)
+    }
+
+    /// Takes back one record of the log, in the log's order.
+    pub fn recover_record(&mut self, shard: ShardId, record: Record) -> Result<(), String> {
+        let bytes = crate::snapshot::cost_of(&record);
+        self.transfers.recovered(shard, bytes, matches!(record, Record::Checkpoint(_)));
+        let shard = self.held(shard)?;
+        let snapshot = match &record {
+            Record::Checkpoint(checkpoint) => Some(checkpoint.snapshot),
+            _ => None,
+        };
+        if let Some(snapshot) = snapshot.filter(|snapshot| *snapshot != shard.snapshot) {
+            return Err(alloc::format!(
+                "{} needs its snapshot {snapshot}, and the newest on disk is {}",
+                shard.id,
+                shard.snapshot
+            ));
+        }
+        let id = shard.id;
+        shard.group.recover(record).map_err(|reason| alloc::format!("{id}: {reason}"))?;
+        // Nobody waits for these.
+        shard.apply_decided(&mut Vec::new());
+        Ok(())
+    }
+
+    fn held(&mut self, shard: ShardId) -> Result<&mut Shard, String> {
+        let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
+        found.ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))
+    }
+
+    /// Begins. Everything recovered is durable.
+    pub fn start(&mut self, now: Now, out: &mut Effects) {
+        self.handle(now, Event::Tick, out);
+    }
+
+    /// Takes in one event. The effects of several events come together with
+    /// [`Node::flush`], which the driver calls when no event waits.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Effects) {
+        self.set_now(now);
+        match event {
+            Event::Tick => self.handle_tick(out),
+            Event::Durable { seq } => self.handle_durable(seq, out),
+            Event::Peer { from, message } => self.handle_peer(from, message, out),
+            Event::Commands { client, commands } => {
+                let (gateway, view) = self.gateway_and_view();
+                gateway.commands(client, commands, &view);
+            }
+            Event::Connected { client, port, remote, local, loopback } => {
+                self.gateway.connected(client, port, remote, local, loopback, now.mono);
+            }
+            Event::Malformed { client, text } => {
+                let (gateway, view) = self.gateway_and_view();
+                gateway.malformed(client, text, &view);
+            }
+            Event::Disconnected { client } => self.gateway.disconnected(client),
+            Event::PeerUp { node } => self.detector.heard(node),
+            Event::PeerDown { node } => {
+                self.detector.disconnected(node);
+                self.gateway.peer_down(node);
+                self.note_connectivity(out);
+            }
+            Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
+            Event::Resign => self.resigning = true,
+            Event::DiskFull(full) => self.disk_full = full,
+        }
+        self.settle(out);
+    }
+
+    /// Proposes, sends and answers what has gathered. Called once when no event waits.
+    pub fn flush(&mut self, now: Now, out: &mut Effects) {
+        self.set_now(now);
+        self.settle(out);
+        let propose = self.round_open();
+        for id in core::mem::take(&mut self.dirty) {
+            let time = self.shard_time(id);
+            let mut chance = self.chance;
+            let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
+            shard.dirty = false;
+            if propose && shard.has_batches() {
+                shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
+                self.round_at = now.mono;
+            }
+            shard.group.flush(now.mono, &mut self.outbox);
+            if shard.has_batches() {
+                shard.dirty = true;
+                self.dirty.push(id);
+            }
+            self.chance = chance;
+            self.collect(id, out);
+        }
+        self.settle(out);
+        for (client, bytes, completed) in self.gateway.take_replies() {
+            out.replies.push((client, bytes));
+            out.completed.push((client, completed));
+        }
+        out.closes.extend(self.gateway.take_closes());
+    }
+
+    /// One round of proposals at a time (or as many as configured): the next gathers behind it.
+    fn round_open(&self) -> bool {
+        if self.now.mono.since(self.round_at) >= ROUND_WAIT_MAX {
+            return true;
+        }
+        let under_way = self.shards.iter().flatten().filter(|shard| shard.proposals_under_way() > 0);
+        under_way.count() == 0 || self.config.rounds_max > 1
+    }
+
+    fn set_now(&mut self, now: Now) {
+        self.now = now;
+        let stall = self.appends.oldest_since().map_or(Millis(0), |since| now.mono.since(since));
+        self.detector.set_now(now, stall);
+    }
+
+    pub(crate) fn time(&self) -> Now {
+        self.now
+    }
+
+    fn shard_time(&self, shard: ShardId) -> Millis {
+        self.detector.shard_time(self.map.replica_set(shard))
+    }
+
+    fn gateway_and_view(&mut self) -> (&mut Gateway, View<'_>) {
+        let view = View {
+            config: &self.config,
+            map: &self.map,
+            shards: &self.shards,
+            hints: &self.hints,
+            detector: &self.detector,
+            now: self.now,
+            memory_full: self.memory_full,
+            memory_used: self.memory_used,
+            disk_full: self.disk_full,
+            seed: next_chance(&mut self.chance),
+        };
+        (&mut self.gateway, view)
+    }
+
+    fn mark_dirty(&mut self, id: ShardId) {
+        if let Some(shard) = self.shards[usize::from(id.0)].as_mut()
+            && !shard.dirty
+        {
+            shard.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Moves what a group asked for to the effects, then applies and answers.
+    pub(crate) fn collect(&mut self, id: ShardId, out: &mut Effects) {
+        let at = usize::from(id.0);
+        if self.shards[at].is_none() {
+            return;
+        }
+        let first = self.outbox.last_seq().0 + 1 - self.outbox.appends.len() as u64;
+        for (offset, record) in self.outbox.appends.drain(..).enumerate() {
+            let seq = AppendSeq(first + offset as u64);
+            self.appends.note(seq, id, self.now.mono);
+            self.transfers.appended(id, seq, &record);
+            out.appends.push(Append { seq, shard: id, record });
+        }
+        for (to, message) in self.outbox.sends.drain(..) {
+            out.sends.push((node_of(to), PeerMessage::Paxos { shard: id, message }));
+        }
+        let changes = core::mem::take(&mut self.outbox.changes);
+        for change in changes {
+            self.handle_role_change(id, change, out);
+        }
+        let wanted = core::mem::take(&mut self.outbox.snapshots_wanted);
+        for replica in wanted {
+            self.send_snapshot(id, node_of(replica), out);
+        }
+        self.apply(id);
+        // Answering a read may have proposed a Tick.
+        if !self.outbox.appends.is_empty() {
+            self.mark_dirty(id);
+            self.collect(id, out);
+        }
+    }
+
+    fn apply(&mut self, id: ShardId) {
+        let time = self.shard_time(id);
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        shard.apply_decided(&mut self.answers);
+        let ready = core::mem::take(&mut self.outbox.reads_ready);
+        let chance = &mut self.chance;
+        let seed = || next_chance(chance);
+        shard.answer_reads(ready.into_iter(), time, seed, &mut self.outbox, &mut self.answers);
+        let failed = core::mem::take(&mut self.outbox.reads_failed);
+        shard.fail_reads(failed.into_iter(), &mut self.answers);
+        if shard.has_durable_waits() {
+            shard.answer_durable_waits(self.now.mono, &mut self.answers);
+        }
+        self.transfers.trim(shard, self.config.entry_cache_bytes);
+    }
+
+    fn handle_role_change(&mut self, id: ShardId, change: RoleChange, out: &mut Effects) {
+        match change {
+            RoleChange::Elected(_) => {}
+            RoleChange::Serving(ballot) => out.notices.push(Notice::LeaderElected { shard: id, ballot }),
+            RoleChange::Stopped(ballot) => {
+                if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
+                    // What is decided is applied first: its waiters have a true answer.
+                    shard.apply_decided(&mut self.answers);
+                    shard.stop_leading(&mut self.answers);
+                }
+                out.notices.push(Notice::LeaderStoppedLeading { shard: id, ballot });
+            }
+        }
+    }
+
+    /// Routes requests and delivers answers until there are none.
+    fn settle(&mut self, out: &mut Effects) {
+        loop {
+            let requests = self.gateway.take_outgoing();
+            for request in requests.iter().copied() {
+                self.route(request, out);
+            }
+            let answers = core::mem::take(&mut self.answers);
+            if requests.is_empty() && answers.is_empty() {
+                return;
+            }
+            for (origin, outcome) in answers {
+                self.answer(origin, outcome, out);
+            }
+        }
+    }
+
+    fn route(&mut self, request: u64, out: &mut Effects) {
+        let Some(routed) = self.gateway.routed(request) else { return };
+        let (gateway, view) = self.gateway_and_view();
+        let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
+        if let Some(slot) = gateway.must_move(request, leader) {
+            let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
+            let moved = alloc::format!("MOVED {slot} {address}");
+            return gateway.complete(request, Value::error(moved), &view);
+        }
+        let me = view.config.me;
+        if leader != me && !view.detector.hears_node(leader) {
+            return gateway.park(request);
+        }
+        gateway.sent(request, leader, view.now.mono);
+        let boot = self.gateway.boot();
+        if leader == me {
+            let origin = Origin { node: None, boot, request };
+            let shard = self.shards[usize::from(routed.shard.0)].as_mut();
+            let shard = shard.expect("a leader holds its shard");
+            shard.ask(routed.ask, origin, self.now.mono, &mut self.answers);
+            self.mark_dirty(routed.shard);
+        } else {
+            let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };
+            out.sends.push((leader, PeerMessage::Forward(forward)));
+        }
+    }
+
+    fn answer(&mut self, origin: Origin, outcome: Outcome, out: &mut Effects) {
+        let Origin { node, boot, request } = origin;
+        match node {
+            Some(node) => out.sends.push((node, PeerMessage::Answer { request, boot, outcome })),
+            None => {
+                let (gateway, view) = self.gateway_and_view();
+                gateway.handle_answer(request, outcome, &view);
+            }
+        }
+    }
+
+    fn handle_durable(&mut self, seq: AppendSeq, out: &mut Effects) {
+        for id in self.appends.settle(seq) {
+            let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
+            shard.group.handle_durable(seq, self.now.mono, &mut self.outbox);
+            self.mark_dirty(id);
+            self.collect(id, out);
+        }
+        out.release = self.transfers.releasable(seq).or(out.release);
+    }
+
+    fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {
+        if from == self.config.me || self.map.node(from).is_none() {
+            out.notices.push(Notice::MessageDropped { node: from, reason: "from a node outside the map" });
+            return;
+        }
+        self.detector.heard(from);
+        match message {
+            PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
+            PeerMessage::Paxos { shard, message } => self.handle_paxos(from, shard, message, out),
+            PeerMessage::Forward(forward) => {
+                let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
+                let at = usize::from(forward.shard.0);
+                match self.shards.get_mut(at).and_then(Option::as_mut) {
+                    Some(shard) => {
+                        shard.ask(forward.ask, origin, self.now.mono, &mut self.answers);
+                        self.mark_dirty(forward.shard);
+                    }
+                    None => self.answers.push((origin, Outcome::NotLeader { leader: None })),
+                }
+            }
+            PeerMessage::Answer { request, boot, outcome } => {
+                if boot == self.gateway.boot() {
+                    let (gateway, view) = self.gateway_and_view();
+                    gateway.handle_answer(request, outcome, &view);
+                }
+            }
+            PeerMessage::SnapshotChunk(chunk) => self.handle_snapshot_chunk(from, chunk, out),
+            PeerMessage::SnapshotWanted { shard, ballot, index, chunk } => {
+                self.handle_snapshot_wanted(from, shard, ballot, index, chunk, out);
+            }
+        }
+    }
+
+    fn handle_paxos(&mut self, from: NodeId, id: ShardId, message: Message, out: &mut Effects) {
+        let replica = replica_of(from);
+        let known = self.shards.get_mut(usize::from(id.0)).and_then(Option::as_mut);
+        let Some(shard) = known.filter(|shard| shard.group.config().is_voter(replica)) else {
+            out.notices
+                .push(Notice::MessageDropped { node: from, reason: "for a shard it has no replica of" });
+            return;
+        };
+        shard.group.handle_message(replica, message, self.now.mono, &mut self.outbox);
+        self.mark_dirty(id);
+        self.collect(id, out);
+    }
+
+    fn note_connectivity(&mut self, out: &mut Effects) {
+        for (node, heard) in self.detector.take_changes() {
+            out.notices.push(if heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
+        }
+    }
+
+    fn handle_tick(&mut self, out: &mut Effects) {
+        let now = self.now.mono;
+        self.note_connectivity(out);
+        self.send_heartbeats(now, out);
+        if now.since(self.last_memory) >= MEMORY_INTERVAL {
+            self.last_memory = now;
+            self.take_memory();
+        }
+        for at in 0..self.shards.len() {
+            let id = ShardId(at as u16);
+            let time = self.shard_time(id);
+            let seed = next_chance(&mut self.chance);
+            let Some(shard) = self.shards[at].as_mut() else { continue };
+            shard.group.handle_tick(now, &self.detector, &mut self.outbox);
+            shard.tick_if_due(now, time, seed, &mut self.outbox);
+            if shard.has_batches() || shard.has_durable_waits() {
+                self.mark_dirty(id);
+            }
+            if !self.outbox.is_empty() {
+                self.mark_dirty(id);
+                self.collect(id, out);
+            } else if self.shards[at].as_ref().is_some_and(Shard::has_durable_waits) {
+                self.apply(id);
+            }
+        }
+        if self.resigning && now.since(self.last_resign) >= RESIGN_INTERVAL {
+            self.last_resign = now;
+            self.resign(out);
+        }
+        self.start_checkpoint(out);
+        let (gateway, view) = self.gateway_and_view();
+        gateway.tick(now, &view);
+    }
+
+    fn send_heartbeats(&mut self, now: Millis, out: &mut Effects) {
+        if self.last_heartbeat.is_some_and(|last| now.since(last) < self.config.heartbeat_interval) {
+            return;
+        }
+        self.last_heartbeat = Some(now);
+        let stall = self.appends.oldest_since().map_or(0, |since| now.since(since).0);
+        let heartbeat = Heartbeat {
+            boot: self.config.boot,
+            heard: self.detector.heard_nodes(),
+            wall: self.now.wall,
+            disk_stall_ms: u32::try_from(stall).unwrap_or(u32::MAX),
+            memory_full: self.own_memory_full(),
+        };
+        for row in self.map.nodes.iter().filter(|row| row.id != self.config.me) {
+            out.sends.push((row.id, PeerMessage::Heartbeat(heartbeat.clone())));
+        }
+    }
+
+    fn own_memory_full(&self) -> bool {
+        self.gateway.settings.maxmemory > 0 && self.memory_used > self.gateway.settings.maxmemory
+    }
+
+    fn take_memory(&mut self) {
+        self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
+        let nodes = self.map.nodes.iter().map(|row| row.id);
+        let full = nodes.filter(|node| self.detector.memory_full(*node)).count();
+        self.memory_full = self.own_memory_full() || 2 * full > self.map.nodes.len();
+    }
+
+    /// Hands every leadership to a replica that is heard (R10).
+    fn resign(&mut self, out: &mut Effects) {
+        for at in 0..self.shards.len() {
+            let id = ShardId(at as u16);
+            let Some(shard) = self.shards[at].as_mut() else { continue };
+            if !shard.group.serving() {
+                continue;
+            }
+            let best = shard
+                .group
+                .followers()
+                .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
+                .max_by_key(|(_, accepted)| *accepted);
+            if let Some((heir, _)) = best {
+                shard.group.transfer(heir, self.now.mono, &mut self.outbox);
+                self.mark_dirty(id);
+                self.collect(id, out);
+            }
+        }
+    }
+
+    /// Whether no shard is led here: after [`Event::Resign`] the node may stop.
+    pub fn leads_nothing(&self) -> bool {
+        self.shards.iter().flatten().all(|shard| shard.group.leading().is_none())
+    }
+
+    /// The cluster map.
+    pub fn map(&self) -> &ClusterMap {
+        &self.map
+    }
+
+    /// This node's replica of a shard, if it holds one.
+    pub fn shard(&self, shard: ShardId) -> Option<&Shard> {
+        self.shards.get(usize::from(shard.0))?.as_ref()
+    }
+
+    /// The gateway's connections and counters.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Who is heard.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+}
+
+fn new_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard> {
+    let voters = map.replica_set(id).to_vec();
+    if !voters.contains(&config.me) {
+        return None;
+    }
+    let group_config = Config { number: 0, voters: voters.iter().copied().map(replica_of).collect() };
+    let group = Group::new(replica_of(config.me), group_config, config.group);
+    // Secret from clients, the same on all replicas (R25).
+    let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));
+    let slots = tholos_ring::slots_of(id, map.shard_count);
+    Some(Shard::new(id, voters, group, Keyspace::new(slots, hash_seed), config.group.planted))
+}
+
+/// Steps the node's chance (SplitMix64).
+fn next_chance(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mix(*state, 0)
+}

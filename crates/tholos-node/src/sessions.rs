@@ -1,0 +1,176 @@
+//! Exactly once (R18): which writes of which session were applied, and their replies.
+//!
+//! Part of the replicated state: every replica keeps the same table, snapshots carry it.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use tholos_paxos::Millis;
+use tholos_resp::Value;
+
+use crate::operation::WriteHeader;
+
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Replies larger than this are not kept: a retry is told that it was applied.
+pub const KEPT_REPLY_BYTES_MAX: usize = 4096;
+
+/// The sessions of one shard.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    sessions: HashMap<u64, Session>,
+    /// Each session once, by a time not later than its end.
+    ends: BTreeSet<(Millis, u64)>,
+}
+
+/// One session: its last write, and the replies that may still be asked for.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Session {
+    /// Sequence of the last write applied.
+    pub last: u64,
+    /// The record lives until here, in shard time.
+    pub ends: Millis,
+    /// Replies of the writes not acknowledged yet, oldest first; `None` was too large.
+    pub replies: VecDeque<(u64, Option<Value>)>,
+}
+
+/// What to do with a write.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    /// Apply it, then [`Sessions::record`] its reply.
+    Apply,
+    /// It was applied before, with this reply; `None` if that was too large to keep.
+    Repeat(Option<Value>),
+    /// It does not follow the last one: nothing is applied.
+    Gap {
+        /// The sequence wanted.
+        expected: u64,
+    },
+    /// Its time is over: it is not applied, now or ever.
+    Expired,
+}
+
+impl Sessions {
+    /// Judges a write by the session's record at shard time `time`.
+    pub fn judge(&self, header: &WriteHeader, time: Millis) -> Verdict {
+        if time >= header.expires_at {
+            return Verdict::Expired;
+        }
+        let Some(session) = self.sessions.get(&header.session) else {
+            return if header.sequence == 1 { Verdict::Apply } else { Verdict::Gap { expected: 1 } };
+        };
+        if header.sequence > session.last {
+            let expected = session.last + 1;
+            return if header.sequence == expected { Verdict::Apply } else { Verdict::Gap { expected } };
+        }
+        let kept = session.replies.iter().find(|(sequence, _)| *sequence == header.sequence);
+        Verdict::Repeat(kept.and_then(|(_, reply)| reply.clone()))
+    }
+
+    /// Remembers that a write was applied, with its reply.
+    pub fn record(&mut self, header: &WriteHeader, reply: &Value) {
+        let session = self.sessions.entry(header.session).or_insert_with(|| {
+            self.ends.insert((header.expires_at, header.session));
+            Session { ends: header.expires_at, ..Session::default() }
+        });
+        session.last = header.sequence;
+        session.ends = session.ends.max(header.expires_at);
+        while session.replies.front().is_some_and(|(sequence, _)| *sequence <= header.acknowledged) {
+            session.replies.pop_front();
+        }
+        let small = size_of_reply(reply) <= KEPT_REPLY_BYTES_MAX;
+        session.replies.push_back((header.sequence, small.then(|| reply.clone())));
+    }
+
+    /// Forgets the sessions whose time is over.
+    pub fn expire(&mut self, time: Millis) {
+        while let Some((end, id)) = self.ends.first().copied().filter(|(end, _)| *end <= time) {
+            self.ends.remove(&(end, id));
+            let Some(session) = self.sessions.get(&id) else { continue };
+            if session.ends <= time {
+                self.sessions.remove(&id);
+            } else {
+                self.ends.insert((session.ends, id));
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// All of them in the order of their ids, for a snapshot.
+    pub fn export(&self) -> Vec<(u64, &Session)> {
+        let mut all: Vec<_> = self.sessions.iter().map(|(id, session)| (*id, session)).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Takes one back from a snapshot.
+    pub fn import(&mut self, id: u64, session: Session) {
+        self.ends.insert((session.ends, id));
+        self.sessions.insert(id, session);
+    }
+}
+
+fn size_of_reply(reply: &Value) -> usize {
+    match reply {
+        Value::Simple(bytes) | Value::Error(bytes) | Value::Bulk(bytes) | Value::BigNumber(bytes) => {
+            bytes.len()
+        }
+        Value::Verbatim { text, .. } => text.len(),
+        Value::Array(items) | Value::Set(items) | Value::Push(items) => {
+            items.iter().map(|item| 16 + size_of_reply(item)).sum()
+        }
+        Value::Map(pairs) => {
+            pairs.iter().map(|(key, value)| 32 + size_of_reply(key) + size_of_reply(value)).sum()
+        }
+        _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(sequence: u64, acknowledged: u64, expires_at: u64) -> WriteHeader {
+        WriteHeader { session: 7, sequence, acknowledged, expires_at: Millis(expires_at) }
+    }
+
+    #[test]
+    fn applies_next_repeats_last_refuses_gaps() {
+        let mut sessions = Sessions::default();
+        assert_eq!(sessions.judge(&header(2, 0, 100), Millis(1)), Verdict::Gap { expected: 1 });
+        assert_eq!(sessions.judge(&header(1, 0, 100), Millis(1)), Verdict::Apply);
+        sessions.record(&header(1, 0, 100), &Value::Integer(5));
+        assert_eq!(sessions.judge(&header(1, 0, 100), Millis(1)), Verdict::Repeat(Some(Value::Integer(5))));
+        assert_eq!(sessions.judge(&header(3, 1, 100), Millis(1)), Verdict::Gap { expected: 2 });
+        sessions.record(&header(2, 1, 100), &Value::Integer(6));
+        assert_eq!(sessions.judge(&header(1, 1, 100), Millis(1)), Verdict::Repeat(None));
+    }
+
+    #[test]
+    fn a_write_past_its_time_is_refused_and_its_record_lives_exactly_that_long() {
+        let mut sessions = Sessions::default();
+        sessions.record(&header(1, 0, 100), &Value::Null);
+        sessions.record(&header(2, 0, 90), &Value::Null);
+        sessions.expire(Millis(99));
+        assert_eq!(sessions.judge(&header(1, 0, 100), Millis(99)), Verdict::Repeat(Some(Value::Null)));
+        assert_eq!(sessions.judge(&header(1, 0, 100), Millis(100)), Verdict::Expired);
+        sessions.expire(Millis(100));
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_large_reply_is_not_kept() {
+        let mut sessions = Sessions::default();
+        sessions.record(&header(1, 0, 100), &Value::bulk(alloc::vec![0; KEPT_REPLY_BYTES_MAX + 1]));
+        assert_eq!(sessions.judge(&header(1, 0, 100), Millis(1)), Verdict::Repeat(None));
+    }
+}

@@ -1,0 +1,470 @@
+//! One shard on this node: its Paxos group, the keyspace it decides on, and who waits for what.
+//!
+//! Invariants:
+//! - S1: the keyspace and the sessions are exactly what the entries up to `applied_index` make.
+//! - S2: a waiter is answered once: from its own entry's application, or when leadership ends.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_engine::wide::Wide;
+use tholos_engine::{Access, Command, Context, Keyspace, Transaction};
+use tholos_paxos::{Config, Entry, Group, Index, Millis, Outbox, Payload, Planted, ProposeError};
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+
+use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
+use crate::peer::{Ask, Outcome};
+use crate::sessions::{Sessions, Verdict};
+
+/// Bytes of one batch, about; a larger command makes a batch of its own.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Commands of one batch.
+const BATCH_COMMANDS_MAX: usize = 4096;
+/// Bytes that may wait to be proposed in one shard; above it writes are refused.
+const WAITING_BYTES_MAX: usize = 128 << 20;
+/// Dead keys removed by each applied entry, at most.
+const EVICT_MAX: usize = 64;
+/// A Tick for expiry's sake at most this often (R17).
+const TICK_INTERVAL: Millis = Millis(1000);
+
+/// Who asked: where the answer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The gateway's node; `None` is this one.
+    pub node: Option<NodeId>,
+    /// The gateway's boot.
+    pub boot: u64,
+    /// The gateway's number of the request.
+    pub request: u64,
+}
+
+/// Answers on their way out.
+pub type Answers = Vec<(Origin, Outcome)>;
+
+/// A shard of which this node holds a replica.
+#[derive(Debug)]
+pub struct Shard {
+    /// Which one.
+    pub id: ShardId,
+    /// The nodes of its replica set.
+    pub voters: Vec<NodeId>,
+    /// Its Paxos group.
+    pub group: Group,
+    /// Its keys.
+    pub keyspace: Keyspace,
+    /// Its sessions (R18).
+    pub sessions: Sessions,
+    /// Shard time of the last applied entry.
+    pub time: Millis,
+    /// The last index that a durable snapshot covers; zero if there is none.
+    pub snapshot: Index,
+    /// Set while it stands in the node's list of shards with work.
+    pub dirty: bool,
+    batches: VecDeque<Batch>,
+    waiting_bytes: usize,
+    proposed: VecDeque<Proposed>,
+    reads: BTreeMap<u64, PendingRead>,
+    next_token: u64,
+    /// Reads that wait until a Tick at this index is applied (R17).
+    after_tick: VecDeque<(Index, PendingRead)>,
+    last_tick_at: Millis,
+    durable_waits: Vec<DurableWait>,
+    planted: Planted,
+    /// Writes applied by this replica in this boot, for metrics.
+    pub writes_applied: u64,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    waiters: Vec<Origin>,
+}
+
+#[derive(Debug)]
+struct Proposed {
+    index: Index,
+    waiters: Vec<Origin>,
+}
+
+#[derive(Debug)]
+struct PendingRead {
+    operation: Operation,
+    origin: Origin,
+}
+
+/// A WAIT or WAITAOF on the leader (R32).
+#[derive(Debug)]
+struct DurableWait {
+    index: Index,
+    replicas: u64,
+    local: bool,
+    until: Option<Millis>,
+    origin: Origin,
+}
+
+impl Shard {
+    /// An empty replica.
+    pub fn new(
+        id: ShardId,
+        voters: Vec<NodeId>,
+        group: Group,
+        keyspace: Keyspace,
+        planted: Planted,
+    ) -> Shard {
+        Shard {
+            id,
+            voters,
+            group,
+            keyspace,
+            sessions: Sessions::default(),
+            time: Millis(0),
+            snapshot: Index::ZERO,
+            dirty: false,
+            batches: VecDeque::new(),
+            waiting_bytes: 0,
+            proposed: VecDeque::new(),
+            reads: BTreeMap::new(),
+            next_token: 0,
+            after_tick: VecDeque::new(),
+            last_tick_at: Millis(0),
+            durable_waits: Vec::new(),
+            planted,
+            writes_applied: 0,
+        }
+    }
+
+    /// A request for this shard. It is answered through `answers`, now or later.
+    pub fn ask(&mut self, ask: Ask, origin: Origin, now: Millis, answers: &mut Answers) {
+        if self.group.leading().is_none() || self.group.draining() {
+            answers.push((origin, Outcome::NotLeader { leader: None }));
+            return;
+        }
+        match ask {
+            Ask::Write { session, sequence, acknowledged, expires_at, operation } => {
+                let header = WriteHeader { session, sequence, acknowledged, expires_at };
+                self.write(&header, &operation, origin, answers);
+            }
+            Ask::Read { operation } => match Operation::decode(operation) {
+                Ok(operation) => self.read(operation, origin, now, answers),
+                Err(_) => answers.push((origin, Outcome::Refused(malformed()))),
+            },
+        }
+    }
+
+    fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin, answers: &mut Answers) {
+        if self.waiting_bytes > WAITING_BYTES_MAX {
+            let text = "BUSY too many writes wait for this shard, nothing was written: try again later";
+            answers.push((origin, Outcome::Refused(Value::error(text))));
+            return;
+        }
+        let full = self.batches.back().is_none_or(|batch| {
+            batch.bytes.len() + operation.len() > BATCH_BYTES_MAX || batch.waiters.len() >= BATCH_COMMANDS_MAX
+        });
+        if full {
+            self.batches.push_back(Batch::default());
+        }
+        let Some(batch) = self.batches.back_mut() else { return };
+        let before = batch.bytes.len();
+        encode_item_bytes(header, operation, &mut batch.bytes);
+        batch.waiters.push(origin);
+        self.waiting_bytes += batch.bytes.len() - before;
+    }
+
+    fn read(&mut self, operation: Operation, origin: Origin, now: Millis, answers: &mut Answers) {
+        if let Operation::Durable { replicas, local, timeout } = operation {
+            let until = (timeout > 0).then(|| now.plus(Millis(timeout)));
+            let index = self.group.decided_index();
+            self.durable_waits.push(DurableWait { index, replicas, local, until, origin });
+            return;
+        }
+        self.next_token += 1;
+        if self.group.read(self.next_token) {
+            self.reads.insert(self.next_token, PendingRead { operation, origin });
+        } else {
+            answers.push((origin, Outcome::NotLeader { leader: None }));
+        }
+    }
+
+    /// Whether writes wait to be proposed.
+    pub fn has_batches(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
+    /// Entries proposed by this leader that are not applied yet.
+    pub fn proposals_under_way(&self) -> usize {
+        self.proposed.len()
+    }
+
+    /// Proposes what has gathered, as far as the window lets it. `time` is the shard time
+    /// wanted (R16); `seed` is fresh chance.
+    pub fn propose(&mut self, time: Millis, mut seed: impl FnMut() -> u64, out: &mut Outbox) {
+        while let Some(batch) = self.batches.pop_front() {
+            let bytes = Bytes::from(batch.bytes);
+            match self.group.propose(Payload::Batch(bytes.clone()), time, seed(), out) {
+                Ok(index) => {
+                    self.waiting_bytes -= bytes.len();
+                    self.proposed.push_back(Proposed { index, waiters: batch.waiters });
+                }
+                Err(ProposeError::WindowFull | ProposeError::NotServing | _) => {
+                    self.batches.push_front(Batch { bytes: bytes.into(), waiters: batch.waiters });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Proposes a Tick if the first due key is due and the last Tick is long enough ago (R17).
+    pub fn tick_if_due(&mut self, now: Millis, time: Millis, seed: u64, out: &mut Outbox) {
+        let due = self.keyspace.next_due_ms().is_some_and(|due| due <= time.0);
+        if due && self.group.serving() && now.since(self.last_tick_at) >= TICK_INTERVAL {
+            self.last_tick_at = now;
+            // A full window will bring an entry, and its time, by itself.
+            let _ = self.group.propose(Payload::Tick, time, seed, out);
+        }
+    }
+
+    /// Applies everything decided and answers whoever waited for it.
+    pub fn apply_decided(&mut self, answers: &mut Answers) {
+        while let Some(entry) = self.group.take_decided() {
+            self.apply_entry(entry, answers);
+        }
+    }
+
+    fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) {
+        assert!(entry.time >= self.time, "P3: shard time runs back in {} at {}", self.id, entry.index);
+        self.time = entry.time;
+        let mine = self.proposed.front().is_some_and(|proposed| proposed.index == entry.index);
+        let mut waiters = match mine {
+            true => self.proposed.pop_front().map(|proposed| proposed.waiters).unwrap_or_default(),
+            false => Vec::new(),
+        }
+        .into_iter();
+        if let Payload::Batch(mut batch) = entry.payload {
+            let mut position = 0;
+            // What was decided is the same bytes on every replica, so a malformed rest is
+            // skipped alike on all of them.
+            while let Ok(Some((header, operation))) = decode_item(&mut batch) {
+                let seed = mix(entry.seed, u64::from(position));
+                let context = Context { time_ms: entry.time.0, seed, index: entry.index.0, position };
+                let outcome = self.apply_item(&context, &header, operation);
+                if let Some(origin) = waiters.next() {
+                    answers.push((origin, outcome));
+                }
+                position += 1;
+            }
+        }
+        self.keyspace.evict_due(entry.time.0, EVICT_MAX);
+        self.sessions.expire(entry.time);
+    }
+
+    fn apply_item(&mut self, context: &Context, header: &WriteHeader, operation: Bytes) -> Outcome {
+        let verdict = match self.planted {
+            Planted::RetryAppliedAgain => Verdict::Apply,
+            _ => self.sessions.judge(header, Millis(context.time_ms)),
+        };
+        match verdict {
+            Verdict::Apply => {
+                let reply = self.apply_operation(context, operation);
+                self.sessions.record(header, &reply);
+                self.writes_applied += 1;
+                Outcome::Done(reply)
+            }
+            Verdict::Repeat(Some(reply)) => Outcome::Done(reply),
+            Verdict::Repeat(None) => Outcome::Done(Value::error(
+                "INDOUBT the write was applied, but its reply is lost: read what you need to know",
+            )),
+            Verdict::Gap { expected } => Outcome::Gap { expected },
+            Verdict::Expired => Outcome::Expired,
+        }
+    }
+
+    fn apply_operation(&mut self, context: &Context, operation: Bytes) -> Value {
+        match Operation::decode(operation) {
+            Ok(Operation::Command(args)) => match Command::parse(&args) {
+                Ok(command) => self.keyspace.apply(context, &command),
+                Err(error) => error,
+            },
+            Ok(Operation::Transaction { watched, commands }) => {
+                self.apply_transaction(context, watched, &commands)
+            }
+            _ => malformed(),
+        }
+    }
+
+    fn apply_transaction(
+        &mut self,
+        context: &Context,
+        watched: Vec<(Bytes, tholos_engine::Version)>,
+        commands: &[Vec<Bytes>],
+    ) -> Value {
+        // A command that does not parse has its error as its own reply, as in Redis.
+        let parsed: Vec<Result<Command, Value>> = commands.iter().map(|args| Command::parse(args)).collect();
+        let good = parsed.iter().filter_map(|command| command.as_ref().ok().cloned()).collect();
+        let transaction = Transaction { watched, commands: good };
+        let Value::Array(replies) = transaction.apply(context, &mut self.keyspace) else {
+            return Value::NullArray;
+        };
+        let mut replies = replies.into_iter();
+        let all = parsed.into_iter().map(|command| match command {
+            Ok(_) => replies.next().unwrap_or(Value::Null),
+            Err(error) => error,
+        });
+        Value::Array(all.collect())
+    }
+
+    /// Answers the reads that were confirmed, from the applied state. `time` is the shard time
+    /// that a Tick would carry now.
+    pub fn answer_reads(
+        &mut self,
+        ready: impl Iterator<Item = u64>,
+        time: Millis,
+        mut seed: impl FnMut() -> u64,
+        out: &mut Outbox,
+        answers: &mut Answers,
+    ) {
+        for token in ready {
+            let Some(read) = self.reads.remove(&token) else { continue };
+            match self.needs_tick(&read.operation, time, &mut seed, out) {
+                Some(index) => self.after_tick.push_back((index, read)),
+                None => answers.push((read.origin, self.read_now(read.operation))),
+            }
+        }
+        while self.after_tick.front().is_some_and(|(index, _)| *index <= self.group.applied_index()) {
+            let Some((_, read)) = self.after_tick.pop_front() else { break };
+            answers.push((read.origin, self.read_now(read.operation)));
+        }
+    }
+
+    /// R17: if the wall clock says dead and shard time says alive, a Tick decides.
+    fn needs_tick(
+        &mut self,
+        operation: &Operation,
+        time: Millis,
+        seed: &mut impl FnMut() -> u64,
+        out: &mut Outbox,
+    ) -> Option<Index> {
+        let disputed = match operation {
+            Operation::Command(args) => Command::parse(args)
+                .is_ok_and(|command| self.keyspace.expired_by(time.0, self.time.0, &command)),
+            Operation::CountInSlot(_) | Operation::KeysInSlot(..) => false,
+            _ => self.keyspace.next_due_ms().is_some_and(|due| due > self.time.0 && due <= time.0),
+        };
+        if !disputed {
+            return None;
+        }
+        if let Some((index, _)) = self.after_tick.back()
+            && self.group.entry(*index).is_some_and(|entry| entry.time >= time)
+        {
+            return Some(*index);
+        }
+        self.group.propose(Payload::Tick, time, seed(), out).ok()
+    }
+
+    fn read_now(&self, operation: Operation) -> Outcome {
+        let time = self.time.0;
+        Outcome::Done(match operation {
+            Operation::Command(args) => match Command::parse(&args) {
+                Ok(command) if command.access() == Access::Read => self.keyspace.read(time, &command),
+                Ok(_) => malformed(),
+                Err(error) => error,
+            },
+            Operation::Wide { cursor, seed, args } => self.read_wide(cursor, seed, &args),
+            Operation::Versions(keys) => {
+                let version = |key: &Bytes| {
+                    let version = self.keyspace.version(key, time);
+                    let numbers =
+                        [version.index as i64, i64::from(version.position), i64::from(version.present)];
+                    Value::Array(numbers.into_iter().map(Value::Integer).collect())
+                };
+                Value::Array(keys.iter().map(version).collect())
+            }
+            Operation::CountInSlot(slot) => Value::Integer(self.keyspace.count_in_slot(slot, time) as i64),
+            Operation::KeysInSlot(slot, count) => {
+                let keys = self.keyspace.keys_in_slot(slot, count as usize, time);
+                Value::Array(keys.into_iter().map(Value::bulk).collect())
+            }
+            Operation::Transaction { .. } | Operation::Durable { .. } => malformed(),
+        })
+    }
+
+    fn read_wide(&self, cursor: u64, seed: u64, args: &[Bytes]) -> Value {
+        let time = self.time.0;
+        let bulks = |keys: Vec<Bytes>| Value::Array(keys.into_iter().map(Value::Bulk).collect());
+        match Wide::parse(args) {
+            Err(error) => error,
+            Ok(Wide::Size) => Value::Integer(self.keyspace.len(time) as i64),
+            Ok(Wide::Keys { pattern }) => bulks(self.keyspace.keys(&pattern, usize::MAX, time)),
+            Ok(Wide::RandomKey) => {
+                let key = self.keyspace.random_key(seed, time).map_or(Value::Null, Value::Bulk);
+                Value::Array(alloc::vec![Value::Integer(self.keyspace.len(time) as i64), key])
+            }
+            Ok(Wide::Scan { filter, count, .. }) => {
+                let (next, keys) = self.keyspace.scan(cursor, &filter, count, time);
+                Value::Array(alloc::vec![Value::Integer(next as i64), bulks(keys)])
+            }
+        }
+    }
+
+    /// Answers WAIT and WAITAOF whose condition holds or whose time is over (R32).
+    pub fn answer_durable_waits(&mut self, now: Millis, answers: &mut Answers) {
+        let group = &self.group;
+        self.durable_waits.retain(|wait| {
+            let replicas = group.followers().filter(|(_, accepted)| *accepted >= wait.index).count() as u64;
+            let local = group.own_durable_index() >= wait.index;
+            let done = replicas >= wait.replicas && (local || !wait.local);
+            if done || wait.until.is_some_and(|until| now >= until) {
+                let numbers = alloc::vec![Value::Integer(i64::from(local)), Value::Integer(replicas as i64)];
+                answers.push((wait.origin, Outcome::Done(Value::Array(numbers))));
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Whether a WAIT or WAITAOF is open.
+    pub fn has_durable_waits(&self) -> bool {
+        !self.durable_waits.is_empty()
+    }
+
+    /// Reads that could not be confirmed.
+    pub fn fail_reads(&mut self, failed: impl Iterator<Item = u64>, answers: &mut Answers) {
+        for token in failed {
+            if let Some(read) = self.reads.remove(&token) {
+                answers.push((read.origin, Outcome::NotLeader { leader: None }));
+            }
+        }
+    }
+
+    /// Leadership is gone: what was proposed has an unknown fate, the rest was not proposed.
+    pub fn stop_leading(&mut self, answers: &mut Answers) {
+        for proposed in self.proposed.drain(..) {
+            answers.extend(proposed.waiters.into_iter().map(|origin| (origin, Outcome::Unknown)));
+        }
+        self.waiting_bytes = 0;
+        let waiting = self.batches.drain(..).flat_map(|batch| batch.waiters);
+        let ticked = self.after_tick.drain(..).map(|(_, read)| read.origin);
+        let durable = self.durable_waits.drain(..).map(|wait| wait.origin);
+        let not_leader = |origin| (origin, Outcome::NotLeader { leader: None });
+        answers.extend(waiting.chain(ticked).chain(durable).map(not_leader));
+    }
+
+    /// The configuration that a snapshot of the applied state carries.
+    pub fn applied_config(&self) -> Config {
+        self.group.applied_config().clone()
+    }
+}
+
+fn malformed() -> Value {
+    Value::error("ERR internal: an operation between nodes could not be read, nothing was written")
+}
+
+/// Mixes a seed and a position into a fresh seed (R4; the finalizer of SplitMix64).
+pub fn mix(seed: u64, position: u64) -> u64 {
+    let mut z = seed.wrapping_add(position.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
