@@ -419,6 +419,19 @@ impl Group {
         matches!(&self.role, Role::Leader(leader) if leader.serving && leader.heir.is_none())
     }
 
+    /// Whether this replica leads and is handing leadership over.
+    pub fn draining(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.heir.is_some())
+    }
+
+    /// On the leader: how far its own disk has its ballot's log; zero on others.
+    pub fn own_durable_index(&self) -> Index {
+        match &self.role {
+            Role::Leader(leader) => leader.mark(self.me, self.me),
+            _ => Index::ZERO,
+        }
+    }
+
     /// The ballot of the leader known, itself included. A hint (R11).
     pub fn leader(&self) -> Option<Ballot> {
         self.leading().or(self.leader)

@@ -73,4 +73,8 @@ pub enum Planted {
     PromiseBeforeDurable,
     /// A replica accepts entries of a lower ballot than it has promised (breaks phase 2).
     LowerBallotAccepted,
+    /// A retried write is applied again (breaks R18; kept by the state machine around the group).
+    RetryAppliedAgain,
+    /// Expiry is judged by the replica's own wall clock (breaks R17; likewise).
+    ExpiryByWallClock,
 }

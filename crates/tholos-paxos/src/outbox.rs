@@ -41,6 +41,16 @@ impl Outbox {
         self.last_seq
     }
 
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+            && self.appends.is_empty()
+            && self.reads_ready.is_empty()
+            && self.reads_failed.is_empty()
+            && self.snapshots_wanted.is_empty()
+            && self.changes.is_empty()
+    }
+
     pub(crate) fn send(&mut self, to: ReplicaId, message: Message) {
         self.sends.push((to, message));
     }
