@@ -28,6 +28,23 @@ const FORBIDDEN_WORDS: &[(&str, &str)] = &[
     ("term", "ballot"),
 ];
 
+/// What a test of layers 0 to 3 must not do: it would fail on a slow day.
+const CLOCK_CALLS: &[&str] = &["sleep(", "Instant::now(", "SystemTime::now("];
+
+/// The crates that [`CLOCK_CALLS`] is about. Connections need a runtime's clock even in tests, so of them
+/// only sleeping is asked.
+const TIMELESS: &[&str] = &[
+    "tholos-ring",
+    "tholos-paxos",
+    "tholos-resp",
+    "tholos-engine",
+    "tholos-cluster",
+    "tholos-node",
+    "tholos-wire",
+    "tholos-wal",
+    "tholos-rpc",
+];
+
 /// Folders that hold no source of ours.
 const SKIPPED_DIRS: &[&str] = &["target", "node_modules", "__pycache__", ".git"];
 
@@ -100,9 +117,33 @@ fn check_rust(shown: &str, text: &str) -> Vec<String> {
                 .push(format!("{shown}:{number}: an item has one path: no `pub use` of another crate's"));
         }
     }
+    complaints.extend(check_clock(shown, &code));
     let lines = lines_without_tests(shown, &code);
     if lines > FILE_LINES_MAX {
         complaints.push(format!("{shown}: {lines} lines without tests; split it by the state it owns"));
+    }
+    complaints
+}
+
+/// Sleeping and reading the clock in tests of pure crates.
+fn check_clock(shown: &str, code: &str) -> Vec<String> {
+    let Some(name) = TIMELESS.iter().find(|name| shown.starts_with(&format!("crates/{name}/"))) else {
+        return vec![];
+    };
+    if shown.contains("/examples/") || shown.contains("/benches/") {
+        return vec![];
+    }
+    let calls = if *name == "tholos-rpc" { &CLOCK_CALLS[..1] } else { CLOCK_CALLS };
+    let tests_begin = lines_without_tests(shown, code);
+    let mut complaints = Vec::new();
+    for (number, line) in code.lines().enumerate().skip(tests_begin) {
+        for call in calls.iter().filter(|call| line.contains(**call)) {
+            let number = number + 1;
+            complaints.push(format!(
+                "{shown}:{number}: no test of layers 0 to 3 calls `{}`",
+                call.trim_end_matches('(')
+            ));
+        }
     }
     complaints
 }
@@ -153,6 +194,17 @@ mod tests {
         expect("struct TermMigration;", &["say move", "say ballot"]);
         expect("pub use tholos_ring::Slot;", &["one path"]);
         expect(&"fn f() {}\n".repeat(FILE_LINES_MAX + 1), &["901 lines"]);
+    }
+
+    #[test]
+    fn tests_of_pure_crates_do_not_sleep() {
+        let code =
+            "fn f() { sleep(1) }\n#[cfg(test)]\nmod tests {\n fn t() { sleep(1); Instant::now(); }\n}\n";
+        assert_eq!(check_clock("crates/tholos-wal/src/log.rs", code).len(), 2);
+        assert_eq!(check_clock("crates/tholos-rpc/src/dial.rs", code).len(), 1);
+        assert_eq!(check_clock("crates/tholos-wal/tests/props.rs", "sleep(1)").len(), 1);
+        assert_eq!(check_clock("crates/tholos-wal/examples/rate.rs", code).len(), 0);
+        assert_eq!(check_clock("crates/tholos/tests/process.rs", "sleep(1)").len(), 0);
     }
 
     #[test]
