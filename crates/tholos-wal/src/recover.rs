@@ -335,11 +335,12 @@ fn drop_superseded(segments: &[SegmentRead]) -> (Vec<(usize, Found)>, Vec<u64>) 
     (valid, limits)
 }
 
-/// Needed segments of which a copy of the header cannot be read. One that is released may be on its way to its next
-/// use, and torn.
+/// Needed segments of which a copy of the header cannot be read. One that is released or holds nothing may be on its
+/// way to its next use, and torn.
 fn worn(segments: &[SegmentRead], limits: &[u64], released_to: Lsn) -> Vec<String> {
     let needed = segments.iter().zip(limits).filter(|(_, limit)| **limit > released_to.0);
-    needed.filter(|(segment, _)| segment.worn).map(|(segment, _)| segment_name(segment.use_number)).collect()
+    let holding = needed.filter(|(segment, _)| !segment.batches.is_empty());
+    holding.filter(|(segment, _)| segment.worn).map(|(segment, _)| segment_name(segment.use_number)).collect()
 }
 
 /// Walks the batches and stops at the tear.
