@@ -19,6 +19,11 @@ impl<'a> Reader<'a> {
         self.bytes.is_empty()
     }
 
+    /// All that is left.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], MapError> {
         let (field, rest) = self.bytes.split_first_chunk::<N>().ok_or(MapError::Truncated)?;
         self.bytes = rest;

@@ -89,6 +89,8 @@ pub enum MapError {
     TrailingBytes,
     /// Written by a release that is newer than this one.
     UnknownVersion(u8),
+    /// An answer of a kind that this release does not know.
+    UnknownKind(u8),
     /// A string is not UTF-8.
     NotText,
     /// A name or zone is empty, too long, or has a character that names do not have.
@@ -113,12 +115,13 @@ pub enum MapError {
 impl fmt::Display for MapError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MapError::Truncated => out.write_str("the cluster map ends early"),
-            MapError::TrailingBytes => out.write_str("bytes follow the cluster map"),
+            MapError::Truncated => out.write_str("the bytes end early"),
+            MapError::TrailingBytes => out.write_str("bytes follow the end"),
             MapError::UnknownVersion(version) => {
-                write!(out, "cluster map of version {version}; this release reads up to {VERSION}")
+                write!(out, "written in version {version}, and this release reads version {VERSION}")
             }
-            MapError::NotText => out.write_str("a string of the cluster map is not UTF-8"),
+            MapError::UnknownKind(kind) => write!(out, "an answer of unknown kind {kind}"),
+            MapError::NotText => out.write_str("a string is not UTF-8"),
             MapError::BadName(name) => write!(
                 out,
                 "\"{}\" is no name: it takes 1 to {NAME_BYTES_MAX} letters, digits, '.', '_' or '-'",

@@ -47,7 +47,7 @@
 //!
 //! ```text
 //!     key -- crc16 --> slot -- * Q >> 14 --> shard -- token --> ring --> replica set
-//!     user:1           10778     (Q = 64)    s42                        n2 n4 n1
+//!     user:1           10778     (Q = 64)    s42                        n2 n4 n3
 //! ```
 //!
 //! The first two steps are arithmetic, the same for ever. Only the last depends on the nodes, and with few large things
