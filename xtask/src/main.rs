@@ -6,6 +6,7 @@
 mod layers;
 mod links;
 mod metadata;
+mod rules;
 mod rust_text;
 mod steps;
 mod tasks;
@@ -17,11 +18,12 @@ const USAGE: &str = "\
 usage: cargo xtask <task> [arguments]
 
   test                 all tests of the workspace, then a short simulation; needs only Rust
-  verify [--no-tests]  fmt, clippy, layers, tidy, links, documents, tests; changes no file of the project
+  verify [--no-tests]  fmt, clippy, layers, tidy, links, rules, documents, tests; changes no file of the project
   fix                  rewrites: rustfmt, and what clippy can mend by itself
   layers               which crate may depend on which
   tidy                 house rules a machine can check
   links                relative links of the documents
+  rules                R1 to R32 are told once, and what is named to hold them is there
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
   compat [flags]       stock Redis clients against the release binary; needs python3, node and redis-tools
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         ("layers", []) => tasks::layers(),
         ("tidy", []) => tasks::tidy(),
         ("links", []) => tasks::links(),
+        ("rules", []) => tasks::rules(),
         ("golden", []) => tasks::golden(false),
         ("golden", [flag]) if flag == "--update" => tasks::golden(true),
         ("sim", flags) => tasks::sim(flags),

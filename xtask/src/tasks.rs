@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use crate::metadata::{Package, cargo, packages};
 use crate::steps::{Steps, root};
-use crate::{layers, links, tidy};
+use crate::{layers, links, rules, tidy};
 
 /// Seeds of the short simulation within `test`: enough to see the machinery run, not a proof.
 const TEST_SEEDS: &str = "20";
@@ -25,6 +25,7 @@ pub(crate) fn verify(with_tests: bool) -> ExitCode {
     layers_step(&mut steps);
     steps.check("tidy", tidy::check);
     steps.check("links", links::check);
+    steps.check("rules", rules::check);
     let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("clippy", cargo_command().args(clippy));
     let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--document-private-items"];
@@ -58,6 +59,12 @@ pub(crate) fn tidy() -> ExitCode {
 pub(crate) fn links() -> ExitCode {
     let mut steps = Steps::default();
     steps.check("links", links::check);
+    steps.finish()
+}
+
+pub(crate) fn rules() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.check("rules", rules::check);
     steps.finish()
 }
 
