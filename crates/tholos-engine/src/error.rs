@@ -131,6 +131,12 @@ pub fn not_an_int() -> Value {
     ))
 }
 
+/// SCAN from a cursor that is no number.
+#[must_use]
+pub fn invalid_cursor() -> Value {
+    Value::Error(Bytes::from_static(b"ERR invalid cursor"))
+}
+
 /// LCS asked for two answers at once.
 #[must_use]
 pub fn lcs_len_and_idx() -> Value {

@@ -13,6 +13,8 @@ extern crate std;
 mod cmd;
 mod command;
 pub mod error;
+pub mod glob;
+pub mod introspect;
 mod keyspace;
 mod limits;
 pub mod number;
@@ -21,6 +23,7 @@ mod specs;
 mod store;
 pub mod table;
 mod transaction;
+pub mod wide;
 
 pub use command::{Access, Command};
 pub use keyspace::{Context, Keyspace, Version};

@@ -11,8 +11,8 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "2.6.9",
-        summary: "",
-        complexity: "",
+        summary: "Answers the connection's name.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -22,8 +22,8 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Lists the subcommands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -33,8 +33,8 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the connection's number.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -45,8 +45,8 @@ pub(super) const CLIENT: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "connection",
         since: "6.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers what is known of this connection.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -56,8 +56,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "2.4.0",
-        summary: "",
-        complexity: "",
+        summary: "Closes connections.",
+        complexity: "O(N) in the connections",
+        syntax: "[ip:port] [ID client-id] [TYPE NORMAL | TYPE MASTER | TYPE REPLICA | TYPE PUBSUB] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
         ..Spec::EMPTY
     },
     Spec {
@@ -68,8 +69,9 @@ pub(super) const CLIENT: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "connection",
         since: "2.4.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers what is known of all connections.",
+        complexity: "O(N) in the connections",
+        syntax: "[TYPE NORMAL | TYPE MASTER | TYPE REPLICA | TYPE PUBSUB] [ID client-id [client-id ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -79,8 +81,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Keeps this connection when memory for connections is short.",
+        complexity: "O(1)",
+        syntax: "ON | OFF",
         ..Spec::EMPTY
     },
     Spec {
@@ -90,8 +93,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "7.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Keeps commands of this connection from counting as use of a key.",
+        complexity: "O(1)",
+        syntax: "ON | OFF",
         ..Spec::EMPTY
     },
     Spec {
@@ -101,8 +105,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "3.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Says whether this connection wants replies.",
+        complexity: "O(1)",
+        syntax: "ON | OFF | SKIP",
         ..Spec::EMPTY
     },
     Spec {
@@ -112,8 +117,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "7.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Tells the library's name or version.",
+        complexity: "O(1)",
+        syntax: "LIB-NAME libname | LIB-VER libver",
         ..Spec::EMPTY
     },
     Spec {
@@ -123,8 +129,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "2.6.9",
-        summary: "",
-        complexity: "",
+        summary: "Names the connection.",
+        complexity: "O(1)",
+        syntax: "connection-name",
         ..Spec::EMPTY
     },
     Spec {
@@ -134,8 +141,9 @@ pub(super) const CLIENT: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "6.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Help for caches of clients; refused here.",
+        complexity: "O(1)",
+        syntax: "ON | OFF",
         ..Spec::EMPTY
     },
 ];
@@ -148,8 +156,9 @@ pub(super) const CLUSTER: &[Spec] = &[
         flags: Flags::STALE,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Counts the keys of a slot.",
+        complexity: "O(1)",
+        syntax: "slot",
         ..Spec::EMPTY
     },
     Spec {
@@ -159,8 +168,9 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers keys of a slot.",
+        complexity: "O(N) in the keys answered",
+        syntax: "slot count",
         ..Spec::EMPTY
     },
     Spec {
@@ -169,8 +179,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         flags: Flags::LOADING.or(Flags::STALE),
         group: "cluster",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Lists the subcommands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -180,8 +190,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the state of the cluster.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -190,8 +200,9 @@ pub(super) const CLUSTER: &[Spec] = &[
         flags: Flags::STALE,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the slot of a key.",
+        complexity: "O(N) in the bytes of the key",
+        syntax: "key",
         ..Spec::EMPTY
     },
     Spec {
@@ -201,8 +212,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the connections between nodes.",
+        complexity: "O(N) in the nodes",
         ..Spec::EMPTY
     },
     Spec {
@@ -211,8 +222,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         flags: Flags::STALE,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers this node's id.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -221,8 +232,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         flags: Flags::STALE,
         group: "cluster",
         since: "7.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers this node's shard id.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -232,8 +243,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the nodes, one a line.",
+        complexity: "O(N) in the nodes",
         ..Spec::EMPTY
     },
     Spec {
@@ -243,8 +254,9 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the replicas of a node.",
+        complexity: "O(1)",
+        syntax: "node-id",
         ..Spec::EMPTY
     },
     Spec {
@@ -254,8 +266,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers which nodes serve which slots.",
+        complexity: "O(N) in the nodes",
         ..Spec::EMPTY
     },
     Spec {
@@ -265,8 +277,9 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "The old name of CLUSTER REPLICAS.",
+        complexity: "O(1)",
+        syntax: "node-id",
         ..Spec::EMPTY
     },
     Spec {
@@ -276,8 +289,8 @@ pub(super) const CLUSTER: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers which nodes serve which slots, the older way.",
+        complexity: "O(N) in the nodes",
         ..Spec::EMPTY
     },
 ];

@@ -17,8 +17,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "6.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Copies a key with its value and expiry.",
+        complexity: "O(N) in the size of the value",
+        syntax: "source destination [DB destination-db] [REPLACE]",
         parser: Some(key::parse_copy),
         ..Spec::EMPTY
     },
@@ -32,8 +33,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Deletes keys.",
+        complexity: "O(N)",
+        syntax: "key [key ...]",
         parser: Some(key::parse_del),
         ..Spec::EMPTY
     },
@@ -44,8 +46,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::TRANSACTION,
         group: "transactions",
         since: "2.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Forgets the commands queued since MULTI.",
+        complexity: "O(N) in the commands queued",
         ..Spec::EMPTY
     },
     Spec {
@@ -55,8 +57,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::TRANSACTION,
         group: "transactions",
         since: "1.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Carries out the commands queued since MULTI, unless a watched key has changed.",
+        complexity: "Depends on the commands",
         ..Spec::EMPTY
     },
     Spec {
@@ -69,8 +71,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Counts how many of the names have a key.",
+        complexity: "O(N)",
+        syntax: "key [key ...]",
         parser: Some(key::parse_exists),
         ..Spec::EMPTY
     },
@@ -83,8 +86,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the time a key has left, in seconds.",
+        complexity: "O(1)",
+        syntax: "key seconds [NX | XX | GT | LT]",
         parser: Some(expire::parse_expire),
         ..Spec::EMPTY
     },
@@ -97,8 +101,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "1.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the time at which a key dies, in seconds.",
+        complexity: "O(1)",
+        syntax: "key unix-time-seconds [NX | XX | GT | LT]",
         parser: Some(expire::parse_expireat),
         ..Spec::EMPTY
     },
@@ -111,8 +116,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the time at which a key dies, in seconds.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(expire::parse_expiretime),
         ..Spec::EMPTY
     },
@@ -124,8 +130,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "nondeterministic_output_order"],
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers all keys that match a pattern.",
+        complexity: "O(N) in all keys",
+        syntax: "pattern",
         ..Spec::EMPTY
     },
     Spec {
@@ -135,8 +142,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::TRANSACTION,
         group: "transactions",
         since: "1.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Begins to queue commands for EXEC.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -145,8 +152,8 @@ pub(super) const SPECS: &[Spec] = &[
         flags: Flags(0),
         group: "generic",
         since: "2.2.3",
-        summary: "",
-        complexity: "",
+        summary: "Looks into how values are held.",
+        complexity: "Depends on the subcommand",
         subcommands: OBJECT,
         ..Spec::EMPTY
     },
@@ -159,8 +166,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "2.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Clears the expiry of a key.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(expire::parse_persist),
         ..Spec::EMPTY
     },
@@ -173,8 +181,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "2.6.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the time a key has left, in milliseconds.",
+        complexity: "O(1)",
+        syntax: "key milliseconds [NX | XX | GT | LT]",
         parser: Some(expire::parse_pexpire),
         ..Spec::EMPTY
     },
@@ -187,8 +196,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "2.6.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the time at which a key dies, in milliseconds.",
+        complexity: "O(1)",
+        syntax: "key unix-time-milliseconds [NX | XX | GT | LT]",
         parser: Some(expire::parse_pexpireat),
         ..Spec::EMPTY
     },
@@ -201,8 +211,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the time at which a key dies, in milliseconds.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(expire::parse_pexpiretime),
         ..Spec::EMPTY
     },
@@ -216,8 +227,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "generic",
         since: "2.6.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the time a key has left, in milliseconds.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(expire::parse_pttl),
         ..Spec::EMPTY
     },
@@ -229,8 +241,8 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "nondeterministic_output"],
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers some key.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -245,8 +257,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Gives a key another name, over one of that name.",
+        complexity: "O(1)",
+        syntax: "key newkey",
         parser: Some(key::parse_rename),
         ..Spec::EMPTY
     },
@@ -262,8 +275,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Gives a key another name that is free.",
+        complexity: "O(1)",
+        syntax: "key newkey",
         parser: Some(key::parse_renamenx),
         ..Spec::EMPTY
     },
@@ -275,8 +289,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output", "request_policy:special"],
         group: "generic",
         since: "2.8.0",
-        summary: "",
-        complexity: "",
+        summary: "Walks over all keys, some at each call.",
+        complexity: "O(1) a call, O(N) for all keys",
+        syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         ..Spec::EMPTY
     },
     Spec {
@@ -289,8 +304,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         group: "generic",
         since: "3.2.1",
-        summary: "",
-        complexity: "",
+        summary: "Counts how many of the names have a key.",
+        complexity: "O(N)",
+        syntax: "key [key ...]",
         parser: Some(key::parse_exists),
         ..Spec::EMPTY
     },
@@ -304,8 +320,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the time a key has left, in seconds.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(expire::parse_ttl),
         ..Spec::EMPTY
     },
@@ -318,8 +335,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the type of the value at a key.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(key::parse_type),
         ..Spec::EMPTY
     },
@@ -333,8 +351,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         group: "generic",
         since: "4.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Deletes keys.",
+        complexity: "O(N)",
+        syntax: "key [key ...]",
         parser: Some(key::parse_del),
         ..Spec::EMPTY
     },
@@ -345,8 +364,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::TRANSACTION,
         group: "transactions",
         since: "2.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Forgets all watched keys.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -357,8 +376,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:agg_min"],
         group: "generic",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Waits until this connection's writes are durable on that many replicas.",
+        complexity: "O(1)",
+        syntax: "numreplicas timeout",
         ..Spec::EMPTY
     },
     Spec {
@@ -369,8 +389,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:agg_min"],
         group: "generic",
         since: "7.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Waits until this connection's writes are on the leader's disk and on those of that many replicas.",
+        complexity: "O(1)",
+        syntax: "numlocal numreplicas timeout",
         ..Spec::EMPTY
     },
     Spec {
@@ -382,8 +403,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::TRANSACTION,
         group: "transactions",
         since: "2.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Makes EXEC depend on keys staying as they are.",
+        complexity: "O(N)",
+        syntax: "key [key ...]",
         ..Spec::EMPTY
     },
 ];
@@ -399,8 +421,9 @@ const OBJECT: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "generic",
         since: "2.2.3",
-        summary: "",
-        complexity: "",
+        summary: "Answers how a value is held in memory.",
+        complexity: "O(1)",
+        syntax: "key",
         parser: Some(key::parse_encoding),
         ..Spec::EMPTY
     },
@@ -411,8 +434,8 @@ const OBJECT: &[Spec] = &[
         categories: Categories::KEYSPACE,
         group: "generic",
         since: "6.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Lists the subcommands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
 ];

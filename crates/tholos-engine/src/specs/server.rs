@@ -13,8 +13,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Accepted for clients of Redis Cluster; does nothing here.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -25,8 +25,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Tells who is at the other end.",
+        complexity: "O(N) in the passwords of the user",
+        syntax: "[username] password",
         ..Spec::EMPTY
     },
     Spec {
@@ -35,8 +36,8 @@ pub(super) const SPECS: &[Spec] = &[
         flags: Flags(0),
         group: "connection",
         since: "2.4.0",
-        summary: "",
-        complexity: "",
+        summary: "About connections.",
+        complexity: "Depends on the subcommand",
         subcommands: CLIENT,
         ..Spec::EMPTY
     },
@@ -46,8 +47,8 @@ pub(super) const SPECS: &[Spec] = &[
         flags: Flags(0),
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "About the cluster.",
+        complexity: "Depends on the subcommand",
         subcommands: CLUSTER,
         ..Spec::EMPTY
     },
@@ -59,8 +60,8 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output_order"],
         group: "server",
         since: "2.8.13",
-        summary: "",
-        complexity: "",
+        summary: "Answers the table of commands.",
+        complexity: "O(N) in the commands",
         subcommands: COMMAND,
         ..Spec::EMPTY
     },
@@ -70,8 +71,8 @@ pub(super) const SPECS: &[Spec] = &[
         flags: Flags(0),
         group: "server",
         since: "2.0.0",
-        summary: "",
-        complexity: "",
+        summary: "About the settings.",
+        complexity: "Depends on the subcommand",
         subcommands: CONFIG,
         ..Spec::EMPTY
     },
@@ -83,8 +84,8 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:agg_sum"],
         group: "server",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Counts all keys.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -94,8 +95,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers what it was sent.",
+        complexity: "O(1)",
+        syntax: "message",
         ..Spec::EMPTY
     },
     Spec {
@@ -106,8 +108,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         group: "server",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Deletes all keys.",
+        complexity: "O(N) in all keys",
+        syntax: "[ASYNC | SYNC]",
         parser: Some(key::parse_flush),
         ..Spec::EMPTY
     },
@@ -119,8 +122,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         group: "server",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Deletes all keys.",
+        complexity: "O(N) in all keys",
+        syntax: "[ASYNC | SYNC]",
         parser: Some(key::parse_flush),
         ..Spec::EMPTY
     },
@@ -132,8 +136,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "6.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Agrees on the protocol and tells who both ends are.",
+        complexity: "O(1)",
+        syntax: "[protover] [AUTH username password] [SETNAME clientname]",
         ..Spec::EMPTY
     },
     Spec {
@@ -144,8 +149,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         group: "server",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers figures of the server.",
+        complexity: "O(1)",
+        syntax: "[section [section ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -156,8 +162,9 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         group: "connection",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers PONG, or what it was sent.",
+        complexity: "O(1)",
+        syntax: "[message]",
         ..Spec::EMPTY
     },
     Spec {
@@ -168,8 +175,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Closes the connection.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -179,8 +186,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Allows replicas to answer this connection's reads.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -190,8 +197,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "cluster",
         since: "3.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Ends READONLY.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -202,8 +209,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "6.2.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the connection back to how it began.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -213,8 +220,8 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::ADMIN,
         group: "server",
         since: "2.8.12",
-        summary: "",
-        complexity: "",
+        summary: "Answers whether this node leads.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -224,8 +231,9 @@ pub(super) const SPECS: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "connection",
         since: "1.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Chooses the database, of which there is one, 0.",
+        complexity: "O(1)",
+        syntax: "index",
         ..Spec::EMPTY
     },
     Spec {
@@ -235,8 +243,8 @@ pub(super) const SPECS: &[Spec] = &[
         tips: &["nondeterministic_output"],
         group: "server",
         since: "2.6.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the server's time.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
 ];
@@ -249,8 +257,8 @@ const COMMAND: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "server",
         since: "2.8.13",
-        summary: "",
-        complexity: "",
+        summary: "Counts the commands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -261,8 +269,9 @@ const COMMAND: &[Spec] = &[
         tips: &["nondeterministic_output_order"],
         group: "server",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers what commands do and which arguments they take.",
+        complexity: "O(N) in the commands",
+        syntax: "[command-name [command-name ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -272,8 +281,9 @@ const COMMAND: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "server",
         since: "2.8.13",
-        summary: "",
-        complexity: "",
+        summary: "Picks the keys out of a command.",
+        complexity: "O(N) in the arguments",
+        syntax: "command [arg [arg ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -283,8 +293,9 @@ const COMMAND: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "server",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Picks the keys out of a command and says what it does to them.",
+        complexity: "O(N) in the arguments",
+        syntax: "command [arg [arg ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -294,8 +305,8 @@ const COMMAND: &[Spec] = &[
         categories: Categories::CONNECTION,
         group: "server",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Lists the subcommands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -306,8 +317,9 @@ const COMMAND: &[Spec] = &[
         tips: &["nondeterministic_output_order"],
         group: "server",
         since: "2.8.13",
-        summary: "",
-        complexity: "",
+        summary: "Answers the table's entries of some commands.",
+        complexity: "O(N) in the commands",
+        syntax: "[command-name [command-name ...]]",
         ..Spec::EMPTY
     },
     Spec {
@@ -318,8 +330,9 @@ const COMMAND: &[Spec] = &[
         tips: &["nondeterministic_output_order"],
         group: "server",
         since: "7.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers the names of commands.",
+        complexity: "O(N) in the commands",
+        syntax: "[FILTERBY filterby]",
         ..Spec::EMPTY
     },
 ];
@@ -331,8 +344,9 @@ const CONFIG: &[Spec] = &[
         flags: Flags::ADMIN.or(Flags::NOSCRIPT.or(Flags::LOADING.or(Flags::STALE))),
         group: "server",
         since: "2.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Answers settings whose names match.",
+        complexity: "O(N) in the settings",
+        syntax: "parameter [parameter ...]",
         ..Spec::EMPTY
     },
     Spec {
@@ -341,8 +355,8 @@ const CONFIG: &[Spec] = &[
         flags: Flags::LOADING.or(Flags::STALE),
         group: "server",
         since: "5.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Lists the subcommands.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -351,8 +365,8 @@ const CONFIG: &[Spec] = &[
         flags: Flags::ADMIN.or(Flags::NOSCRIPT.or(Flags::LOADING.or(Flags::STALE))),
         group: "server",
         since: "2.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Sets the counters of INFO to zero.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -361,8 +375,8 @@ const CONFIG: &[Spec] = &[
         flags: Flags::ADMIN.or(Flags::NOSCRIPT.or(Flags::LOADING.or(Flags::STALE))),
         group: "server",
         since: "2.8.0",
-        summary: "",
-        complexity: "",
+        summary: "Writes the settings to the file they came from.",
+        complexity: "O(1)",
         ..Spec::EMPTY
     },
     Spec {
@@ -372,8 +386,9 @@ const CONFIG: &[Spec] = &[
         tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         group: "server",
         since: "2.0.0",
-        summary: "",
-        complexity: "",
+        summary: "Changes settings of this node until it stops.",
+        complexity: "O(N) in the settings",
+        syntax: "parameter value [parameter value ...]",
         ..Spec::EMPTY
     },
 ];
