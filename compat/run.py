@@ -16,6 +16,7 @@ import sys
 import time
 
 import hostile
+import random_commands
 import tools
 from report import Report
 from servers import RedisPair, Tholos
@@ -58,6 +59,7 @@ def main():
 def run_areas(report, server, clients, only):
     areas = [
         ("exact replies", lambda: tools.exact_replies(report, server)),
+        ("random commands", lambda: random_commands.run(report, server)),
         ("redis-cli", lambda: tools.redis_cli(report, server)),
         ("client libraries", lambda: suites(report, server, clients)),
         ("redis-benchmark", lambda: tools.redis_benchmark(report, server)),
