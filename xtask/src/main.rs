@@ -6,6 +6,7 @@
 mod layers;
 mod links;
 mod metadata;
+mod picture;
 mod rules;
 mod rust_text;
 mod steps;
@@ -24,6 +25,7 @@ usage: cargo xtask <task> [arguments]
   tidy                 house rules a machine can check
   links                relative links of the documents
   rules                R1 to R32 are told once, and what is named to hold them is there
+  picture              redraws docs/images/ring.svg from what the ring computes
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
   compat [flags]       stock Redis clients against the release binary; needs python3, node and redis-tools
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ("tidy", []) => tasks::tidy(),
         ("links", []) => tasks::links(),
         ("rules", []) => tasks::rules(),
+        ("picture", []) => tasks::picture(),
         ("golden", []) => tasks::golden(false),
         ("golden", [flag]) if flag == "--update" => tasks::golden(true),
         ("sim", flags) => tasks::sim(flags),

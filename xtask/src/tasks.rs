@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use crate::metadata::{Package, cargo, packages};
 use crate::steps::{Steps, root};
-use crate::{layers, links, rules, tidy};
+use crate::{layers, links, picture, rules, tidy};
 
 /// Seeds of the short simulation within `test`: enough to see the machinery run, not a proof.
 const TEST_SEEDS: &str = "20";
@@ -26,6 +26,7 @@ pub(crate) fn verify(with_tests: bool) -> ExitCode {
     steps.check("tidy", tidy::check);
     steps.check("links", links::check);
     steps.check("rules", rules::check);
+    steps.check("picture", picture::check);
     let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("clippy", cargo_command().args(clippy));
     let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--document-private-items"];
@@ -65,6 +66,12 @@ pub(crate) fn links() -> ExitCode {
 pub(crate) fn rules() -> ExitCode {
     let mut steps = Steps::default();
     steps.check("rules", rules::check);
+    steps.finish()
+}
+
+pub(crate) fn picture() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.check("picture", picture::write);
     steps.finish()
 }
 
