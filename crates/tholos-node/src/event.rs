@@ -145,6 +145,8 @@ pub struct Effects {
     pub closes: Vec<ClientId>,
     /// Snapshots to write.
     pub snapshots: Vec<SaveSnapshot>,
+    /// Snapshots of these shards below these indexes are not needed any more.
+    pub obsolete_snapshots: Vec<(ShardId, Index)>,
     /// Appends below this are not needed any more: their segments may be recycled.
     pub release: Option<AppendSeq>,
     /// What happened, for logs, metrics and the console.

@@ -135,44 +135,45 @@ impl Node {
         }
     }
 
-    /// Takes back the newest durable snapshot of a shard; before its records. An error says
-    /// what is wrong with it: the node must not start from it.
-    pub fn recover_snapshot(
+    /// Takes back one record of the log, in the log's order. `load` reads the chunks of a durable
+    /// snapshot that a record names, or gives `None` if there is no such file: then a later
+    /// record must name another. An error says why the node must not start from this log.
+    pub fn recover_record(
         &mut self,
         shard: ShardId,
-        index: Index,
-        chunks: impl Iterator<Item = Bytes>,
+        record: Record,
+        load: &mut dyn FnMut(ShardId, Index) -> Option<Vec<Bytes>>,
     ) -> Result<(), String> {
-        let shard = self.held(shard)?;
-        crate::snapshot::recover(shard, index, chunks)
-    }
-
-    /// Takes back one record of the log, in the log's order.
-    pub fn recover_record(&mut self, shard: ShardId, record: Record) -> Result<(), String> {
         let bytes = crate::snapshot::cost_of(&record);
         self.transfers.recovered(shard, bytes, matches!(record, Record::Checkpoint(_)));
-        let shard = self.held(shard)?;
-        let snapshot = match &record {
-            Record::Checkpoint(checkpoint) => Some(checkpoint.snapshot),
-            _ => None,
-        };
-        if let Some(snapshot) = snapshot.filter(|snapshot| *snapshot != shard.snapshot) {
-            return Err(alloc::format!(
-                "{} needs its snapshot {snapshot}, and the newest on disk is {}",
-                shard.id,
-                shard.snapshot
-            ));
+        let cache_bytes = self.config.entry_cache_bytes;
+        let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
+        let shard = found
+            .ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))?;
+        if let Record::Checkpoint(checkpoint) = &record {
+            crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
+        }
+        if shard.missing_snapshot.is_some() {
+            return Ok(());
         }
         let id = shard.id;
         shard.group.recover(record).map_err(|reason| alloc::format!("{id}: {reason}"))?;
         // Nobody waits for these.
         shard.apply_decided(&mut Vec::new());
+        self.transfers.trim(shard, cache_bytes);
         Ok(())
     }
 
-    fn held(&mut self, shard: ShardId) -> Result<&mut Shard, String> {
-        let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
-        found.ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))
+    /// Whether what was taken back is whole: called once after the last record.
+    pub fn finish_recovery(&self) -> Result<(), String> {
+        let missing =
+            self.shards.iter().flatten().find_map(|shard| Some((shard.id, shard.missing_snapshot?)));
+        match missing {
+            None => Ok(()),
+            Some((id, index)) => {
+                Err(alloc::format!("{id} needs its snapshot {index}, and there is no such file"))
+            }
+        }
     }
 
     /// Begins. Everything recovered is durable.
@@ -416,7 +417,14 @@ impl Node {
             self.mark_dirty(id);
             self.collect(id, out);
         }
-        out.release = self.transfers.releasable(seq).or(out.release);
+        let done = self.transfers.checkpoints_done(seq);
+        for id in &done {
+            let covered = self.shards[usize::from(id.0)].as_ref().map_or(Index::ZERO, |shard| shard.snapshot);
+            out.obsolete_snapshots.push((*id, covered));
+        }
+        if !done.is_empty() {
+            out.release = self.transfers.releasable().or(out.release);
+        }
     }
 
     fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {

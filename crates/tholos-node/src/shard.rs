@@ -61,6 +61,9 @@ pub struct Shard {
     pub time: Millis,
     /// The last index that a durable snapshot covers; zero if there is none.
     pub snapshot: Index,
+    /// In recovery: a snapshot that a record names and no file holds. Later records may name
+    /// another.
+    pub missing_snapshot: Option<Index>,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     batches: VecDeque<Batch>,
@@ -122,6 +125,7 @@ impl Shard {
             sessions: Sessions::default(),
             time: Millis(0),
             snapshot: Index::ZERO,
+            missing_snapshot: None,
             dirty: false,
             batches: VecDeque::new(),
             waiting_bytes: 0,

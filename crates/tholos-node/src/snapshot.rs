@@ -83,8 +83,8 @@ struct Incoming {
 struct Saving {
     base: Base,
     config: Config,
-    /// The state to install, for a snapshot that came from the leader.
-    install: Option<(Keyspace, Sessions)>,
+    /// The state to install and the leader's ballot, for a snapshot that came from it.
+    install: Option<(Ballot, Keyspace, Sessions)>,
 }
 
 /// What a head says.
@@ -130,18 +130,20 @@ impl Transfers {
         self.position += cost_of(record);
     }
 
-    /// `seq` is durable: whether appends may be given up, and up to which.
-    pub(crate) fn releasable(&mut self, seq: AppendSeq) -> Option<AppendSeq> {
-        let mut changed = false;
-        for kept in &mut self.shards {
+    /// `seq` is durable: the shards whose checkpoints are with it.
+    pub(crate) fn checkpoints_done(&mut self, seq: AppendSeq) -> Vec<ShardId> {
+        let mut done = Vec::new();
+        for (at, kept) in self.shards.iter_mut().enumerate() {
             if let Some((from, position)) = kept.next.filter(|(from, _)| *from <= seq) {
                 (kept.from, kept.position, kept.next) = (from, position, None);
-                changed = true;
+                done.push(ShardId(at as u16));
             }
         }
-        if !changed {
-            return None;
-        }
+        done
+    }
+
+    /// The oldest append that some shard still needs, if it has moved.
+    pub(crate) fn releasable(&mut self) -> Option<AppendSeq> {
         let oldest = self.shards.iter().filter(|kept| kept.any).map(|kept| kept.from).min()?;
         if oldest <= self.released {
             return None;
@@ -310,18 +312,31 @@ fn load(mut chunks: impl Iterator<Item = Bytes>) -> Result<(Head, Keyspace), Str
     Ok((head, keyspace))
 }
 
-/// Takes back a snapshot at start.
+/// Takes back the snapshot that a checkpoint names, at start.
 pub(crate) fn recover(
     shard: &mut Shard,
     index: Index,
-    chunks: impl Iterator<Item = Bytes>,
+    load_file: &mut dyn FnMut(ShardId, Index) -> Option<Vec<Bytes>>,
 ) -> Result<(), String> {
-    let (head, keyspace) = load(chunks).map_err(|reason| alloc::format!("{}: {reason}", shard.id))?;
+    let id = shard.id;
+    shard.missing_snapshot = None;
+    if index == Index::ZERO {
+        return match shard.snapshot {
+            Index::ZERO => Ok(()),
+            later => Err(alloc::format!("{id}: a checkpoint without a snapshot after one at {later}")),
+        };
+    }
+    let Some(chunks) = load_file(id, index) else {
+        // A checkpoint that a later one has replaced; `finish_recovery` refuses if none has.
+        shard.missing_snapshot = Some(index);
+        return Ok(());
+    };
+    let (head, keyspace) = load(chunks.into_iter()).map_err(|reason| alloc::format!("{id}: {reason}"))?;
     if head.base.index != index {
-        return Err(alloc::format!("{}: the snapshot named {index} is of {}", shard.id, head.base.index));
+        return Err(alloc::format!("{id}: the snapshot named {index} is of {}", head.base.index));
     }
     if keyspace.slots() != shard.keyspace.slots() {
-        return Err(alloc::format!("{}: the snapshot is of other slots", shard.id));
+        return Err(alloc::format!("{id}: the snapshot is of other slots"));
     }
     shard.keyspace = keyspace;
     shard.sessions = head.sessions;
@@ -348,6 +363,7 @@ impl Node {
     }
 
     pub(crate) fn handle_snapshot_saved(&mut self, id: ShardId, index: Index, out: &mut Effects) {
+        let now = self.time().mono;
         let Some(saving) = self.transfers.saving.remove(&id) else { return };
         if saving.base.index != index {
             self.transfers.saving.insert(id, saving);
@@ -359,12 +375,13 @@ impl Node {
                 shard.snapshot = index;
                 shard.group.append_checkpoint(saving.base, saving.config, &mut self.outbox);
             }
-            Some((keyspace, sessions)) => {
-                if shard.group.install(saving.base, saving.config, &mut self.outbox).is_some() {
+            Some((ballot, keyspace, sessions)) => {
+                let (base, config) = (saving.base, saving.config);
+                if shard.group.install(ballot, base, config, now, &mut self.outbox).is_some() {
                     shard.snapshot = index;
                     shard.keyspace = keyspace;
                     shard.sessions = sessions;
-                    shard.time = saving.base.time;
+                    shard.time = base.time;
                     out.notices.push(Notice::SnapshotInstalled { shard: id, index });
                 }
             }
@@ -472,7 +489,7 @@ impl Node {
         match load(incoming.chunks.iter().cloned()) {
             Ok((head, keyspace)) if head.base.index == incoming.index => {
                 let Head { base, config, sessions } = head;
-                let install = Some((keyspace, sessions));
+                let install = Some((incoming.ballot, keyspace, sessions));
                 self.transfers.saving.insert(id, Saving { base, config, install });
                 out.snapshots.push(SaveSnapshot { shard: id, index: base.index, chunks: incoming.chunks });
             }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::acceptor::Acceptor;
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::{Candidate, PromiseFrom, Step};
-use crate::leader::{Leader, Stage};
+use crate::leader::{Follower, Leader, Stage};
 use crate::log::{Base, Log};
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
@@ -64,6 +64,8 @@ struct Waiting {
     patient_until: Millis,
     /// Pieces of a re-sent log (R1): not in the log, not in a promise.
     staging: Option<Staging>,
+    /// The decided index, and since when entries after it have waited.
+    undecided_since: Option<(Index, Millis)>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Group {
     pub fn recover(&mut self, record: Record) -> Result<(), &'static str> {
         match record {
             Record::Promised { ballot } => self.recover_promised(ballot),
-            Record::Accepted { ballot, entries } => {
+            Record::Accepted { ballot, decided, entries } => {
                 if ballot != self.log.accepted() {
                     return Err("entries of another ballot than the log's");
                 }
@@ -105,13 +107,17 @@ impl Group {
                     }
                     self.log.append(entry);
                 }
+                if decided > self.log.last() {
+                    return Err("a log decided beyond its end");
+                }
+                self.log.decide(decided);
             }
             Record::Replaced { ballot, from, entries } => {
                 if ballot < self.log.accepted() || from.0 > self.log.last().0 + 1 {
                     return Err("a replaced log that does not fit");
                 }
                 if from <= self.log.decided() {
-                    return Err("a replaced log below what a snapshot covers");
+                    return Err("a replaced log below what is decided");
                 }
                 self.log.replace(from, entries);
                 self.log.raise_accepted(ballot);
@@ -183,6 +189,7 @@ impl Group {
                 let lost = self.leader.is_none_or(|ballot| leader_lost(&self.log, self.me, ballot, net));
                 if !lost {
                     waiting.lost_since = None;
+                    self.ask_for_marks(now, out);
                     return;
                 }
                 self.leader = None;
@@ -276,7 +283,9 @@ impl Group {
         let index = self.log.last().next();
         let time = time.max(self.log.last_time());
         let entry = Entry { index, origin: leader.ballot, time, seed, payload };
-        let seq = out.append(Record::Accepted { ballot: leader.ballot, entries: alloc::vec![entry.clone()] });
+        let decided = self.log.decided();
+        let entries = alloc::vec![entry.clone()];
+        let seq = out.append(Record::Accepted { ballot: leader.ballot, decided, entries });
         self.acceptor.note_append(seq);
         leader.note_append(seq, index);
         self.log.append(entry);
@@ -383,17 +392,31 @@ impl Group {
         seq
     }
 
-    /// Takes over a leader's snapshot that is durable in its own file (R22). Returns `false`
-    /// if it is not news. The caller replaces the applied state.
-    pub fn install(&mut self, base: Base, config: Config, out: &mut Outbox) -> Option<AppendSeq> {
-        if base.index <= self.log.applied() || matches!(self.role, Role::Leader(_)) {
+    /// Takes over a snapshot from the leader of `ballot` that is durable in its own file (R22).
+    /// Returns nothing if it is not news or a higher ballot was promised. The caller replaces
+    /// the applied state.
+    ///
+    /// What it holds is decided, as far as is known, in `ballot`: so this replica promises
+    /// that ballot, and no leader of a lower one can build on a log that is not its own (P6).
+    pub fn install(
+        &mut self,
+        ballot: Ballot,
+        base: Base,
+        config: Config,
+        now: Millis,
+        out: &mut Outbox,
+    ) -> Option<AppendSeq> {
+        if base.index <= self.log.applied() || !self.heed(ballot.replica, ballot, now, out) {
             return None;
         }
-        self.log.install(base, config.clone());
+        self.acceptor.raise_promised(ballot);
+        self.log.install(ballot, base, config.clone());
         let seq = self.append_checkpoint(base, config, out);
-        if let Some(leader) = self.leader {
-            let behind = self.behind(leader);
-            self.acceptor.send_when_durable(leader.replica, behind, out);
+        if self.log.accepted() == ballot {
+            self.say_accepted(ballot.replica, ballot, out);
+        } else {
+            let behind = self.behind(ballot);
+            self.acceptor.send_when_durable(ballot.replica, behind, out);
         }
         Some(seq)
     }
@@ -592,6 +615,10 @@ impl Group {
             out.send(from, Message::Reject { promised: self.acceptor.promised() });
             return;
         }
+        if self.leader.is_some_and(|leader| leader.replica == from && leader < ballot) {
+            // Who canvasses does not lead: it restarted, or stepped down, and nobody missed it.
+            self.leader = None;
+        }
         // R9: a quorum must call the leader lost. A candidate that would need a snapshot from
         // us could not adopt our log, so it must not lead us.
         if self.leader.is_none() && decided >= self.log.base().index {
@@ -685,9 +712,10 @@ impl Group {
 
     fn handle_promise(&mut self, ballot: Ballot, promise: PromiseFrom, now: Millis, out: &mut Outbox) {
         match &mut self.role {
-            Role::Leader(leader) if leader.ballot == ballot => {
+            Role::Leader(leader) => {
                 // A late promise: bring this replica up to date as well.
-                if leader.follower(promise.replica).is_some_and(|follower| follower.stage == Stage::Unknown) {
+                let unknown = |follower: &mut Follower| follower.stage == Stage::Unknown;
+                if leader.ballot == ballot && leader.follower(promise.replica).is_some_and(unknown) {
                     self.start_follower(promise, out);
                 }
             }
@@ -761,6 +789,8 @@ impl Group {
             let next = entries.last().map_or(decided.next(), |last| last.index.next());
             if entry.index == next {
                 entries.push(entry);
+                // A long log takes longer than one time-out; what counts is that it moves.
+                candidate.gives_up = now.plus(self.options.election_timeout);
             }
         }
         if entries.last().map_or(decided, |last| last.index) < *whole_to {
@@ -854,7 +884,8 @@ impl Group {
         if matches!(self.role, Role::Leader(_)) {
             return false;
         }
-        self.leader = Some(ballot);
+        // R11: a lower ballot that was not deposed here yet does not hide a higher one.
+        self.leader = self.leader.max(Some(ballot));
         self.failures = 0;
         true
     }
@@ -960,11 +991,32 @@ impl Group {
             for entry in &entries {
                 self.log.append(entry.clone());
             }
-            let seq = out.append(Record::Accepted { ballot: self.log.accepted(), entries });
+            let (ballot, decided) = (self.log.accepted(), self.log.decided());
+            let seq = out.append(Record::Accepted { ballot, decided, entries });
             self.acceptor.note_append(seq);
         }
         self.say_accepted(from, ballot, out);
         self.learn_decided(decided);
+    }
+
+    /// The leader of an idle group tells each mark once. If it was lost, this replica holds
+    /// entries that nobody calls decided: it says again what it holds, and is told again.
+    fn ask_for_marks(&mut self, now: Millis, out: &mut Outbox) {
+        let decided = self.log.decided();
+        let (Role::Follower(waiting), Some(leader)) = (&mut self.role, self.leader) else { return };
+        if decided == self.log.last() || self.log.accepted() != leader {
+            waiting.undecided_since = None;
+            return;
+        }
+        match waiting.undecided_since {
+            Some((at, since)) if at == decided => {
+                if now.since(since) >= self.options.probe_interval {
+                    waiting.undecided_since = Some((decided, now));
+                    self.say_accepted(leader.replica, leader, out);
+                }
+            }
+            _ => waiting.undecided_since = Some((decided, now)),
+        }
     }
 
     fn learn_decided(&mut self, decided: Index) {
@@ -987,11 +1039,13 @@ impl Group {
         if fits || self.options.planted == Planted::DecidedInAnyBallot {
             self.learn_decided(decided);
         }
+        if fits && length > Index::ZERO {
+            // Also if more is missing: earlier answers may be what was lost.
+            self.say_accepted(from, ballot, out);
+        }
         if !fits || length > self.log.last() {
             let behind = self.behind(ballot);
             out.send(from, behind);
-        } else if length > Index::ZERO {
-            self.say_accepted(from, ballot, out);
         }
     }
 
@@ -1020,11 +1074,17 @@ impl Group {
             follower.stage = Stage::Snapshot;
         } else {
             let (from, whole_to) = (state.decided.next(), self.log.last());
+            // P6: what it knows to be decided was decided in this ballot or a lower one.
+            assert!(state.decided <= whole_to, "{} has decided beyond {whole_to} in {ballot}", state.replica);
             let mut next = from;
-            while next <= whole_to {
+            loop {
+                // Nothing to re-send is a Sync without entries: the log's ballot must rise (R1).
                 let entries = self.log.slice(next, whole_to, self.options.message_bytes_max);
-                next = entries.last().expect("the entry at next exists").index.next();
+                next = entries.last().map_or(next, |entry| entry.index.next());
                 out.send(state.replica, Message::Sync { ballot, from, entries, whole_to });
+                if next > whole_to {
+                    break;
+                }
             }
             follower.stage = Stage::Streaming(next);
         }
@@ -1049,6 +1109,8 @@ impl Group {
         let Some(follower) = leader.follower(from) else { return };
         assert!(index <= last, "{from} accepted {index} beyond the log's end {last} in {ballot}");
         if index <= follower.accepted {
+            // Said again: it may have missed what was decided.
+            follower.told = Index::ZERO;
             return;
         }
         follower.accepted = index;
@@ -1072,6 +1134,8 @@ impl Group {
             return;
         }
         follower.rewound = Some(standing);
+        // Marks told meanwhile may not have fitted.
+        follower.told = Index::ZERO;
         self.start_follower(state, out);
     }
 
@@ -1133,7 +1197,7 @@ impl Group {
 
 impl Staging {
     fn end(&self) -> Index {
-        self.entries.last().map_or(Index(self.from.0 - 1), |entry| entry.index)
+        self.entries.last().map_or(Index(self.from.0.saturating_sub(1)), |entry| entry.index)
     }
 
     fn continues_with(&self, piece: &Staging) -> bool {
@@ -1184,12 +1248,11 @@ fn tell_followers(leader: &mut Leader, log: &Log, probe: bool, out: &mut Outbox)
             if follower.stage == Stage::Snapshot {
                 out.snapshots_wanted.push(follower.replica);
             }
+            // It may not fit, so it does not count as told.
             out.send(follower.replica, Message::Decide { ballot, decided, length: last });
         } else if follower.told < decided && follower.accepted >= decided {
             out.send(follower.replica, Message::Decide { ballot, decided, length: Index::ZERO });
-        } else {
-            continue;
+            follower.told = decided;
         }
-        follower.told = decided;
     }
 }

@@ -5,6 +5,8 @@
 //! - P2: a decided entry is never replaced.
 //! - P3: shard time never runs back from one entry to the next (R16).
 //! - P5: one (index, origin) names one value for ever.
+//! - P6: what is known to be decided was learnt in a ballot that this replica has promised, so no
+//!   leader that it still heeds lacks it.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -203,17 +205,18 @@ impl Log {
         }
     }
 
-    /// Takes over a snapshot that covers everything up to `base`. What follows `base` is kept
-    /// only if this log agrees with the snapshot at `base`: if it does not, nothing after it
-    /// can have been decided (docs/protocol/paxos.md, "Snapshots and logs").
-    pub(crate) fn install(&mut self, base: Base, config: Config) {
+    /// Takes over a snapshot of the leader of `ballot` that covers everything up to `base`. What
+    /// follows `base` is kept only if this log agrees with the snapshot at `base`: if it does
+    /// not, nothing after it can have been decided (docs/protocol/paxos.md, "Snapshots and
+    /// logs"), and what remains is the beginning of that leader's log, accepted in `ballot` (R1).
+    pub(crate) fn install(&mut self, ballot: Ballot, base: Base, config: Config) {
         assert!(base.index > self.applied, "a snapshot must be news");
         let agrees = self.origin_at(base.index) == Some(base.origin);
         let kept: Vec<Entry> = match (agrees, self.offset(base.index.next())) {
             (true, Some(start)) => self.entries.drain(start..).collect(),
             _ => Vec::new(),
         };
-        let accepted = self.accepted;
+        let accepted = if agrees { self.accepted } else { ballot };
         let decided = if agrees { self.decided.max(base.index) } else { base.index };
         *self = Log::at_snapshot(accepted, base, config);
         for entry in kept {

@@ -191,6 +191,8 @@ pub enum Record {
     Accepted {
         /// The log's ballot, which is at least promised.
         ballot: Ballot,
+        /// How far the log was known to be decided before these: recovery may apply so far.
+        decided: Index,
         /// Consecutive entries after the last one.
         entries: Vec<Entry>,
     },

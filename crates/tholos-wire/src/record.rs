@@ -23,9 +23,10 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             out.push(PROMISED);
             push_ballot(*ballot, out);
         }
-        Record::Accepted { ballot, entries } => {
+        Record::Accepted { ballot, decided, entries } => {
             out.push(ACCEPTED);
             push_ballot(*ballot, out);
+            push_number(decided.0, out);
             push_entries(*ballot, entries, out);
         }
         Record::Replaced { ballot, from, entries } => {
@@ -47,8 +48,8 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
     let record = match reader.u8()? {
         PROMISED => Record::Promised { ballot: reader.ballot()? },
         ACCEPTED => {
-            let ballot = reader.ballot()?;
-            Record::Accepted { ballot, entries: read_entries(ballot, &mut reader)? }
+            let (ballot, decided) = (reader.ballot()?, reader.index()?);
+            Record::Accepted { ballot, decided, entries: read_entries(ballot, &mut reader)? }
         }
         REPLACED => {
             let (ballot, from) = (reader.ballot()?, reader.index()?);

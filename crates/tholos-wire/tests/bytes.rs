@@ -152,7 +152,7 @@ fn sample_records() -> Vec<(&'static str, Record)> {
     };
     vec![
         ("promised", Record::Promised { ballot }),
-        ("accepted", Record::Accepted { ballot, entries }),
+        ("accepted", Record::Accepted { ballot, decided: Index(0), entries }),
         ("replaced", Record::Replaced { ballot, from: Index(91), entries: vec![noop(91, ballot)] }),
         ("replaced-by-nothing", Record::Replaced { ballot, from: Index(91), entries: vec![] }),
         ("checkpoint", Record::Checkpoint(checkpoint)),

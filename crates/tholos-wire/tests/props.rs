@@ -120,7 +120,11 @@ fn record() -> impl Strategy<Value = Record> {
         });
     prop_oneof![
         ballot().prop_map(|ballot| Record::Promised { ballot }),
-        (ballot(), entries()).prop_map(|(ballot, entries)| Record::Accepted { ballot, entries }),
+        (ballot(), index(), entries()).prop_map(|(ballot, decided, entries)| Record::Accepted {
+            ballot,
+            decided,
+            entries
+        }),
         (ballot(), index(), entries()).prop_map(|(ballot, from, entries)| Record::Replaced {
             ballot,
             from,
