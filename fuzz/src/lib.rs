@@ -1,0 +1,4 @@
+//! What must hold for any bytes, one function for each fuzz target. The tests of the crates include these files and
+//! replay the corpus with them.
+
+pub mod resp;
