@@ -191,11 +191,11 @@ fn before_the_password_little_is_taken() {
 
 #[test]
 fn a_command_is_bounded_as_a_whole() {
-    // Three headers and payloads of 4 + 10 + 2 bytes behind a line of 4: the third would end at byte 55.
-    let limits = Limits { query_buffer_bytes_max: 54, ..Limits::default() };
+    // A line of 4 and three arguments of 5 + 10 + 2 bytes.
+    let limits = Limits { query_buffer_bytes_max: 55, ..Limits::default() };
     let two = "*3\r\n$10\r\n0123456789\r\n$10\r\n0123456789\r\n";
     assert_eq!(two.len(), 38);
-    check_with(&limits, format!("{two}$9\r\n").as_bytes(), &[], None, true);
+    check_with(&limits, format!("{two}$10\r\n").as_bytes(), &[], None, true);
     check_with(
         &limits,
         format!("{two}$11\r\n").as_bytes(),
@@ -203,6 +203,15 @@ fn a_command_is_bounded_as_a_whole() {
         Some("Protocol error: too big query"),
         false,
     );
+}
+
+#[test]
+fn an_error_stays_whatever_the_limits_become() {
+    let mut decoder = CommandDecoder::new(Limits { arguments_max: 1, ..Limits::default() });
+    let mut buffer = BytesMut::from("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    assert_eq!(decoder.decode(&mut buffer), Err(ProtocolError::InvalidMultibulkLength));
+    decoder.limits_mut().arguments_max = 2;
+    assert_eq!(decoder.decode(&mut buffer), Err(ProtocolError::InvalidMultibulkLength));
 }
 
 #[test]
