@@ -94,6 +94,15 @@ pub enum OpenError {
         /// The log's directory.
         path: PathBuf,
     },
+    /// Not all segments are of the same log.
+    #[error(
+        "{} is not of the same log as the segments before it: a file of another node's directory was put there; move \
+         it away", path.display()
+    )]
+    Mixed {
+        /// The first segment that differs.
+        path: PathBuf,
+    },
     /// Two readings of one place differ: the disk or memory is failing.
     #[error("{} read twice gave different bytes at {offset}: the disk or the memory is failing", path.display())]
     Unstable {

@@ -43,12 +43,10 @@ struct Active<F> {
 /// What the owner has released, on its way to the disk.
 #[derive(Debug, Default)]
 struct Release {
-    /// Asked for, and to be stated once everything below the second position is durable (L1).
-    asked: Option<(Lsn, Lsn)>,
+    /// Asked for, and to be stated once everything written until then is durable (L1).
+    asked: Option<Lsn>,
     /// Stated in each batch from now on.
     stated: Lsn,
-    /// Stated in a durable batch: what lies below may be recycled (L2).
-    durable: Lsn,
 }
 
 /// The log of a node.
@@ -112,11 +110,7 @@ impl<D: Disk> Log<D> {
             active,
             unsynced: Vec::new(),
             kept: plan.kept.into(),
-            release: Release {
-                asked: None,
-                stated: plan.recovery.released_to,
-                durable: plan.recovery.released_to,
-            },
+            release: Release { asked: None, stated: plan.recovery.released_to },
             written: plan.recovery.recovered_lsn,
             durable: plan.recovery.recovered_lsn,
             sealed: true,
@@ -177,13 +171,12 @@ impl<D: Disk> Log<D> {
         }
         if self.durable < self.written {
             self.durable = self.written;
-            self.release.durable = self.release.stated;
+            // What was written states what is stated: an asked release waits for the next round.
             self.retire().map_err(|error| self.fail_with(error))?;
         }
-        if let Some((before, after)) = self.release.asked.filter(|(_, after)| *after <= self.durable) {
-            assert!(before <= after, "released {before} beyond the end {after}");
+        if let Some(before) = self.release.asked.take() {
+            assert!(before <= self.durable, "released {before} beyond the durable {}", self.durable);
             self.release.stated = before;
-            self.release.asked = None;
             self.sealed = false;
         }
         Ok(self.durable)
@@ -216,9 +209,8 @@ impl<D: Disk> Log<D> {
     /// such a batch or a seal is durable too, segments are recycled, and the released records are not visited again.
     pub fn release(&mut self, before: Lsn) {
         let before = before.min(self.written);
-        let known = self.release.asked.map_or(self.release.stated, |(before, _)| before);
-        if before > known {
-            self.release.asked = Some((before, self.written));
+        if before > self.release.asked.unwrap_or(self.release.stated) {
+            self.release.asked = Some(before);
         }
     }
 
@@ -279,8 +271,7 @@ impl<D: Disk> Log<D> {
     /// Bytes of the log that are not released: when they near `log_bytes_max`, take snapshots and release.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        let released = self.release.asked.map_or(self.release.stated, |(before, _)| before);
-        self.written.0 - released.0
+        self.written.0 - self.release.asked.unwrap_or(self.release.stated).0
     }
 
     /// Figures for metrics.
@@ -391,9 +382,9 @@ impl<D: Disk> Log<D> {
         Ok(self.release_frees_a_segment())
     }
 
-    /// Gives the segments whose release is durable to the pool (L2).
+    /// Gives the released segments to the pool. Called when what is stated is stated in a durable batch or header (L2).
     fn retire(&mut self) -> Result<(), Failure> {
-        while let Some(oldest) = self.kept.front().filter(|kept| kept.end <= self.release.durable.0) {
+        while let Some(oldest) = self.kept.front().filter(|kept| kept.end <= self.release.stated.0) {
             let (use_number, file_bytes) = (oldest.use_number, oldest.file_bytes);
             self.kept.pop_front();
             self.pool.give(&self.disk, use_number, file_bytes)?;

@@ -5,7 +5,7 @@
 //! some first part of the changes, as journals do. A failed sync leaves its sectors visible and lost for good, as page
 //! caches do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,8 @@ struct Inode {
     /// The same for sectors whose sync failed: later syncs do not reach them.
     lost: BTreeMap<usize, Sector>,
     durable_length: usize,
+    /// Sectors that cannot be read until they are written again.
+    unreadable: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -135,6 +137,14 @@ impl MemDisk {
             inode.durable_length = inode.bytes.len();
             inode.unsynced.clear();
             inode.lost.clear();
+        }
+    }
+
+    /// Makes the sector at `offset` of a file unreadable until it is written again.
+    pub fn break_sector(&self, name: &str, offset: usize) {
+        let mut state = self.lock();
+        if let Some(inode) = state.names.get(name).copied().and_then(|inode| state.inodes.get_mut(&inode)) {
+            inode.unreadable.insert(offset / SECTOR_BYTES);
         }
     }
 
@@ -237,6 +247,7 @@ impl Inode {
             return;
         }
         for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
+            self.unreadable.remove(&sector);
             if !self.unsynced.contains_key(&sector) {
                 let durable = self.lost.remove(&sector).unwrap_or_else(|| self.sector(sector));
                 self.unsynced.insert(sector, durable);
@@ -369,9 +380,14 @@ impl Disk for MemDisk {
 
     fn read_at(&self, file: &MemFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.lock();
-        let bytes = &state.inode(file)?.bytes;
-        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let inode = state.inode(file)?;
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let rest = inode.bytes.get(offset..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
+        let mut sectors = inode.unreadable.range(offset / SECTOR_BYTES..);
+        if count > 0 && sectors.next().is_some_and(|sector| sector * SECTOR_BYTES < offset + count) {
+            return Err(failing());
+        }
         buffer[..count].copy_from_slice(&rest[..count]);
         Ok(count)
     }

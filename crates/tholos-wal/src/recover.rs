@@ -73,6 +73,19 @@ pub(crate) struct Found {
     hurt: Vec<u32>,
 }
 
+/// Which batch of which segment.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    segment: usize,
+    batch: usize,
+}
+
+impl Place {
+    fn of(self, segments: &[SegmentRead]) -> &Found {
+        &segments[self.segment].batches[self.batch]
+    }
+}
+
 /// One file of the log.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentRead {
@@ -100,8 +113,8 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) recovery: Recovery,
-    /// The batches to replay: segment (index in the input) and batch, in lsn order.
-    batches: Vec<(usize, Found)>,
+    /// The batches to replay, in lsn order.
+    batches: Vec<Place>,
     /// Where the live tail begins (R5).
     pub(crate) tail_from: u64,
     /// Segments that hold something.
@@ -120,17 +133,21 @@ pub(crate) fn read_file<D: Disk>(disk: &D, name: &str, buffer: &mut Vec<u8>) -> 
     buffer.clear();
     buffer.resize(length, 0);
     for (step, chunk) in buffer.chunks_mut(READ_STEP_BYTES).enumerate() {
-        let offset = step * READ_STEP_BYTES;
-        if disk.read_at(&file, offset as u64, chunk).is_ok() {
-            continue;
-        }
-        for (sector, piece) in chunk.chunks_mut(SECTOR_BYTES).enumerate() {
-            if disk.read_at(&file, (offset + sector * SECTOR_BYTES) as u64, piece).is_err() {
-                piece.fill(0);
-            }
-        }
+        read_or_zeros(disk, &file, step * READ_STEP_BYTES, chunk);
     }
     Ok(())
+}
+
+/// Fills `chunk`, with zeros where the disk refuses.
+fn read_or_zeros<D: Disk>(disk: &D, file: &D::File, offset: usize, chunk: &mut [u8]) {
+    if disk.read_at(file, offset as u64, chunk).is_ok() {
+        return;
+    }
+    for (sector, piece) in chunk.chunks_mut(SECTOR_BYTES).enumerate() {
+        if disk.read_at(file, (offset + sector * SECTOR_BYTES) as u64, piece).is_err() {
+            piece.fill(0);
+        }
+    }
 }
 
 /// The segments of the directory by use number, and the names of unfinished files.
@@ -143,7 +160,7 @@ pub(crate) fn list_segments<D: Disk>(disk: &D) -> Result<(Vec<u64>, Vec<String>)
     Ok((segments, unfinished))
 }
 
-/// The salt of the log: that of the first header that can be read; `None` if there are no segments. Refuses newer
+/// The salt of the log, which all headers have that can be read; `None` if there are no segments. Refuses newer
 /// formats before anything is changed.
 pub(crate) fn read_salt<D: Disk>(disk: &D, segments: &[u64]) -> Result<Option<u64>, OpenError> {
     let mut salt = None;
@@ -155,11 +172,12 @@ pub(crate) fn read_salt<D: Disk>(disk: &D, segments: &[u64]) -> Result<Option<u6
         };
         let file = disk.open(&name).map_err(io("open"))?;
         let mut block = [0; HEADER_BYTES];
-        if disk.read_at(&file, 0, &mut block).is_err() {
-            continue;
-        }
+        read_or_zeros(disk, &file, 0, &mut block);
         match SegmentHeader::decode(&block) {
-            HeaderRead::Valid { header, .. } => salt = salt.or(Some(header.salt)),
+            HeaderRead::Valid { header, .. } if salt.is_some_and(|salt| salt != header.salt) => {
+                return Err(OpenError::Mixed { path: disk.path(&name) });
+            }
+            HeaderRead::Valid { header, .. } => salt = Some(header.salt),
             HeaderRead::Newer(found) => {
                 return Err(OpenError::NewerFormat {
                     path: disk.path(&name),
@@ -240,14 +258,16 @@ impl Plan {
         let synced_to = marks.synced_to.max(marks.released_to).0;
         let (valid, limits) = drop_superseded(segments);
         let mut judge =
-            Judge { synced_to, cursor: marks.released_to.0, damage: Vec::new(), taken: Vec::new() };
-        for (index, found) in &valid {
-            if found.end > marks.released_to.0 && !judge.take(*index, found) {
+            Judge { synced_to, cursor: marks.released_to.0, end: 0, damage: Vec::new(), taken: Vec::new() };
+        for place in valid {
+            let found = place.of(segments);
+            if found.end > marks.released_to.0 && !judge.take(place, found) {
                 break;
             }
         }
         let end = judge.finish();
-        let tail_from = judge.taken.iter().map(|(_, found)| found).find(|found| found.end > synced_to);
+        let tail_from =
+            judge.taken.iter().map(|place| place.of(segments)).find(|found| found.end > synced_to);
         let tail_from = tail_from.map_or(end, |found| found.start);
         let recovery = Recovery {
             records: 0,
@@ -284,16 +304,17 @@ impl Plan {
     ) -> Result<(), OpenError> {
         let mut bytes = Vec::new();
         let mut loaded = None;
-        for (index, found) in &self.batches {
-            let use_number = segments[*index].use_number;
+        for place in &self.batches {
+            let found = place.of(segments);
+            let use_number = segments[place.segment].use_number;
             let name = segment_name(use_number);
-            if loaded != Some(*index) {
+            if loaded != Some(place.segment) {
                 read_file(disk, &name, &mut bytes)?;
-                loaded = Some(*index);
+                loaded = Some(place.segment);
             }
             let unstable = || OpenError::Unstable { path: disk.path(&name), offset: found.offset as u64 };
-            let place = bytes.get(found.offset..).unwrap_or_default();
-            let At::Batch(batch) = Batch::read(place, use_number, seed(salt, use_number)) else {
+            let rest = bytes.get(found.offset..).unwrap_or_default();
+            let At::Batch(batch) = Batch::read(rest, use_number, seed(salt, use_number)) else {
                 return Err(unstable());
             };
             for record in batch.records() {
@@ -321,17 +342,17 @@ impl Plan {
 ///
 /// A segment begins where the log ended when it was begun, so what segments of lower use number hold from there on was
 /// dropped as torn, or rewritten into it (R5).
-fn drop_superseded(segments: &[SegmentRead]) -> (Vec<(usize, Found)>, Vec<u64>) {
+fn drop_superseded(segments: &[SegmentRead]) -> (Vec<Place>, Vec<u64>) {
     let mut limit = u64::MAX;
     let mut limits = vec![0; segments.len()];
     let mut valid = Vec::new();
     for (index, segment) in segments.iter().enumerate().rev() {
         limits[index] = limit;
-        let counts = segment.batches.iter().filter(|found| found.end <= limit);
-        valid.extend(counts.cloned().map(|found| (index, found)));
+        let counts = segment.batches.iter().enumerate().filter(|(_, found)| found.end <= limit);
+        valid.extend(counts.map(|(batch, _)| Place { segment: index, batch }));
         limit = limit.min(segment.base.unwrap_or(u64::MAX));
     }
-    valid.sort_by_key(|(_, found)| found.start);
+    valid.sort_by_key(|place| place.of(segments).start);
     (valid, limits)
 }
 
@@ -350,13 +371,15 @@ struct Judge {
     /// Everything below is taken or known damage.
     cursor: u64,
     damage: Vec<Damage>,
-    taken: Vec<(usize, Found)>,
+    /// Where the last batch taken ends.
+    end: u64,
+    taken: Vec<Place>,
 }
 
 impl Judge {
     /// Takes the next batch, or refuses it and all that follow.
-    fn take(&mut self, index: usize, found: &Found) -> bool {
-        if self.taken.last().is_some_and(|(_, last)| found.start < last.end) {
+    fn take(&mut self, place: Place, found: &Found) -> bool {
+        if found.start < self.end {
             // No writer leaves two batches for one place: keep the one that fits what came before.
             return true;
         }
@@ -371,7 +394,8 @@ impl Judge {
             self.damage.push(Damage { from: Lsn(found.start), to: Lsn(found.end), groups });
         }
         self.cursor = found.end;
-        self.taken.push((index, found.clone()));
+        self.end = found.end;
+        self.taken.push(place);
         true
     }
 
