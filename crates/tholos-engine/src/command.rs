@@ -1,5 +1,7 @@
 //! A parsed command: what it does, whether it writes, and which keys it names.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use tholos_resp::Value;
 
@@ -26,6 +28,13 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command(pub(crate) Kind);
 
+/// A queued command whose options were wrong: EXEC answers with the error and goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refused {
+    error: Value,
+    keys: Vec<Bytes>,
+}
+
 /// One variant for each family of commands.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -35,6 +44,7 @@ pub(crate) enum Kind {
     Lcs(Lcs),
     Key(KeyCommand),
     Expire(ExpireCommand),
+    Refused(Refused),
 }
 
 impl Command {
@@ -50,6 +60,17 @@ impl Command {
         }
     }
 
+    /// Reads a command line that MULTI queues. As in Redis, only an unknown name or a wrong number of arguments is
+    /// refused now; any other error is what the command will answer in EXEC's reply.
+    pub fn queue(args: &[Bytes]) -> Result<Command, Value> {
+        let spec = table::resolve(args)?;
+        let Some(parser) = spec.parser else { return Err(error::not_data(spec.name)) };
+        Ok(parser(spec, args).unwrap_or_else(|error| {
+            let keys = table::keys(spec, args).cloned().collect();
+            Command(Kind::Refused(Refused { error, keys }))
+        }))
+    }
+
     /// Whether it must go through the log.
     #[must_use]
     pub fn access(&self) -> Access {
@@ -57,7 +78,7 @@ impl Command {
             Kind::String(command) => command.access(),
             Kind::Range(command) => command.access(),
             Kind::Counter(_) => Access::Write,
-            Kind::Lcs(_) => Access::Read,
+            Kind::Lcs(_) | Kind::Refused(_) => Access::Read,
             Kind::Key(command) => command.access(),
             Kind::Expire(command) => command.access(),
         }
@@ -72,6 +93,7 @@ impl Command {
             Kind::Lcs(command) => (&command.keys[..], 1),
             Kind::Key(command) => (command.keys(), 1),
             Kind::Expire(command) => (command.keys(), 1),
+            Kind::Refused(command) => (&command.keys[..], 1),
         };
         keys.iter().step_by(step)
     }
@@ -81,7 +103,7 @@ impl Command {
         match &self.0 {
             Kind::String(command) => command.value_bytes(),
             Kind::Range(command) => command.value_bytes(),
-            Kind::Counter(_) | Kind::Lcs(_) | Kind::Key(_) | Kind::Expire(_) => 0,
+            Kind::Counter(_) | Kind::Lcs(_) | Kind::Key(_) | Kind::Expire(_) | Kind::Refused(_) => 0,
         }
     }
 
@@ -93,6 +115,7 @@ impl Command {
             Kind::Lcs(command) => command.read(reader),
             Kind::Key(command) => command.read(reader),
             Kind::Expire(command) => command.read(reader),
+            Kind::Refused(command) => command.error.clone(),
         }
     }
 
@@ -104,6 +127,7 @@ impl Command {
             Kind::Lcs(command) => command.read(&session.reader()),
             Kind::Key(command) => command.apply(session),
             Kind::Expire(command) => command.apply(session),
+            Kind::Refused(command) => command.error.clone(),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn command(args: &[Bytes]) -> Value {
         "command|count" => count(),
         "command|info" if rest.is_empty() => Value::Array(table::all().iter().map(info).collect()),
         "command|info" => {
-            Value::Array(rest.iter().map(|name| named(name).map_or(Value::NullArray, info)).collect())
+            Value::Array(rest.iter().map(|name| named(name).map_or(Value::Null, info)).collect())
         }
         "command|docs" if rest.is_empty() => Value::Map(table::all().iter().map(docs).collect()),
         "command|docs" => Value::Map(rest.iter().filter_map(|name| named(name)).map(docs).collect()),

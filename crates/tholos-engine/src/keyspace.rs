@@ -183,11 +183,14 @@ impl Keyspace {
     /// proposes a Tick before it answers (R17).
     #[must_use]
     pub fn expired_by(&self, wall_ms: u64, time_ms: u64, command: &Command) -> bool {
-        wall_ms > time_ms
-            && command.keys().any(|key| {
-                let expire_at = self.entry(key).and_then(Entry::expire_at);
-                is_dead(expire_at, wall_ms) && !is_dead(expire_at, time_ms)
-            })
+        wall_ms > time_ms && command.keys().any(|key| self.key_expired_by(wall_ms, time_ms, key))
+    }
+
+    /// The same for one key, which is what WATCH looks at.
+    #[must_use]
+    pub fn key_expired_by(&self, wall_ms: u64, time_ms: u64, key: &[u8]) -> bool {
+        let expire_at = self.entry(key).and_then(Entry::expire_at);
+        is_dead(expire_at, wall_ms) && !is_dead(expire_at, time_ms)
     }
 
     /// Removes every key.

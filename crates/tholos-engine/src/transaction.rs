@@ -13,7 +13,7 @@ use crate::keyspace::{Context, Keyspace, Version};
 pub struct Transaction {
     /// Keys with the version each had when WATCH was answered.
     pub watched: Vec<(Bytes, Version)>,
-    /// The commands in order.
+    /// The commands in order, from [`Command::queue`].
     pub commands: Vec<Command>,
 }
 
@@ -54,6 +54,13 @@ impl Transaction {
             return Value::NullArray;
         }
         Value::Array(self.commands.iter().map(|command| keyspace.read(time_ms, command)).collect())
+    }
+
+    /// Whether it looks at a key that is dead by the wall clock but alive by shard time; see
+    /// [`Keyspace::expired_by`].
+    #[must_use]
+    pub fn expired_by(&self, wall_ms: u64, time_ms: u64, keyspace: &Keyspace) -> bool {
+        self.keys().any(|key| keyspace.key_expired_by(wall_ms, time_ms, key))
     }
 
     fn unchanged(&self, time_ms: u64, keyspace: &Keyspace) -> bool {

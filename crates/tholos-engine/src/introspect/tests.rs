@@ -103,7 +103,7 @@ fn count_info_list_and_getkeys_answer_as_redis_does() {
     let bulks =
         |names: &str| Value::Array(names.split(' ').map(|name| Value::bulk(name.to_string())).collect());
     check("COMMAND COUNT", Value::Integer(all().len() as i64));
-    check("COMMAND INFO foo", Value::Array(vec![Value::NullArray]));
+    check("COMMAND INFO foo", Value::Array(vec![Value::Null]));
     check("COMMAND GETKEYS MSET a 1 b 2", bulks("a b"));
     check("COMMAND GETKEYS RENAME a b", bulks("a b"));
     check("COMMAND GETKEYS OBJECT ENCODING a", bulks("a"));
