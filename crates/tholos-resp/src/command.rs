@@ -345,9 +345,15 @@ impl CommandDecoder {
     }
 
     fn take_command(&mut self, buffer: &mut BytesMut) -> Vec<Bytes> {
-        let frame = buffer.split_to(self.position).freeze();
-        let arguments =
-            self.spans.iter().map(|(start, end)| frame.slice(*start as usize..*end as usize)).collect();
+        let mut frame = buffer.split_to(self.position).freeze();
+        let mut arguments = Vec::with_capacity(self.spans.len());
+        if let Some(((start, end), others)) = self.spans.split_last() {
+            arguments.extend(others.iter().map(|(start, end)| frame.slice(*start as usize..*end as usize)));
+            // The last takes over the frame's own reference, which spares one atomic increment and decrement.
+            frame.truncate(*end as usize);
+            frame.advance(*start as usize);
+            arguments.push(frame);
+        }
         self.spans.clear();
         self.spans.shrink_to(SPANS_KEPT_MAX);
         self.state = State::Start;
