@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::bytes::{Reader, push_string};
-use crate::genesis::{Answer, SEEDS_MAX, Seed, Settings};
+use crate::genesis::{Answer, Seed, Settings};
 use crate::id::ClusterId;
 use crate::map::{MapError, NodeRow};
 
@@ -94,7 +94,7 @@ impl Answer {
                 let shard_count = reader.u16()?;
                 let replicas = reader.u8()?;
                 let mut seeds = Vec::new();
-                for _ in 0..usize::from(reader.u16()?).min(SEEDS_MAX) {
+                for _ in 0..reader.u16()? {
                     seeds.push(Seed { name: reader.string()?, address: reader.string()? });
                 }
                 end(&reader)?;
