@@ -212,7 +212,7 @@ impl Group {
         match message {
             Message::Canvass { ballot, decided } => self.handle_canvass(from, ballot, decided, out),
             Message::Endorse { ballot } => self.handle_endorse(from, ballot, now, out),
-            Message::Prepare { ballot, .. } => self.handle_prepare(from, ballot, now, out),
+            Message::Prepare { ballot, decided } => self.handle_prepare(from, ballot, decided, now, out),
             Message::Promise { ballot, accepted, length, decided } => {
                 let promise = PromiseFrom { replica: from, accepted, length, decided };
                 self.handle_promise(ballot, promise, now, out);
@@ -410,7 +410,7 @@ impl Group {
             return None;
         }
         self.acceptor.raise_promised(ballot);
-        self.log.install(ballot, base, config.clone());
+        self.log.install(base, config.clone());
         let seq = self.append_checkpoint(base, config, out);
         if self.log.accepted() == ballot {
             self.say_accepted(ballot.replica, ballot, out);
@@ -678,7 +678,14 @@ impl Group {
     }
 
     /// Phase 1b: promises `ballot` unless a higher one was promised.
-    fn handle_prepare(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
+    fn handle_prepare(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        decided: Index,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
         self.highest_seen = self.highest_seen.max(ballot);
         if ballot < self.acceptor.promised() || ballot.replica != from {
             // Only a hint that saves the candidate a time-out, so it need not wait for disk.
@@ -687,6 +694,10 @@ impl Group {
         }
         if self.log.accepted() == ballot {
             // A late repeat: this ballot leads already.
+            return;
+        }
+        if decided < self.log.base().index {
+            // It could not adopt our log if ours is the one to adopt, so it must do without us.
             return;
         }
         // An equal ballot is a retry of the same, still living candidate (R2): the first

@@ -205,18 +205,20 @@ impl Log {
         }
     }
 
-    /// Takes over a snapshot of the leader of `ballot` that covers everything up to `base`. What
-    /// follows `base` is kept only if this log agrees with the snapshot at `base`: if it does
-    /// not, nothing after it can have been decided (docs/protocol/paxos.md, "Snapshots and
-    /// logs"), and what remains is the beginning of that leader's log, accepted in `ballot` (R1).
-    pub(crate) fn install(&mut self, ballot: Ballot, base: Base, config: Config) {
+    /// Takes over a snapshot that covers everything up to `base`. What follows `base` is kept
+    /// only if this log agrees with the snapshot at `base`: if it does not, nothing after it
+    /// can have been decided (docs/protocol/paxos.md, "Snapshots and logs").
+    ///
+    /// The log's ballot stays what it was: a snapshot may be shorter than the log that its
+    /// sender adopted, so it is not the whole of it (R1).
+    pub(crate) fn install(&mut self, base: Base, config: Config) {
         assert!(base.index > self.applied, "a snapshot must be news");
         let agrees = self.origin_at(base.index) == Some(base.origin);
         let kept: Vec<Entry> = match (agrees, self.offset(base.index.next())) {
             (true, Some(start)) => self.entries.drain(start..).collect(),
             _ => Vec::new(),
         };
-        let accepted = if agrees { self.accepted } else { ballot };
+        let accepted = self.accepted;
         let decided = if agrees { self.decided.max(base.index) } else { base.index };
         *self = Log::at_snapshot(accepted, base, config);
         for entry in kept {

@@ -1,0 +1,631 @@
+//! A council in memory: N replicas of one group, a network and disks that do only what they are told.
+//!
+//! Nothing happens by itself: a message arrives when it is delivered, a record is durable when the test
+//! says so, a crash leaves durable records and snapshot files and nothing else. After every step the
+//! checks of [`Facts`] have been made.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use tholos_paxos::{
+    AppendSeq, Ballot, Base, Config, Connectivity, Entry, Group, Index, Message, Millis, Options, Outbox,
+    Payload, ProposeError, Record, ReplicaId, RoleChange,
+};
+
+pub mod show;
+
+/// What is on its way.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub parcel: Parcel,
+}
+
+#[derive(Clone, Debug)]
+pub enum Parcel {
+    Message(Message),
+    /// Stands for the chunks of a snapshot, which the protocol leaves to its driver.
+    Snapshot {
+        ballot: Ballot,
+        file: SnapshotFile,
+    },
+}
+
+/// A durable snapshot: what was applied, whole.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotFile {
+    pub base: Base,
+    pub config: Config,
+    pub state: Vec<Entry>,
+}
+
+/// What outlives a crash, and what is on its way there.
+#[derive(Default)]
+pub struct Disk {
+    pub durable: Vec<Record>,
+    pub pending: VecDeque<Record>,
+    files: BTreeMap<Index, SnapshotFile>,
+    /// Of this boot.
+    seq: AppendSeq,
+    /// The origin of each entry in the durable log, and up to where a durable snapshot covers it.
+    origins: BTreeMap<Index, Ballot>,
+    covered: Index,
+}
+
+pub struct Replica {
+    pub id: ReplicaId,
+    /// `None` while it is down.
+    pub group: Option<Group>,
+    outbox: Outbox,
+    pub disk: Disk,
+    /// What was applied, from index 1 on.
+    pub state: Vec<Entry>,
+    decided_max: Index,
+}
+
+/// What is true of the whole council, checked as it is learnt.
+#[derive(Default)]
+pub struct Facts {
+    /// Agreement: one value at each index, whoever learns it and when.
+    pub decided: Vec<Entry>,
+    /// Validity: what was proposed.
+    proposed: BTreeSet<u64>,
+    /// One leader to a ballot, and once.
+    elected: BTreeSet<Ballot>,
+    /// Reads under way: what each must see at least.
+    floors: BTreeMap<u64, Index>,
+    pub reads_ready: Vec<u64>,
+    pub reads_failed: Vec<u64>,
+    next_value: u64,
+    next_token: u64,
+}
+
+pub struct Council {
+    pub now: Millis,
+    pub options: Options,
+    pub replicas: Vec<Replica>,
+    pub network: VecDeque<Envelope>,
+    /// `cut[a][b]`: what a sends to b is lost.
+    pub cut: Vec<Vec<bool>>,
+    /// `held[a][b]`: what a sends to b waits in the network.
+    pub held: Vec<Vec<bool>>,
+    /// `deaf[a][b]`: failure detection of a says that b is silent, whether it is or not.
+    pub deaf: Vec<Vec<bool>>,
+    pub facts: Facts,
+    /// What happened, in our notation; kept only if asked for.
+    pub trace: Option<Vec<String>>,
+}
+
+/// What one replica's failure detection says.
+pub struct View<'a> {
+    deaf: &'a [Vec<bool>],
+    cut: &'a [Vec<bool>],
+    held: &'a [Vec<bool>],
+    up: &'a [bool],
+}
+
+impl Connectivity for View<'_> {
+    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
+        let (a, b) = (a.0 as usize - 1, b.0 as usize - 1);
+        a == b || (self.up[b] && !self.cut[b][a] && !self.held[b][a] && !self.deaf[a][b])
+    }
+}
+
+pub fn replica(number: u32) -> ReplicaId {
+    ReplicaId(number)
+}
+
+pub fn ballot(round: u64, number: u32) -> Ballot {
+    Ballot { round, replica: ReplicaId(number) }
+}
+
+/// A value of eight bytes and some more, so that messages come in pieces.
+pub fn value(number: u64) -> Payload {
+    Payload::Batch(Bytes::copy_from_slice(&number.to_le_bytes()))
+}
+
+pub fn number_of(payload: &Payload) -> Option<u64> {
+    match payload {
+        Payload::Batch(bytes) => Some(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"))),
+        _ => None,
+    }
+}
+
+impl Council {
+    pub fn new(replicas: u32, options: Options) -> Council {
+        let config = Council::config(replicas);
+        let size = replicas as usize;
+        Council {
+            now: Millis(1_000),
+            options,
+            replicas: (1..=replicas)
+                .map(|number| Replica {
+                    id: ReplicaId(number),
+                    group: Some(Group::new(ReplicaId(number), config.clone(), options)),
+                    outbox: Outbox::default(),
+                    disk: Disk::default(),
+                    state: Vec::new(),
+                    decided_max: Index::ZERO,
+                })
+                .collect(),
+            network: VecDeque::new(),
+            cut: vec![vec![false; size]; size],
+            held: vec![vec![false; size]; size],
+            deaf: vec![vec![false; size]; size],
+            facts: Facts::default(),
+            trace: None,
+        }
+    }
+
+    pub fn config(replicas: u32) -> Config {
+        Config { number: 0, voters: (1..=replicas).map(ReplicaId).collect() }
+    }
+
+    pub fn traced(replicas: u32, options: Options) -> Council {
+        Council { trace: Some(Vec::new()), ..Council::new(replicas, options) }
+    }
+
+    /// What happened since the last call.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.replicas.len()
+    }
+
+    pub fn at(&mut self, id: ReplicaId) -> &mut Replica {
+        &mut self.replicas[id.0 as usize - 1]
+    }
+
+    /// The group of a replica that is up.
+    pub fn group(&mut self, number: u32) -> &mut Group {
+        self.at(ReplicaId(number)).group.as_mut().expect("the replica is up")
+    }
+
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        self.replicas.iter().map(|replica| replica.id).collect()
+    }
+
+    pub fn is_up(&self, id: ReplicaId) -> bool {
+        self.replicas[id.0 as usize - 1].group.is_some()
+    }
+
+    /// The replica that serves in the highest ballot.
+    pub fn server(&self) -> Option<ReplicaId> {
+        let groups = self.replicas.iter().filter_map(|replica| Some((replica.id, replica.group.as_ref()?)));
+        let serving = groups.filter(|(_, group)| group.serving());
+        serving.max_by_key(|(_, group)| group.leading()).map(|(id, _)| id)
+    }
+
+    // --- Events. -----------------------------------------------------------------------------
+
+    /// Something happens to a replica; then its driver flushes and carries out. Nothing happens to
+    /// one that is down.
+    fn with<T: Default>(
+        &mut self,
+        id: ReplicaId,
+        event: impl FnOnce(&mut Group, Millis, &View, &mut Outbox) -> T,
+    ) -> T {
+        let result = self.step(id, event);
+        self.carry_out(id);
+        result
+    }
+
+    fn step<T: Default>(
+        &mut self,
+        id: ReplicaId,
+        event: impl FnOnce(&mut Group, Millis, &View, &mut Outbox) -> T,
+    ) -> T {
+        let up: Vec<bool> = self.replicas.iter().map(|replica| replica.group.is_some()).collect();
+        let view = View { deaf: &self.deaf, cut: &self.cut, held: &self.held, up: &up };
+        let replica = &mut self.replicas[id.0 as usize - 1];
+        let Some(group) = &mut replica.group else { return T::default() };
+        event(group, self.now, &view, &mut replica.outbox)
+    }
+
+    pub fn tick(&mut self, id: ReplicaId) {
+        self.with(id, |group, now, view, out| group.handle_tick(now, view, out));
+    }
+
+    pub fn tick_all(&mut self, millis: u64) {
+        self.now = self.now.plus(Millis(millis));
+        for id in self.ids() {
+            self.tick(id);
+        }
+    }
+
+    pub fn deliver(&mut self, envelope: Envelope) {
+        let Envelope { from, to, parcel } = envelope;
+        match parcel {
+            Parcel::Message(message) => {
+                self.with(to, |group, now, _, out| group.handle_message(from, message, now, out));
+            }
+            Parcel::Snapshot { ballot, file } => self.deliver_snapshot(to, ballot, file),
+        }
+    }
+
+    fn deliver_snapshot(&mut self, to: ReplicaId, ballot: Ballot, file: SnapshotFile) {
+        if !self.is_up(to) {
+            return;
+        }
+        // The file is durable before the record that names it (R22).
+        self.at(to).disk.files.insert(file.base.index, file.clone());
+        let installed = self
+            .step(to, |group, now, _, out| group.install(ballot, file.base, file.config.clone(), now, out));
+        if installed.is_some() {
+            self.say(|| format!("{to} installs a snapshot to {}", file.base.index));
+            self.at(to).state = file.state;
+        }
+        self.carry_out(to);
+    }
+
+    /// Makes the oldest `count` of the records asked for durable.
+    pub fn make_durable(&mut self, id: ReplicaId, count: usize) {
+        let disk = &mut self.at(id).disk;
+        let count = count.min(disk.pending.len());
+        if count == 0 {
+            return;
+        }
+        for _ in 0..count {
+            disk.sync_one();
+        }
+        let seq = disk.seq;
+        self.with(id, |group, now, _, out| group.handle_durable(seq, now, out));
+    }
+
+    pub fn crash(&mut self, id: ReplicaId) {
+        self.say(|| format!("{id} crashes"));
+        let replica = self.at(id);
+        replica.group = None;
+        replica.disk.pending.clear();
+        replica.state.clear();
+        // What it was asked to read gets no answer.
+        replica.outbox = Outbox::default();
+    }
+
+    pub fn restart(&mut self, id: ReplicaId) {
+        if self.is_up(id) {
+            return;
+        }
+        self.say(|| format!("{id} restarts"));
+        let (config, options) = (Council::config(self.size() as u32), self.options);
+        let replica = self.at(id);
+        let mut group = Group::new(id, config, options);
+        for record in &replica.disk.durable {
+            group.recover(record.clone()).expect("durable records follow each other");
+        }
+        replica.disk.seq = AppendSeq(0);
+        replica.state = match group.base().index {
+            Index::ZERO => Vec::new(),
+            index => replica.disk.files[&index].state.clone(),
+        };
+        replica.decided_max = group.decided_index();
+        replica.group = Some(group);
+        self.carry_out(id);
+    }
+
+    /// Proposes the next value. `None`: refused.
+    pub fn propose(&mut self, id: ReplicaId) -> Option<Index> {
+        self.try_propose(id).ok()
+    }
+
+    pub fn try_propose(&mut self, id: ReplicaId) -> Result<Index, ProposeError> {
+        self.facts.next_value += 1;
+        let number = self.facts.next_value;
+        self.facts.proposed.insert(number);
+        let mut result = Err(ProposeError::NotServing);
+        self.with(id, |group, now, _, out| {
+            result = group.propose(value(number), now, number, out);
+        });
+        result
+    }
+
+    /// Asks for a read and returns its token, if the replica took it.
+    pub fn read(&mut self, id: ReplicaId) -> Option<u64> {
+        let token = self.facts.next_token + 1;
+        // Everything that anybody knows to be decided by now must be seen (R15).
+        let floor = Index(self.facts.decided.len() as u64);
+        self.facts.floors.insert(token, floor);
+        let taken = self.with(id, |group, _, _, _| group.read(token));
+        if taken {
+            self.facts.next_token = token;
+        }
+        taken.then_some(token)
+    }
+
+    pub fn transfer(&mut self, from: ReplicaId, to: ReplicaId) -> bool {
+        self.with(from, |group, now, _, out| group.transfer(to, now, out))
+    }
+
+    /// Saves what is applied as a snapshot, asks for a checkpoint, and forgets the entries if
+    /// `trim`. Entries may be forgotten at once: they are still in the durable log.
+    pub fn snapshot(&mut self, id: ReplicaId, trim: bool) {
+        let Some(file) = self.snapshot_file(id) else { return };
+        self.say(|| format!("{id} saves a snapshot to {}", file.base.index));
+        self.at(id).disk.files.insert(file.base.index, file.clone());
+        self.with(id, |group, _, _, out| {
+            group.append_checkpoint(file.base, file.config.clone(), out);
+            if trim {
+                group.trim(file.base.index);
+            }
+        });
+    }
+
+    fn snapshot_file(&mut self, id: ReplicaId) -> Option<SnapshotFile> {
+        let replica = self.at(id);
+        let group = replica.group.as_ref()?;
+        let base = group.applied_base();
+        if base.index == Index::ZERO {
+            return None;
+        }
+        Some(SnapshotFile { base, config: group.applied_config().clone(), state: replica.state.clone() })
+    }
+
+    /// Two logs accepted in one ballot: one is a prefix of the other (R1).
+    fn check_prefix(&self, id: ReplicaId) {
+        let Some(group) = &self.replicas[id.0 as usize - 1].group else { return };
+        for other in self.replicas.iter().filter(|other| other.id != id) {
+            let Some(their) = &other.group else { continue };
+            if their.accepted_ballot() != group.accepted_ballot() {
+                continue;
+            }
+            let first = group.base().index.max(their.base().index).0;
+            let last = group.accepted_index().min(their.accepted_index()).0;
+            for at in (first + 1..=last).map(Index) {
+                let (mine, yours) = (group.entry(at), their.entry(at));
+                assert_eq!(
+                    mine,
+                    yours,
+                    "{id} and {} differ at {at} in {}",
+                    other.id,
+                    group.accepted_ballot()
+                );
+            }
+        }
+    }
+
+    // --- Effects. ----------------------------------------------------------------------------
+
+    fn carry_out(&mut self, id: ReplicaId) {
+        let now = self.now;
+        let replica = self.at(id);
+        let Some(group) = &mut replica.group else { return };
+        let out = &mut replica.outbox;
+        group.flush(now, out);
+        let appends = std::mem::take(&mut out.appends);
+        let sends = std::mem::take(&mut out.sends);
+        let ready = std::mem::take(&mut out.reads_ready);
+        let failed = std::mem::take(&mut out.reads_failed);
+        let wanted = std::mem::take(&mut out.snapshots_wanted);
+        let changes = std::mem::take(&mut out.changes);
+        let mut news = Vec::new();
+        while let Some(entry) = group.take_decided() {
+            replica.state.push(entry.clone());
+            news.push(entry);
+        }
+        let decided = group.decided_index();
+        assert!(decided >= replica.decided_max, "{id}: decided {} falls to {decided}", replica.decided_max);
+        replica.decided_max = decided;
+        for record in appends {
+            self.say(|| format!("{id} appends {}", show::record(&record)));
+            self.at(id).disk.pending.push_back(record);
+        }
+        for change in changes {
+            self.say(|| format!("{id} {}", show::change(change)));
+            if let RoleChange::Elected(ballot) = change {
+                assert_eq!(ballot.replica, id, "{id} leads in another's ballot");
+                assert!(self.facts.elected.insert(ballot), "{ballot} leads twice");
+            }
+        }
+        for (to, message) in sends {
+            self.send(Envelope { from: id, to, parcel: Parcel::Message(message) });
+        }
+        if !news.is_empty() {
+            self.say(|| format!("{id} applies {}", show::entries(&news)));
+        }
+        for entry in news {
+            self.learn(id, entry);
+        }
+        for to in wanted {
+            let ballot =
+                self.at(id).group.as_ref().and_then(Group::leading).expect("only leaders give snapshots");
+            if let Some(file) = self.snapshot_file(id) {
+                self.send(Envelope { from: id, to, parcel: Parcel::Snapshot { ballot, file } });
+            }
+        }
+        for token in ready {
+            self.say(|| format!("{id} answers read {token}"));
+            let floor = self.facts.floors[&token];
+            let applied = Index(self.at(id).state.len() as u64);
+            assert!(applied >= floor, "{id} answers a stale read: {applied}, but {floor} was decided before");
+            self.facts.reads_ready.push(token);
+        }
+        for token in failed {
+            self.say(|| format!("{id} cannot answer read {token}"));
+            self.facts.reads_failed.push(token);
+        }
+        self.check_prefix(id);
+    }
+
+    fn send(&mut self, envelope: Envelope) {
+        self.say(|| show::envelope(&envelope));
+        self.network.push_back(envelope);
+    }
+
+    /// `entry` is decided, says `id`: the first to say so sets it for all.
+    fn learn(&mut self, id: ReplicaId, entry: Entry) {
+        let at = entry.index.0 as usize - 1;
+        if let Some(known) = self.facts.decided.get(at) {
+            assert_eq!(*known, entry, "agreement: {id} decided another value");
+            return;
+        }
+        assert_eq!(self.facts.decided.len(), at, "{id} decided {} before what is below", entry.index);
+        let last_time = self.facts.decided.last().map_or(Millis(0), |last| last.time);
+        assert!(entry.time >= last_time, "time runs back at {}", entry.index);
+        if let Some(number) = number_of(&entry.payload) {
+            assert!(self.facts.proposed.remove(&number), "validity: {number} was not proposed, or twice");
+        }
+        self.check_on_majority(&entry);
+        self.facts.decided.push(entry);
+    }
+
+    /// Durability: what is decided is on a majority's disks.
+    fn check_on_majority(&self, entry: &Entry) {
+        let count = self.replicas.iter().filter(|replica| replica.disk.holds(entry)).count();
+        assert!(2 * count > self.size(), "{} is decided but on {count} disks only", entry.index);
+    }
+
+    pub fn check_all_on_majority(&self) {
+        for entry in &self.facts.decided {
+            self.check_on_majority(entry);
+        }
+    }
+
+    // --- Whole rounds. -----------------------------------------------------------------------
+
+    /// Delivers every message of which the test does not say `false`; those are lost, as are
+    /// those over a cut. New messages wait for the next call. Returns how many there were.
+    pub fn deliver_where(&mut self, wanted: impl Fn(&Envelope) -> bool) -> usize {
+        let all = std::mem::take(&mut self.network);
+        let count = all.len();
+        for envelope in all {
+            let (from, to) = (envelope.from.0 as usize - 1, envelope.to.0 as usize - 1);
+            if self.held[from][to] {
+                self.network.push_back(envelope);
+            } else if !self.cut[from][to] && wanted(&envelope) {
+                self.deliver(envelope);
+            }
+        }
+        count
+    }
+
+    pub fn sync_all(&mut self) {
+        for id in self.ids() {
+            self.make_durable(id, usize::MAX);
+        }
+    }
+
+    /// Messages and disks go on until nothing is under way. Time stands still.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.sync_all();
+            let quiet = self.network.is_empty()
+                && self.replicas.iter().all(|replica| replica.disk.pending.is_empty());
+            if quiet {
+                return;
+            }
+            self.deliver_where(|_| true);
+        }
+        panic!("messages without end: {:?}", self.network.iter().take(4).collect::<Vec<_>>());
+    }
+
+    /// Time passes in ticks of 10 ms, each settled.
+    pub fn run(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.tick_all(10);
+            self.settle();
+        }
+    }
+
+    /// Makes one replica lead.
+    pub fn elect(&mut self, number: u32) -> Ballot {
+        let id = ReplicaId(number);
+        for _ in 0..100 {
+            self.tick_all(10);
+            // The others notice, too, but their own candidacies get nowhere.
+            self.network.retain(|envelope| {
+                let canvass = matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. }));
+                envelope.from == id || !canvass
+            });
+            self.settle();
+            if let Some(ballot) = self.group(number).leading()
+                && self.group(number).serving()
+            {
+                self.tick(id);
+                self.settle();
+                return ballot;
+            }
+        }
+        panic!("{id} was not elected");
+    }
+
+    /// Nothing is cut and nobody deaf from here on.
+    pub fn heal_links(&mut self) {
+        for row in self.cut.iter_mut().chain(&mut self.held).chain(&mut self.deaf) {
+            row.fill(false);
+        }
+    }
+
+    /// Nothing is cut and nobody deaf or down from here on.
+    pub fn heal(&mut self) {
+        self.heal_links();
+        for id in self.ids() {
+            self.restart(id);
+        }
+    }
+
+    /// No message passes between these two, and neither hears the other.
+    pub fn cut_between(&mut self, a: u32, b: u32) {
+        let (a, b) = (a as usize - 1, b as usize - 1);
+        self.cut[a][b] = true;
+        self.cut[b][a] = true;
+    }
+
+    /// Holds back, or no longer, whatever is sent to this replica.
+    pub fn hold_to(&mut self, at: usize, held: bool) {
+        for row in &mut self.held {
+            row[at] = held;
+        }
+    }
+
+    /// Cuts every connection of a replica.
+    pub fn isolate(&mut self, number: u32) {
+        for other in 1..=self.size() as u32 {
+            if other != number {
+                self.cut_between(number, other);
+            }
+        }
+    }
+}
+
+impl Disk {
+    fn sync_one(&mut self) {
+        let record = self.pending.pop_front().expect("something is pending");
+        self.seq = AppendSeq(self.seq.0 + 1);
+        match &record {
+            Record::Promised { .. } => {}
+            Record::Accepted { entries, .. } => self.note(entries),
+            Record::Replaced { from, entries, .. } => {
+                self.origins.split_off(from);
+                self.note(entries);
+            }
+            Record::Checkpoint(checkpoint) => {
+                self.origins.clear();
+                self.covered = checkpoint.snapshot;
+                self.note(&checkpoint.entries);
+            }
+        }
+        self.durable.push(record);
+    }
+
+    fn note(&mut self, entries: &[Entry]) {
+        self.origins.extend(entries.iter().map(|entry| (entry.index, entry.origin)));
+    }
+
+    fn holds(&self, entry: &Entry) -> bool {
+        if entry.index <= self.covered {
+            let state = &self.files[&self.covered].state;
+            return state[entry.index.0 as usize - 1].origin == entry.origin;
+        }
+        self.origins.get(&entry.index) == Some(&entry.origin)
+    }
+}
