@@ -282,8 +282,7 @@ impl Keyspace {
     }
 
     /// Gives `key` a value, whether or not it has one.
-    pub(crate) fn put_entry(&mut self, view: View<'_>) {
-        let place = self.place(view.key);
+    pub(crate) fn put_entry(&mut self, place: Place, view: View<'_>) {
         self.walk_before(place);
         let (before, after);
         if let Some(entry) = self.tree.get_mut(place, view.key) {
@@ -300,8 +299,7 @@ impl Keyspace {
     }
 
     /// Changes an entry that is there, by `change`.
-    fn change_entry(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) {
-        let place = self.place(key);
+    fn change_entry(&mut self, place: Place, key: &[u8], change: impl FnOnce(&mut Entry)) {
         self.walk_before(place);
         let Some(entry) = self.tree.get_mut(place, key) else { return };
         let before = Account::of(entry);
@@ -432,7 +430,8 @@ impl Session<'_> {
 
     /// Gives `key` a value. An expiry that has passed leaves the key absent.
     pub(crate) fn put(&mut self, key: &[u8], content: Content<'_>, expiry: Expiry) {
-        let old = self.view(key).and_then(|view| view.expire_at);
+        let place = self.keyspace.place(key);
+        let old = self.live(place, key).and_then(Entry::expire_at);
         let expire_at = match expiry {
             Expiry::Keep => old,
             Expiry::Never => None,
@@ -440,20 +439,20 @@ impl Session<'_> {
         };
         if is_dead(expire_at, self.time_ms) {
             // Even if the key was absent before: it came and went at once (K4).
-            self.mark_absent(key);
+            self.keyspace.set_absent(place.slot, self.stamp);
             self.remove(key);
             return;
         }
-        self.keyspace.put_entry(View { key, stamp: self.stamp, expire_at, content });
+        self.keyspace.put_entry(place, View { key, stamp: self.stamp, expire_at, content });
         if expire_at.is_some() && expire_at != old {
-            self.mark_absent(key);
+            self.keyspace.set_absent(place.slot, self.stamp);
         }
     }
 
     /// Writes into a live text at `offset`; see [`Entry::write_at`].
     pub(crate) fn write_at(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
-        let stamp = self.stamp;
-        self.keyspace.change_entry(key, |entry| entry.write_at(stamp, offset, bytes));
+        let (place, stamp) = (self.keyspace.place(key), self.stamp);
+        self.keyspace.change_entry(place, key, |entry| entry.write_at(stamp, offset, bytes));
     }
 
     /// Changes a live key's expiry; one that has passed removes the key.
@@ -462,32 +461,31 @@ impl Session<'_> {
             self.remove(key);
             return;
         }
-        let stamp = self.stamp;
-        self.keyspace.change_entry(key, |entry| entry.set_expire(stamp, expire_at));
+        let (place, stamp) = (self.keyspace.place(key), self.stamp);
+        self.keyspace.change_entry(place, key, |entry| entry.set_expire(stamp, expire_at));
         if expire_at.is_some() {
-            self.mark_absent(key);
+            self.keyspace.set_absent(place.slot, stamp);
         }
     }
 
     /// Removes a key; answers whether it was alive. A dead one is left to eviction.
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
-        if self.view(key).is_none() {
+        let place = self.keyspace.place(key);
+        if self.live(place, key).is_none() {
             return false;
         }
-        self.mark_absent(key);
-        let place = self.keyspace.place(key);
+        self.keyspace.set_absent(place.slot, self.stamp);
         self.keyspace.remove_entry(place, key);
         true
+    }
+
+    fn live(&self, place: Place, key: &[u8]) -> Option<&Entry> {
+        self.keyspace.tree.get(place, key).filter(|entry| !is_dead(entry.expire_at(), self.time_ms))
     }
 
     /// Removes every key of the shard.
     pub(crate) fn flush(&mut self) {
         self.keyspace.flush(self.stamp);
-    }
-
-    fn mark_absent(&mut self, key: &[u8]) {
-        let slot = self.keyspace.place(key).slot;
-        self.keyspace.set_absent(slot, self.stamp);
     }
 }
 

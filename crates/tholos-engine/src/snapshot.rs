@@ -358,7 +358,7 @@ fn read_entry(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, Snapsh
     if keyspace.tree().get(place, key).is_some() {
         return Err(SnapshotError::Corrupt("a key twice"));
     }
-    keyspace.put_entry(View { key, stamp, expire_at, content });
+    keyspace.put_entry(place, View { key, stamp, expire_at, content });
     Ok(true)
 }
 

@@ -2,7 +2,27 @@
 
 mod common;
 
-use common::check;
+use common::{run, show};
+use tholos_engine::{Context, Keyspace};
+
+/// Runs a script against one keyspace of all slots and compares every reply.
+///
+/// A line is `COMMAND args => reply`, `@ milliseconds` (sets the time) or `# remark`. Arguments with spaces stand
+/// in double quotes. Replies are written as [`show`] does.
+fn check(script: &str) {
+    let mut keyspace = Keyspace::new(0..16384, 7);
+    let mut context = Context { time_ms: 1_000_000, seed: 1, index: 0, position: 0 };
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(time) = line.strip_prefix('@') {
+            context.time_ms = time.trim().parse().expect("a time");
+            continue;
+        }
+        let (command, expected) = line.split_once("=>").expect("a reply after =>");
+        context.index += 1;
+        let reply = run(&mut keyspace, &context, command);
+        assert_eq!(show(&reply).trim_end(), expected.trim(), "{line}");
+    }
+}
 
 #[test]
 fn set_and_get() {

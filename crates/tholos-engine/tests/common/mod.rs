@@ -1,27 +1,8 @@
-//! The one helper through which command tests go: a script of commands and their replies.
+//! Command lines and replies as text, for tests.
 
 use bytes::Bytes;
 use tholos_engine::{Access, Command, Context, Keyspace};
 use tholos_resp::Value;
-
-/// Runs a script against one keyspace of all slots and compares every reply.
-///
-/// A line is `COMMAND args => reply`, `@ milliseconds` (sets the time) or `# remark`. Arguments with spaces stand
-/// in double quotes. Replies are written as [`show`] does.
-pub(crate) fn check(script: &str) {
-    let mut keyspace = Keyspace::new(0..16384, 7);
-    let mut context = Context { time_ms: 1_000_000, seed: 1, index: 0, position: 0 };
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if let Some(time) = line.strip_prefix('@') {
-            context.time_ms = time.trim().parse().expect("a time");
-            continue;
-        }
-        let (command, expected) = line.split_once("=>").expect("a reply after =>");
-        context.index += 1;
-        let reply = run(&mut keyspace, &context, command);
-        assert_eq!(show(&reply).trim_end(), expected.trim(), "{line}");
-    }
-}
 
 /// Parses and carries out one line, reads by the read path.
 pub(crate) fn run(keyspace: &mut Keyspace, context: &Context, line: &str) -> Value {
