@@ -142,13 +142,12 @@ fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
         let way = chance.below(6);
         let to = chance.one_in(2);
         match way {
-            // Lost in one direction; in both; unheard only; late; everything is well again.
+            // Lost in one direction; in both; unheard; late; both of the last; everything is well again.
             0 => council.cut[a][b] = to,
             1 => (council.cut[a][b], council.cut[b][a]) = (to, to),
             2 => council.deaf[a][b] = to,
             3 => council.held[a][b] = to,
-            // One replica's answers are all late: what it believes grows old.
-            4 => council.hold_to(a, to),
+            4 => council.age(one_that_leads(council, chance).0 as usize - 1, to),
             _ => council.heal_links(),
         }
     }

@@ -102,14 +102,13 @@ pub struct Council {
 pub struct View<'a> {
     deaf: &'a [Vec<bool>],
     cut: &'a [Vec<bool>],
-    held: &'a [Vec<bool>],
     up: &'a [bool],
 }
 
 impl Connectivity for View<'_> {
     fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
         let (a, b) = (a.0 as usize - 1, b.0 as usize - 1);
-        a == b || (self.up[b] && !self.cut[b][a] && !self.held[b][a] && !self.deaf[a][b])
+        a == b || (self.up[b] && !self.cut[b][a] && !self.deaf[a][b])
     }
 }
 
@@ -226,7 +225,7 @@ impl Council {
         event: impl FnOnce(&mut Group, Millis, &View, &mut Outbox) -> T,
     ) -> T {
         let up: Vec<bool> = self.replicas.iter().map(|replica| replica.group.is_some()).collect();
-        let view = View { deaf: &self.deaf, cut: &self.cut, held: &self.held, up: &up };
+        let view = View { deaf: &self.deaf, cut: &self.cut, up: &up };
         let replica = &mut self.replicas[id.0 as usize - 1];
         let Some(group) = &mut replica.group else { return T::default() };
         event(group, self.now, &view, &mut replica.outbox)
@@ -580,10 +579,14 @@ impl Council {
         self.cut[b][a] = true;
     }
 
-    /// Holds back, or no longer, whatever is sent to this replica.
-    pub fn hold_to(&mut self, at: usize, held: bool) {
+    /// What is sent to this replica is late, and the others do not hear it, or no longer so: a leader
+    /// grows old without knowing.
+    pub fn age(&mut self, at: usize, old: bool) {
         for row in &mut self.held {
-            row[at] = held;
+            row[at] = old;
+        }
+        for row in &mut self.deaf {
+            row[at] = old;
         }
     }
 
