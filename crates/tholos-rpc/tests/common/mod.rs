@@ -9,7 +9,7 @@ use tholos_rpc::{Config, Event, Lane, LocalHello, PeerAddress, Refusal, Rpc, Sec
 use tokio::sync::mpsc;
 
 /// No test needs this long; one that does has failed.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub const CLUSTER: [u8; 20] = [0xc1; 20];
 
@@ -54,17 +54,20 @@ impl Node {
 
     /// The next event.
     pub async fn next(&mut self) -> Event {
-        let event = tokio::time::timeout(DEADLINE, self.events.recv()).await;
-        event.expect("no event before the deadline").expect("events end only with the node")
+        self.find(Some).await
     }
 
     /// The first event that `pick` takes; others are dropped.
     pub async fn find<T>(&mut self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
-        loop {
-            if let Some(found) = pick(self.next().await) {
-                return found;
+        let finding = async {
+            loop {
+                let event = self.events.recv().await.expect("events end only with the node");
+                if let Some(found) = pick(event) {
+                    return found;
+                }
             }
-        }
+        };
+        tokio::time::timeout(DEADLINE, finding).await.expect("it did not come before the deadline")
     }
 
     /// Waits until both lanes to `node` are up.
