@@ -8,11 +8,11 @@
 //! head   "THOLKEYS" · format u16 · first slot u16 · slot count u16 · hash seed u64
 //! slot   1 · slot u16 · index u64 · position u32             the slot's absent version, if it has one
 //! entry  2 · kind u8 · index u64 · position u32 · [expire ms u64] · key length u32 · text length u32 · key · text
-//! end    3 · entries u64 · digest u64                        the digest covers every field of the records before
+//! end    3 · entries u64 · sum u64                           the digest of the state, plus the hash of the head
 //! ```
 //!
 //! Numbers are little-endian. `kind` is 0 integer, 1 plain, 2 raw, plus 4 if there is an expiry. Slots and entries
-//! come in any order.
+//! come in any order. Every bit of the stream is covered by the sum or by a check.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -20,6 +20,7 @@ use core::fmt;
 
 use crate::keyspace::Keyspace;
 use crate::store::entry::{Content, Stamp, View};
+use crate::store::hash::Digest;
 use crate::store::tree::{Place, Tree};
 
 /// Format this release writes, and the newest it reads.
@@ -27,6 +28,8 @@ pub const FORMAT: u16 = 1;
 
 const MAGIC: &[u8; 8] = b"THOLKEYS";
 const HEAD_BYTES: usize = 22;
+/// Marks the hash of the head; those of entries and slots have other tags.
+const HEAD_TAG: u64 = 0x200;
 const RECORD_SLOT: u8 = 1;
 const RECORD_ENTRY: u8 = 2;
 const RECORD_END: u8 = 3;
@@ -79,7 +82,7 @@ pub(crate) struct Walk {
     /// The tree of the start, if a flush has since replaced it.
     kept: Option<Tree>,
     entries: u64,
-    digest: u64,
+    sum: u64,
 }
 
 impl Walk {
@@ -120,7 +123,7 @@ impl Walk {
         }
         self.buffer.push(RECORD_END);
         self.buffer.extend_from_slice(&self.entries.to_le_bytes());
-        self.buffer.extend_from_slice(&self.digest.to_le_bytes());
+        self.buffer.extend_from_slice(&self.sum.to_le_bytes());
         self.next = None;
         self.done.clear();
         self.kept = None;
@@ -145,7 +148,7 @@ impl Keyspace {
     /// While it runs, a changed entry costs its old image and 24 bytes of memory.
     pub fn begin_snapshot(&mut self) {
         let mut buffer = Vec::with_capacity(HEAD_BYTES);
-        let (entries, digest) = (self.entry_count() as u64, self.digest());
+        let (entries, sum) = (self.entry_count() as u64, end_sum(self));
         let tree = self.tree();
         buffer.extend_from_slice(MAGIC);
         buffer.extend_from_slice(&FORMAT.to_le_bytes());
@@ -167,7 +170,7 @@ impl Keyspace {
             taken: 0,
             kept: None,
             entries,
-            digest,
+            sum,
         };
         *self.walk_mut().1 = Some(walk);
     }
@@ -190,6 +193,14 @@ impl Keyspace {
     pub fn cancel_snapshot(&mut self) {
         *self.walk_mut().1 = None;
     }
+}
+
+/// What the end record says: the state's digest, and what the digest leaves out.
+fn end_sum(keyspace: &Keyspace) -> u64 {
+    let tree = keyspace.tree();
+    let slots = u64::from(tree.first_slot()) << 16 | u64::from(tree.slot_count());
+    let head = Digest::new(HEAD_TAG).word(slots).word(tree.hash_seed()).finish();
+    keyspace.digest().wrapping_add(head)
 }
 
 fn encode_stamp(out: &mut Vec<u8>, stamp: Stamp) {
@@ -363,12 +374,12 @@ fn read_entry(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, Snapsh
 }
 
 fn read_end(cut: &mut Cut<'_>, keyspace: &Keyspace) -> Result<bool, SnapshotError> {
-    let (Some(entries), Some(digest)) = (cut.u64(), cut.u64()) else { return Ok(false) };
+    let (Some(entries), Some(sum)) = (cut.u64(), cut.u64()) else { return Ok(false) };
     if entries != keyspace.entry_count() as u64 {
         return Err(SnapshotError::Corrupt("the number of keys is not the one at the end"));
     }
-    if digest != keyspace.digest() {
-        return Err(SnapshotError::Corrupt("the digest of the keys is not the one at the end"));
+    if sum != end_sum(keyspace) {
+        return Err(SnapshotError::Corrupt("the sum of the keys is not the one at the end"));
     }
     Ok(true)
 }
