@@ -19,6 +19,8 @@ mod config;
 mod dial;
 mod event;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod hello;
 mod listen;
