@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{run, show};
-use tholos_engine::{Context, Keyspace};
+use common::{run, show, words};
+use tholos_engine::{Access, Command, Context, Keyspace, Limits, Transaction, check_limits};
 
 /// Runs a script against one keyspace of all slots and compares every reply.
 ///
@@ -323,6 +323,8 @@ fn expire_conditions() {
         EXPIRE a 200 LT => 0
         EXPIRE a 200 GT => 1
         EXPIRE a 100 GT => 0
+        EXPIRE a 200 GT => 0
+        EXPIRE a 200 LT => 0
         EXPIRE a 100 XX LT => 1
         TTL a => 100
         PTTL a => 100000
@@ -436,4 +438,46 @@ fn flush() {
         EXISTS a => 0
         "#,
     );
+}
+
+#[test]
+fn limits_are_on_keys_and_on_values() {
+    let check = |line: &str, expected: Option<&str>| {
+        let command = Command::parse(&words(line)).unwrap();
+        let limits = Limits { key_bytes_max: 3, value_bytes_max: 5 };
+        let refused = check_limits(&command, &limits).err().map(|error| show(&error));
+        assert_eq!(refused.as_deref(), expected, "{line}");
+    };
+    let (key, value) = (
+        Some("-ERR key is longer than the limit of 3 bytes"),
+        Some("-ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
+    );
+    check("SET abc 12345", None);
+    check("SET abcd 1", key);
+    check("SET abc 123456", value);
+    check("MGET a abcd", key);
+    check("MSET abc 1 a 123456", value);
+    check("APPEND a 123456", value);
+    check("SETRANGE a 0 123456", value);
+    check("RENAME a abcd", key);
+    assert_eq!(Limits::default(), Limits { key_bytes_max: 65_536, value_bytes_max: 67_108_864 });
+}
+
+#[test]
+fn queued_commands_keep_their_errors_for_exec() {
+    let mut keyspace = Keyspace::new(0..16384, 7);
+    let queue = |line: &str| Command::queue(&words(line));
+    assert_eq!(show(&queue("SET a").unwrap_err()), "-ERR wrong number of arguments for 'set' command");
+    assert!(queue("NOSUCH").is_err() && queue("PING").is_err());
+    let wrong = queue("RENAME a b").unwrap();
+    assert_eq!(wrong.access(), Access::Write);
+    let wrong = queue("SET a 1 FOO").unwrap();
+    assert_eq!((wrong.access(), wrong.keys().cloned().collect()), (Access::Read, words("a")));
+    let transaction = Transaction {
+        watched: vec![],
+        commands: vec![queue("SET a 1").unwrap(), wrong, queue("GET a").unwrap()],
+    };
+    assert_eq!(transaction.access(), Access::Write);
+    let context = Context { time_ms: 1, seed: 0, index: 1, position: 0 };
+    assert_eq!(show(&transaction.apply(&context, &mut keyspace)), "[OK -ERR syntax error \"1\"]");
 }

@@ -251,3 +251,25 @@ fn eviction_is_bounded_and_in_order_of_expiry() {
     assert!(!keyspace.expired_by(30, 30, &command("MGET d c")));
     assert!(!keyspace.expired_by(30, 29, &command("GET d")));
 }
+
+#[test]
+fn flush_changes_the_versions_of_slots_that_had_keys() {
+    let mut keyspace = Keyspace::new(0..16384, 7);
+    keyspace.apply(&context(1, 1), &command("SET a 1"));
+    let before = ["a", "{a}none", "b"].map(|key| keyspace.version(key.as_bytes(), 1));
+    keyspace.apply(&context(1, 2), &command("FLUSHALL"));
+    let after = ["a", "{a}none", "b"].map(|key| keyspace.version(key.as_bytes(), 1));
+    assert!(before[0] != after[0] && before[1] != after[1] && before[2] == after[2]);
+}
+
+#[test]
+fn twins_keep_their_order_and_move_up() {
+    let mut keyspace = Keyspace::crowded(0);
+    let order = |keyspace: &Keyspace| keyspace.keys_in_slot(15495, 9, 1).concat();
+    keyspace.apply(&context(1, 1), &command("MSET {a}1 1 {a}2 1 {a}3 1 {a}4 1"));
+    assert_eq!(order(&keyspace), b"{a}1{a}2{a}3{a}4");
+    keyspace.apply(&context(1, 2), &command("DEL {a}1"));
+    assert_eq!(order(&keyspace), b"{a}2{a}3{a}4");
+    keyspace.apply(&context(1, 3), &command("DEL {a}3"));
+    assert_eq!(order(&keyspace), b"{a}2{a}4");
+}
