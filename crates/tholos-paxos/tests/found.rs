@@ -241,7 +241,7 @@ fn a_candidate_that_fetches_does_not_give_up_while_pieces_come() {
         council.now = council.now.plus(Millis(10));
         council.tick(n3);
         let at = council.now;
-        if at.0 % 20 == 0 {
+        if at.0.is_multiple_of(20) {
             council.tick(replica(2));
             council.network.retain(|envelope| {
                 envelope.from == n3

@@ -527,6 +527,22 @@ impl Council {
         panic!("messages without end: {:?}", self.network.iter().take(4).collect::<Vec<_>>());
     }
 
+    /// The same, where some of what is under way is held back.
+    fn settle_but_held(&mut self) {
+        for _ in 0..10_000 {
+            self.sync_all();
+            let held =
+                |envelope: &Envelope| self.held[envelope.from.0 as usize - 1][envelope.to.0 as usize - 1];
+            if self.network.iter().all(held)
+                && self.replicas.iter().all(|replica| replica.disk.pending.is_empty())
+            {
+                return;
+            }
+            self.deliver_where(|_| true);
+        }
+        panic!("messages without end");
+    }
+
     /// Time passes in ticks of 10 ms, each settled.
     pub fn run(&mut self, millis: u64) {
         for _ in 0..millis / 10 {
@@ -535,22 +551,35 @@ impl Council {
         }
     }
 
+    /// For tests that make up messages: these values count as proposed.
+    pub fn facts_propose(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.facts.proposed.extend(numbers);
+    }
+
     /// Makes one replica lead.
     pub fn elect(&mut self, number: u32) -> Ballot {
+        self.elect_but(number, 0)
+    }
+
+    /// Makes one replica lead while for another one time stands still.
+    pub fn elect_but(&mut self, number: u32, still: u32) -> Ballot {
         let id = ReplicaId(number);
         for _ in 0..100 {
-            self.tick_all(10);
+            self.now = self.now.plus(Millis(10));
+            for other in self.ids().into_iter().filter(|other| other.0 != still) {
+                self.tick(other);
+            }
             // The others notice, too, but their own candidacies get nowhere.
             self.network.retain(|envelope| {
                 let canvass = matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. }));
                 envelope.from == id || !canvass
             });
-            self.settle();
+            self.settle_but_held();
             if let Some(ballot) = self.group(number).leading()
                 && self.group(number).serving()
             {
                 self.tick(id);
-                self.settle();
+                self.settle_but_held();
                 return ballot;
             }
         }

@@ -1,6 +1,6 @@
 //! Messages, records and changes in the notation of the logs: replica `n2`, ballot `3.n2`, index `@1041`.
 
-use tholos_paxos::{Ballot, Entry, Message, Payload, Record, RoleChange};
+use tholos_paxos::{Ballot, Checkpoint, Entry, Index, Message, Payload, Record, RoleChange};
 
 use super::{Envelope, Parcel, number_of};
 
@@ -73,11 +73,15 @@ pub fn record(record: &Record) -> String {
         Record::Checkpoint(checkpoint) => format!(
             "Checkpoint promised {}, {}, snapshot to {}, {}",
             checkpoint.promised,
-            log(&checkpoint.accepted, checkpoint.config.voters.len(), checkpoint.decided),
+            log(&checkpoint.accepted, length(checkpoint), checkpoint.decided),
             checkpoint.snapshot,
             self::entries(&checkpoint.entries)
         ),
     }
+}
+
+fn length(checkpoint: &Checkpoint) -> Index {
+    checkpoint.entries.last().map_or(checkpoint.snapshot, |entry| entry.index)
 }
 
 pub fn change(change: RoleChange) -> String {
