@@ -1,0 +1,468 @@
+//! The admin interface over HTTP: health, metrics, status; in `dev` also killing and restarting nodes.
+//!
+//! Read-only but for `dev`. Without a password it serves loopback only (R28), and a write must come from a page of its
+//! own or from no page at all: Host and Origin are checked.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use tholos_cluster::ClusterMap;
+use tholos_rpc::Secret;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::dev::{DevError, Shared};
+use crate::genesis;
+use crate::metrics::{Exposition, Kind, get as count};
+use crate::server::NodeHandle;
+use crate::status::{Answers, NodeReport, cluster_status, locate};
+
+/// How long another node is waited for.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the interface shows.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    source: Source,
+    /// Whether addresses beyond loopback are served.
+    open: bool,
+}
+
+#[derive(Clone)]
+enum Source {
+    Dev(Arc<Shared>),
+    Node(Arc<NodeSource>),
+}
+
+/// A node of its own, which asks the others.
+struct NodeSource {
+    handle: NodeHandle,
+    map: ClusterMap,
+    secret: Option<Secret>,
+}
+
+impl Admin {
+    /// For all nodes of this process.
+    pub(crate) fn dev(shared: Arc<Shared>) -> Admin {
+        Admin { source: Source::Dev(shared), open: false }
+    }
+
+    /// For one node. Served beyond loopback only if clients need a password.
+    pub(crate) fn node(handle: NodeHandle, map: ClusterMap, secret: Option<Secret>, open: bool) -> Admin {
+        Admin { source: Source::Node(Arc::new(NodeSource { handle, map, secret })), open }
+    }
+
+    pub(crate) fn map(&self) -> &ClusterMap {
+        match &self.source {
+            Source::Dev(shared) => shared.map(),
+            Source::Node(node) => &node.map,
+        }
+    }
+
+    /// The nodes of this process that run.
+    fn handles(&self) -> Vec<NodeHandle> {
+        match &self.source {
+            Source::Dev(shared) => shared.handles(),
+            Source::Node(node) => vec![node.handle.clone()],
+        }
+    }
+
+    /// What every node of the cluster says of itself.
+    pub(crate) async fn ask_all(&self) -> Answers {
+        match &self.source {
+            Source::Dev(shared) => shared.ask_all().await,
+            Source::Node(node) => node.ask_all().await,
+        }
+    }
+}
+
+impl NodeSource {
+    async fn ask_all(&self) -> Answers {
+        let mut asking = JoinSet::new();
+        for (at, row) in self.map.nodes.iter().enumerate() {
+            let (handle, secret) = (self.handle.clone(), self.secret.clone());
+            let (id, peer) = (row.id, row.peer.clone());
+            asking.spawn(async move {
+                let answer =
+                    if id == handle.id() { report(&handle).await } else { ask(&peer, secret.as_ref()).await };
+                (at, answer)
+            });
+        }
+        let mut answers = asking.join_all().await;
+        answers.sort_by_key(|(at, _)| *at);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}
+
+async fn report(handle: &NodeHandle) -> Result<NodeReport, String> {
+    let name = handle.name().to_owned();
+    let asked = handle.inspect(move |node| NodeReport::of(node, &name));
+    match tokio::time::timeout(NODE_TIMEOUT, asked).await {
+        Ok(Some(report)) => Ok(report),
+        Ok(None) => Err("it has just stopped".to_owned()),
+        Err(_) => Err(format!("no answer within {NODE_TIMEOUT:?}")),
+    }
+}
+
+async fn ask(peer: &str, secret: Option<&Secret>) -> Result<NodeReport, String> {
+    let answer = genesis::ask_status(peer, secret, NODE_TIMEOUT).await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer)
+        .map_err(|_| "its answer cannot be read; compare the versions of both".to_owned())
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
+    let mut router = Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .route("/v1/node", get(own))
+        .route("/v1/status", get(status))
+        .route("/v1/locate", get(location));
+    if matches!(admin.source, Source::Dev(_)) {
+        router = router.route("/v1/dev/kill", post(kill)).route("/v1/dev/restart", post(restart));
+    }
+    let router = router
+        .layer(middleware::from_fn_with_state(admin.clone(), guard))
+        .with_state(admin)
+        .into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin interface has ended");
+    }
+}
+
+/// Protected mode, and the checks of writes.
+async fn guard(
+    State(admin): State<Admin>,
+    ConnectInfo(remote): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let refuse =
+        |why: &'static str| (StatusCode::FORBIDDEN, Json(Failure { error: why.to_owned() })).into_response();
+    if !admin.open && !remote.ip().to_canonical().is_loopback() {
+        return refuse("this node is in protected mode: without requirepass it serves loopback only");
+    }
+    // A page that a name was rebound to this address for would otherwise be let in by the browser.
+    if !admin.open && !names_loopback(request.headers()) {
+        return refuse("the Host header names no loopback address");
+    }
+    if !request.method().is_safe() && !is_same_origin(request.headers()) {
+        return refuse("this comes from a page of another origin");
+    }
+    next.run(request).await
+}
+
+/// Whether the Host header names this machine's loopback.
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name =
+        host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a write comes from no page, or from one that this interface served.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(header::HOST).map(|host| host.to_str()))
+    else {
+        return false;
+    };
+    origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host)
+}
+
+/// A JSON answer, with a line end for terminals.
+struct Json<T>(T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        let mut text = serde_json::to_string(&self.0).expect("plain fields can be written as JSON");
+        text.push('\n');
+        ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    }
+}
+
+#[derive(Serialize)]
+struct Failure {
+    error: String,
+}
+
+/// This process lives and its nodes answer.
+async fn health(State(admin): State<Admin>) -> Response {
+    let handles = admin.handles();
+    for handle in &handles {
+        if let Err(why) = report(handle).await {
+            let error = format!("{}: {why}", handle.name());
+            return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
+        }
+    }
+    if handles.is_empty() {
+        let error = "every node is stopped".to_owned();
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
+    }
+    "ok\n".into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    Json(cluster_status(admin.map(), &admin.ask_all().await)).into_response()
+}
+
+/// What the nodes of this process say of themselves.
+async fn own(State(admin): State<Admin>) -> Response {
+    let mut reports = Vec::new();
+    for handle in admin.handles() {
+        reports.extend(report(&handle).await);
+    }
+    Json(reports).into_response()
+}
+
+#[derive(Deserialize)]
+struct KeyQuery {
+    key: String,
+}
+
+async fn location(State(admin): State<Admin>, Query(query): Query<KeyQuery>) -> Response {
+    Json(locate(admin.map(), &admin.ask_all().await, query.key.as_bytes())).into_response()
+}
+
+#[derive(Deserialize)]
+struct NodeQuery {
+    node: String,
+}
+
+#[derive(Serialize)]
+struct Done {
+    node: String,
+    done: &'static str,
+}
+
+async fn kill(State(admin): State<Admin>, Query(query): Query<NodeQuery>) -> Response {
+    let Source::Dev(shared) = &admin.source else { return StatusCode::NOT_FOUND.into_response() };
+    answer(shared.kill(&query.node).await, query.node, "killed")
+}
+
+async fn restart(State(admin): State<Admin>, Query(query): Query<NodeQuery>) -> Response {
+    let Source::Dev(shared) = &admin.source else { return StatusCode::NOT_FOUND.into_response() };
+    answer(shared.restart(&query.node).await, query.node, "restarted")
+}
+
+fn answer(outcome: Result<(), DevError>, node: String, done: &'static str) -> Response {
+    let Err(error) = outcome else { return Json(Done { node, done }).into_response() };
+    let code = match error {
+        DevError::NoSuchNode { .. } => StatusCode::NOT_FOUND,
+        DevError::NotRunning(_) | DevError::Running(_) => StatusCode::CONFLICT,
+        DevError::Start(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (code, Json(Failure { error: error.to_string() })).into_response()
+}
+
+/// A metric: name, kind, meaning, and how to read it off a node.
+type Metric = (&'static str, Kind, &'static str, fn(&Sample) -> u64);
+
+/// What one node's metrics are read from.
+struct Sample {
+    handle: NodeHandle,
+    report: NodeReport,
+    clients: [u64; 3],
+}
+
+/// Every metric of a node.
+const METRICS: &[Metric] = &[
+    ("tholos_server_clients_connected", Kind::Gauge, "Clients connected.", |node| node.clients[0]),
+    ("tholos_server_clients_accepted_total", Kind::Counter, "Connections of clients accepted.", |node| {
+        node.clients[1]
+    }),
+    (
+        "tholos_server_clients_rejected_total",
+        Kind::Counter,
+        "Clients turned away, there being too many.",
+        |node| node.clients[2],
+    ),
+    (
+        "tholos_server_clients_overflowed_total",
+        Kind::Counter,
+        "Clients closed because they did not read their replies.",
+        |node| count(&node.handle.counters.clients_overflowed),
+    ),
+    ("tholos_server_commands_total", Kind::Counter, "Commands received from clients.", |node| {
+        count(&node.handle.counters.commands)
+    }),
+    ("tholos_server_replies_bytes_total", Kind::Counter, "Bytes of replies to clients.", |node| {
+        count(&node.handle.counters.reply_bytes)
+    }),
+    (
+        "tholos_server_rounds_total",
+        Kind::Counter,
+        "Rounds of the worker: commands divided by rounds is the batch size.",
+        |node| count(&node.handle.counters.rounds),
+    ),
+    ("tholos_node_error_replies_total", Kind::Counter, "Error replies to clients.", |node| {
+        node.report.errors
+    }),
+    (
+        "tholos_node_forwarded_requests_total",
+        Kind::Counter,
+        "Requests sent to the leader on another node.",
+        |node| node.report.forwarded,
+    ),
+    ("tholos_node_timed_out_requests_total", Kind::Counter, "Requests that ran out of time.", |node| {
+        node.report.timed_out
+    }),
+    ("tholos_node_lost_nodes_total", Kind::Counter, "Times another node was not heard any more.", |node| {
+        count(&node.handle.counters.nodes_lost)
+    }),
+    (
+        "tholos_engine_keys",
+        Kind::Gauge,
+        "Keys in the keyspaces of this node, dead ones not removed yet left out.",
+        |node| node.report.keys,
+    ),
+    ("tholos_engine_used_bytes", Kind::Gauge, "Memory of the keyspaces of this node, about.", |node| {
+        node.report.used_bytes
+    }),
+    ("tholos_paxos_replicas", Kind::Gauge, "Shards that this node holds a replica of.", |node| {
+        node.report.shards.len() as u64
+    }),
+    ("tholos_paxos_leads", Kind::Gauge, "Shards that this node leads.", |node| {
+        node.report.shards.iter().filter(|shard| shard.leads).count() as u64
+    }),
+    (
+        "tholos_paxos_leaders_elected_total",
+        Kind::Counter,
+        "Times this node became leader of a shard.",
+        |node| count(&node.handle.counters.leaders_elected),
+    ),
+    (
+        "tholos_paxos_leaders_stopped_total",
+        Kind::Counter,
+        "Times this node stopped leading a shard.",
+        |node| count(&node.handle.counters.leaders_stopped),
+    ),
+    ("tholos_node_snapshots_installed_total", Kind::Counter, "Snapshots received and installed.", |node| {
+        count(&node.handle.counters.snapshots_installed)
+    }),
+    ("tholos_wal_snapshots_saved_total", Kind::Counter, "Snapshot files written.", |node| {
+        count(&node.handle.counters.snapshots_saved)
+    }),
+    ("tholos_wal_appends_total", Kind::Counter, "Records appended to the log.", |node| {
+        count(&node.handle.wal.counters.appends)
+    }),
+    ("tholos_wal_written_bytes_total", Kind::Counter, "Bytes written to the log.", |node| {
+        count(&node.handle.wal.counters.written_bytes)
+    }),
+    (
+        "tholos_wal_syncs_total",
+        Kind::Counter,
+        "Syncs of the log: appends divided by syncs is what one sync serves.",
+        |node| count(&node.handle.wal.counters.syncs),
+    ),
+    ("tholos_wal_live_bytes", Kind::Gauge, "Bytes of the log that are not released.", |node| {
+        count(&node.handle.wal.counters.live_bytes)
+    }),
+    ("tholos_wal_file_bytes", Kind::Gauge, "Bytes of all files of the log.", |node| {
+        count(&node.handle.wal.counters.file_bytes)
+    }),
+    ("tholos_rpc_messages_sent_total", Kind::Counter, "Messages sent to other nodes.", |node| {
+        count(&node.handle.counters.peer_messages_sent)
+    }),
+    ("tholos_rpc_messages_received_total", Kind::Counter, "Messages received from other nodes.", |node| {
+        count(&node.handle.counters.peer_messages_received)
+    }),
+    (
+        "tholos_rpc_messages_undecodable_total",
+        Kind::Counter,
+        "Messages from other nodes that could not be read.",
+        |node| count(&node.handle.counters.peer_messages_undecodable),
+    ),
+    (
+        "tholos_rpc_messages_senseless_total",
+        Kind::Counter,
+        "Messages from other nodes that made no sense.",
+        |node| count(&node.handle.counters.peer_messages_senseless),
+    ),
+    (
+        "tholos_rpc_payloads_dropped_total",
+        Kind::Counter,
+        "Payloads that could not be sent: the peer is not connected or does not keep up.",
+        |node| count(&node.handle.counters.peer_payloads_dropped),
+    ),
+    (
+        "tholos_rpc_connections_refused_total",
+        Kind::Counter,
+        "Connections with other nodes that did not come about.",
+        |node| count(&node.handle.counters.peer_connections_refused),
+    ),
+];
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut samples = Vec::new();
+    for handle in admin.handles() {
+        if let Ok(report) = report(&handle).await {
+            let clients = handle.client_counts();
+            samples.push(Sample { handle, report, clients });
+        }
+    }
+    let mut exposition = Exposition::new();
+    for (name, kind, help, read) in METRICS {
+        let values = samples.iter().map(|sample| (sample.report.name.clone(), read(sample)));
+        exposition.metric(name, *kind, help, values);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], exposition.finish()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(rows: &[(&'static str, &str)]) -> HeaderMap {
+        rows.iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<HeaderMap>()
+    }
+
+    #[test]
+    fn only_loopback_names_are_a_host() {
+        for host in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "[::1]", "127.9.9.9"] {
+            assert!(names_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        for host in ["evil.example:8080", "10.0.0.1:8080", "localhost.evil.example", ""] {
+            assert!(!names_loopback(&headers(&[("host", host)])), "{host}");
+        }
+        assert!(!names_loopback(&headers(&[])));
+    }
+
+    #[test]
+    fn write_from_another_page_is_refused() {
+        let same = headers(&[("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:8080")]);
+        assert!(is_same_origin(&same));
+        assert!(
+            is_same_origin(&headers(&[("host", "127.0.0.1:8080")])),
+            "curl and the command line send none"
+        );
+        for origin in ["http://evil.example", "http://127.0.0.1:9090", "null"] {
+            assert!(!is_same_origin(&headers(&[("host", "127.0.0.1:8080"), ("origin", origin)])), "{origin}");
+        }
+    }
+
+    #[test]
+    fn metric_names_follow_the_rule_and_are_used_once() {
+        let mut names: Vec<&str> = METRICS.iter().map(|(name, ..)| *name).collect();
+        for (name, kind, ..) in METRICS {
+            assert!(name.starts_with("tholos_"), "{name}");
+            assert_eq!(name.ends_with("_total"), matches!(kind, Kind::Counter), "{name}");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+    }
+}

@@ -1,0 +1,35 @@
+//! What the core reports: one log line and one counter each.
+
+use tholos_node::Notice;
+
+use crate::metrics::{Counters, add};
+
+/// Logs and counts a notice of node `me`.
+pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
+    match notice {
+        Notice::LeaderElected { shard, ballot } => {
+            add(&counters.leaders_elected, 1);
+            tracing::debug!(node = me, shard = %shard, ballot = %ballot, "leads");
+        }
+        Notice::LeaderStoppedLeading { shard, ballot } => {
+            add(&counters.leaders_stopped, 1);
+            tracing::debug!(node = me, shard = %shard, ballot = %ballot, "leads no more");
+        }
+        Notice::NodeLost { node } => {
+            add(&counters.nodes_lost, 1);
+            tracing::warn!(node = me, lost = %node, "does not hear a node");
+        }
+        Notice::NodeHeard { node } => {
+            tracing::info!(node = me, heard = %node, "hears a node");
+        }
+        Notice::SnapshotInstalled { shard, index } => {
+            add(&counters.snapshots_installed, 1);
+            tracing::info!(node = me, shard = %shard, index = %index, "installed a snapshot");
+        }
+        Notice::MessageDropped { node, reason } => {
+            add(&counters.peer_messages_senseless, 1);
+            tracing::debug!(node = me, from = %node, reason, "dropped a message");
+        }
+        other => tracing::info!(node = me, notice = ?other, "notice"),
+    }
+}

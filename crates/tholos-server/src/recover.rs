@@ -1,0 +1,184 @@
+//! From a directory to a core that knows all it knew: the snapshots first, then the log's records in their order.
+
+use std::io;
+
+use bytes::Bytes;
+use tholos_cluster::ClusterMap;
+use tholos_node::{Node, NodeConfig};
+use tholos_paxos::Index;
+use tholos_ring::ShardId;
+use tholos_wal::{
+    Damage, FileDisk, Log, OpenError, Options, Recovery, SnapshotError, SnapshotName, SnapshotReader, Tail,
+    remove_unfinished_snapshots,
+};
+
+use crate::node_dir::NodeDir;
+
+/// Why a node's data cannot be read. Nothing of it was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// A directory cannot be made or opened.
+    #[error("cannot open {path}: {source}; check the path and its permissions")]
+    Directory {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// A snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Records that were durable cannot be read any more (R20).
+    #[error(
+        "the log in {path} is damaged: {damage}, which was durable once, cannot be read; this node must not vote with \
+         it: keep a copy for examination, and give the node an empty directory and let it join again"
+    )]
+    Damaged {
+        /// The log's directory.
+        path: String,
+        /// What is lost, in words.
+        damage: String,
+    },
+    /// A record is not what this release writes.
+    #[error(
+        "a record of {shard} in {path} cannot be used: {reason}; start the release that wrote it, or a later one"
+    )]
+    Record {
+        /// The log's directory.
+        path: String,
+        /// Whose record.
+        shard: ShardId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What the log needs is not there.
+    #[error(
+        "the log in {path} is not whole: {reason}; put the file back, or give the node an empty directory and let it join again"
+    )]
+    Incomplete {
+        /// The log's directory.
+        path: String,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+/// A core with its past, and its open log.
+pub(crate) struct Recovered {
+    pub(crate) node: Node,
+    pub(crate) log: Log<FileDisk>,
+    pub(crate) snapshots: FileDisk,
+    pub(crate) recovery: Recovery,
+}
+
+/// Reads everything that the directory holds. Blocks for as long as the disk takes.
+pub(crate) fn recover(
+    directory: &NodeDir,
+    config: NodeConfig,
+    map: ClusterMap,
+    options: Options,
+) -> Result<Recovered, RecoverError> {
+    let wal_path = directory.wal_path();
+    let open = |path: std::path::PathBuf| {
+        FileDisk::new(path.clone())
+            .map_err(|source| RecoverError::Directory { path: path.display().to_string(), source })
+    };
+    let snapshots = open(directory.snapshot_path())?;
+    let wal = open(wal_path.clone())?;
+    let path = wal_path.display().to_string();
+    let mut node = Node::new(config, map);
+    remove_unfinished_snapshots(&snapshots)?;
+    let mut failed = None;
+    let (log, recovery) = Log::open(wal, options, |group, _, payload| {
+        if failed.is_none() {
+            failed = recover_record(&mut node, &snapshots, &path, group, payload).err();
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if let Some(damage) = recovery.damage.first() {
+        return Err(RecoverError::Damaged { path, damage: words(damage) });
+    }
+    if let Tail::Torn { from, dropped_bytes } = recovery.tail {
+        tracing::info!(%path, %from, dropped_bytes, "dropped a write that a crash had cut off; nobody was promised it");
+    }
+    for file in &recovery.worn {
+        tracing::warn!(%path, file, "one of two copies of a header cannot be read; the disk may be failing");
+    }
+    node.finish_recovery().map_err(|reason| RecoverError::Incomplete { path, reason })?;
+    Ok(Recovered { node, log, snapshots, recovery })
+}
+
+fn recover_record(
+    node: &mut Node,
+    snapshots: &FileDisk,
+    path: &str,
+    group: u32,
+    payload: &[u8],
+) -> Result<(), RecoverError> {
+    let shard = shard_of(group);
+    let record_error = |reason: String| RecoverError::Record { path: path.to_owned(), shard, reason };
+    let record = tholos_wire::decode_record(Bytes::copy_from_slice(payload))
+        .map_err(|error| record_error(error.to_string()))?;
+    let mut failed = None;
+    let recovered = node.recover_record(shard, record, &mut |shard, index| {
+        load(snapshots, shard, index).unwrap_or_else(|error| {
+            failed = Some(error);
+            None
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    recovered.map_err(record_error)
+}
+
+/// Reads a snapshot that a record of the log names; `None` if there is no such file.
+fn load(disk: &FileDisk, shard: ShardId, index: Index) -> Result<Option<Vec<Bytes>>, SnapshotError> {
+    let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
+    let mut reader = match SnapshotReader::open(disk.clone(), name) {
+        Ok(reader) => reader,
+        Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut chunks = Vec::new();
+    while let Some(chunk) = reader.next_chunk()? {
+        chunks.push(Bytes::from(chunk));
+    }
+    Ok(Some(chunks))
+}
+
+/// Groups are numbered as shards are; a number beyond them is refused by the core.
+fn shard_of(group: u32) -> ShardId {
+    ShardId(u16::try_from(group).unwrap_or(u16::MAX))
+}
+
+fn words(damage: &Damage) -> String {
+    let shards = match &damage.groups {
+        None => "records of unknown shards".to_owned(),
+        Some(groups) => {
+            let names: Vec<String> = groups.iter().map(|group| shard_of(*group).to_string()).collect();
+            format!("records of {}", names.join(", "))
+        }
+    };
+    format!("the part from {} to {}, with {shards}", damage.from, damage.to)
+}
+
+#[cfg(test)]
+mod tests {
+    use tholos_wal::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn damage_is_told_with_its_shards() {
+        let damage = |groups| Damage { from: Lsn(512), to: Lsn(1024), groups };
+        assert_eq!(words(&damage(Some(vec![3, 12]))), "the part from 512 to 1024, with records of s3, s12");
+        assert_eq!(words(&damage(None)), "the part from 512 to 1024, with records of unknown shards");
+    }
+}

@@ -1,0 +1,267 @@
+//! One node of a cluster as a process of its own: genesis if its directory is new, then the node and its admin interface.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tholos_cluster::{ClusterMap, NodeId, NodeRow, Seed, Settings};
+use tholos_resp::Limits;
+use tholos_rpc::{Rpc, Secret};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin};
+use crate::client_task::ClientLimits;
+use crate::config::{Address, Config};
+use crate::dev::Addresses;
+use crate::genesis;
+use crate::node_dir::{DirectoryError, NodeDir};
+use crate::ports::{self, PortError};
+use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
+use crate::status::{Verdict, cluster_status};
+use crate::worker_task::PEER_EVENTS_MAX;
+
+/// How often it is looked whether every shard has a leader.
+const READY_LOOK: Duration = Duration::from_millis(20);
+
+/// A node that serves.
+pub struct Server {
+    node: RunningNode,
+    admin: Admin,
+    /// The admin interface.
+    tasks: JoinSet<()>,
+    addresses: Addresses,
+    ready_file: Option<PathBuf>,
+    started: Instant,
+}
+
+impl Server {
+    /// Starts the node that `config`, which is valid, describes. If its directory is new, waits until the cluster has
+    /// been founded, for as long as it takes; dropping the future gives up and leaves everything whole.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &Config) -> Result<Server, StartError> {
+        let started = Instant::now();
+        let listen = Listen::resolve(config)?;
+        let mut directory = NodeDir::open(&config.dir, &config.name)?;
+        let http_listener = ports::listen("admin interface", listen.http, "--http")?;
+        let http_error = |source| PortError::new("admin interface", listen.http, source, "--http");
+        let http = http_listener.local_addr().map_err(http_error)?;
+        let http_listener = TcpListener::from_std(http_listener).map_err(http_error)?;
+        let secret = secret(config)?;
+        let own = own_row(config, &listen, http, &directory);
+        let (map, peer) = match directory.identity().map.clone() {
+            Some(map) => (map, PeerPort::Listen(listen.peer)),
+            None => {
+                // A taken port is told now, not when the cluster has been founded.
+                drop(ports::listen("gateway", listen.gateway, "--gateway")?);
+                drop(ports::listen("cluster port", listen.cluster, "--cluster")?);
+                found(config, &listen, &mut directory, own.clone(), secret.as_ref()).await?
+            }
+        };
+        let map = with_addresses(map, config, &own);
+        let open = config.requirepass.is_some();
+        let settings = NodeSettings {
+            directory,
+            map: map.clone(),
+            gateway: Some(listen.gateway),
+            cluster: listen.cluster,
+            peer,
+            secret: secret.clone(),
+            tuning: tuning(config),
+        };
+        let node = start_node(settings).await?;
+        let addresses = Addresses::of(&map, own.gateway, own.http);
+        let admin = Admin::node(node.handle(), map, secret, open);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(admin::serve(http_listener, admin.clone()));
+        Ok(Server { node, admin, tasks, addresses, ready_file: config.ready_file.clone(), started })
+    }
+
+    /// Where this node is reached, and every other.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.node.directory().identity().name
+    }
+
+    /// Waits until every shard has a leader that has decided an entry of its own, then writes the ready file if one was
+    /// asked for; how long that took from the start on. Waits for ever if too few nodes run.
+    pub async fn ready(&self) -> Duration {
+        while self.status().await.verdict == Verdict::Unavailable {
+            tokio::time::sleep(READY_LOOK).await;
+        }
+        let took = self.started.elapsed();
+        if let Some(file) = &self.ready_file {
+            self.addresses.write(file);
+        }
+        took
+    }
+
+    /// The cluster's state, as all nodes that answer tell it.
+    pub async fn status(&self) -> crate::status::ClusterStatus {
+        cluster_status(self.admin.map(), &self.admin.ask_all().await)
+    }
+
+    /// Waits until the node has ended by itself, and says why: a failed disk (R23), a bug. Then the process is to exit.
+    pub async fn ended(&self) -> Arc<str> {
+        let mut ended = self.node.ended();
+        match ended.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_else(|| "it has ended".into()),
+            Err(_) => "it has ended".into(),
+        }
+    }
+
+    /// Stops in order: hands every leadership over first, for as long as `drain_timeout_ms` allows. Returns whether all
+    /// of them were.
+    pub async fn stop(mut self) -> bool {
+        let handed_over = self.node.stop(true).await;
+        self.tasks.shutdown().await;
+        handed_over
+    }
+}
+
+/// The listeners' own addresses, each with a port.
+struct Listen {
+    gateway: SocketAddr,
+    cluster: SocketAddr,
+    peer: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Listen {
+    fn resolve(config: &Config) -> Result<Listen, StartError> {
+        let one = |what: &str, address: &Address| -> Result<SocketAddr, StartError> {
+            let mut resolved = address.resolve().map_err(|error| {
+                StartError::Settings(format!("the address of --{what}, {address}, is none: {error}"))
+            })?;
+            if resolved.port() == 0 {
+                // It goes into the map before it is opened, so it is chosen here.
+                let free = ports::pick_free(1)
+                    .map_err(|source| StartError::System { what: "find a free port", source })?;
+                resolved.set_port(free[0]);
+            }
+            Ok(resolved)
+        };
+        Ok(Listen {
+            gateway: one("gateway", &config.gateway)?,
+            cluster: one("cluster", &config.cluster)?,
+            peer: one("peer", &config.peer)?,
+            http: one("http", &config.http)?,
+        })
+    }
+}
+
+fn secret(config: &Config) -> Result<Option<Secret>, StartError> {
+    let secret = config.cluster_secret.as_ref().map(|secret| Secret::new(secret.reveal().as_bytes()));
+    secret.transpose().map_err(|error| StartError::Settings(error.to_string()))
+}
+
+/// This node's row of the map; its id is given by the cluster.
+fn own_row(config: &Config, listen: &Listen, http: SocketAddr, directory: &NodeDir) -> NodeRow {
+    let advertised = |given: &Option<Address>, configured: &Address, listens: SocketAddr| {
+        let name = given.as_ref().unwrap_or(configured);
+        // The name that was given, with the port that is in force.
+        if name.port == 0 { listens.to_string() } else { name.to_string() }
+    };
+    NodeRow {
+        id: NodeId(0),
+        name: config.name.clone(),
+        zone: config.zone.clone(),
+        weight: u16::try_from(config.weight).unwrap_or(u16::MAX),
+        incarnation: directory.identity().incarnation,
+        gateway: advertised(&config.advertise_gateway, &config.gateway, listen.gateway),
+        cluster: advertised(&config.advertise_cluster, &config.cluster, listen.cluster),
+        peer: advertised(&config.advertise_peer, &config.peer, listen.peer),
+        http: advertised(&config.advertise_http, &config.http, http),
+    }
+}
+
+/// Founds or joins the cluster of the seeds (R26); its map, and the peer port that was opened for it.
+async fn found(
+    config: &Config,
+    listen: &Listen,
+    directory: &mut NodeDir,
+    own: NodeRow,
+    secret: Option<&Secret>,
+) -> Result<(ClusterMap, PeerPort), StartError> {
+    let founders = config.founders();
+    let seeds: Vec<Seed> = founders
+        .iter()
+        .map(|seed| Seed { name: seed.name.clone(), address: seed.address.to_string() })
+        .collect();
+    let alone = seeds.len() == 1;
+    let settings = Settings {
+        seeds,
+        shard_count: u16::try_from(config.shards).unwrap_or(u16::MAX),
+        // A node alone can hold one copy only, whatever the default says.
+        replicas: if alone { 1 } else { u8::try_from(config.replicas).unwrap_or(u8::MAX) },
+    };
+    let (sender, mut events) = mpsc::channel(PEER_EVENTS_MAX);
+    let boot = getrandom::u64().map_err(DirectoryError::Random)?;
+    let hello = genesis::hello(directory, boot);
+    let rpc = match Rpc::start(tholos_rpc::Config::new(listen.peer, hello, secret.cloned()), sender) {
+        Ok(rpc) => rpc,
+        Err(tholos_rpc::StartError::Bind { listen, source }) => {
+            return Err(PortError::new("peer port", listen, source, "--peer").into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let map = genesis::run(directory, own, settings, &mut events, secret).await?;
+    Ok((map, PeerPort::Open(rpc, events)))
+}
+
+/// The map with the addresses that this start was told: its own, and the seeds' peer ports.
+fn with_addresses(mut map: ClusterMap, config: &Config, own: &NodeRow) -> ClusterMap {
+    for row in &mut map.nodes {
+        if let Some(seed) = config.seeds.0.iter().find(|seed| seed.name == row.name) {
+            row.peer = seed.address.to_string();
+        }
+        if row.name == own.name {
+            row.gateway.clone_from(&own.gateway);
+            row.cluster.clone_from(&own.cluster);
+            row.peer.clone_from(&own.peer);
+            row.http.clone_from(&own.http);
+        }
+    }
+    map
+}
+
+fn tuning(config: &Config) -> Tuning {
+    let limit = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Tuning {
+        requirepass: config.requirepass.as_ref().map(|password| password.reveal().to_owned().into()),
+        maxmemory_bytes: config.maxmemory.0,
+        clients: ClientLimits {
+            clients_max: limit(config.limits_clients),
+            output_buffer_bytes_max: config.limits_output_buffer_bytes.as_usize(),
+            commands: Limits {
+                bulk_bytes_max: config.limits_value_bytes.as_usize(),
+                arguments_max: limit(config.limits_arguments),
+                inline_bytes_max: config.limits_inline_bytes.as_usize(),
+                query_buffer_bytes_max: config.limits_query_buffer_bytes.as_usize(),
+                authenticated: true,
+            },
+        },
+        request_timeout: Duration::from_millis(config.request_timeout_ms),
+        heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
+        election_timeout: Duration::from_millis(config.election_timeout_ms),
+        drain_timeout: Duration::from_millis(config.drain_timeout_ms),
+        wal: tholos_wal::Options {
+            segment_bytes: config.wal_segment_bytes.0,
+            log_bytes_max: config.wal_bytes_max.0,
+            disk_reserve_bytes: config.wal_disk_reserve_bytes.0,
+            // The reserve and the spares must leave most of a small log to writers.
+            writer_reserve_bytes: (128 << 20).min(config.wal_bytes_max.0 / 4),
+            ..tholos_wal::Options::default()
+        },
+    }
+}

@@ -1,0 +1,486 @@
+//! One running node: start, stop, and the wiring between its tasks. Everything that runs is spawned here.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tholos_cluster::{ClusterMap, NodeId};
+use tholos_node::{Event, Node, NodeConfig, Port};
+use tholos_paxos::{AppendSeq, Millis};
+use tholos_rpc::{LocalHello, Rpc, Secret};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::client_task::{self, ClientLimits, Clients};
+use crate::clock;
+use crate::genesis;
+use crate::metrics::Counters;
+use crate::node_dir::{DirectoryError, NodeDir};
+use crate::peers::{self, Peers};
+use crate::ports::{self, PortError};
+use crate::recover::{self, RecoverError, Recovered};
+use crate::snapshot_task::SnapshotTask;
+use crate::wal_task::{Stop, WalQueue, WalState, WalTask};
+use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Worker};
+
+/// How often a stopping node looks whether its leaderships have been taken over.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
+
+/// Why a node did not start. What was begun is undone, and its directory is whole.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// One of its client or admin ports.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Its peer port, or what it says there.
+    #[error(transparent)]
+    Rpc(#[from] tholos_rpc::StartError),
+    /// Its data.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The system.
+    #[error("cannot {what}: {source}; the machine is short of something, see the limits of this user")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The settings contradict what the directory holds or the cluster is.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// The peer port of a node.
+pub enum PeerPort {
+    /// To be opened here.
+    Listen(SocketAddr),
+    /// Opened already, to found the cluster.
+    Open(Rpc, mpsc::Receiver<tholos_rpc::Event>),
+}
+
+/// Everything [`start_node`] needs.
+pub struct NodeSettings {
+    /// The node's directory. Its map says who this node is; `map` may differ in addresses.
+    pub directory: NodeDir,
+    /// The cluster as this node is to see it.
+    pub map: ClusterMap,
+    /// Where the gateway listens; `None` if somebody else listens for it ([`NodeHandle::serve_client`]).
+    pub gateway: Option<SocketAddr>,
+    /// Where cluster-aware clients are served.
+    pub cluster: SocketAddr,
+    /// Where other nodes are.
+    pub peer: PeerPort,
+    /// What all nodes of the cluster share.
+    pub secret: Option<Secret>,
+    /// What can be tuned.
+    pub tuning: Tuning,
+}
+
+/// What can be tuned about a node; the defaults serve.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The password that clients must show.
+    pub requirepass: Option<Bytes>,
+    /// Bytes in keyspaces above which writes are refused; 0 for no limit.
+    pub maxmemory_bytes: u64,
+    /// What clients may do.
+    pub clients: ClientLimits,
+    /// How long a command waits for a quorum.
+    pub request_timeout: Duration,
+    /// How often nodes tell each other that they live.
+    pub heartbeat_interval: Duration,
+    /// Silence after which a leader is replaced.
+    pub election_timeout: Duration,
+    /// How long a stopping node waits for its leaderships to be taken over.
+    pub drain_timeout: Duration,
+    /// The log. Its salt is drawn at random here.
+    pub wal: tholos_wal::Options,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            requirepass: None,
+            maxmemory_bytes: 0,
+            clients: ClientLimits::default(),
+            request_timeout: Duration::from_secs(5),
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(300),
+            drain_timeout: Duration::from_secs(5),
+            wal: tholos_wal::Options::default(),
+        }
+    }
+}
+
+/// A way to a running node for others: the gateway of `dev`, the admin interface. Does not keep it alive.
+#[derive(Clone)]
+pub struct NodeHandle {
+    name: Arc<str>,
+    id: NodeId,
+    control: mpsc::Sender<Input>,
+    clients: Arc<Clients>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) wal: Arc<WalQueue>,
+    rpc: Rpc,
+}
+
+/// A node that runs. Dropping it kills the node, but without waiting: use [`kill`](Self::kill) or [`stop`](Self::stop).
+pub struct RunningNode {
+    handle: NodeHandle,
+    worker: AbortHandle,
+    /// Accept loops and the clock; they end with it.
+    tasks: JoinSet<()>,
+    threads: Vec<JoinHandle<()>>,
+    abandoned: Arc<AtomicBool>,
+    ended: watch::Receiver<Option<Arc<str>>>,
+    drain_timeout: Duration,
+    /// Locked until the node has ended.
+    directory: NodeDir,
+}
+
+/// Starts a node. Returns when its ports are open and its past is read; it then takes part in elections.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start_node(settings: NodeSettings) -> Result<RunningNode, StartError> {
+    let NodeSettings { directory, map, gateway, cluster, peer, secret, tuning } = settings;
+    let me = member(&directory, &map)?;
+    // Ports first: the commonest mistake is told before a long recovery.
+    let name: Arc<str> = directory.identity().name.as_str().into();
+    let gateway =
+        gateway.map(|address| open(format!("gateway of {name}"), address, "--gateway")).transpose()?;
+    let cluster = open(format!("cluster port of {name}"), cluster, "--cluster")?;
+    let random = || getrandom::u64().map_err(DirectoryError::Random);
+    let boot = random()?;
+    let config = node_config(me, boot, random()?, &tuning);
+    let wal_options = tholos_wal::Options { salt: random()?, ..tuning.wal.clone() };
+    let core_map = map.clone();
+    let recovering = tokio::task::spawn_blocking(move || {
+        recover::recover(&directory, config, core_map, wal_options).map(|recovered| (directory, recovered))
+    });
+    let (directory, recovered) = recovering.await.map_err(|error| StartError::System {
+        what: "read the node's data",
+        source: std::io::Error::other(error),
+    })??;
+    let hello = LocalHello {
+        cluster_id: Some(map.cluster_id.0),
+        node: me.0,
+        name: name.to_string(),
+        incarnation: directory.identity().incarnation.0,
+        boot,
+        recovered_lsn: recovered.recovery.recovered_lsn.0,
+        advertised: Bytes::new(),
+    };
+    let (rpc, peer_events) = open_rpc(peer, hello, secret)?;
+    rpc.set_peers(peers::addresses(&map, me));
+    let wired = Wired { name, me, map, rpc, peer_events, gateway, cluster, tuning, directory };
+    wired.spawn(recovered)
+}
+
+/// Which node of the map has this directory.
+fn member(directory: &NodeDir, map: &ClusterMap) -> Result<NodeId, StartError> {
+    let identity = directory.identity();
+    let refuse = |why: String| Err(StartError::Settings(format!("{}: {why}", directory.path().display())));
+    let Some(row) = map.by_name(&identity.name) else {
+        return refuse(format!("the cluster has no node {}; let it join first", identity.name));
+    };
+    if row.incarnation != identity.incarnation {
+        return refuse(format!(
+            "the cluster knows node {} by another directory (incarnation {}, this one is {}); start it with that \
+             directory, or let it join anew",
+            identity.name, row.incarnation, identity.incarnation
+        ));
+    }
+    Ok(row.id)
+}
+
+fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig {
+    let millis = |duration: Duration| Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    let mut config = NodeConfig::new(me, boot, seed);
+    config.requirepass = tuning.requirepass.clone();
+    config.maxmemory = tuning.maxmemory_bytes;
+    config.maxclients = tuning.clients.clients_max as u64;
+    config.process_id = std::process::id();
+    config.request_timeout = millis(tuning.request_timeout);
+    config.heartbeat_interval = millis(tuning.heartbeat_interval);
+    config.election_timeout = millis(tuning.election_timeout);
+    // Snapshots release the log long before writers would be refused.
+    config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
+    config
+}
+
+fn open(what: String, address: SocketAddr, option: &'static str) -> Result<TcpListener, StartError> {
+    let listener = ports::listen(what.clone(), address, option)?;
+    Ok(TcpListener::from_std(listener).map_err(|source| PortError::new(what, address, source, option))?)
+}
+
+fn open_rpc(
+    peer: PeerPort,
+    hello: LocalHello,
+    secret: Option<Secret>,
+) -> Result<(Rpc, mpsc::Receiver<tholos_rpc::Event>), StartError> {
+    match peer {
+        PeerPort::Open(rpc, events) => {
+            rpc.set_me(hello)?;
+            Ok((rpc, events))
+        }
+        PeerPort::Listen(address) => {
+            let (sender, events) = mpsc::channel(PEER_EVENTS_MAX);
+            let what = format!("peer port of {}", hello.name);
+            match Rpc::start(tholos_rpc::Config::new(address, hello, secret), sender) {
+                Ok(rpc) => Ok((rpc, events)),
+                Err(tholos_rpc::StartError::Bind { listen, source }) => {
+                    Err(PortError::new(what, listen, source, "--peer").into())
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A node whose ports are open, before anything of it runs.
+struct Wired {
+    name: Arc<str>,
+    me: NodeId,
+    map: ClusterMap,
+    rpc: Rpc,
+    peer_events: mpsc::Receiver<tholos_rpc::Event>,
+    gateway: Option<TcpListener>,
+    cluster: TcpListener,
+    tuning: Tuning,
+    directory: NodeDir,
+}
+
+impl Wired {
+    fn spawn(self, recovered: Recovered) -> Result<RunningNode, StartError> {
+        let Recovered { node, log, snapshots, .. } = recovered;
+        let (control, control_inputs) = mpsc::channel(INPUTS_MAX);
+        let (client_sender, client_inputs) = mpsc::channel(INPUTS_MAX);
+        let (wal_sender, wal_state) = watch::channel(WalState::Durable(AppendSeq(0)));
+        let (snapshot_sender, snapshot_jobs) = std_mpsc::channel();
+        let counters = Arc::new(Counters::default());
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let wal = Arc::new(WalQueue::new());
+
+        let wal_task = WalTask { log, queue: Arc::clone(&wal), state: wal_sender, control: control.clone() };
+        let snapshot_task = SnapshotTask {
+            disk: snapshots,
+            jobs: snapshot_jobs,
+            control: control.clone(),
+            counters: Arc::clone(&counters),
+            abandoned: Arc::clone(&abandoned),
+        };
+        let threads = vec![
+            spawn_thread(format!("{}-wal", self.name), move || wal_task.run())?,
+            spawn_thread(format!("{}-snap", self.name), move || snapshot_task.run())?,
+        ];
+
+        let outputs = Outputs {
+            peers: Peers::new(self.rpc.clone(), &self.map, self.me),
+            wal: Arc::clone(&wal),
+            snapshots: snapshot_sender,
+            membership: genesis::member_answer(&self.map),
+        };
+        let inputs = Inputs {
+            control: control_inputs,
+            clients: client_inputs,
+            peers: self.peer_events,
+            wal: wal_state,
+        };
+        let worker = Worker::new(node, Arc::clone(&self.name), self.map, outputs, Arc::clone(&counters));
+        let running = tokio::spawn(worker.run(inputs));
+        let abort = running.abort_handle();
+        let (ended_sender, ended) = watch::channel(None);
+
+        let password_required = self.tuning.requirepass.is_some();
+        let clients = Arc::new(Clients::new(client_sender, self.tuning.clients.clone(), password_required));
+        let mut tasks = JoinSet::new();
+        // Not among the tasks: it outlives them to tell how the worker ended.
+        tokio::spawn(supervise(running, ended_sender));
+        tasks.spawn(clock::run(control.clone()));
+        for (listener, port) in self
+            .gateway
+            .map(|listener| (listener, Port::Gateway))
+            .into_iter()
+            .chain([(self.cluster, Port::Cluster)])
+        {
+            let clients = Arc::clone(&clients);
+            tasks.spawn(client_task::accept(listener, move |stream, remote| {
+                clients.serve(stream, remote, port)
+            }));
+        }
+        let handle =
+            NodeHandle { name: self.name, id: self.me, control, clients, counters, wal, rpc: self.rpc };
+        Ok(RunningNode {
+            handle,
+            worker: abort,
+            tasks,
+            threads,
+            abandoned,
+            ended,
+            drain_timeout: self.tuning.drain_timeout,
+            directory: self.directory,
+        })
+    }
+}
+
+fn spawn_thread(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let spawned = std::thread::Builder::new().name(name).spawn(run);
+    spawned.map_err(|source| StartError::System { what: "start a thread", source })
+}
+
+/// Tells why the worker ended.
+async fn supervise(
+    worker: tokio::task::JoinHandle<Result<(), Arc<str>>>,
+    ended: watch::Sender<Option<Arc<str>>>,
+) {
+    let why = match worker.await {
+        Ok(Ok(())) => "it was stopped".into(),
+        Ok(Err(why)) => why,
+        Err(error) if error.is_cancelled() => "it was killed".into(),
+        Err(_) => {
+            "its core found itself in an impossible state and stopped; please report what it printed".into()
+        }
+    };
+    ended.send_replace(Some(why));
+}
+
+impl NodeHandle {
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number in the cluster.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Serves a connection that was accepted elsewhere.
+    pub fn serve_client(&self, stream: TcpStream, remote: SocketAddr, port: Port) {
+        self.clients.serve(stream, remote, port);
+    }
+
+    /// Clients connected, accepted since start, and turned away since start.
+    pub(crate) fn client_counts(&self) -> [u64; 3] {
+        let clients = &self.clients;
+        [
+            clients.count() as u64,
+            clients.accepted.load(Ordering::Relaxed),
+            clients.rejected.load(Ordering::Relaxed),
+        ]
+    }
+
+    /// Why a peer is not connected, if it was tried.
+    pub(crate) fn peer_error(&self, node: NodeId) -> Option<String> {
+        self.rpc.status().into_iter().find(|status| status.peer.node == node.0)?.log.last_error
+    }
+
+    /// Asks the core something, between two of its rounds; `None` if the node has ended.
+    pub(crate) async fn inspect<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        let inspection = Box::new(move |node: &Node| {
+            // Whoever asked may be gone.
+            let _ = sender.send(question(node));
+        });
+        self.control.send(Input::Inspect(inspection)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+impl RunningNode {
+    /// A way to the node for others.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// The node's directory.
+    #[must_use]
+    pub fn directory(&self) -> &NodeDir {
+        &self.directory
+    }
+
+    /// Told why the node ended by itself, when it does: a failed disk (R23), a bug.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.ended.clone()
+    }
+
+    /// Stops in order: takes no new clients; if `hand_over`, gives its leaderships away and waits until others have
+    /// them; closes the clients, seals the log. Returns whether every leadership was handed over.
+    pub async fn stop(mut self, hand_over: bool) -> bool {
+        let handed_over = hand_over && self.hand_over().await;
+        self.tasks.abort_all();
+        self.handle.clients.close().await;
+        // Full only while the worker is busy; it ends either way.
+        let _ = self.handle.control.send(Input::Stop).await;
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(Option::is_some).await;
+        self.handle.wal.stop(Stop::Clean);
+        self.end().await;
+        handed_over
+    }
+
+    /// Ends as `kill -9` would, as far as one process can: nothing is flushed, no one is told.
+    pub async fn kill(mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.handle.wal.stop(Stop::Abandon);
+        self.worker.abort();
+        self.tasks.abort_all();
+        self.handle.clients.close().await;
+        self.end().await;
+    }
+
+    async fn hand_over(&self) -> bool {
+        if self.handle.control.send(Input::Event(Event::Resign)).await.is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + self.drain_timeout;
+        while Instant::now() < deadline {
+            match self.handle.inspect(Node::leads_nothing).await {
+                Some(true) => return true,
+                Some(false) => tokio::time::sleep(HAND_OVER_LOOK).await,
+                None => return false,
+            }
+        }
+        tracing::warn!(node = %self.handle.name, "stops without having handed over every leadership in time");
+        false
+    }
+
+    /// Waits for everything to end.
+    async fn end(&mut self) {
+        self.handle.rpc.shutdown().await;
+        while self.tasks.join_next().await.is_some() {}
+        let threads = std::mem::take(&mut self.threads);
+        // The snapshots' thread ends when the worker, and with it the sender, is gone.
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok())
+        });
+        if !matches!(joined.await, Ok(true)) {
+            tracing::error!(node = %self.handle.name, "a thread of the node had panicked");
+        }
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.handle.wal.stop(Stop::Abandon);
+        self.worker.abort();
+    }
+}

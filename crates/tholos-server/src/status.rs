@@ -1,0 +1,274 @@
+//! The state of a node and of the cluster, as JSON.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tholos_cluster::ClusterMap;
+use tholos_node::{Node, node_of};
+use tholos_ring::ShardId;
+
+/// What one node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// The epoch of its map.
+    pub epoch: u64,
+    /// The shards it holds.
+    pub shards: Vec<ShardReport>,
+    /// Keys in its keyspaces.
+    pub keys: u64,
+    /// Bytes in its keyspaces.
+    pub used_bytes: u64,
+    /// Connections of clients.
+    pub clients: u64,
+    /// Commands started since it started.
+    pub commands: u64,
+    /// Requests sent to other nodes since it started.
+    pub forwarded: u64,
+    /// Requests that ran out of time since it started.
+    pub timed_out: u64,
+    /// Error replies since it started.
+    pub errors: u64,
+}
+
+/// What a node says of its replica of a shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardReport {
+    /// Its number.
+    pub shard: u16,
+    /// The ballot of the leader that this replica follows, `3.n2`.
+    pub ballot: Option<String>,
+    /// The number of that leader's node.
+    pub leader: Option<u16>,
+    /// Whether this replica leads and serves.
+    pub leads: bool,
+    /// The round of the ballot, to tell which of two leaders is the newer.
+    pub round: u64,
+    /// The last index of its log.
+    pub accepted: u64,
+    /// How far its log is known to be decided.
+    pub decided: u64,
+    /// How far its keyspace is.
+    pub applied: u64,
+    /// If it leads: how far each other replica has accepted, by node number.
+    pub followers: BTreeMap<u16, u64>,
+}
+
+impl NodeReport {
+    /// What a node says of itself.
+    pub(crate) fn of(node: &Node, name: &str) -> NodeReport {
+        let map = node.map();
+        let gateway = node.gateway();
+        let counters = &gateway.counters;
+        let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
+        let (mut keys, mut used_bytes) = (0, 0);
+        let shards = held
+            .map(|shard| {
+                keys += shard.keyspace.len(shard.time.0) as u64;
+                used_bytes += shard.keyspace.used_bytes() as u64;
+                let group = &shard.group;
+                let leader = group.leader();
+                let leads = group.serving();
+                ShardReport {
+                    shard: shard.id.0,
+                    ballot: leader.map(|ballot| ballot.to_string()),
+                    leader: leader.map(|ballot| node_of(ballot.replica).0),
+                    leads,
+                    round: leader.map_or(0, |ballot| ballot.round),
+                    accepted: group.accepted_index().0,
+                    decided: group.decided_index().0,
+                    applied: group.applied_index().0,
+                    followers: if leads {
+                        group.followers().map(|(replica, index)| (node_of(replica).0, index.0)).collect()
+                    } else {
+                        BTreeMap::new()
+                    },
+                }
+            })
+            .collect();
+        NodeReport {
+            name: name.to_owned(),
+            epoch: map.epoch.0,
+            shards,
+            keys,
+            used_bytes,
+            clients: gateway.connections().len() as u64,
+            commands: counters.commands,
+            forwarded: counters.forwarded,
+            timed_out: counters.timed_out,
+            errors: counters.errors,
+        }
+    }
+
+    /// The report as it goes to other nodes.
+    pub(crate) fn to_json(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("plain fields can be written as JSON"))
+    }
+}
+
+/// How the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every node is up and every shard has a leader.
+    Healthy,
+    /// A node is missing, and every shard has a leader.
+    Degraded,
+    /// A shard has no leader: its keys can be neither read nor written.
+    Unavailable,
+}
+
+/// Whether a node takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// A node's row in the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it takes part.
+    pub state: NodeState,
+    /// Its zone; empty if it is one of its own.
+    pub zone: String,
+    /// Its weight.
+    pub weight: u16,
+    /// Shards it leads.
+    pub leads: usize,
+    /// Shards it holds.
+    pub replicas: usize,
+    /// Entries it is behind, summed over its shards; `None` if not known.
+    pub lag: Option<u64>,
+    /// Why it is not up.
+    pub reason: Option<String>,
+}
+
+/// The state of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// How it is.
+    pub verdict: Verdict,
+    /// The epoch of the map.
+    pub epoch: u64,
+    /// Every node of the map.
+    pub nodes: Vec<NodeStatus>,
+    /// Shards in all.
+    pub shards: u16,
+    /// Shards without a leader.
+    pub leaderless: Vec<u16>,
+}
+
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The key, with what is no text replaced.
+    pub key: String,
+    /// Its slot.
+    pub slot: u16,
+    /// Its shard.
+    pub shard: u16,
+    /// The nodes that hold it, in the order the ring was walked.
+    pub replicas: Vec<String>,
+    /// The leader; `None` if there is none.
+    pub leader: Option<String>,
+    /// The leader's ballot, `1.n2`.
+    pub ballot: Option<String>,
+    /// The last decided index.
+    pub decided: Option<u64>,
+}
+
+/// What each node of the map answered, in the map's order: its report, or why there is none.
+pub(crate) type Answers = Vec<Result<NodeReport, String>>;
+
+/// The leader of each shard: its node's place in the map, and its report.
+fn leaders(map: &ClusterMap, answers: &Answers) -> Vec<Option<(usize, ShardReport)>> {
+    let mut leaders: Vec<Option<(usize, ShardReport)>> = vec![None; usize::from(map.shard_count)];
+    for (at, report) in
+        answers.iter().enumerate().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)))
+    {
+        for shard in report.shards.iter().filter(|shard| shard.leads) {
+            let Some(leader) = leaders.get_mut(usize::from(shard.shard)) else { continue };
+            // Two may believe it for a moment: the newer one is right.
+            if leader.as_ref().is_none_or(|(_, other)| other.round < shard.round) {
+                *leader = Some((at, shard.clone()));
+            }
+        }
+    }
+    leaders
+}
+
+/// Puts the answers of all nodes together.
+pub(crate) fn cluster_status(map: &ClusterMap, answers: &Answers) -> ClusterStatus {
+    let leaders = leaders(map, answers);
+    let node = |(at, row): (usize, &tholos_cluster::NodeRow)| {
+        let answer =
+            answers.get(at).map_or(Err("it was not asked"), |answer| answer.as_ref().map_err(String::as_str));
+        let replicas: Vec<ShardId> = map.shards_of(row.id).collect();
+        NodeStatus {
+            name: row.name.clone(),
+            state: if answer.is_ok() { NodeState::Up } else { NodeState::Down },
+            zone: row.zone.clone(),
+            weight: row.weight,
+            leads: leaders.iter().flatten().filter(|(leader, _)| *leader == at).count(),
+            replicas: replicas.len(),
+            lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
+            reason: answer.err().map(str::to_owned),
+        }
+    };
+    let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();
+    let leaderless: Vec<u16> =
+        (0..map.shard_count).filter(|shard| leaders[usize::from(*shard)].is_none()).collect();
+    let verdict = match (leaderless.is_empty(), nodes.iter().all(|node| node.state == NodeState::Up)) {
+        (false, _) => Verdict::Unavailable,
+        (true, false) => Verdict::Degraded,
+        (true, true) => Verdict::Healthy,
+    };
+    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless }
+}
+
+/// Entries that a replica is behind the leader; `None` if nobody knows.
+fn lag(
+    shard: ShardId,
+    at: usize,
+    id: u16,
+    report: Option<&NodeReport>,
+    leaders: &[Option<(usize, ShardReport)>],
+) -> Option<u64> {
+    let (leader_at, leader) = leaders[usize::from(shard.0)].as_ref()?;
+    if *leader_at == at {
+        return Some(0);
+    }
+    let own = report.and_then(|report| report.shards.iter().find(|own| own.shard == shard.0));
+    // Of a node that does not answer, the leader knows how far it had come.
+    let reached = own.map_or_else(|| leader.followers.get(&id).copied(), |own| Some(own.decided))?;
+    Some(leader.decided.saturating_sub(reached))
+}
+
+/// Where a key is.
+pub(crate) fn locate(map: &ClusterMap, answers: &Answers, key: &[u8]) -> Location {
+    let slot = tholos_ring::slot(key);
+    let shard = map.shard_of_key(key);
+    let name =
+        |node| map.node(node).map_or_else(String::new, |row: &tholos_cluster::NodeRow| row.name.clone());
+    let leader = leaders(map, answers).swap_remove(usize::from(shard.0));
+    Location {
+        key: String::from_utf8_lossy(key).into_owned(),
+        slot: slot.number(),
+        shard: shard.0,
+        replicas: map.replica_set(shard).iter().map(|node| name(*node)).collect(),
+        leader: leader.as_ref().map(|(at, _)| map.nodes[*at].name.clone()),
+        ballot: leader.as_ref().and_then(|(_, report)| report.ballot.clone()),
+        decided: leader.map(|(_, report)| report.decided),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+use super::*;
+
+use tholos_cluster::{ClusterId, Incarnation, NodeId, NodeRow};
+
+fn map() -> ClusterMap {
+    let row = |number: u16| NodeRow {
+        id: NodeId(number),
+        name: format!("n{number}"),
+        zone: String::new(),
+        weight: 1,
+        incarnation: Incarnation(u64::from(number)),
+        gateway: String::new(),
+        cluster: String::new(),
+        peer: String::new(),
+        http: String::new(),
+    };
+    ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 2, 3).unwrap()
+}
+
+/// A node's report: for each of the two shards whether it leads, in which round, and its decided index.
+fn report(name: &str, shards: [(bool, u64, u64); 2]) -> Result<NodeReport, String> {
+    let shards = (0..)
+        .zip(shards)
+        .map(|(shard, (leads, round, decided))| ShardReport {
+            shard,
+            leads,
+            round,
+            decided,
+            ballot: leads.then(|| format!("{round}.{name}")),
+            followers: if leads { BTreeMap::from([(1, 4), (2, 4), (3, 4)]) } else { BTreeMap::new() },
+            ..ShardReport::default()
+        })
+        .collect();
+    Ok(NodeReport { name: name.to_owned(), shards, ..NodeReport::default() })
+}
+
+#[test]
+fn all_up_and_led_is_healthy() {
+    let answers = vec![
+        report("n1", [(true, 1, 10), (false, 1, 7)]),
+        report("n2", [(false, 1, 10), (true, 1, 9)]),
+        report("n3", [(false, 1, 8), (false, 1, 9)]),
+    ];
+    let status = cluster_status(&map(), &answers);
+    assert_eq!(status.verdict, Verdict::Healthy);
+    assert_eq!(status.nodes.iter().map(|node| node.leads).collect::<Vec<_>>(), [1, 1, 0]);
+    assert_eq!(status.nodes.iter().map(|node| node.lag).collect::<Vec<_>>(), [Some(2), Some(0), Some(2)]);
+}
+
+#[test]
+fn dead_node_stays_a_row_with_its_reason_and_lag() {
+    let answers = vec![
+        report("n1", [(true, 1, 10), (false, 1, 9)]),
+        Err("connection refused 127.0.0.1:7102".to_owned()),
+        report("n3", [(false, 1, 10), (true, 2, 9)]),
+    ];
+    let status = cluster_status(&map(), &answers);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    let dead = &status.nodes[1];
+    assert_eq!((dead.state, dead.lag), (NodeState::Down, Some(6 + 5)));
+    assert_eq!(dead.reason.as_deref(), Some("connection refused 127.0.0.1:7102"));
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["verdict"], "degraded");
+    assert_eq!(json["nodes"][1]["state"], "down");
+    assert_eq!(json["nodes"][0]["reason"], serde_json::Value::Null);
+}
+
+#[test]
+fn shard_without_leader_is_unavailable_and_its_lag_unknown() {
+    let answers = vec![
+        report("n1", [(true, 1, 10), (false, 1, 9)]),
+        Err("gone".to_owned()),
+        report("n3", [(false, 1, 10), (false, 1, 9)]),
+    ];
+    let status = cluster_status(&map(), &answers);
+    assert_eq!((status.verdict, status.leaderless), (Verdict::Unavailable, vec![1]));
+    assert_eq!(status.nodes[2].lag, None);
+}
+
+#[test]
+fn newer_of_two_leaders_counts() {
+    let answers = vec![
+        report("n1", [(true, 1, 10), (true, 1, 9)]),
+        report("n2", [(true, 2, 12), (false, 1, 9)]),
+        report("n3", [(false, 2, 12), (false, 1, 9)]),
+    ];
+    let status = cluster_status(&map(), &answers);
+    assert_eq!(status.nodes.iter().map(|node| node.leads).collect::<Vec<_>>(), [1, 1, 0]);
+}
+
+#[test]
+fn key_is_located_with_its_leader() {
+    let answers = vec![
+        report("n1", [(true, 1, 10), (false, 1, 9)]),
+        report("n2", [(false, 1, 10), (true, 3, 9)]),
+        report("n3", [(false, 1, 10), (false, 3, 9)]),
+    ];
+    // Slot 866 is in the lower of two shards, 12182 in the upper.
+    let low = locate(&map(), &answers, b"hello");
+    assert_eq!((low.slot, low.shard, low.leader.as_deref()), (866, 0, Some("n1")));
+    let high = locate(&map(), &answers, b"foo");
+    assert_eq!(
+        (high.slot, high.shard, high.ballot.as_deref(), high.decided),
+        (12182, 1, Some("3.n2"), Some(9))
+    );
+    assert_eq!(high.replicas.len(), 3);
+}

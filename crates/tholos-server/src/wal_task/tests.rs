@@ -1,0 +1,94 @@
+use super::*;
+
+use tholos_paxos::{Ballot, ReplicaId};
+use tholos_ring::ShardId;
+use tholos_wal::{MemDisk, Options};
+
+fn append(seq: u64) -> Append {
+    let ballot = Ballot { round: seq, replica: ReplicaId(1) };
+    Append { seq: AppendSeq(seq), shard: ShardId(7), record: Record::Promised { ballot } }
+}
+
+struct Harness {
+    disk: MemDisk,
+    queue: Arc<WalQueue>,
+    state: watch::Receiver<WalState>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn start(disk: MemDisk) -> Harness {
+    let (log, _) = Log::open(disk.clone(), Options::small(), |_, _, _| {}).unwrap();
+    let queue = Arc::new(WalQueue::new());
+    let (sender, state) = watch::channel(WalState::Durable(AppendSeq(0)));
+    let (control, _) = mpsc::channel(8);
+    let task = WalTask { log, queue: Arc::clone(&queue), state: sender, control };
+    Harness { disk, queue, state, thread: std::thread::spawn(move || task.run()) }
+}
+
+impl Harness {
+    fn wait_for(&mut self, wanted: impl FnMut(&WalState) -> bool) -> WalState {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let waited = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), self.state.wait_for(wanted)).await
+        });
+        waited.expect("the thread moves on").expect("the thread tells").clone()
+    }
+}
+
+fn rounds_in(disk: MemDisk) -> Vec<u64> {
+    let mut rounds = Vec::new();
+    let visit = |_, _, payload: &[u8]| {
+        let record = tholos_wire::decode_record(bytes::Bytes::copy_from_slice(payload)).unwrap();
+        let Record::Promised { ballot } = record else { panic!("{record:?}") };
+        rounds.push(ballot.round);
+    };
+    Log::open(disk, Options::small(), visit).unwrap();
+    rounds
+}
+
+#[test]
+fn appends_are_durable_in_order_when_reported() {
+    let mut harness = start(MemDisk::new());
+    for first in [1, 4] {
+        harness.queue.push(&mut vec![append(first), append(first + 1), append(first + 2)], None);
+    }
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(6)));
+    harness.disk.crash(tholos_wal::Crash::Power(7));
+    harness.queue.stop(Stop::Abandon);
+    harness.thread.join().unwrap();
+    assert_eq!(rounds_in(harness.disk), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn clean_stop_writes_what_waits() {
+    let harness = start(MemDisk::new());
+    harness.queue.push(&mut vec![append(1)], None);
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+    assert_eq!(rounds_in(harness.disk), [1]);
+}
+
+#[test]
+fn neighbours_share_a_row_and_releases_are_rounded_down() {
+    let mut lsns = VecDeque::from([(AppendSeq(0), Lsn(0))]);
+    for seq in 1..=1000 {
+        note_lsn(&mut lsns, AppendSeq(seq), Lsn(seq * 1024));
+    }
+    assert!(lsns.len() < 1000 * 1024 / (LSN_STEP_BYTES as usize) + 3, "{}", lsns.len());
+    assert_eq!(lsns.back(), Some(&(AppendSeq(1000), Lsn(1000 * 1024))));
+    for (seq, lsn) in lsns {
+        assert_eq!(seq.0 * 1024, lsn.0, "a row says where exactly its append ended");
+    }
+}
+
+#[test]
+fn failed_disk_is_told_and_nothing_more_is_durable() {
+    let mut harness = start(MemDisk::new());
+    harness.queue.push(&mut vec![append(1)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(1)));
+    // Its open files are stale from here on, as after a disk that went away.
+    harness.disk.crash(tholos_wal::Crash::Process);
+    harness.queue.push(&mut vec![append(2)], None);
+    harness.thread.join().unwrap();
+    assert!(matches!(&*harness.state.borrow(), WalState::Failed(why) if why.contains("log")));
+}

@@ -1,0 +1,402 @@
+//! The worker: the one task that owns the [`Node`]. It takes all events that wait, hands each to the core, and carries
+//! out what the core asks for. Batches come of load: what arrives while a round runs makes the next one.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use bytes::Bytes;
+use tholos_cluster::{ClusterMap, NodeId};
+use tholos_node::{ClientId, Effects, Event, Node, Now};
+use tholos_rpc::{Lane, PeerHello};
+use tokio::sync::{mpsc, watch};
+
+use crate::client_output::{ClientOutput, Ending};
+use crate::clock;
+use crate::genesis;
+use crate::metrics::{Counters, add};
+use crate::notices;
+use crate::peers::{self, Peers};
+use crate::snapshot_task::SnapshotJob;
+use crate::status::NodeReport;
+use crate::wal_task::{WalQueue, WalState};
+
+/// Inputs that may wait on each of the two channels; a sender waits when there are more.
+pub(crate) const INPUTS_MAX: usize = 4096;
+/// Events from the peers' connections that may wait.
+pub(crate) const PEER_EVENTS_MAX: usize = 1024;
+/// Inputs of each kind taken in one round, at most.
+const ROUND_INPUTS_MAX: usize = 1024;
+
+/// A question to the core, asked between two rounds.
+pub(crate) type Inspection = Box<dyn FnOnce(&Node) + Send>;
+
+/// What the worker is told.
+pub(crate) enum Input {
+    /// A client connected; `event` says so to the core.
+    Connect {
+        /// Where its replies go.
+        output: Arc<ClientOutput>,
+        /// [`Event::Connected`].
+        event: Event,
+    },
+    /// Something happened.
+    Event(Event),
+    /// Someone wants to know something.
+    Inspect(Inspection),
+    /// The node stops: end, leaving what waits.
+    Stop,
+}
+
+/// The channels into the worker.
+pub(crate) struct Inputs {
+    /// From this node's own parts: few, and never behind clients.
+    pub(crate) control: mpsc::Receiver<Input>,
+    /// From clients.
+    pub(crate) clients: mpsc::Receiver<Input>,
+    /// From the connections to other nodes.
+    pub(crate) peers: mpsc::Receiver<tholos_rpc::Event>,
+    /// From the log.
+    pub(crate) wal: watch::Receiver<WalState>,
+}
+
+/// What the worker's effects go to.
+pub(crate) struct Outputs {
+    pub(crate) peers: Peers,
+    pub(crate) wal: Arc<WalQueue>,
+    pub(crate) snapshots: Sender<SnapshotJob>,
+    /// The answer to every query of another node: to which cluster this one belongs.
+    pub(crate) membership: Bytes,
+}
+
+/// The worker.
+pub(crate) struct Worker {
+    node: Node,
+    name: Arc<str>,
+    map: ClusterMap,
+    outputs: Outputs,
+    counters: Arc<Counters>,
+    effects: Effects,
+    clients: HashMap<u64, Client, BuildHasherDefault<CountHasher>>,
+    /// Clients with something new, each once.
+    touched: Vec<ClientId>,
+    /// Nodes connected under an incarnation that the map does not have.
+    strangers: Vec<u16>,
+    /// So much waits for the log that no more work is taken.
+    wal_full: bool,
+}
+
+struct Client {
+    output: Arc<ClientOutput>,
+    settled: u64,
+    authenticated: bool,
+    touched: bool,
+}
+
+/// What a round took from the channels.
+#[derive(Default)]
+struct Round {
+    inputs: Vec<Input>,
+    peer_events: Vec<tholos_rpc::Event>,
+}
+
+impl Round {
+    /// Takes an input; false at the channel's end.
+    fn take(&mut self, input: Option<Input>) -> bool {
+        let open = input.is_some();
+        self.inputs.extend(input);
+        open
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        node: Node,
+        name: Arc<str>,
+        map: ClusterMap,
+        outputs: Outputs,
+        counters: Arc<Counters>,
+    ) -> Worker {
+        Worker {
+            node,
+            name,
+            map,
+            outputs,
+            counters,
+            effects: Effects::default(),
+            clients: HashMap::default(),
+            touched: Vec::new(),
+            strangers: Vec::new(),
+            wal_full: false,
+        }
+    }
+
+    /// Runs until it is stopped.
+    ///
+    /// # Errors
+    /// Why the node cannot go on: the log failed (R23).
+    pub(crate) async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<str>> {
+        let now = clock::read_now();
+        self.node.start(now, &mut self.effects);
+        self.node.flush(now, &mut self.effects);
+        self.carry_out();
+        let mut round = Round::default();
+        loop {
+            if !self.wait(&mut inputs, &mut round).await {
+                return Ok(());
+            }
+            // Whoever is ready to add to this round does so first: one entry, one write and one message then serve
+            // all of them. With nobody ready this costs next to nothing.
+            tokio::task::yield_now().await;
+            self.take_all(&mut inputs, &mut round);
+            let now = clock::read_now();
+            match &*inputs.wal.borrow_and_update() {
+                WalState::Durable(seq) => {
+                    self.node.handle(now, Event::Durable { seq: *seq }, &mut self.effects);
+                }
+                WalState::Failed(why) => return Err(Arc::clone(why)),
+            }
+            for event in round.peer_events.drain(..) {
+                self.handle_peer(now, event);
+            }
+            let mut stop = false;
+            for input in round.inputs.drain(..) {
+                stop |= self.handle_input(now, input);
+            }
+            if stop {
+                return Ok(());
+            }
+            self.node.flush(now, &mut self.effects);
+            self.carry_out();
+        }
+    }
+
+    /// Waits until there is something to do; false if the node's other parts are gone.
+    async fn wait(&mut self, inputs: &mut Inputs, round: &mut Round) -> bool {
+        let open = !self.wal_full;
+        tokio::select! {
+            biased;
+            changed = inputs.wal.changed() => changed.is_ok(),
+            event = inputs.peers.recv(), if open => {
+                round.peer_events.extend(event);
+                true
+            }
+            input = inputs.control.recv() => round.take(input),
+            input = inputs.clients.recv(), if open => round.take(input),
+            () = self.outputs.wal.drained(), if !open => {
+                self.wal_full = self.outputs.wal.is_full();
+                true
+            }
+        }
+    }
+
+    /// Takes what else waits by now, up to a limit.
+    fn take_all(&self, inputs: &mut Inputs, round: &mut Round) {
+        while let Ok(input) = inputs.control.try_recv() {
+            round.inputs.push(input);
+            if round.inputs.len() >= 2 * ROUND_INPUTS_MAX {
+                break;
+            }
+        }
+        if self.wal_full {
+            return;
+        }
+        while round.peer_events.len() < ROUND_INPUTS_MAX
+            && let Ok(event) = inputs.peers.try_recv()
+        {
+            round.peer_events.push(event);
+        }
+        while round.inputs.len() < ROUND_INPUTS_MAX
+            && let Ok(input) = inputs.clients.try_recv()
+        {
+            round.inputs.push(input);
+        }
+    }
+
+    /// Hands an input to the core; true if it is the end.
+    fn handle_input(&mut self, now: Now, input: Input) -> bool {
+        match input {
+            Input::Connect { output, event } => {
+                if let Event::Connected { client, .. } = &event {
+                    let client = *client;
+                    self.clients.insert(
+                        client.0,
+                        Client { output, settled: 0, authenticated: false, touched: false },
+                    );
+                    self.node.handle(now, event, &mut self.effects);
+                    self.touch(client);
+                }
+            }
+            Input::Event(event) => {
+                match &event {
+                    Event::Commands { client, commands } => {
+                        add(&self.counters.commands, commands.len() as u64);
+                        let client = *client;
+                        self.touch(client);
+                    }
+                    Event::Disconnected { client } => {
+                        self.clients.remove(&client.0);
+                    }
+                    _ => {}
+                }
+                self.node.handle(now, event, &mut self.effects);
+            }
+            Input::Inspect(inspection) => inspection(&self.node),
+            Input::Stop => return true,
+        }
+        false
+    }
+
+    fn handle_peer(&mut self, now: Now, event: tholos_rpc::Event) {
+        match event {
+            tholos_rpc::Event::Frame { from, .. } if self.strangers.contains(&from) => {}
+            tholos_rpc::Event::Frame { from, payload, credit, .. } => {
+                let from = NodeId(from);
+                let (node, effects) = (&mut self.node, &mut self.effects);
+                peers::take_apart(from, payload, &self.counters, |message| {
+                    node.handle(now, Event::Peer { from, message }, effects);
+                });
+                drop(credit);
+            }
+            tholos_rpc::Event::Up { peer, lane } => {
+                if self.is_known(&peer) && lane == Lane::Log {
+                    self.node.handle(now, Event::PeerUp { node: NodeId(peer.node) }, &mut self.effects);
+                }
+            }
+            tholos_rpc::Event::Down { node, lane: Lane::Log, reason } => {
+                tracing::debug!(node = %self.name, peer = %NodeId(node), %reason, "a connection is down");
+                self.node.handle(now, Event::PeerDown { node: NodeId(node) }, &mut self.effects);
+            }
+            tholos_rpc::Event::Refused { address, reason, suppressed, .. } => {
+                add(&self.counters.peer_connections_refused, 1 + suppressed);
+                let level_is_low = matches!(reason, tholos_rpc::Refusal::Unreachable(_));
+                if level_is_low {
+                    // The core tells when a node is lost; that it cannot be dialled meanwhile is no news.
+                    tracing::debug!(node = %self.name, %address, %reason, suppressed, "no connection");
+                } else {
+                    tracing::warn!(node = %self.name, %address, %reason, suppressed, "a connection was refused");
+                }
+            }
+            tholos_rpc::Event::Query { payload, reply, .. } => {
+                let answer = if genesis::asks_status(&payload) {
+                    NodeReport::of(&self.node, &self.name).to_json()
+                } else {
+                    self.outputs.membership.clone()
+                };
+                // Whoever asked may be gone.
+                let _ = reply.send(answer);
+            }
+            _ => {}
+        }
+    }
+
+    /// A voter is a node and its incarnation (R21): what another one says is not heard. The handshake checks cluster,
+    /// id and name; a directory made anew cannot have the cluster's id, so this is a copy or a restored backup.
+    fn is_known(&mut self, peer: &PeerHello) -> bool {
+        let known = self.map.node(NodeId(peer.node)).map(|row| row.incarnation.0);
+        self.strangers.retain(|node| *node != peer.node);
+        if known == Some(peer.incarnation) {
+            return true;
+        }
+        tracing::error!(
+            node = %self.name, peer = %peer.name,
+            "it has another incarnation than the cluster map says and is not heard; give it back its own directory"
+        );
+        self.strangers.push(peer.node);
+        false
+    }
+
+    fn touch(&mut self, client: ClientId) {
+        if let Some(row) = self.clients.get_mut(&client.0)
+            && !row.touched
+        {
+            row.touched = true;
+            self.touched.push(client);
+        }
+    }
+
+    /// Appends in the order given; all else in any order.
+    fn carry_out(&mut self) {
+        add(&self.counters.rounds, 1);
+        let mut effects = std::mem::take(&mut self.effects);
+        if !effects.appends.is_empty() || effects.release.is_some() {
+            self.wal_full = self.outputs.wal.push(&mut effects.appends, effects.release.take());
+        }
+        self.outputs.peers.send_all(&mut effects.sends, &self.counters);
+        self.reply(&mut effects);
+        let saves = effects.snapshots.drain(..).map(SnapshotJob::Save);
+        let removals = effects.obsolete_snapshots.drain(..);
+        for job in saves.chain(removals.map(|(shard, index)| SnapshotJob::RemoveBelow(shard, index))) {
+            // Its thread ends before this task only when the node is killed.
+            let _ = self.outputs.snapshots.send(job);
+        }
+        for notice in effects.notices.drain(..) {
+            notices::tell(&self.name, &notice, &self.counters);
+        }
+        // The lists' memory serves the next round.
+        self.effects = effects;
+    }
+
+    /// Replies and ends of connections; each client's task is woken once.
+    fn reply(&mut self, effects: &mut Effects) {
+        for (client, reply) in effects.replies.drain(..) {
+            add(&self.counters.reply_bytes, reply.len() as u64);
+            let Some(row) = self.clients.get_mut(&client.0) else { continue };
+            if !row.output.push(reply) {
+                add(&self.counters.clients_overflowed, 1);
+                tracing::warn!(node = %self.name, client = client.0, "closed a client that does not read its replies");
+            }
+            if !row.touched {
+                row.touched = true;
+                self.touched.push(client);
+            }
+        }
+        for (client, count) in effects.completed.drain(..) {
+            if let Some(row) = self.clients.get_mut(&client.0) {
+                row.settled += u64::from(count);
+                if !row.touched {
+                    row.touched = true;
+                    self.touched.push(client);
+                }
+            }
+        }
+        for client in effects.closes.drain(..) {
+            if let Some(row) = self.clients.get(&client.0) {
+                row.output.end(Ending::AfterReplies);
+                row.output.wake();
+            }
+        }
+        for client in self.touched.drain(..) {
+            let Some(row) = self.clients.get_mut(&client.0) else { continue };
+            row.touched = false;
+            if !row.authenticated {
+                let mut connections = self.node.gateway().connections();
+                row.authenticated = connections.any(|open| open.id == client && open.authenticated);
+            }
+            row.output.settle(row.settled, row.authenticated);
+            row.output.wake();
+        }
+    }
+}
+
+/// Client ids count up: spread by a multiplication, they need no hash.
+#[derive(Default)]
+struct CountHasher(u64);
+
+impl Hasher for CountHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

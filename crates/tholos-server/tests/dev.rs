@@ -1,0 +1,328 @@
+//! A whole cluster in this process, over real sockets and real files: served, killed, restarted, stopped.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tholos_resp::{Value, ValueDecoder, ValueLimits};
+use tholos_server::{DevCluster, DevSettings, NodeState, Verdict};
+
+/// How long anything may take; a test that waits longer has failed.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn settings() -> DevSettings {
+    DevSettings { port: 0, cluster_port: 0, peer_port: 0, http_port: 0, temp: true, ..DevSettings::default() }
+}
+
+/// A client that waits for each reply.
+struct Client {
+    stream: TcpStream,
+    decoder: ValueDecoder,
+    buffer: bytes::BytesMut,
+}
+
+impl Client {
+    fn connect(address: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let decoder = ValueDecoder::new(ValueLimits::default());
+        Client { stream, decoder, buffer: bytes::BytesMut::new() }
+    }
+
+    fn send(&mut self, arguments: &[&str]) {
+        let mut bytes = Vec::new();
+        let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+        tholos_resp::encode_command(&arguments, &mut bytes);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next reply; `None` when the connection is closed.
+    fn receive(&mut self) -> Option<Value> {
+        loop {
+            if let Some(value) = self.decoder.decode(&mut self.buffer).unwrap() {
+                return Some(value);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn ask(&mut self, arguments: &[&str]) -> Value {
+        self.send(arguments);
+        self.receive().expect("the connection stays open")
+    }
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {DEADLINE:?}"))
+}
+
+async fn start(settings: DevSettings) -> DevCluster {
+    let cluster = DevCluster::start(settings).await.unwrap_or_else(|error| panic!("{error}"));
+    in_time("getting ready", cluster.ready()).await;
+    cluster
+}
+
+/// Blocking clients run beside the runtime.
+async fn beside<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_is_killed_and_comes_back_and_nothing_is_lost() {
+    let cluster = start(settings()).await;
+    let gateway = cluster.addresses().gateway;
+    let at = gateway.clone();
+    beside(move || {
+        let mut client = Client::connect(&at);
+        assert_eq!(client.ask(&["PING"]), Value::simple("PONG"));
+        for number in 0..200 {
+            assert_eq!(
+                client.ask(&["SET", &format!("key:{number}"), &format!("value {number}")]),
+                Value::ok()
+            );
+        }
+        assert_eq!(client.ask(&["GET", "key:7"]), Value::bulk("value 7"));
+    })
+    .await;
+
+    cluster.kill("n2").await.unwrap();
+    let at = gateway.clone();
+    beside(move || {
+        let mut client = Client::connect(&at);
+        for number in 0..200 {
+            let key = format!("key:{number}");
+            assert_eq!(client.ask(&["GET", &key]), Value::bulk(format!("value {number}")), "{key}");
+            assert_eq!(client.ask(&["SET", &key, "after"]), Value::ok(), "{key}");
+        }
+    })
+    .await;
+    let status = cluster.status().await;
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(status.nodes[1].state, NodeState::Down);
+    assert!(cluster.kill("n2").await.is_err(), "it is dead already");
+
+    cluster.restart("n2").await.unwrap();
+    in_time("catching up", async {
+        loop {
+            let status = cluster.status().await;
+            if status.verdict == Verdict::Healthy && status.nodes[1].lag == Some(0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    // Now the writes that n2 missed are on its disk: it and one other are a majority.
+    cluster.kill("n3").await.unwrap();
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..200 {
+            assert_eq!(client.ask(&["GET", &format!("key:{number}")]), Value::bulk("after"));
+        }
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_outlives_the_process() {
+    let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));
+    let mut settings = settings();
+    settings.temp = false;
+    settings.dir = dir.clone();
+    for round in 0..3 {
+        let cluster = start(settings.clone()).await;
+        let gateway = cluster.addresses().gateway;
+        beside(move || {
+            let mut client = Client::connect(&gateway);
+            assert_eq!(client.ask(&["INCR", "rounds"]), Value::integer(round + 1));
+        })
+        .await;
+        cluster.stop().await;
+    }
+    let other = DevSettings { nodes: 5, ..settings.clone() };
+    let error = DevCluster::start(other).await.err().expect("five nodes on the data of three").to_string();
+    for part in ["--nodes 3", "--fresh", "--dir"] {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    let fewer = DevSettings { nodes: 1, ..settings.clone() };
+    assert!(DevCluster::start(fewer).await.is_err());
+    let fresh = start(DevSettings { fresh: true, nodes: 1, ..settings }).await;
+    let gateway = fresh.addresses().gateway;
+    beside(move || assert_eq!(Client::connect(&gateway).ask(&["GET", "rounds"]), Value::Null)).await;
+    fresh.stop().await;
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taken_port_is_told_and_nothing_is_left_behind() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let error = DevCluster::start(DevSettings { port, ..settings() }).await.err().unwrap().to_string();
+    assert!(error.contains(&format!("port {port} is in use")) && error.contains("--port"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_bytes_get_an_error_and_the_end() {
+    let cluster = start(DevSettings { nodes: 1, ..settings() }).await;
+    let gateway = cluster.addresses().gateway;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        client.stream.write_all(b"PING\r\n*1\r\n$x\r\n").unwrap();
+        assert_eq!(client.receive(), Some(Value::simple("PONG")), "what came before is answered");
+        let error = client.receive().unwrap();
+        assert_eq!(error, Value::error("ERR Protocol error: invalid bulk length"));
+        assert_eq!(client.receive(), None);
+        // Half a command, then the end of the stream.
+        let mut client = Client::connect(&gateway);
+        client.stream.write_all(b"*2\r\n$3\r\nGET\r\n").unwrap();
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.receive(), None);
+        // Commands, then the end of the stream: all are answered.
+        let mut client = Client::connect(&gateway);
+        for _ in 0..10 {
+            client.send(&["INCR", "counter"]);
+        }
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        for number in 1..=10 {
+            assert_eq!(client.receive(), Some(Value::integer(number)));
+        }
+        assert_eq!(client.receive(), None);
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_clients_are_told_so() {
+    let mut settings = DevSettings { nodes: 1, ..settings() };
+    settings.tuning.clients.clients_max = 2;
+    let cluster = start(settings).await;
+    let gateway = cluster.addresses().gateway;
+    beside(move || {
+        let mut first = Client::connect(&gateway);
+        let mut second = Client::connect(&gateway);
+        assert_eq!(
+            (first.ask(&["PING"]), second.ask(&["PING"])),
+            (Value::simple("PONG"), Value::simple("PONG"))
+        );
+        let mut third = Client::connect(&gateway);
+        assert_eq!(third.receive(), Some(Value::error("ERR max number of clients reached")));
+        assert_eq!(third.receive(), None);
+        drop(first);
+        let start = Instant::now();
+        while Client::connect(&gateway).try_ping().is_none() {
+            assert!(start.elapsed() < DEADLINE, "the place of the first is never free");
+        }
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "AUTH is not in the command table yet"]
+async fn password_guards_commands_and_their_size() {
+    let mut settings = DevSettings { nodes: 1, ..settings() };
+    settings.tuning.requirepass = Some("secret".into());
+    let cluster = start(settings).await;
+    let gateway = cluster.addresses().gateway;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        assert!(matches!(client.ask(&["GET", "k"]), Value::Error(text) if text.starts_with(b"NOAUTH")));
+        let large = "x".repeat(20_000);
+        // In one piece: the password must count before the large command behind it is judged.
+        let mut bytes = Vec::new();
+        tholos_resp::encode_command(&[&b"AUTH"[..], b"secret"], &mut bytes);
+        tholos_resp::encode_command(&[&b"SET"[..], b"k", large.as_bytes()], &mut bytes);
+        client.stream.write_all(&bytes).unwrap();
+        assert_eq!((client.receive(), client.receive()), (Some(Value::ok()), Some(Value::ok())));
+        let mut stranger = Client::connect(&gateway);
+        stranger.send(&["SET", "k", &large]);
+        let error = stranger.receive().unwrap();
+        assert_eq!(error, Value::error("ERR Protocol error: unauthenticated bulk length"));
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_interface_shows_and_acts() {
+    let cluster = start(settings()).await;
+    let http = cluster.addresses().http;
+    beside(move || {
+        let get = |path: &str| http_request(&http, &format!("GET {path} HTTP/1.1\r\nHost: {http}\r\n"));
+        assert_eq!(get("/healthz"), (200, "ok\n".to_owned()));
+        let (code, status) = get("/v1/status");
+        assert!(code == 200 && status.contains("\"verdict\":\"healthy\""), "{status}");
+        let (code, metrics) = get("/metrics");
+        assert!(code == 200 && metrics.contains("tholos_paxos_replicas{node=\"n3\"} 64\n"), "{metrics}");
+        let (code, location) = get("/v1/locate?key=hello");
+        assert!(
+            code == 200 && location.contains("\"slot\":866") && location.contains("\"leader\":\"n"),
+            "{location}"
+        );
+
+        let post = |path: &str, more: &str| {
+            http_request(
+                &http,
+                &format!("POST {path} HTTP/1.1\r\nHost: {http}\r\nContent-Length: 0\r\n{more}"),
+            )
+        };
+        assert_eq!(post("/v1/dev/kill?node=n2", "Origin: http://evil.example\r\n").0, 403);
+        assert_eq!(post("/v1/dev/kill?node=n9", "").0, 404);
+        assert_eq!(post("/v1/dev/kill?node=n2", "").0, 200);
+        assert_eq!(post("/v1/dev/kill?node=n2", "").0, 409);
+        assert_eq!(post("/v1/dev/restart?node=n2", "").0, 200);
+        let rebound = format!("GET /v1/status HTTP/1.1\r\nHost: evil.example\r\n");
+        assert_eq!(http_request(&http, &rebound).0, 403);
+    })
+    .await;
+    cluster.stop().await;
+}
+
+/// Status code and body.
+fn http_request(address: &str, head: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+impl Client {
+    fn try_ping(&mut self) -> Option<Value> {
+        // The server may have closed already.
+        let _ = self.stream.write_all(b"PING\r\n");
+        self.receive().filter(|value| *value == Value::simple("PONG"))
+    }
+}
+
+#[test]
+fn ready_file_is_renamed_into_place() {
+    let file: PathBuf = std::env::temp_dir().join(format!("tholos-ready-{:016x}.json", rand()));
+    let mut settings = DevSettings { nodes: 1, ..settings() };
+    settings.ready_file = Some(file.clone());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let cluster = start(settings).await;
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&cluster.addresses().nodes[0].cluster), "{text}");
+        cluster.stop().await;
+    });
+    std::fs::remove_file(file).unwrap();
+}
+
+fn rand() -> u64 {
+    getrandom::u64().unwrap()
+}
