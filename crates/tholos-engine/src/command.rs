@@ -12,7 +12,7 @@ use crate::cmd::lcs::Lcs;
 use crate::cmd::range::RangeCommand;
 use crate::cmd::string::StringCommand;
 use crate::error;
-use crate::keyspace::{Reader, Session};
+use crate::session::{Reader, Session};
 use crate::table;
 
 /// Whether a command must go through the log.

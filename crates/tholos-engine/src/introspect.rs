@@ -123,7 +123,7 @@ fn docs(spec: &'static Spec) -> (Value, Value) {
     (Value::bulk(spec.name), Value::Map(fields))
 }
 
-/// COMMAND LIST [FILTERBY MODULE name | FILTERBY ACLCAT category | FILTERBY PATTERN pattern]
+/// `COMMAND LIST [FILTERBY MODULE name | FILTERBY ACLCAT category | FILTERBY PATTERN pattern]`
 fn list(rest: &[Bytes]) -> Result<Value, Value> {
     let with_subcommands =
         table::all().iter().flat_map(|spec| core::iter::once(spec).chain(spec.subcommands));

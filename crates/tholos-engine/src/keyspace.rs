@@ -17,8 +17,9 @@ use tholos_resp::Value;
 
 use crate::command::{Access, Command};
 use crate::error;
+use crate::session::{Reader, Session};
 use crate::snapshot::Walk;
-use crate::store::entry::{Content, Entry, Stamp, View};
+use crate::store::entry::{Entry, Stamp, View};
 use crate::store::hash::Digest;
 use crate::store::tree::{Place, Tree};
 
@@ -276,7 +277,7 @@ impl Keyspace {
         (&self.tree, &mut self.walk)
     }
 
-    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+    pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {
         self.tree.get(self.tree.place(key)?, key)
     }
 
@@ -298,7 +299,7 @@ impl Keyspace {
     }
 
     /// Changes an entry that is there, by `change`.
-    fn change_entry(&mut self, place: Place, key: &[u8], change: impl FnOnce(&mut Entry)) {
+    pub(crate) fn change_entry(&mut self, place: Place, key: &[u8], change: impl FnOnce(&mut Entry)) {
         self.walk_before(place);
         let Some(entry) = self.tree.get_mut(place, key) else { return };
         let before = Account::of(entry);
@@ -307,7 +308,7 @@ impl Keyspace {
         self.settle(place, Some(before), Some(after));
     }
 
-    fn remove_entry(&mut self, place: Place, key: &[u8]) {
+    pub(crate) fn remove_entry(&mut self, place: Place, key: &[u8]) {
         self.walk_before(place);
         if let Some(entry) = self.tree.remove(place, key) {
             self.settle(place, Some(Account::of(&entry)), None);
@@ -357,7 +358,7 @@ impl Keyspace {
         }
     }
 
-    fn place(&self, key: &[u8]) -> Place {
+    pub(crate) fn place(&self, key: &[u8]) -> Place {
         // `refuse_strangers` has seen every command's keys.
         self.tree.place(key).expect("the key belongs to this shard")
     }
@@ -374,118 +375,6 @@ fn absent_digest(slot: u16, stamp: Stamp) -> u64 {
 /// Whether a key of this expiry is dead at `time_ms` (K1).
 pub(crate) fn is_dead(expire_at: Option<u64>, time_ms: u64) -> bool {
     expire_at.is_some_and(|expire_at| expire_at <= time_ms)
-}
-
-/// The keyspace as a reading command sees it: live keys at one time.
-pub(crate) struct Reader<'a> {
-    keyspace: &'a Keyspace,
-    time_ms: u64,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn view(&self, key: &[u8]) -> Option<View<'a>> {
-        let entry = self.keyspace.entry(key)?;
-        let view = entry.view();
-        (!is_dead(view.expire_at, self.time_ms)).then_some(view)
-    }
-
-    /// Shard time, in Unix milliseconds.
-    pub(crate) fn time_ms(&self) -> u64 {
-        self.time_ms
-    }
-}
-
-/// What a write does to a key's expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expiry {
-    /// As it was, if the key was alive.
-    Keep,
-    /// The key lives until it is deleted.
-    Never,
-    /// Unix milliseconds.
-    At(u64),
-}
-
-/// The keyspace as a writing command sees it: live keys at the time of its entry, and the stamp of its writes.
-pub(crate) struct Session<'a> {
-    keyspace: &'a mut Keyspace,
-    time_ms: u64,
-    stamp: Stamp,
-}
-
-impl Session<'_> {
-    pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { keyspace: self.keyspace, time_ms: self.time_ms }
-    }
-
-    pub(crate) fn view(&self, key: &[u8]) -> Option<View<'_>> {
-        self.reader().view(key)
-    }
-
-    /// Shard time, in Unix milliseconds.
-    pub(crate) fn time_ms(&self) -> u64 {
-        self.time_ms
-    }
-
-    /// Gives `key` a value. An expiry that has passed leaves the key absent.
-    pub(crate) fn put(&mut self, key: &[u8], content: Content<'_>, expiry: Expiry) {
-        let place = self.keyspace.place(key);
-        let old = self.live(place, key).and_then(Entry::expire_at);
-        let expire_at = match expiry {
-            Expiry::Keep => old,
-            Expiry::Never => None,
-            Expiry::At(at_ms) => Some(at_ms),
-        };
-        if is_dead(expire_at, self.time_ms) {
-            // Even if the key was absent before: it came and went at once (K4).
-            self.keyspace.set_absent(place.slot, self.stamp);
-            self.remove(key);
-            return;
-        }
-        self.keyspace.put_entry(place, View { key, stamp: self.stamp, expire_at, content });
-        if expire_at.is_some() && expire_at != old {
-            self.keyspace.set_absent(place.slot, self.stamp);
-        }
-    }
-
-    /// Writes into a live text at `offset`; see [`Entry::write_at`].
-    pub(crate) fn write_at(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
-        let (place, stamp) = (self.keyspace.place(key), self.stamp);
-        self.keyspace.change_entry(place, key, |entry| entry.write_at(stamp, offset, bytes));
-    }
-
-    /// Changes a live key's expiry; one that has passed removes the key.
-    pub(crate) fn set_expire(&mut self, key: &[u8], expire_at: Option<u64>) {
-        if is_dead(expire_at, self.time_ms) {
-            self.remove(key);
-            return;
-        }
-        let (place, stamp) = (self.keyspace.place(key), self.stamp);
-        self.keyspace.change_entry(place, key, |entry| entry.set_expire(stamp, expire_at));
-        if expire_at.is_some() {
-            self.keyspace.set_absent(place.slot, stamp);
-        }
-    }
-
-    /// Removes a key; answers whether it was alive. A dead one is left to eviction.
-    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
-        let place = self.keyspace.place(key);
-        if self.live(place, key).is_none() {
-            return false;
-        }
-        self.keyspace.set_absent(place.slot, self.stamp);
-        self.keyspace.remove_entry(place, key);
-        true
-    }
-
-    fn live(&self, place: Place, key: &[u8]) -> Option<&Entry> {
-        self.keyspace.tree.get(place, key).filter(|entry| !is_dead(entry.expire_at(), self.time_ms))
-    }
-
-    /// Removes every key of the shard.
-    pub(crate) fn flush(&mut self) {
-        self.keyspace.flush(self.stamp);
-    }
 }
 
 #[cfg(test)]

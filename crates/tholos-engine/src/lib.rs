@@ -18,6 +18,7 @@ pub mod introspect;
 mod keyspace;
 mod limits;
 pub mod number;
+mod session;
 mod snapshot;
 mod specs;
 mod store;

@@ -82,7 +82,7 @@ impl Wide {
     }
 }
 
-/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+/// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
 fn parse_scan(args: &[Bytes]) -> Result<Wide, Value> {
     let cursor = parse_cursor(&args[1]).ok_or_else(error::invalid_cursor)?;
     let (mut filter, mut count) = (Filter::default(), COUNT_DEFAULT);

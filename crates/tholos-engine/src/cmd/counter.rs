@@ -9,8 +9,8 @@ use super::decimal::{Decimal, DecimalError};
 use super::{bulk, integer};
 use crate::command::{Command, Kind};
 use crate::error;
-use crate::keyspace::{Expiry, Session};
 use crate::number;
+use crate::session::{Expiry, Session};
 use crate::store::entry::Content;
 use crate::table::Spec;
 
@@ -23,27 +23,27 @@ pub(crate) enum CounterCommand {
     AddDecimal { key: Bytes, amount: Bytes },
 }
 
-/// INCR key
+/// `INCR key`
 pub(crate) fn parse_incr(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     add(args, 1)
 }
 
-/// DECR key
+/// `DECR key`
 pub(crate) fn parse_decr(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     add(args, -1)
 }
 
-/// INCRBY key amount
+/// `INCRBY key amount`
 pub(crate) fn parse_incrby(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     add(args, integer(&args[2])?)
 }
 
-/// DECRBY key amount
+/// `DECRBY key amount`
 pub(crate) fn parse_decrby(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     add(args, integer(&args[2])?.checked_neg().ok_or_else(error::decrement_overflow)?)
 }
 
-/// INCRBYFLOAT key amount
+/// `INCRBYFLOAT key amount`
 pub(crate) fn parse_incrbyfloat(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     Ok(Command(Kind::Counter(CounterCommand::AddDecimal { key: args[1].clone(), amount: args[2].clone() })))
 }

@@ -9,7 +9,7 @@ use super::string::Unit;
 use super::{integer, is_option};
 use crate::command::{Access, Command, Kind};
 use crate::error;
-use crate::keyspace::{Reader, Session};
+use crate::session::{Reader, Session};
 use crate::table::Spec;
 
 /// Commands on a key's expiry.
@@ -47,47 +47,47 @@ struct Conditions {
     if_earlier: bool,
 }
 
-/// EXPIRE key seconds [NX | XX | GT | LT]
+/// `EXPIRE key seconds [NX | XX | GT | LT]`
 pub(crate) fn parse_expire(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_expire(spec, args, Unit::Seconds, true)
 }
 
-/// PEXPIRE key milliseconds [NX | XX | GT | LT]
+/// `PEXPIRE key milliseconds [NX | XX | GT | LT]`
 pub(crate) fn parse_pexpire(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_expire(spec, args, Unit::Milliseconds, true)
 }
 
-/// EXPIREAT key unix-seconds [NX | XX | GT | LT]
+/// `EXPIREAT key unix-seconds [NX | XX | GT | LT]`
 pub(crate) fn parse_expireat(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_expire(spec, args, Unit::Seconds, false)
 }
 
-/// PEXPIREAT key unix-milliseconds [NX | XX | GT | LT]
+/// `PEXPIREAT key unix-milliseconds [NX | XX | GT | LT]`
 pub(crate) fn parse_pexpireat(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_expire(spec, args, Unit::Milliseconds, false)
 }
 
-/// TTL key
+/// `TTL key`
 pub(crate) fn parse_ttl(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(ExpireCommand::Get { key: args[1].clone(), unit: Unit::Seconds, relative: true })
 }
 
-/// PTTL key
+/// `PTTL key`
 pub(crate) fn parse_pttl(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(ExpireCommand::Get { key: args[1].clone(), unit: Unit::Milliseconds, relative: true })
 }
 
-/// EXPIRETIME key
+/// `EXPIRETIME key`
 pub(crate) fn parse_expiretime(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(ExpireCommand::Get { key: args[1].clone(), unit: Unit::Seconds, relative: false })
 }
 
-/// PEXPIRETIME key
+/// `PEXPIRETIME key`
 pub(crate) fn parse_pexpiretime(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(ExpireCommand::Get { key: args[1].clone(), unit: Unit::Milliseconds, relative: false })
 }
 
-/// PERSIST key
+/// `PERSIST key`
 pub(crate) fn parse_persist(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(ExpireCommand::Clear { key: args[1].clone() })
 }

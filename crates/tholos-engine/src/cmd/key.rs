@@ -9,7 +9,7 @@ use tholos_resp::Value;
 use super::{content_bytes, integer, is_option};
 use crate::command::{Access, Command, Kind};
 use crate::error;
-use crate::keyspace::{Expiry, Reader, Session};
+use crate::session::{Expiry, Reader, Session};
 use crate::store::entry::Content;
 use crate::table::Spec;
 
@@ -35,37 +35,37 @@ pub(crate) enum KeyCommand {
     Flush,
 }
 
-/// DEL key [key …]
+/// `DEL key [key …]`
 pub(crate) fn parse_del(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Delete { keys: args[1..].to_vec() })
 }
 
-/// EXISTS key [key …]
+/// `EXISTS key [key …]`
 pub(crate) fn parse_exists(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Count { keys: args[1..].to_vec() })
 }
 
-/// TYPE key
+/// `TYPE key`
 pub(crate) fn parse_type(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Type { key: args[1].clone() })
 }
 
-/// OBJECT ENCODING key
+/// `OBJECT ENCODING key`
 pub(crate) fn parse_encoding(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Encoding { key: args[2].clone() })
 }
 
-/// RENAME key newkey
+/// `RENAME key newkey`
 pub(crate) fn parse_rename(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Rename { keys: [args[1].clone(), args[2].clone()], only_if_absent: false })
 }
 
-/// RENAMENX key newkey
+/// `RENAMENX key newkey`
 pub(crate) fn parse_renamenx(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(KeyCommand::Rename { keys: [args[1].clone(), args[2].clone()], only_if_absent: true })
 }
 
-/// COPY source destination [DB number] [REPLACE]
+/// `COPY source destination [DB number] [REPLACE]`
 pub(crate) fn parse_copy(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let mut replace = false;
     let mut options = args[3..].iter();
@@ -86,7 +86,7 @@ pub(crate) fn parse_copy(_: &'static Spec, args: &[Bytes]) -> Result<Command, Va
     wrap(KeyCommand::Copy { keys: [args[1].clone(), args[2].clone()], replace })
 }
 
-/// FLUSHDB and FLUSHALL [ASYNC | SYNC]
+/// `FLUSHDB and FLUSHALL [ASYNC | SYNC]`
 pub(crate) fn parse_flush(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     match &args[1..] {
         [] => {}

@@ -9,7 +9,7 @@ use tholos_resp::Value;
 use super::{VALUE_BYTES_MAX, integer, is_option};
 use crate::command::{Command, Kind};
 use crate::error;
-use crate::keyspace::Reader;
+use crate::session::Reader;
 use crate::table::Spec;
 
 /// LCS with its options.
@@ -39,7 +39,7 @@ struct Run {
     length: usize,
 }
 
-/// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]
+/// `LCS key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]`
 pub(crate) fn parse(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let (mut length, mut runs, mut with_length, mut run_min) = (false, false, false, 0);
     let mut options = args[3..].iter();

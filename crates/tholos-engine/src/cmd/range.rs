@@ -8,7 +8,7 @@ use tholos_resp::Value;
 use super::{check_length, fresh, integer};
 use crate::command::{Access, Command, Kind};
 use crate::error;
-use crate::keyspace::{Expiry, Reader, Session};
+use crate::session::{Expiry, Reader, Session};
 use crate::store::entry::Content;
 use crate::table::Spec;
 
@@ -23,17 +23,17 @@ pub(crate) enum RangeCommand {
     Set { key: Bytes, offset: u64, value: Bytes },
 }
 
-/// APPEND key value
+/// `APPEND key value`
 pub(crate) fn parse_append(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(RangeCommand::Append { key: args[1].clone(), value: args[2].clone() })
 }
 
-/// GETRANGE key start end
+/// `GETRANGE key start end`
 pub(crate) fn parse_getrange(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(RangeCommand::Get { key: args[1].clone(), start: integer(&args[2])?, end: integer(&args[3])? })
 }
 
-/// SETRANGE key offset value
+/// `SETRANGE key offset value`
 pub(crate) fn parse_setrange(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let offset = u64::try_from(integer(&args[2])?).map_err(|_| error::offset_out_of_range())?;
     wrap(RangeCommand::Set { key: args[1].clone(), offset, value: args[3].clone() })

@@ -9,8 +9,8 @@ use tholos_resp::Value;
 use super::{bulk, fresh, is_option};
 use crate::command::{Access, Command, Kind};
 use crate::error;
-use crate::keyspace::{Expiry, Reader, Session};
 use crate::number;
+use crate::session::{Expiry, Reader, Session};
 use crate::table::Spec;
 
 /// Commands that read or write whole values.
@@ -109,22 +109,22 @@ impl NewExpire {
     }
 }
 
-/// GET key
+/// `GET key`
 pub(crate) fn parse_get(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(StringCommand::Get { key: args[1].clone() })
 }
 
-/// STRLEN key
+/// `STRLEN key`
 pub(crate) fn parse_strlen(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(StringCommand::Length { key: args[1].clone() })
 }
 
-/// MGET key [key …]
+/// `MGET key [key …]`
 pub(crate) fn parse_mget(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(StringCommand::GetMany { keys: args[1..].to_vec() })
 }
 
-/// SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
+/// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
 pub(crate) fn parse_set(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let mut set = plain_set(spec, &args[1], &args[2]);
     let mut options = args[3..].iter();
@@ -145,23 +145,23 @@ pub(crate) fn parse_set(spec: &'static Spec, args: &[Bytes]) -> Result<Command, 
     wrap(StringCommand::Set(set))
 }
 
-/// SETNX key value
+/// `SETNX key value`
 pub(crate) fn parse_setnx(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let set = plain_set(spec, &args[1], &args[2]);
     wrap(StringCommand::Set(Set { condition: Condition::IfAbsent, reply: SetReply::Count, ..set }))
 }
 
-/// GETSET key value
+/// `GETSET key value`
 pub(crate) fn parse_getset(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(StringCommand::Set(Set { reply: SetReply::Old, ..plain_set(spec, &args[1], &args[2]) }))
 }
 
-/// SETEX key seconds value
+/// `SETEX key seconds value`
 pub(crate) fn parse_setex(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_with_time(spec, args, Unit::Seconds)
 }
 
-/// PSETEX key milliseconds value
+/// `PSETEX key milliseconds value`
 pub(crate) fn parse_psetex(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_with_time(spec, args, Unit::Milliseconds)
 }
@@ -172,12 +172,12 @@ fn set_with_time(spec: &'static Spec, args: &[Bytes], unit: Unit) -> Result<Comm
     wrap(StringCommand::Set(Set { expire, ..plain_set(spec, &args[1], &args[3]) }))
 }
 
-/// GETDEL key
+/// `GETDEL key`
 pub(crate) fn parse_getdel(_: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     wrap(StringCommand::GetAndDelete { key: args[1].clone() })
 }
 
-/// GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]
+/// `GETEX key [EX s | PX ms | EXAT s | PXAT ms | PERSIST]`
 pub(crate) fn parse_getex(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     let mut expire = NewExpire::Unsaid;
     let mut options = args[2..].iter();
@@ -191,12 +191,12 @@ pub(crate) fn parse_getex(spec: &'static Spec, args: &[Bytes]) -> Result<Command
     wrap(StringCommand::GetAndExpire { key: args[1].clone(), expire, command: spec.name })
 }
 
-/// MSET key value [key value …]
+/// `MSET key value [key value …]`
 pub(crate) fn parse_mset(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_many(spec, args, false)
 }
 
-/// MSETNX key value [key value …]
+/// `MSETNX key value [key value …]`
 pub(crate) fn parse_msetnx(spec: &'static Spec, args: &[Bytes]) -> Result<Command, Value> {
     set_many(spec, args, true)
 }
