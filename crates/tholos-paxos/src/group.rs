@@ -174,7 +174,8 @@ impl Group {
                 if probe {
                     leader.next_probe = now.plus(self.options.probe_interval);
                 }
-                tell_followers(leader, &self.log, probe, out);
+                let heard = |replica| net.hears(self.me, replica);
+                tell_followers(leader, &self.log, heard, probe, out);
                 self.flush(now, out);
             }
             Role::Candidate(candidate) => {
@@ -898,6 +899,10 @@ impl Group {
         // R11: a lower ballot that was not deposed here yet does not hide a higher one.
         self.leader = self.leader.max(Some(ballot));
         self.failures = 0;
+        if let Role::Follower(waiting) = &mut self.role {
+            // Patience was for the time until somebody leads.
+            waiting.patient_until = Millis(0);
+        }
         true
     }
 
@@ -1240,8 +1245,14 @@ fn leader_lost(log: &Log, me: ReplicaId, ballot: Ballot, net: &impl Connectivity
         || !log.configs().all(|config| config.majority(|replica| net.hears(leader, replica)))
 }
 
-/// Marks that no Accept has carried, and questions to those who have not answered.
-fn tell_followers(leader: &mut Leader, log: &Log, probe: bool, out: &mut Outbox) {
+/// Marks that no Accept has carried, and questions to those who are heard and have not answered.
+fn tell_followers(
+    leader: &mut Leader,
+    log: &Log,
+    heard: impl Fn(ReplicaId) -> bool,
+    probe: bool,
+    out: &mut Outbox,
+) {
     let ballot = leader.ballot;
     let (decided, last) = (log.decided(), log.last());
     if probe && let Some(round) = leader.reads.open_round() {
@@ -1250,7 +1261,8 @@ fn tell_followers(leader: &mut Leader, log: &Log, probe: bool, out: &mut Outbox)
         }
     }
     for follower in &mut leader.followers {
-        let stuck = probe && follower.accepted < last && follower.probed == follower.accepted;
+        let idle = follower.accepted < last && follower.probed == follower.accepted;
+        let stuck = probe && idle && heard(follower.replica);
         if probe {
             follower.probed = follower.accepted;
         }

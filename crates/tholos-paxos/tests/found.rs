@@ -285,3 +285,33 @@ fn nobody_promises_to_a_candidate_that_cannot_adopt_its_log() {
     assert_eq!(council.group(2).promised(), ballot(1, 1));
     assert!(council.network.is_empty());
 }
+
+/// Nothing is sent to a follower that is not heard: an idle group with a dead member is as silent as any.
+#[test]
+fn an_idle_group_does_not_call_after_the_dead() {
+    let mut council = Council::new(3, Options::default());
+    council.elect(1);
+    council.crash(replica(3));
+    council.propose(replica(1)).expect("n1 serves");
+    council.settle();
+    council.run(500);
+    for _ in 0..100 {
+        council.tick_all(10);
+        assert_eq!(council.network.len(), 0, "{:?}", council.network);
+    }
+    council.restart(replica(3));
+    council.run(500);
+    assert_eq!(council.group(3).applied_index(), Index(2));
+}
+
+/// A leader that is lost soon after its election is replaced by the first in walk order, not by all at once: the
+/// patience that its promise cost has ended with its election.
+#[test]
+fn patience_ends_when_the_candidate_leads() {
+    let mut council = Council::new(5, Options::default());
+    council.elect(1);
+    council.crash(replica(1));
+    council.run(100);
+    assert_eq!(council.server(), Some(replica(2)));
+    assert_eq!(council.group(2).leading(), Some(ballot(2, 2)));
+}
