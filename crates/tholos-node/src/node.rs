@@ -153,11 +153,13 @@ impl Node {
         if let Record::Checkpoint(checkpoint) = &record {
             crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
         }
-        if shard.missing_snapshot.is_some() {
+        if shard.unfit.is_some() {
             return Ok(());
         }
-        let id = shard.id;
-        shard.group.recover(record).map_err(|reason| alloc::format!("{id}: {reason}"))?;
+        if let Err(reason) = shard.group.recover(record) {
+            shard.unfit = Some(alloc::format!("{}: the log holds {reason}", shard.id));
+            return Ok(());
+        }
         // Nobody waits for these.
         shard.apply_decided(&mut Vec::new());
         self.transfers.trim(shard, cache_bytes);
@@ -166,13 +168,9 @@ impl Node {
 
     /// Whether what was taken back is whole: called once after the last record.
     pub fn finish_recovery(&self) -> Result<(), String> {
-        let missing =
-            self.shards.iter().flatten().find_map(|shard| Some((shard.id, shard.missing_snapshot?)));
-        match missing {
+        match self.shards.iter().flatten().find_map(|shard| shard.unfit.clone()) {
             None => Ok(()),
-            Some((id, index)) => {
-                Err(alloc::format!("{id} needs its snapshot {index}, and there is no such file"))
-            }
+            Some(reason) => Err(reason),
         }
     }
 

@@ -5,13 +5,14 @@
 //! - S2: a waiter is answered once: from its own entry's application, or when leadership ends.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_engine::wide::Wide;
 use tholos_engine::{Access, Command, Context, Keyspace, Transaction};
-use tholos_paxos::{Config, Entry, Group, Index, Millis, Outbox, Payload, Planted, ProposeError};
+use tholos_paxos::{Ballot, Config, Entry, Group, Index, Millis, Outbox, Payload, Planted, ProposeError};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
@@ -61,9 +62,9 @@ pub struct Shard {
     pub time: Millis,
     /// The last index that a durable snapshot covers; zero if there is none.
     pub snapshot: Index,
-    /// In recovery: a snapshot that a record names and no file holds. Later records may name
-    /// another.
-    pub missing_snapshot: Option<Index>,
+    /// In recovery: why the records so far do not make a state. The log may begin in the middle
+    /// of what a later checkpoint replaces (R22), so this is an error only at the end.
+    pub unfit: Option<String>,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     batches: VecDeque<Batch>,
@@ -89,6 +90,8 @@ struct Batch {
 #[derive(Debug)]
 struct Proposed {
     index: Index,
+    /// The ballot it was proposed in: another leader's entry may come to stand at its index.
+    origin: Ballot,
     waiters: Vec<Origin>,
 }
 
@@ -125,7 +128,7 @@ impl Shard {
             sessions: Sessions::default(),
             time: Millis(0),
             snapshot: Index::ZERO,
-            missing_snapshot: None,
+            unfit: None,
             dirty: false,
             batches: VecDeque::new(),
             waiting_bytes: 0,
@@ -210,7 +213,8 @@ impl Shard {
             match self.group.propose(Payload::Batch(bytes.clone()), time, seed(), out) {
                 Ok(index) => {
                     self.waiting_bytes -= bytes.len();
-                    self.proposed.push_back(Proposed { index, waiters: batch.waiters });
+                    let origin = self.group.leading().expect("only a leader's proposal is taken");
+                    self.proposed.push_back(Proposed { index, origin, waiters: batch.waiters });
                 }
                 Err(ProposeError::WindowFull | ProposeError::NotServing | _) => {
                     self.batches.push_front(Batch { bytes: bytes.into(), waiters: batch.waiters });
@@ -240,7 +244,10 @@ impl Shard {
     fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) {
         assert!(entry.time >= self.time, "P3: shard time runs back in {} at {}", self.id, entry.index);
         self.time = entry.time;
-        let mine = self.proposed.front().is_some_and(|proposed| proposed.index == entry.index);
+        let mine = self
+            .proposed
+            .front()
+            .is_some_and(|proposed| (proposed.index, proposed.origin) == (entry.index, entry.origin));
         let mut waiters = match mine {
             true => self.proposed.pop_front().map(|proposed| proposed.waiters).unwrap_or_default(),
             false => Vec::new(),

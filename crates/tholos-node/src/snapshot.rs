@@ -319,7 +319,7 @@ pub(crate) fn recover(
     load_file: &mut dyn FnMut(ShardId, Index) -> Option<Vec<Bytes>>,
 ) -> Result<(), String> {
     let id = shard.id;
-    shard.missing_snapshot = None;
+    shard.unfit = None;
     if index == Index::ZERO {
         return match shard.snapshot {
             Index::ZERO => Ok(()),
@@ -328,7 +328,7 @@ pub(crate) fn recover(
     }
     let Some(chunks) = load_file(id, index) else {
         // A checkpoint that a later one has replaced; `finish_recovery` refuses if none has.
-        shard.missing_snapshot = Some(index);
+        shard.unfit = Some(alloc::format!("{id} needs its snapshot {index}, and there is no such file"));
         return Ok(());
     };
     let (head, keyspace) = load(chunks.into_iter()).map_err(|reason| alloc::format!("{id}: {reason}"))?;

@@ -406,18 +406,19 @@ impl Gateway {
                 .is_some_and(|write| write.session == session)
         });
         let first = ids.first().and_then(|id| self.requests.get(id)).and_then(|request| request.write);
-        if first.is_some_and(|first| first.sequence > expected) {
-            // The record has ended, so nothing in flight was applied under it: had one been, the
-            // record would have lived until that write's own time was over. A fresh session.
+        if first.is_some_and(|first| first.sequence > expected) && lane.session == session {
+            // Everything before the first in flight was answered, so the record has ended by its
+            // time. Nothing in flight was applied under it, or it would have lived until that
+            // write's own time was over; and nothing can be, for what would begin the session
+            // again is past its time. A fresh session. (After a write whose fate is unknown this
+            // is not so: it may still be applied, and then those behind it. They wait.)
             self.last_session = crate::shard::mix(self.last_session, 1);
             for (at, id) in ids.iter().enumerate() {
                 if let Some(write) = self.requests.get_mut(id).and_then(|request| request.write.as_mut()) {
                     (write.session, write.sequence) = (self.last_session, at as u64 + 1);
                 }
             }
-            if lane.session == session {
-                (lane.session, lane.sequence) = (self.last_session, ids.len() as u64);
-            }
+            (lane.session, lane.sequence) = (self.last_session, ids.len() as u64);
         }
         for id in ids {
             self.park(id);

@@ -1,0 +1,26 @@
+//! Faults that can be planted in the protocol, by name (docs/protocol/mutants.md).
+
+use tholos_paxos::Planted;
+
+/// Every fault and its name on the command line.
+pub const NAMES: [(&str, Planted); 14] = [
+    ("accepted-before-durable", Planted::AcceptedBeforeDurable),
+    ("promise-forgotten", Planted::PromiseForgotten),
+    ("vote-counted-twice", Planted::VoteCountedTwice),
+    ("ballot-used-twice", Planted::BallotUsedTwice),
+    ("read-unconfirmed", Planted::ReadUnconfirmed),
+    ("read-confirmed-late", Planted::ReadConfirmedLate),
+    ("ballot-raised-by-pieces", Planted::BallotRaisedByPieces),
+    ("decided-in-any-ballot", Planted::DecidedInAnyBallot),
+    ("longest-log-adopted", Planted::LongestLogAdopted),
+    ("own-vote-before-durable", Planted::OwnVoteBeforeDurable),
+    ("promise-before-durable", Planted::PromiseBeforeDurable),
+    ("lower-ballot-accepted", Planted::LowerBallotAccepted),
+    ("retry-applied-again", Planted::RetryAppliedAgain),
+    ("expiry-by-wall-clock", Planted::ExpiryByWallClock),
+];
+
+/// The fault of a name.
+pub fn by_name(name: &str) -> Option<Planted> {
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, planted)| *planted)
+}
