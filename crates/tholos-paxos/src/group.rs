@@ -732,9 +732,17 @@ impl Group {
                 }
             }
             Role::Candidate(candidate) if candidate.ballot == ballot => {
-                let Step::Prepare { promises } = &mut candidate.step else { return };
+                let (promises, counted) = match &mut candidate.step {
+                    Step::Prepare { promises } => (promises, false),
+                    // Too late to be counted, but not to be brought up to date.
+                    Step::Fetch { promises, .. } => (promises, true),
+                    _ => return,
+                };
                 if promises.iter().all(|known| known.replica != promise.replica) {
                     promises.push(promise);
+                }
+                if counted {
+                    return;
                 }
                 let promises = promises.clone();
                 if self.quorum(|replica| promises.iter().any(|known| known.replica == replica)) {

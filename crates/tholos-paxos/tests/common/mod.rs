@@ -507,6 +507,10 @@ impl Council {
         count
     }
 
+    pub fn is_cut(&self, envelope: &Envelope) -> bool {
+        self.cut[envelope.from.0 as usize - 1][envelope.to.0 as usize - 1]
+    }
+
     pub fn sync_all(&mut self) {
         for id in self.ids() {
             self.make_durable(id, usize::MAX);

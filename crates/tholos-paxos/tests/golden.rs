@@ -1,0 +1,244 @@
+//! Golden scripts of one council. `UPDATE_GOLDEN=1` rewrites them; the review reads the difference.
+//!
+//! Commands, where `n1` is a replica and `all` every one:
+//! - `council 3 [pieces=yes] [window=4]`: begins anew; with pieces, a message holds one entry.
+//! - `tick WHO [MILLIS]`: time passes (10 ms unless told) and WHO looks at the clock.
+//! - `deliver [FROM] [TO]`, `lose [FROM] [TO]`: what is under way now arrives or is lost.
+//! - `sync WHO [COUNT]`: what WHO asked to append is durable.
+//! - `settle`: messages and disks go on until nothing is under way; `run MILLIS`: the same, with ticks.
+//! - `propose N`, `read N`, `transfer N M`, `snapshot N [trim=yes]`, `crash N`, `restart N`.
+//! - `elect N`: lets N be elected, without a word; `stand N`: time passes until N, and nobody else, canvasses.
+//! - `cut N M`, `heal`: no message passes between N and M and neither hears the other; all is well again.
+//! - `prepare FROM TO BALLOT`: a message out of nowhere.
+//! - `network`, `state [WHO]`: what is under way; how the replicas stand.
+
+use std::str::FromStr;
+
+use tholos_golden::{Arguments, Command};
+use tholos_paxos::{Ballot, Group, Index, Message, Millis, Options, ReplicaId};
+
+mod common;
+use common::{Council, Envelope, Parcel, show};
+
+#[test]
+fn elect() {
+    run("elect");
+}
+
+#[test]
+fn accept() {
+    run("accept");
+}
+
+#[test]
+fn recover() {
+    run("recover");
+}
+
+#[test]
+fn snapshot() {
+    run("snapshot");
+}
+
+#[test]
+fn read() {
+    run("read");
+}
+
+#[test]
+fn transfer() {
+    run("transfer");
+}
+
+fn run(folder: &str) {
+    tholos_golden::run_dir(format!("tests/golden/{folder}"), || {
+        let mut council = Council::traced(3, Options::default());
+        move |command: &Command| perform(&mut council, command)
+    });
+}
+
+/// A replica, or all.
+struct Who(Option<ReplicaId>);
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Who, String> {
+        if text == "all" {
+            return Ok(Who(None));
+        }
+        let number = text.strip_prefix('n').and_then(|digits| digits.parse().ok());
+        number.map(|number| Who(Some(ReplicaId(number)))).ok_or_else(|| "a replica is n1, n2 …".to_string())
+    }
+}
+
+impl Who {
+    fn is(&self, id: ReplicaId) -> bool {
+        self.0.is_none_or(|one| one == id)
+    }
+}
+
+fn one(args: &mut Arguments<'_>) -> Result<ReplicaId, String> {
+    args.next::<Who>("a replica")?.0.ok_or_else(|| "one replica".to_string())
+}
+
+fn ballot(text: &str) -> Option<Ballot> {
+    let (round, replica) = text.split_once(".n")?;
+    Some(Ballot { round: round.parse().ok()?, replica: ReplicaId(replica.parse().ok()?) })
+}
+
+fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
+    let mut args = command.consume();
+    let mut said = Vec::new();
+    match command.name.as_str() {
+        "council" => {
+            let replicas = args.next("a number of replicas")?;
+            let mut options = Options::default();
+            if args.lookup::<String>("pieces")?.is_some() {
+                options.message_bytes_max = 1;
+            }
+            if let Some(window) = args.lookup("window")? {
+                options.window_entries_max = window;
+            }
+            *council = Council::traced(replicas, options);
+        }
+        "tick" => {
+            let who: Who = args.next("who")?;
+            let millis = args.next_if_any("milliseconds")?.unwrap_or(10);
+            council.now = council.now.plus(Millis(millis));
+            for id in council.ids().into_iter().filter(|id| who.is(*id)) {
+                council.tick(id);
+            }
+        }
+        "deliver" | "lose" => {
+            let from = args.next_if_any("from")?.unwrap_or(Who(None));
+            let to = args.next_if_any("to")?.unwrap_or(Who(None));
+            let arrives = command.name == "deliver";
+            let meant = |envelope: &Envelope| from.is(envelope.from) && to.is(envelope.to);
+            let (now, later): (Vec<_>, Vec<_>) = council.network.drain(..).partition(meant);
+            council.network.extend(later);
+            for envelope in now.into_iter().filter(|_| arrives) {
+                if !council.is_cut(&envelope) {
+                    council.deliver(envelope);
+                }
+            }
+        }
+        "sync" => {
+            let who: Who = args.next("who")?;
+            let count = args.next_if_any("a count")?.unwrap_or(usize::MAX);
+            for id in council.ids().into_iter().filter(|id| who.is(*id)) {
+                council.make_durable(id, count);
+            }
+        }
+        "settle" => council.settle(),
+        "run" => {
+            let millis = args.next("milliseconds")?;
+            council.run(millis);
+        }
+        "propose" => {
+            let id = one(&mut args)?;
+            if let Err(error) = council.try_propose(id) {
+                said.push(format!("refused: {error:?}"));
+            }
+        }
+        "read" => {
+            let id = one(&mut args)?;
+            match council.read(id) {
+                Some(token) => said.push(format!("read {token}")),
+                None => said.push("refused".to_string()),
+            }
+        }
+        "transfer" => {
+            let (from, to) = (one(&mut args)?, one(&mut args)?);
+            if !council.transfer(from, to) {
+                said.push("refused".to_string());
+            }
+        }
+        "snapshot" => {
+            let id = one(&mut args)?;
+            let trim = args.lookup::<String>("trim")?.is_some();
+            council.snapshot(id, trim);
+        }
+        "crash" => {
+            let id = one(&mut args)?;
+            council.crash(id);
+        }
+        "restart" => {
+            let id = one(&mut args)?;
+            council.restart(id);
+        }
+        "cut" => {
+            let (a, b) = (one(&mut args)?, one(&mut args)?);
+            council.cut_between(a.0, b.0);
+        }
+        "heal" => council.heal(),
+        "elect" => {
+            let id = one(&mut args)?;
+            let ballot = council.elect(id.0);
+            council.take_trace();
+            said.push(format!("{id} serves in {ballot}"));
+        }
+        "stand" => {
+            let id = one(&mut args)?;
+            stand(council, id)?;
+        }
+        "prepare" => {
+            let (from, to) = (one(&mut args)?, one(&mut args)?);
+            let text: String = args.next("a ballot")?;
+            let ballot = ballot(&text).ok_or("a ballot is 3.n2")?;
+            let message = Message::Prepare { ballot, decided: Index::ZERO };
+            council.deliver(Envelope { from, to, parcel: Parcel::Message(message) });
+        }
+        "network" => said.extend(council.network.iter().map(show::envelope)),
+        "state" => {
+            let who = args.next_if_any("who")?.unwrap_or(Who(None));
+            for replica in council.replicas.iter().filter(|replica| who.is(replica.id)) {
+                said.push(format!(
+                    "{} {}",
+                    replica.id,
+                    replica.group.as_ref().map_or("is down".into(), state)
+                ));
+            }
+        }
+        other => return Err(format!("unknown command {other}")),
+    }
+    args.finish()?;
+    let mut lines = council.take_trace();
+    lines.extend(said);
+    Ok(lines.join("\n"))
+}
+
+/// Ticks all until `id` canvasses; the canvasses of others are lost.
+fn stand(council: &mut Council, id: ReplicaId) -> Result<(), String> {
+    let canvass = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. }));
+    for _ in 0..100 {
+        council.now = council.now.plus(Millis(10));
+        let trace = council.take_trace();
+        for other in council.ids().into_iter().filter(|other| *other != id) {
+            council.tick(other);
+        }
+        council.network.retain(|envelope| !canvass(envelope));
+        council.trace = Some(trace);
+        council.tick(id);
+        if council.network.iter().any(canvass) {
+            return Ok(());
+        }
+    }
+    Err(format!("{id} does not stand"))
+}
+
+fn state(group: &Group) -> String {
+    let role = match (group.leading(), group.leader()) {
+        (Some(ballot), _) if group.serving() => format!("serves in {ballot}"),
+        (Some(ballot), _) => format!("leads in {ballot}"),
+        (None, Some(leader)) => format!("follows {leader}"),
+        (None, None) => "knows no leader".to_string(),
+    };
+    format!(
+        "{role}; promised {}, log {} to {}, decided {}",
+        group.promised(),
+        group.accepted_ballot(),
+        group.accepted_index(),
+        group.decided_index()
+    )
+}
