@@ -2,4 +2,5 @@
 //! replay the corpus with them.
 
 pub mod cluster;
+pub mod engine;
 pub mod resp;
