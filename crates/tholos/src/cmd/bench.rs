@@ -1,0 +1,269 @@
+//! `tholos bench`: a closed loop of clients, and what they saw.
+
+mod connection;
+mod load;
+mod mix;
+mod report;
+mod route;
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::failure::{Exit, Failure};
+
+use connection::Connection;
+use load::{Plan, Shared, Work};
+use mix::Mix;
+use report::{CpuSample, Report};
+use route::Routes;
+
+/// Longest value; the server has its own limit.
+const VALUE_BYTES_MAX: u64 = 512 << 20;
+
+/// Measure a server that speaks the Redis protocol.
+///
+/// Each connection sends a command (or a pipeline of them), waits for the replies, and sends the next. Latencies are
+/// what the client saw, from the first byte sent.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  tholos bench --at 127.0.0.1:6379 --seconds 5
+  tholos bench --at 127.0.0.1:7001 --cluster --connections 64 --value-bytes 256 --json
+  tholos bench --mix get=80,set=20 --fill --requests 1000000 --pipeline 16
+
+The password, if one is needed, comes from THOLOS_REQUIREPASS or --password-file.")]
+pub(crate) struct BenchArgs {
+    /// Address of a server; repeat it to spread the connections over several.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
+    at: Vec<String>,
+    /// Ask the first address for CLUSTER SLOTS, send each key to its leader, follow MOVED. A connection is then one
+    /// to every leader, and still one command at a time.
+    #[arg(long)]
+    cluster: bool,
+    /// Clients at the same time, each waiting for its replies.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// Commands each client sends before it waits.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pipeline: u32,
+    /// Different keys, each as likely as the others.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    keys: u64,
+    /// Size of the values that SET and APPEND write.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=VALUE_BYTES_MAX))]
+    value_bytes: u64,
+    /// Commands and their shares: get, set, incr, append, del, exists, ping.
+    #[arg(long, value_name = "COMMAND=SHARE,..", default_value = "set=100")]
+    mix: Mix,
+    /// How long to measure.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, conflicts_with = "requests", value_parser = seconds)]
+    seconds: f64,
+    /// Measure this many commands instead of a time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Seconds of the same load before measuring.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    warmup: f64,
+    /// Write every key once first, so that reads find something.
+    #[arg(long)]
+    fill: bool,
+    /// Choice of keys, commands and values: the same seed, the same choices.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Threads of this client.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// A server process on this machine whose processor time to count; repeatable.
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// A file that holds the password.
+    #[arg(long, value_name = "PATH")]
+    password_file: Option<std::path::PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it must be a number of seconds".to_owned())?;
+    if (0.0..=86_400.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("it must be 0 to 86400 seconds".to_owned())
+    }
+}
+
+/// Runs the load and prints what came of it.
+pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
+    let password = password(args)?;
+    let routes = discover(args, password.as_deref())?;
+    let plan = Plan {
+        mix: args.mix.clone(),
+        keys: args.keys,
+        pipeline: args.pipeline as usize,
+        value_bytes: usize::try_from(args.value_bytes).expect("clap bounds it"),
+        seed: args.seed,
+        password,
+    };
+    if args.fill {
+        let shared = Arc::new(Shared::new(routes.clone(), Work::Fill { keys: args.keys }, Duration::ZERO));
+        drive(args, &plan, &shared, "filling")?;
+    }
+    let work = match args.requests {
+        Some(requests) => Work::Requests(requests),
+        None => Work::Until(Duration::from_secs_f64(args.seconds)),
+    };
+    let shared = Arc::new(Shared::new(routes, work, Duration::from_secs_f64(args.warmup)));
+    let mut report = drive(args, &plan, &shared, "running")?;
+    report.pids = args.pid.len();
+    if args.json {
+        println!("{}", report.json(&settings(args)));
+    } else {
+        print!("{}", report.text());
+    }
+    // A run in which nothing worked is not a result.
+    Ok(if report.operations == 0 { Exit::NotSo } else { Exit::Ok })
+}
+
+fn password(args: &BenchArgs) -> Result<Option<String>, Failure> {
+    if let Some(path) = &args.password_file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("cannot read {}", path.display());
+            Failure::new(Exit::Usage, what, error, "give the path of a file that holds the password")
+        })?;
+        return Ok(Some(text.trim_end().to_owned()));
+    }
+    Ok(std::env::var("THOLOS_REQUIREPASS").ok())
+}
+
+/// Finds the servers before the clock runs.
+fn discover(args: &BenchArgs, password: Option<&str>) -> Result<Arc<Routes>, Failure> {
+    if !args.cluster {
+        return Ok(Arc::new(Routes::fixed(args.at.clone())));
+    }
+    let first = &args.at[0];
+    let runtime = runtime()?;
+    let found = runtime.block_on(async {
+        let mut connection = Connection::open(first, password).await?;
+        route::ask(&mut connection, first).await
+    });
+    found.map(Arc::new).map_err(|why| {
+        let remedy =
+            "give the cluster port of a node with --at; the gateway port looks like one standalone server";
+        Failure::new(Exit::CannotReach, format!("cannot learn the slots from {first}"), why, remedy)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::NotSo, "cannot start the client", error, "raise the limit of open files")
+    })
+}
+
+/// Connects all clients, lets them run together, and adds up what they saw.
+fn drive(args: &BenchArgs, plan: &Plan, shared: &Arc<Shared>, doing: &str) -> Result<Report, Failure> {
+    let threads = args.threads.min(args.connections);
+    let workers: Vec<_> = (0..threads)
+        .map(|thread| {
+            let clients: Vec<u32> = (thread..args.connections).step_by(threads as usize).collect();
+            let (plan, shared) = (plan.clone(), shared.clone());
+            let (connected, wait) = std::sync::mpsc::channel();
+            let (go, start) = std::sync::mpsc::channel();
+            let worker = std::thread::spawn(move || load::run(&clients, &plan, &shared, &connected, &start));
+            (worker, wait, go)
+        })
+        .collect();
+    for (_, wait, _) in &workers {
+        let connected = wait.recv().unwrap_or_else(|_| Err("the client thread stopped".to_owned()));
+        connected.map_err(|why| {
+            let remedy = "is the server running, and is this its address? Choose another with --at";
+            Failure::new(Exit::CannotReach, "cannot connect all clients", why, remedy)
+        })?;
+    }
+    let begin = Instant::now();
+    shared.begin.set(begin).expect("each run has its own state");
+    for (_, _, go) in &workers {
+        go.send(()).expect("a thread that said it is connected waits for this");
+    }
+    let measured_from = begin + shared.warmup;
+    let mut progress = Progress::new(doing);
+    let mut cpu = None;
+    while !workers.iter().all(|(worker, _, _)| worker.is_finished()) {
+        let now = Instant::now();
+        if now >= measured_from && cpu.is_none() {
+            cpu = Some(CpuSample::take(&args.pid)?);
+        }
+        progress.show(shared, now.duration_since(begin));
+        let until_measured = measured_from.saturating_duration_since(now);
+        let nap = if until_measured.is_zero() { Duration::from_millis(20) } else { until_measured };
+        std::thread::sleep(nap.min(Duration::from_millis(100)));
+        if shared.is_over(Instant::now()) {
+            break;
+        }
+    }
+    let elapsed = shared.measured(Instant::now());
+    let cpu_after = CpuSample::take(&args.pid)?;
+    progress.clear();
+    let mut report = Report::new(elapsed);
+    report.cpu_us = cpu.map(|before| cpu_after.since(&before));
+    for (worker, _, _) in workers {
+        let seen = worker
+            .join()
+            .map_err(|_| Failure::new(Exit::NotSo, "the load stopped", "a client thread failed", ""))?;
+        report.add(&seen);
+    }
+    if let Work::Requests(_) | Work::Fill { .. } = shared.work {
+        report.elapsed = shared.last_reply().unwrap_or(elapsed);
+    }
+    Ok(report)
+}
+
+/// One line on a terminal that tells how it goes; nothing anywhere else.
+struct Progress {
+    doing: String,
+    shown: Option<(Instant, u64)>,
+    enabled: bool,
+}
+
+impl Progress {
+    fn new(doing: &str) -> Self {
+        Self { doing: doing.to_owned(), shown: None, enabled: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, shared: &Shared, elapsed: Duration) {
+        let now = Instant::now();
+        let done = shared.progress.load(Ordering::Relaxed);
+        let Some((then, before)) = self.shown else {
+            self.shown = Some((now, done));
+            return;
+        };
+        let since = now.duration_since(then);
+        if !self.enabled || since < Duration::from_millis(500) {
+            return;
+        }
+        let rate = (done - before) as f64 / since.as_secs_f64();
+        let phase = if elapsed < shared.warmup { "warming up" } else { &self.doing };
+        eprint!("\r{phase} {:.0} s, {done} commands, {rate:.0}/s      ", elapsed.as_secs_f64());
+        self.shown = Some((now, done));
+    }
+
+    fn clear(&self) {
+        if self.enabled {
+            eprint!("\r{:60}\r", "");
+        }
+    }
+}
+
+fn settings(args: &BenchArgs) -> serde_json::Value {
+    serde_json::json!({
+        "at": args.at, "cluster": args.cluster, "connections": args.connections, "pipeline": args.pipeline,
+        "keys": args.keys, "value_bytes": args.value_bytes, "mix": args.mix.to_string(),
+        "seconds": if args.requests.is_none() { Some(args.seconds) } else { None },
+        "requests": args.requests, "warmup": args.warmup, "fill": args.fill, "seed": args.seed,
+        "threads": args.threads,
+    })
+}

@@ -1,0 +1,215 @@
+//! `tholos cluster`: how the cluster is, and where a key lives.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure};
+use crate::http::{At, query_escape};
+use crate::style::{Colour, coloured, count, table};
+
+/// A node waits a second for each other node that does not answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Look at a running cluster.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    #[command(flatten)]
+    at: At,
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// How every node is, and whether every shard can be written.
+    #[command(after_help = "\
+Exits with 0 only if the cluster is healthy, 1 if it is not, 3 if no node answers.
+
+Examples:
+  tholos cluster status
+  tholos cluster status --at 10.0.0.1:8080 --at 10.0.0.2:8080 --json")]
+    Status,
+    /// Where a key lives: its slot, its shard, the nodes that hold it, and which of them leads.
+    #[command(after_help = "\
+Examples:
+  tholos cluster locate user:7
+  tholos cluster locate '{user:7}:cart' --json")]
+    Locate {
+        /// The key, as a client would send it.
+        key: String,
+    },
+}
+
+pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
+    match &args.what {
+        What::Status => {
+            let status = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
+            Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
+        }
+        What::Locate { key } => {
+            let path = format!("/v1/locate?key={}", query_escape(key.as_bytes()));
+            let location = args.at.get(&path, ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{location}\n") } else { location_text(&location) });
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// A whole number of an answer.
+pub(crate) fn number(value: &Value) -> usize {
+    value.as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The table that people read: one sentence, what to do next, a row for every node.
+pub(crate) fn status_text(status: &Value) -> String {
+    let verdict = word(&status["verdict"]);
+    let colour = match verdict {
+        "healthy" => Colour::Good,
+        "degraded" => Colour::Warning,
+        _ => Colour::Bad,
+    };
+    let nodes = list(&status["nodes"]);
+    let down: Vec<&Value> = nodes.iter().filter(|node| node["state"] == "down").collect();
+    let leaderless = list(&status["leaderless"]).len();
+    let shards = match (leaderless, number(&status["shards"])) {
+        (0, _) => "every shard writable".to_owned(),
+        (some, all) => format!("{some} of {all} shards without a leader"),
+    };
+    let mut text = format!(
+        "{}  {} of {} up · {shards}{}\n",
+        coloured(&verdict.to_uppercase(), colour),
+        nodes.len() - down.len(),
+        count(nodes.len(), "node"),
+        spare_text(status, nodes, down.len()),
+    );
+    if let Some(node) = down.first() {
+        text += &format!("  next: restart {}\n", word(&node["name"]));
+    }
+    text.push('\n');
+    let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    text + &table(&["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", ""], &rows)
+}
+
+/// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down.
+fn spare_text(status: &Value, nodes: &[Value], down: usize) -> String {
+    let replicas: usize = nodes.iter().map(|node| number(&node["replicas"])).sum();
+    let shards = number(&status["shards"]);
+    if shards == 0 || !list(&status["leaderless"]).is_empty() {
+        return String::new();
+    }
+    let spare = ((replicas / shards).saturating_sub(1) / 2).saturating_sub(down);
+    format!(" · can lose {spare} more node{}", if spare == 1 { "" } else { "s" })
+}
+
+fn row(node: &Value) -> Vec<String> {
+    let state = word(&node["state"]);
+    let zone = word(&node["zone"]);
+    let lag = match node["lag"].as_u64() {
+        Some(0) => "-".to_owned(),
+        Some(lag) => format!("{lag} behind"),
+        None => "?".to_owned(),
+    };
+    vec![
+        word(&node["name"]).to_owned(),
+        // Capitals, so that it is seen without colour too.
+        if state == "down" { "DOWN".to_owned() } else { state.to_owned() },
+        if zone.is_empty() { "-".to_owned() } else { zone.to_owned() },
+        number(&node["leads"]).to_string(),
+        number(&node["replicas"]).to_string(),
+        lag,
+        number(&node["weight"]).to_string(),
+        node["reason"].as_str().unwrap_or_default().to_owned(),
+    ]
+}
+
+fn location_text(location: &Value) -> String {
+    let replicas: Vec<&str> = list(&location["replicas"]).iter().map(word).collect();
+    let mut text = format!(
+        "key {} → slot {} → s{} → ring walk {}\n",
+        word(&location["key"]),
+        location["slot"],
+        location["shard"],
+        replicas.join(" · ")
+    );
+    text += &match location["leader"].as_str() {
+        Some(leader) => {
+            format!(
+                "leader {leader}, ballot {}, decided @{}\n",
+                word(&location["ballot"]),
+                location["decided"]
+            )
+        }
+        None => {
+            "no leader just now: an election is under way, or a majority of these nodes is down\n".to_owned()
+        }
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, state: &str, leads: u64, lag: Value, reason: Value) -> Value {
+        serde_json::json!({
+            "name": name, "state": state, "zone": "", "weight": 1, "leads": leads, "replicas": 64, "lag": lag,
+            "reason": reason,
+        })
+    }
+
+    #[test]
+    fn a_dead_node_stays_a_row_with_its_reason() {
+        let nodes = [
+            node("n1", "up", 32, 0.into(), Value::Null),
+            node("n2", "down", 0, 9.into(), "connection refused".into()),
+            node("n3", "up", 32, Value::Null, Value::Null),
+        ];
+        let status = serde_json::json!({"verdict": "degraded", "epoch": 1, "nodes": nodes, "shards": 64, "leaderless": []});
+        assert_eq!(
+            status_text(&status),
+            "DEGRADED  2 of 3 nodes up · every shard writable · can lose 0 more nodes\n  next: restart n2\n\n\
+             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT\n\
+             n1    up     -        32        64  -              1\n\
+             n2    DOWN   -         0        64  9 behind       1  connection refused\n\
+             n3    up     -        32        64  ?              1\n"
+        );
+    }
+
+    #[test]
+    fn a_shard_without_leader_is_told() {
+        let status = serde_json::json!({
+            "verdict": "unavailable", "nodes": [node("n1", "up", 0, Value::Null, Value::Null)], "shards": 64,
+            "leaderless": [1, 2],
+        });
+        let text = status_text(&status);
+        assert!(
+            text.starts_with("UNAVAILABLE  1 of 1 node up · 2 of 64 shards without a leader\n\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_location_is_told_in_one_notation() {
+        let location = serde_json::json!({
+            "key": "hello", "slot": 866, "shard": 3, "replicas": ["n2", "n3", "n1"], "leader": "n2", "ballot": "1.n2",
+            "decided": 7,
+        });
+        let expected =
+            "key hello → slot 866 → s3 → ring walk n2 · n3 · n1\nleader n2, ballot 1.n2, decided @7\n";
+        assert_eq!(location_text(&location), expected);
+    }
+}

@@ -1,0 +1,307 @@
+//! `tholos dev`: three nodes in this process, and `dev kill` and `dev restart` from anywhere.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use tholos_server::config::{LogFormat, LogLevel};
+use tholos_server::{Addresses, DevCluster, DevSettings};
+use tokio::sync::mpsc;
+
+use crate::cmd::cluster::{number, status_text};
+use crate::failure::{Exit, Failure};
+use crate::http::{At, query_escape};
+use crate::style::count;
+
+/// How long a node may take to stop or start.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long `kill` and `restart` watch the cluster recover.
+const WATCH: Duration = Duration::from_secs(10);
+/// How often they look.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Run a whole cluster in this process, for development: each node with its own log on disk.
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+A port of 0 takes any free one. Ports of further nodes follow: n2 has --cluster-port + 1.
+
+Examples:
+  tholos dev
+  tholos dev --temp --port 0 --cluster-port 0 --peer-port 0 --http-port 0 --ready-file ready.json
+  tholos dev kill n2
+  tholos dev restart n2"
+)]
+pub(crate) struct DevArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Nodes, n1 to nN.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// Port of the gateway, for any Redis client.
+    #[arg(long, value_name = "PORT", default_value_t = 6379)]
+    port: u16,
+    /// Port of n1 for cluster-aware clients.
+    #[arg(long, value_name = "PORT", default_value_t = 7001)]
+    cluster_port: u16,
+    /// Port of n1 for the other nodes.
+    #[arg(long, value_name = "PORT", default_value_t = 7101)]
+    peer_port: u16,
+    /// Port of the admin HTTP interface.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+    /// Where data is kept.
+    #[arg(long, value_name = "PATH", default_value = "./tholos-data")]
+    dir: PathBuf,
+    /// Start anew: delete what an earlier cluster left in --dir (only a directory with our marker).
+    #[arg(long, conflicts_with = "temp")]
+    fresh: bool,
+    /// Keep data in a temporary directory that is deleted at the end.
+    #[arg(long)]
+    temp: bool,
+    /// Write all addresses to this file, as JSON, once every shard takes writes.
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// Shards of a new cluster, a power of two.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    shards: u16,
+    /// Copies of each shard of a new cluster.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: u8,
+    /// Print the addresses as JSON instead of the banner.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// End a node of a running dev cluster as kill -9 would.
+    Kill(NodeArgs),
+    /// Start a node again that was killed.
+    Restart(NodeArgs),
+}
+
+#[derive(Args, Debug)]
+struct NodeArgs {
+    /// The node: n1, n2, ...
+    node: String,
+    #[command(flatten)]
+    at: At,
+    /// Print what happened as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &DevArgs) -> Result<Exit, Failure> {
+    match &args.action {
+        Some(Action::Kill(node)) => kill(node),
+        Some(Action::Restart(node)) => restart(node),
+        None => super::serve::runtime()?.block_on(cluster(args)),
+    }
+}
+
+fn kill(args: &NodeArgs) -> Result<Exit, Failure> {
+    let before = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
+    let led = row(&before, &args.node).map_or(0, |node| number(&node["leads"]));
+    let begin = Instant::now();
+    args.at.post(&format!("/v1/dev/kill?node={}", query_escape(args.node.as_bytes())), ANSWER_TIMEOUT)?;
+    // The first look after the kill can still see the old leaders counted as leading nowhere: none is missing then.
+    let recovered =
+        watch(&args.at, begin, |status| status["leaderless"].as_array().is_some_and(Vec::is_empty));
+    if args.json {
+        let ms = recovered.map(|time| time.as_millis() as u64);
+        println!(
+            "{}",
+            serde_json::json!({"node": args.node, "done": "killed", "led": led, "new_leaders_ms": ms})
+        );
+    } else {
+        let shards = count(led, "shard");
+        match recovered {
+            Some(_) if led == 0 => println!("{} stopped. It led no shard.", args.node),
+            Some(time) => println!(
+                "{} stopped. {shards} lost their leader; new leaders in {} ms.",
+                args.node,
+                time.as_millis()
+            ),
+            None => println!(
+                "{} stopped. Some shards have no leader: a majority of their nodes is down.",
+                args.node
+            ),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn restart(args: &NodeArgs) -> Result<Exit, Failure> {
+    let before = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
+    let behind = row(&before, &args.node).and_then(|node| node["lag"].as_u64());
+    let begin = Instant::now();
+    args.at.post(&format!("/v1/dev/restart?node={}", query_escape(args.node.as_bytes())), ANSWER_TIMEOUT)?;
+    let caught_up = watch(&args.at, begin, |status| {
+        row(status, &args.node).is_some_and(|node| node["state"] == "up" && node["lag"] == 0)
+    });
+    if args.json {
+        let ms = caught_up.map(|time| time.as_millis() as u64);
+        println!(
+            "{}",
+            serde_json::json!({"node": args.node, "done": "restarted", "behind": behind, "caught_up_ms": ms})
+        );
+    } else {
+        let entries = behind.map_or_else(String::new, |behind| format!(" {behind} entries"));
+        match caught_up {
+            Some(time) => println!("{} is up, caught up{entries} in {:.1} s", args.node, time.as_secs_f64()),
+            None => println!("{} is up and still catching up: look with tholos cluster status", args.node),
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn row<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    status["nodes"].as_array()?.iter().find(|node| node["name"] == name)
+}
+
+/// How long it took from `begin` until the status is as wanted; `None` if it does not become so.
+fn watch(at: &At, begin: Instant, wanted: impl Fn(&Value) -> bool) -> Option<Duration> {
+    while begin.elapsed() < WATCH {
+        if at.get("/v1/status", ANSWER_TIMEOUT).is_ok_and(|status| wanted(&status)) {
+            return Some(begin.elapsed());
+        }
+        std::thread::sleep(LOOK);
+    }
+    None
+}
+
+async fn cluster(args: &DevArgs) -> Result<Exit, Failure> {
+    let settings = DevSettings {
+        nodes: args.nodes,
+        port: args.port,
+        cluster_port: args.cluster_port,
+        peer_port: args.peer_port,
+        http_port: args.http_port,
+        dir: args.dir.clone(),
+        fresh: args.fresh,
+        temp: args.temp,
+        ready_file: args.ready_file.clone(),
+        shards: args.shards,
+        replicas: args.replicas,
+        ..DevSettings::default()
+    };
+    // In the foreground only what a human must know.
+    super::serve::log_to_stderr(LogLevel::Warn, LogFormat::Text);
+    let mut signals = super::serve::Signals::new()?;
+    let cluster = tokio::select! {
+        started = DevCluster::start(settings) => {
+            started.map_err(|error| super::serve::does_not_start("the cluster", &error))?
+        }
+        exit = signals.next() => return Ok(exit),
+    };
+    let ready = tokio::select! {
+        ready = cluster.ready() => ready,
+        _ = signals.next() => {
+            cluster.stop().await;
+            return Ok(Exit::Ok);
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::json!(cluster.addresses()));
+    } else {
+        print!("{}", banner(args, &cluster, ready));
+    }
+    let _unwritable_stdout_is_no_reason_to_stop = std::io::stdout().flush();
+    let mut keys = keys();
+    loop {
+        tokio::select! {
+            _ = signals.next() => break,
+            Some(line) = keys.recv() => {
+                if line.trim() == "q" {
+                    break;
+                }
+                obey(&cluster, line.trim()).await;
+            }
+        }
+    }
+    cluster.stop().await;
+    Ok(Exit::Ok)
+}
+
+/// Lines typed at a terminal; nothing elsewhere.
+fn keys() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lines().map_while(Result::ok) {
+                if sender.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    } else {
+        // Kept open, or the receiver would end at once, again and again.
+        std::mem::forget(sender);
+    }
+    receiver
+}
+
+async fn obey(cluster: &DevCluster, line: &str) {
+    let node = |digits: &str| format!("n{}", digits.trim());
+    match line.split_at_checked(1) {
+        None => {}
+        Some(("k", digits)) => tell(&node(digits), "is killed", cluster.kill(&node(digits)).await),
+        Some(("r", digits)) => tell(&node(digits), "runs again", cluster.restart(&node(digits)).await),
+        Some(("s", "")) => print!("{}", status_text(&serde_json::json!(cluster.status().await))),
+        Some(_) => {
+            println!("k2 kills node 2 · r2 restarts it · s shows the status · q quits (each with Enter)")
+        }
+    }
+}
+
+fn tell<E: std::fmt::Display>(node: &str, done: &str, outcome: Result<(), E>) {
+    match outcome {
+        Ok(()) => println!("{node} {done}"),
+        Err(error) => println!("{error}"),
+    }
+}
+
+/// What a newcomer needs to know; only what is true.
+fn banner(args: &DevArgs, cluster: &DevCluster, ready: Duration) -> String {
+    let Addresses { gateway, http, nodes } = cluster.addresses();
+    let port = |address: &str| {
+        address.rsplit_once(':').map_or_else(|| address.to_owned(), |(_, port)| port.to_owned())
+    };
+    let kept = if args.temp {
+        "Data is thrown away at the end.".to_owned()
+    } else {
+        format!("Data is kept in {}.   (--fresh wipes it, --temp throws it away)", args.dir.display())
+    };
+    let cluster_ports: Vec<String> = nodes.iter().map(|node| port(&node.cluster)).collect();
+    let mut text = format!(
+        "tholos {} dev — {} in this process. {kept}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        count(nodes.len(), "node")
+    );
+    let clients = format!("redis-cli -p {}", port(&gateway));
+    text += &format!("  Redis     {clients:<28}  any node, any key: the gateway forwards\n");
+    let clients = format!("redis-cli -c -p {}", cluster_ports[0]);
+    text += &format!("  Cluster   {clients:<28}  cluster-aware clients ({})\n", cluster_ports.join(" "));
+    text += &format!("  Health    {:<28}  /v1/status tells more\n", format!("http://{http}/healthz"));
+    text += &format!("  Metrics   http://{http}/metrics\n\n");
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("{} {}", node.name, node.cluster)).collect();
+    text += &format!("  {}", addresses.join("   "));
+    let map = cluster.map();
+    let replicas = map.replica_set(tholos_ring::ShardId(0)).len();
+    text += &format!(
+        "\n  {} x {replicas} replica{} · every shard has a leader · ready in {:.1} s\n\n",
+        count(usize::from(map.shard_count), "shard"),
+        if replicas == 1 { "" } else { "s" },
+        ready.as_secs_f64()
+    );
+    text += if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        "  Try:  SET from redis-cli · k2 kills node 2 · r2 restarts it · s status · q quits (each with Enter)\n"
+    } else {
+        "  Try:  SET from redis-cli · tholos dev kill n2 · tholos dev restart n2 · tholos cluster status\n"
+    };
+    text
+}

@@ -1,0 +1,125 @@
+//! `tholos serve`: one node of a cluster.
+
+use std::io::IsTerminal as _;
+
+use clap::Args;
+use tholos_server::config::{Config, LogFormat, LogLevel};
+use tholos_server::{Server, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Exit, Failure};
+use crate::style;
+
+use super::config::{ConfigFlags, wrong};
+
+/// Run one node of a cluster.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The cluster is founded when all seeds have answered that they are empty. SIGTERM hands leadership over first.
+Every key of `tholos config example` is a flag, a variable (THOLOS_NAME) and a key of the file, also those not listed
+here. Secrets come by file or variable: THOLOS_CLUSTER_SECRET, THOLOS_REQUIREPASS.
+
+Examples:
+  tholos serve --name n1 --dir /var/lib/tholos
+  tholos serve --config /etc/tholos/tholos.toml
+  tholos serve --name n1 --dir d --peer 10.0.0.1:7101 --cluster-secret-file secret \\
+    --seeds n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    flags: ConfigFlags,
+}
+
+pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    let config = args.flags.resolve()?.config;
+    config.validate().map_err(wrong)?;
+    log_to_stderr(config.log_level, config.log_format);
+    runtime()?.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Result<Exit, Failure> {
+    let mut signals = Signals::new()?;
+    let server = tokio::select! {
+        started = Server::start(config) => started.map_err(|error| does_not_start(&config.name, &error))?,
+        exit = signals.next() => return Ok(exit),
+    };
+    let name = server.name().to_owned();
+    tracing::info!(node = %name, gateway = %config.gateway, cluster = %config.cluster, http = %config.http, "serves");
+    let readiness = async {
+        let took = server.ready().await;
+        tracing::info!(node = %name, "every shard has a leader, {:.1} s after the start", took.as_secs_f64());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = readiness => {}
+        why = server.ended() => {
+            let remedy = "its data is kept; mend the cause and start it again";
+            return Err(Failure::new(Exit::NotSo, format!("{name} has stopped"), why, remedy));
+        }
+        _ = signals.next() => {}
+    }
+    tracing::info!(node = %name, "hands its leaderships over and stops");
+    // A second signal means now.
+    let handed_over = tokio::select! {
+        handed_over = server.stop() => handed_over,
+        exit = signals.next() => return Ok(exit),
+    };
+    if !handed_over {
+        tracing::warn!(node = %name, "stopped before every shard had another leader");
+    }
+    Ok(Exit::Ok)
+}
+
+/// The exit code tells a script whether to change the command line or the world.
+pub(crate) fn does_not_start(what: &str, error: &StartError) -> Failure {
+    let exit = if matches!(error, StartError::Settings(_)) { Exit::Usage } else { Exit::NotSo };
+    Failure::new(exit, format!("{what} does not start"), error, "")
+}
+
+/// Log lines go to stderr: stdout is for results.
+pub(crate) fn log_to_stderr(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let colour = style::wants_colour(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(colour);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// The runtime of a server.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::NotSo, "cannot start", error, "raise the limits of processes and open files")
+    })
+}
+
+/// SIGINT and SIGTERM: both mean an orderly stop.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Must be called within a runtime.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::NotSo, "cannot listen for signals", error, "");
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    /// Waits for one, and says how a command that has not begun its work should exit.
+    pub(crate) async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.terminate.recv() => Exit::Ok,
+        }
+    }
+}
