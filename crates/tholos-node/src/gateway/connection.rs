@@ -62,6 +62,10 @@ pub struct Connection {
     pub blocked: bool,
     /// Closed once everything due is written.
     pub closing: bool,
+    /// Closed at once: nothing more is written.
+    cut: bool,
+    /// The driver was told to close it.
+    closed: bool,
     /// Commands started, so that the driver can bound them.
     pub lanes: HashMap<ShardId, Lane>,
     slots: VecDeque<Slot>,
@@ -88,6 +92,16 @@ pub struct Multi {
     pub queued: Vec<Vec<Bytes>>,
     /// One could not be queued: EXEC will refuse.
     pub failed: bool,
+    /// Bytes queued, about.
+    pub bytes: usize,
+}
+
+impl Multi {
+    /// EXEC will refuse; what was queued is of no use any more.
+    pub fn fail(&mut self) {
+        self.failed = true;
+        self.queued = Vec::new();
+    }
 }
 
 /// One connection's requests to one shard. Reads and writes never overlap in it, and both keep
@@ -157,6 +171,8 @@ impl Connection {
             watched: Vec::new(),
             blocked: false,
             closing: false,
+            cut: false,
+            closed: false,
             lanes: HashMap::default(),
             slots: VecDeque::new(),
             first_slot: 0,
@@ -173,6 +189,28 @@ impl Connection {
     /// Commands started whose replies are not out yet.
     pub fn pending(&self) -> usize {
         self.slots.len()
+    }
+
+    /// A command that is not answered; it counts as completed in its turn.
+    pub fn pass(&mut self) {
+        let state = SlotState::Done(Value::Null);
+        self.slots.push_back(Slot { protocol: self.protocol, silent: true, state });
+    }
+
+    /// Ends the connection without what is still due.
+    pub fn cut(&mut self) {
+        self.closing = true;
+        self.cut = true;
+        self.backlog.clear();
+        self.fatal = None;
+        self.output.clear();
+    }
+
+    /// Whether it is to be closed now; true once.
+    pub fn take_close(&mut self) -> bool {
+        let now = self.closing && (self.cut || self.is_settled()) && !self.closed;
+        self.closed |= now;
+        now
     }
 
     fn push(&mut self, state: SlotState) -> u64 {
@@ -217,11 +255,13 @@ impl Connection {
         Some((core::mem::replace(join, Join::One), values))
     }
 
-    /// The reply of a waiting command.
-    pub fn finish(&mut self, slot: u64, value: Value) {
+    /// The reply of a waiting command; `exec` if that is EXEC.
+    pub fn finish(&mut self, slot: u64, value: Value, exec: bool) {
         let at = slot.saturating_sub(self.first_slot) as usize;
         if let Some(slot) = self.slots.get_mut(at) {
             slot.state = SlotState::Done(value);
+            // EXEC may have held HELLO. Nothing else that waits changes the protocol, and EXEC waits alone.
+            slot.protocol = if exec { self.protocol } else { slot.protocol };
         }
     }
 
@@ -231,7 +271,7 @@ impl Connection {
             if let Some(Slot { protocol, silent, state: SlotState::Done(value) }) = self.slots.pop_front() {
                 self.first_slot += 1;
                 self.completed += 1;
-                if !silent {
+                if !silent && !self.cut {
                     encode(&value, protocol, &mut self.output);
                 }
             }

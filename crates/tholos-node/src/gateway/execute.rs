@@ -39,14 +39,19 @@ pub(super) fn is_barrier(connection: &Connection, args: &[Bytes]) -> bool {
     const FANS: [&str; 5] = ["mget", "exists", "touch", "del", "unlink"];
     let Some(name) = args.first() else { return false };
     let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    if BARRIERS.iter().any(|other| is(&other)) {
+    if BARRIERS.iter().any(|other| is(other)) {
         return true;
     }
     connection.multi.is_none()
         && args.len() > 2
-        && FANS.iter().any(|other| is(&other))
+        && FANS.iter().any(|other| is(other))
         && args[2..].iter().any(|key| slot(key) != slot(&args[1]))
 }
+
+/// Bytes of all commands that one MULTI may queue: they become one entry of the log.
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// What each queued argument counts beside its own bytes.
+const QUEUED_ARGUMENT_BYTES: usize = 32;
 
 /// How a fan-out's parts are cut and joined.
 struct Parts {
@@ -57,26 +62,35 @@ struct Parts {
 impl Gateway {
     /// Runs one command of a connection.
     pub(super) fn execute(&mut self, client: ClientId, args: Vec<Bytes>, view: &View) {
-        let resolved = table::resolve(&args);
+        if commands::is_http(&args) {
+            return self.cut(client);
+        }
         let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.last_command_at = view.now.mono;
-        let spec = match resolved {
+        let spec = match table::resolve(&args) {
             Ok(spec) => spec,
             Err(error) => {
+                let error = commands::unknown(connection.port, &args).unwrap_or(error);
                 if let Some(multi) = &mut connection.multi {
-                    multi.failed = true;
+                    multi.fail();
                 }
                 self.counters.errors += 1;
                 return connection.answer(error);
             }
         };
         connection.last_command = spec.name;
-        if let Some(refusal) = refused(connection, spec) {
-            self.counters.errors += 1;
-            return connection.answer(refusal);
+        if commands::needs_password(&self.settings, connection) && !spec.flags.has(Flags::NO_AUTH) {
+            return self.fail(client, no_auth(spec));
         }
         if connection.multi.is_some() && !ends_queueing(spec) {
-            return queue(connection, spec, args);
+            let refusal = not_queued(connection, spec, &args, view);
+            if let Err(error) = refusal.and_then(|()| queue(connection, args)) {
+                if let Some(multi) = &mut connection.multi {
+                    multi.fail();
+                }
+                return self.fail(client, error);
+            }
+            return connection.answer(Value::simple("QUEUED"));
         }
         match spec.name {
             "multi" => start_multi(connection),
@@ -86,7 +100,16 @@ impl Gateway {
                 connection.answer(Value::ok());
             }
             "exec" => self.exec(client, view),
+            "watch" if connection.multi.is_some() => {
+                self.fail(client, Value::error("ERR WATCH inside MULTI is not allowed"));
+            }
             "watch" => self.watch(client, &args[1..], view),
+            "cluster|countkeysinslot" | "cluster|getkeysinslot" if connection.port == Port::Cluster => {
+                match commands::slot_question(&args) {
+                    Ok(part) => self.ask(client, Join::One, alloc::vec![part], false, view),
+                    Err(error) => self.fail(client, error),
+                }
+            }
             "wait" | "waitaof" => self.wait(client, spec, &args, view),
             "dbsize" | "keys" | "randomkey" | "scan" | "flushall" | "flushdb" => {
                 self.whole(client, spec, &args, view);
@@ -94,9 +117,13 @@ impl Gateway {
             _ if spec.is_data() => self.data(client, spec, args, view),
             _ => {
                 let value = commands::run(self, client, spec, &args, view);
-                if let (Some(value), Some(connection)) = (value, self.connections.get_mut(&client)) {
-                    self.counters.errors += u64::from(matches!(value, Value::Error(_)));
-                    connection.answer(value);
+                let Some(connection) = self.connections.get_mut(&client) else { return };
+                match value {
+                    Some(value) => {
+                        self.counters.errors += u64::from(value.is_error());
+                        connection.answer(value);
+                    }
+                    None => connection.pass(),
                 }
             }
         }
@@ -285,28 +312,44 @@ impl Gateway {
             return self.fail(client, error::cross_slot());
         }
         if writes && let Some(refusal) = over_memory(view) {
-            return self.fail(client, refusal);
+            return self.fail(client, exec_abort(refusal));
         }
-        let made: Vec<Option<Value>> = local
-            .into_iter()
-            .map(|args| {
-                let args = args?;
-                let spec = table::resolve(&args).ok()?;
-                commands::run(self, client, spec, &args, view)
-            })
-            .collect();
         match slots.first() {
             None => {
-                let reply = Value::Array(made.into_iter().flatten().collect());
+                let reply = self.weave(client, local, Vec::new(), view);
                 if let Some(connection) = self.connections.get_mut(&client) {
                     connection.answer(reply);
                 }
             }
             Some(first) => {
                 let operation = Operation::Transaction { watched, commands };
-                self.ask(client, Join::Exec { made }, alloc::vec![(*first, operation)], true, view);
+                self.ask(client, Join::Exec { local }, alloc::vec![(*first, operation)], true, view);
             }
         }
+    }
+
+    /// EXEC's reply: runs the commands that are for the connection or the server, and puts the shard's replies
+    /// among theirs. Only now, when it is known that no watched key had changed.
+    pub(super) fn weave(
+        &mut self,
+        client: ClientId,
+        local: Vec<Option<Vec<Bytes>>>,
+        replies: Vec<Value>,
+        view: &View,
+    ) -> Value {
+        let mut replies = replies.into_iter();
+        let mut all = Vec::with_capacity(local.len());
+        for args in local {
+            let reply = match args {
+                None => replies.next(),
+                Some(args) => match table::resolve(&args) {
+                    Ok(spec) => commands::run(self, client, spec, &args, view),
+                    Err(error) => Some(error),
+                },
+            };
+            all.push(reply.unwrap_or(Value::Null));
+        }
+        Value::Array(all)
     }
 
     /// WAIT and WAITAOF ask the leaders of the shards that this connection wrote (R32).
@@ -360,26 +403,57 @@ fn ends_queueing(spec: &Spec) -> bool {
     matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
-fn refused(connection: &Connection, spec: &Spec) -> Option<Value> {
-    if !connection.authenticated && !spec.flags.has(Flags::NO_AUTH) {
-        return Some(Value::error("NOAUTH Authentication required."));
-    }
-    None
+fn no_auth(spec: &Spec) -> Value {
+    let error = Value::error("NOAUTH Authentication required.");
+    if spec.name == "exec" { exec_abort(error) } else { error }
 }
 
-fn queue(connection: &mut Connection, spec: &'static Spec, args: Vec<Bytes>) {
+/// How EXEC says that it was refused before it began.
+fn exec_abort(reason: Value) -> Value {
+    let Value::Error(reason) = reason else { return reason };
+    let text = [b"EXECABORT Transaction discarded because of: ", &reason[..]].concat();
+    Value::error(text)
+}
+
+/// Why MULTI does not queue a command; EXEC will then refuse.
+fn not_queued(
+    connection: &Connection,
+    spec: &'static Spec,
+    args: &[Bytes],
+    view: &View,
+) -> Result<(), Value> {
     let whole = matches!(spec.name, "dbsize" | "keys" | "randomkey" | "scan" | "flushall" | "flushdb");
-    let Some(multi) = &mut connection.multi else { return };
-    if whole || matches!(spec.name, "wait" | "waitaof") {
-        multi.failed = true;
-        let text = alloc::format!(
-            "ERR {} spans all shards and cannot be part of a transaction",
-            spec.name.to_ascii_uppercase()
-        );
-        return connection.answer(Value::error(text));
+    if whole || matches!(spec.name, "wait" | "waitaof") || commands::is_outside_multi(spec) {
+        let name = spec.name.replace('|', " ").to_ascii_uppercase();
+        let reason = if whole { "spans all shards and " } else { "" };
+        return Err(Value::error(alloc::format!("ERR {name} {reason}cannot be part of a transaction")));
+    }
+    if let Some(refusal) = out_of_memory(spec, view) {
+        return Err(refusal);
+    }
+    // As in Redis Cluster, a client learns of the right node before it sends the rest.
+    if connection.port == Port::Cluster
+        && let Some(key) = table::keys(spec, args).next()
+        && let Some((leader, _)) = view.leader(shard_of(slot(key), view.map.shard_count))
+        && leader != view.config.me
+    {
+        return Err(view.moved(slot(key).number(), leader));
+    }
+    Ok(())
+}
+
+fn queue(connection: &mut Connection, args: Vec<Bytes>) -> Result<(), Value> {
+    let Some(multi) = &mut connection.multi else { return Ok(()) };
+    if multi.failed {
+        // EXEC will refuse, so there is nothing to keep.
+        return Ok(());
+    }
+    multi.bytes += args.iter().map(|arg| arg.len() + QUEUED_ARGUMENT_BYTES).sum::<usize>();
+    if multi.bytes > QUEUED_BYTES_MAX {
+        return Err(Value::error("ERR the transaction is larger than 64 MiB, nothing of it was written"));
     }
     multi.queued.push(args);
-    connection.answer(Value::simple("QUEUED"));
+    Ok(())
 }
 
 fn start_multi(connection: &mut Connection) {

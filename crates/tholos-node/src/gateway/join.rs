@@ -40,8 +40,8 @@ pub enum Join {
     },
     /// A transaction: the replies of the shard's commands among those made here.
     Exec {
-        /// A reply made here, or `None` where the shard's next one belongs.
-        made: Vec<Option<Value>>,
+        /// A command to run here, or `None` where the shard's next reply belongs.
+        local: Vec<Option<Vec<Bytes>>>,
     },
     /// Versions of watched keys, part by part.
     Watch {
@@ -61,6 +61,8 @@ pub enum Joined {
     Reply(Value),
     /// The versions; the reply is OK.
     Watched(Vec<(Bytes, Version)>),
+    /// The transaction's commands to run here, and the replies of the shard's.
+    Executed(Vec<Option<Vec<Bytes>>>, Vec<Value>),
 }
 
 impl Join {
@@ -80,7 +82,11 @@ impl Join {
             Join::Concat => Value::Array(parts.into_iter().flat_map(items).collect()),
             Join::Pick { seed } => pick(seed, parts),
             Join::Scan { shard, next } => scan(shard, next, parts),
-            Join::Exec { made } => exec(made, parts.pop()),
+            Join::Exec { local } => match parts.pop() {
+                Some(Value::Array(replies)) => return Joined::Executed(local, replies),
+                // A watched key has changed: nothing was done.
+                other => other.unwrap_or(Value::NullArray),
+            },
             Join::Watch { keys } => return Joined::Watched(watched(keys, parts)),
             Join::Wait => Value::Integer(least(&parts, 1)),
             Join::WaitAof => {
@@ -149,18 +155,6 @@ fn scan(shard: ShardId, next: Option<ShardId>, mut parts: Vec<Value>) -> Value {
     Value::Array(alloc::vec![cursor, keys])
 }
 
-fn exec(made: Vec<Option<Value>>, part: Option<Value>) -> Value {
-    let mut replies = match part {
-        Some(Value::Array(replies)) => replies.into_iter(),
-        None => Vec::new().into_iter(),
-        // A watched key has changed: nothing was done.
-        Some(other) => return other,
-    };
-    Value::Array(
-        made.into_iter().map(|made| made.or_else(|| replies.next()).unwrap_or(Value::Null)).collect(),
-    )
-}
-
 fn watched(keys: Vec<Vec<Bytes>>, parts: Vec<Value>) -> Vec<(Bytes, Version)> {
     let mut all = Vec::new();
     for (keys, part) in keys.into_iter().zip(parts) {
@@ -191,7 +185,7 @@ mod tests {
     fn reply(join: Join, parts: Vec<Value>) -> Value {
         match join.finish(parts) {
             Joined::Reply(value) => value,
-            Joined::Watched(seen) => panic!("{seen:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -225,11 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_weaves_both_kinds_of_replies() {
-        let made = alloc::vec![None, Some(Value::ok()), None];
-        let parts = alloc::vec![ints(&[1, 2])];
-        let all = alloc::vec![Value::Integer(1), Value::ok(), Value::Integer(2)];
-        assert_eq!(reply(Join::Exec { made: made.clone() }, parts), Value::Array(all));
-        assert_eq!(reply(Join::Exec { made }, alloc::vec![Value::NullArray]), Value::NullArray);
+    fn a_transaction_that_was_refused_runs_nothing_here() {
+        let local = alloc::vec![None, Some(alloc::vec![Bytes::from_static(b"PING")])];
+        let refused = reply(Join::Exec { local: local.clone() }, alloc::vec![Value::NullArray]);
+        assert_eq!(refused, Value::NullArray);
+        let done = Join::Exec { local: local.clone() }.finish(alloc::vec![ints(&[1])]);
+        assert!(matches!(done, Joined::Executed(here, replies)
+            if here == local && replies == [Value::Integer(1)]));
     }
 }

@@ -32,7 +32,7 @@ pub use view::View;
 use crate::event::{ClientId, Port};
 use crate::operation::Operation;
 use crate::peer::{Ask, Outcome};
-use join::Joined;
+use join::{Join, Joined};
 
 /// How long a forwarded request stays unanswered until it is sent again.
 const RESEND_AFTER: Millis = Millis(1000);
@@ -60,6 +60,10 @@ pub struct Gateway {
     pub settings: Settings,
     /// What INFO and the metrics count.
     pub counters: Counters,
+    /// The counters at the last CONFIG RESETSTAT, from which INFO counts.
+    reset_at: Counters,
+    /// The first tick, of the clock that never jumps.
+    started: Option<Millis>,
 }
 
 /// What CONFIG SET may change; per node and not kept.
@@ -150,6 +154,8 @@ impl Gateway {
             closes: Vec::new(),
             settings,
             counters: Counters::default(),
+            reset_at: Counters::default(),
+            started: None,
         }
     }
 
@@ -180,8 +186,21 @@ impl Gateway {
     ) {
         let mut connection = Connection::new(client, port, remote, local, loopback, now);
         connection.authenticated = self.settings.requirepass.is_none();
+        if connection.authenticated && !loopback {
+            connection.fatal = Some(commands::protected());
+            connection.drain();
+            self.touched.push(client);
+        }
         self.counters.connections += 1;
         self.connections.insert(client, connection);
+    }
+
+    /// Closes a client at once, without what it would still be answered.
+    fn cut(&mut self, client: ClientId) {
+        if let Some(connection) = self.connections.get_mut(&client) {
+            connection.cut();
+            self.touched.push(client);
+        }
     }
 
     /// A client is gone; what it asked for may still be done.
@@ -346,6 +365,7 @@ impl Gateway {
 
     /// Routes parked requests again, sends late ones again, ends those whose time is over.
     pub fn tick(&mut self, now: Millis, view: &View) {
+        self.started.get_or_insert(now);
         let mut again = core::mem::take(&mut self.parked);
         let mut over = Vec::new();
         for (id, request) in &self.requests {
@@ -384,7 +404,7 @@ impl Gateway {
         let value = match outcome {
             Outcome::Done(value) | Outcome::Refused(value) => value,
             Outcome::NotLeader { .. } | Outcome::Unknown => return self.park(id),
-            Outcome::Gap { expected } => return self.send_again(id, expected),
+            Outcome::Gap { .. } => return self.send_again(id),
             // G3: an earlier attempt may have been applied and its record forgotten since.
             Outcome::Expired if request.attempts > 1 => in_doubt(),
             Outcome::Expired => not_written(),
@@ -393,33 +413,12 @@ impl Gateway {
     }
 
     /// The leader wants an earlier write of the session first: all in flight again, in order.
-    fn send_again(&mut self, id: u64, expected: u64) {
+    /// The session stays what it is, also if its record seems gone: this may be an old answer,
+    /// and under another session what was applied already would be applied again.
+    fn send_again(&mut self, id: u64) {
         let Some(request) = self.requests.get(&id) else { return };
-        let Some(Write { session, .. }) = request.write else { return };
-        let Some(connection) = self.connections.get_mut(&request.client) else { return };
-        let Some(lane) = connection.lanes.get_mut(&request.shard) else { return };
-        let mut ids: Vec<u64> = lane.in_flight.iter().copied().collect();
-        ids.retain(|id| {
-            self.requests
-                .get(id)
-                .and_then(|request| request.write)
-                .is_some_and(|write| write.session == session)
-        });
-        let first = ids.first().and_then(|id| self.requests.get(id)).and_then(|request| request.write);
-        if first.is_some_and(|first| first.sequence > expected) && lane.session == session {
-            // Everything before the first in flight was answered, so the record has ended by its
-            // time. Nothing in flight was applied under it, or it would have lived until that
-            // write's own time was over; and nothing can be, for what would begin the session
-            // again is past its time. A fresh session. (After a write whose fate is unknown this
-            // is not so: it may still be applied, and then those behind it. They wait.)
-            self.last_session = crate::shard::mix(self.last_session, 1);
-            for (at, id) in ids.iter().enumerate() {
-                if let Some(write) = self.requests.get_mut(id).and_then(|request| request.write.as_mut()) {
-                    (write.session, write.sequence) = (self.last_session, at as u64 + 1);
-                }
-            }
-            (lane.session, lane.sequence) = (self.last_session, ids.len() as u64);
-        }
+        let lane = self.connections.get(&request.client).and_then(|c| c.lanes.get(&request.shard));
+        let ids: Vec<u64> = lane.map(|lane| lane.in_flight.iter().copied().collect()).unwrap_or_default();
         for id in ids {
             self.park(id);
         }
@@ -433,15 +432,19 @@ impl Gateway {
             lane.in_flight.retain(|other| *other != id);
         }
         if let Some((join, parts)) = connection.fill(request.slot, request.part, value) {
+            let exec = matches!(join, Join::Exec { .. });
             let reply = match join.finish(parts) {
                 Joined::Reply(reply) => reply,
                 Joined::Watched(seen) => {
                     connection.watched.extend(seen);
                     Value::ok()
                 }
+                Joined::Executed(local, replies) => self.weave(request.client, local, replies, view),
             };
-            self.counters.errors += u64::from(matches!(reply, Value::Error(_)));
-            connection.finish(request.slot, reply);
+            self.counters.errors += u64::from(reply.is_error());
+            if let Some(connection) = self.connections.get_mut(&request.client) {
+                connection.finish(request.slot, reply, exec);
+            }
         }
         self.launch(request.client, request.shard, view);
         self.advance(request.client, view);
@@ -456,7 +459,7 @@ impl Gateway {
             if !bytes.is_empty() || completed > 0 {
                 replies.push((client, bytes, completed));
             }
-            if connection.closing && connection.is_settled() {
+            if connection.take_close() {
                 self.closes.push(client);
             }
         }

@@ -2,6 +2,7 @@
 
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_paxos::{Ballot, Millis};
+use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
@@ -50,6 +51,12 @@ impl View<'_> {
     /// Whether this node leads a shard and serves it.
     pub fn leads(&self, shard: ShardId) -> bool {
         matches!(self.shards.get(usize::from(shard.0)), Some(Some(shard)) if shard.group.serving())
+    }
+
+    /// The reply to a client of the cluster port whose slot another node leads.
+    pub fn moved(&self, slot: u16, leader: NodeId) -> Value {
+        let address = self.map.node(leader).map_or("", |row| row.cluster.as_str());
+        Value::error(alloc::format!("MOVED {slot} {address}"))
     }
 
     /// The replica on this node, if there is one.
