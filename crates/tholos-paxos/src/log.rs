@@ -1,6 +1,6 @@
 //! The log of one replica: a window of entries in memory, its ballot and its three marks.
 //!
-//! Invariants:
+//! Invariants kept here, of those in the crate's document:
 //! - P1: `accepted_index ≥ decided ≥ applied ≥ base`.
 //! - P2: a decided entry is never replaced.
 //! - P3: shard time never runs back from one entry to the next (R16).
@@ -207,7 +207,7 @@ impl Log {
 
     /// Takes over a snapshot that covers everything up to `base`. What follows `base` is kept
     /// only if this log agrees with the snapshot at `base`: if it does not, nothing after it
-    /// can have been decided (docs/protocol/paxos.md, "Snapshots and logs").
+    /// can have been decided (the crate's document, "Snapshots").
     ///
     /// The log's ballot stays what it was: a snapshot may be shorter than the log that its
     /// sender adopted, so it is not the whole of it (R1).
