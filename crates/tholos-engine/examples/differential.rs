@@ -304,6 +304,8 @@ impl Both {
             }
             for text in [
                 "COMMAND INFO foo",
+                "COMMAND LIST FILTERBY PATTERN getd*",
+                "COMMAND LIST FILTERBY MODULE none",
                 "COMMAND FOO",
                 "COMMAND GETKEYS",
                 "COMMAND LIST FILTERBY FOO x",

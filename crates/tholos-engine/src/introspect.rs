@@ -142,7 +142,7 @@ fn list(rest: &[Bytes]) -> Result<Value, Value> {
         }
         _ => return Err(error::syntax()),
     };
-    Ok(Value::Set(wanted.into_iter().map(|spec| Value::bulk(spec.name)).collect()))
+    Ok(Value::Array(wanted.into_iter().map(|spec| Value::bulk(spec.name)).collect()))
 }
 
 /// COMMAND GETKEYS and GETKEYSANDFLAGS: the keys of the command line `line`.

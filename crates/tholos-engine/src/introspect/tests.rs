@@ -112,8 +112,8 @@ fn count_info_list_and_getkeys_answer_as_redis_does() {
     check("COMMAND GETKEYS GET a b", Value::error("ERR Invalid number of arguments specified for command"));
     check("COMMAND GETKEYS", error::wrong_arity("command|getkeys"));
     check("COMMAND FOO", error::unknown_subcommand(&args("COMMAND FOO")));
-    check("COMMAND LIST FILTERBY MODULE m", Value::Set(vec![]));
-    check("COMMAND LIST FILTERBY PATTERN getd*", Value::Set(vec![Value::bulk("getdel")]));
+    check("COMMAND LIST FILTERBY MODULE m", Value::Array(vec![]));
+    check("COMMAND LIST FILTERBY PATTERN getd*", bulks("getdel"));
     check("COMMAND LIST FOO", error::syntax());
     let get = Value::Array(vec![
         Value::bulk("get"),
