@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::rpc::Rpc;
 use crate::secret::{Keyring, Secret};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn secret() -> Secret {
     Secret::new(&[1; 32]).unwrap()
@@ -55,12 +55,15 @@ impl Node {
 
     /// The next event that is no failure of dialling node 3, which does not exist.
     async fn next(&mut self) -> Event {
-        loop {
-            match timeout(DEADLINE, self.events.recv()).await.unwrap().unwrap() {
-                Event::Refused { reason: Refusal::Unreachable(_), .. } => {}
-                event => return event,
+        let finding = async {
+            loop {
+                match self.events.recv().await.unwrap() {
+                    Event::Refused { reason: Refusal::Unreachable(_), .. } => {}
+                    event => return event,
+                }
             }
-        }
+        };
+        timeout(DEADLINE, finding).await.expect("it did not come before the deadline")
     }
 
     async fn up(&mut self) {
