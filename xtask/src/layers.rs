@@ -146,7 +146,8 @@ mod tests {
     /// The rule numbers that `package` breaks, L3 aside (it has no file here).
     #[track_caller]
     fn expect(package: Package, rules: &[&str]) {
-        let others = ["tholos-ring", "tholos-paxos", "tholos-node", "tholos-wal", "tholos-golden", "tholos-sim"];
+        let others =
+            ["tholos-ring", "tholos-paxos", "tholos-node", "tholos-wal", "tholos-golden", "tholos-sim"];
         let all: Vec<Package> = others.iter().map(|name| self::package(name, &[])).collect();
         let found = check_package(&package, &all);
         let numbers: Vec<&str> =
