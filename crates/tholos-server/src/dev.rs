@@ -156,7 +156,18 @@ pub struct DevCluster {
     started: Instant,
     ready_file: Option<PathBuf>,
     /// Removed at the end.
-    temp: Option<PathBuf>,
+    temp: Option<TempDir>,
+}
+
+/// A directory that is removed with this.
+struct TempDir(PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the temporary directory stays");
+        }
+    }
 }
 
 /// What the gateway, the admin interface and the owner share.
@@ -194,8 +205,7 @@ impl DevCluster {
         let (dir, temp) = place(&settings)?;
         let listeners = Listeners::open(&settings)?;
         let directories = open_directories(&dir, &settings, temp.is_some())?;
-        let map = found_or_read(directories, &settings, &listeners)?;
-        let (map, directories) = map;
+        let (map, directories) = found_or_read(directories, &settings, &listeners)?;
         let shared = Arc::new(Shared {
             dir,
             gateway: listeners.gateway_address,
@@ -302,11 +312,8 @@ impl DevCluster {
         }
         while stopping.join_next().await.is_some() {}
         while self.tasks.join_next().await.is_some() {}
-        if let Some(temp) = &self.temp
-            && let Err(error) = std::fs::remove_dir_all(temp)
-        {
-            tracing::warn!(path = %temp.display(), %error, "the temporary directory stays");
-        }
+        // Only now that nobody writes to it.
+        drop(self.temp.take());
     }
 }
 
@@ -511,7 +518,7 @@ fn dev_options(error: StartError) -> StartError {
 }
 
 /// Where the directories are; and what is to be removed at the end.
-fn place(settings: &DevSettings) -> Result<(PathBuf, Option<PathBuf>), StartError> {
+fn place(settings: &DevSettings) -> Result<(PathBuf, Option<TempDir>), StartError> {
     if !settings.temp {
         return Ok((settings.dir.clone(), None));
     }
@@ -522,7 +529,7 @@ fn place(settings: &DevSettings) -> Result<(PathBuf, Option<PathBuf>), StartErro
         path: path.clone(),
         source,
     })?;
-    Ok((path.clone(), Some(path)))
+    Ok((path.clone(), Some(TempDir(path))))
 }
 
 /// Names of the nodes whose directories are in `dir`.

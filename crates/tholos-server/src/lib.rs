@@ -35,8 +35,8 @@ mod wal_task;
 mod worker_task;
 
 pub use client_task::ClientLimits;
-pub use dev::{Addresses, DevCluster, DevError, DevSettings, NodeAddresses};
-pub use node_dir::{DirectoryError, Identity, NodeDir};
+pub use dev::{Addresses, DevCluster, DevError, DevSettings, NODES_MAX, NodeAddresses};
+pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
 pub use ports::PortError;
 pub use recover::RecoverError;
 pub use serve::Server;

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -118,8 +119,8 @@ pub struct Identity {
 pub struct NodeDir {
     path: PathBuf,
     identity: Identity,
-    /// Held for its lock, which ends with it.
-    _lock: File,
+    /// Held for its lock, which ends with its last holder.
+    lock: Arc<File>,
 }
 
 /// node.toml.
@@ -170,7 +171,7 @@ impl NodeDir {
         if identity.name != name {
             return Err(DirectoryError::OtherNode { path, found: identity.name, expected: name.to_owned() });
         }
-        Ok(NodeDir { path, identity, _lock: lock })
+        Ok(NodeDir { path, identity, lock: Arc::new(lock) })
     }
 
     /// Who the node is.
@@ -195,6 +196,11 @@ impl NodeDir {
     #[must_use]
     pub fn snapshot_path(&self) -> PathBuf {
         self.path.join("snap")
+    }
+
+    /// The directory stays locked for as long as this lives, too.
+    pub(crate) fn lock(&self) -> Arc<File> {
+        Arc::clone(&self.lock)
     }
 
     /// Makes the node a member of the map's cluster, durably.

@@ -120,8 +120,8 @@ impl Server {
         }
     }
 
-    /// Stops in order: hands every leadership over first, for as long as `drain_timeout_ms` allows. Returns whether all
-    /// of them were.
+    /// Stops in order: hands every leadership over first, for as long as `drain_timeout_ms` allows. Returns whether it
+    /// led nothing at the end.
     pub async fn stop(mut self) -> bool {
         let handed_over = self.node.stop(true).await;
         self.tasks.shutdown().await;

@@ -1,5 +1,6 @@
 //! One running node: start, stop, and the wiring between its tasks. Everything that runs is spawned here.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -280,8 +281,8 @@ impl Wired {
             abandoned: Arc::clone(&abandoned),
         };
         let threads = vec![
-            spawn_thread(format!("{}-wal", self.name), move || wal_task.run())?,
-            spawn_thread(format!("{}-snap", self.name), move || snapshot_task.run())?,
+            spawn_thread(format!("{}-wal", self.name), self.directory.lock(), move || wal_task.run())?,
+            spawn_thread(format!("{}-snap", self.name), self.directory.lock(), move || snapshot_task.run())?,
         ];
 
         let outputs = Outputs {
@@ -333,8 +334,16 @@ impl Wired {
     }
 }
 
-fn spawn_thread(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    let spawned = std::thread::Builder::new().name(name).spawn(run);
+/// Whoever writes to the directory holds its lock, so that a node that was merely dropped is not followed too soon.
+fn spawn_thread(
+    name: String,
+    lock: Arc<File>,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        run();
+        drop(lock);
+    });
     spawned.map_err(|source| StartError::System { what: "start a thread", source })
 }
 
@@ -382,11 +391,6 @@ impl NodeHandle {
         ]
     }
 
-    /// Why a peer is not connected, if it was tried.
-    pub(crate) fn peer_error(&self, node: NodeId) -> Option<String> {
-        self.rpc.status().into_iter().find(|status| status.peer.node == node.0)?.log.last_error
-    }
-
     /// Asks the core something, between two of its rounds; `None` if the node has ended.
     pub(crate) async fn inspect<T: Send + 'static>(
         &self,
@@ -422,7 +426,7 @@ impl RunningNode {
     }
 
     /// Stops in order: takes no new clients; if `hand_over`, gives its leaderships away and waits until others have
-    /// them; closes the clients, seals the log. Returns whether every leadership was handed over.
+    /// them; closes the clients, seals the log. Returns whether it led nothing at the end.
     pub async fn stop(mut self, hand_over: bool) -> bool {
         let handed_over = hand_over && self.hand_over().await;
         self.tasks.abort_all();
@@ -452,10 +456,12 @@ impl RunningNode {
         }
         let deadline = Instant::now() + self.drain_timeout;
         while Instant::now() < deadline {
-            match self.handle.inspect(Node::leads_nothing).await {
-                Some(true) => return true,
-                Some(false) => tokio::time::sleep(HAND_OVER_LOOK).await,
-                None => return false,
+            // Nobody heard is nobody to hand over to.
+            let look = |node: &Node| (node.leads_nothing(), node.detector().heard_nodes().len() > 1);
+            match self.handle.inspect(look).await {
+                Some((true, _)) => return true,
+                Some((false, true)) => tokio::time::sleep(HAND_OVER_LOOK).await,
+                Some((false, false)) | None => return false,
             }
         }
         tracing::warn!(node = %self.handle.name, "stops without having handed over every leadership in time");

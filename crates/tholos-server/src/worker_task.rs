@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_node::{ClientId, Effects, Event, Node, Now};
+use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello};
 use tokio::sync::{mpsc, watch};
 
@@ -142,6 +143,7 @@ impl Worker {
         self.node.flush(now, &mut self.effects);
         self.carry_out();
         let mut round = Round::default();
+        let mut durable = AppendSeq(0);
         loop {
             if !self.wait(&mut inputs, &mut round).await {
                 return Ok(());
@@ -152,8 +154,10 @@ impl Worker {
             self.take_all(&mut inputs, &mut round);
             let now = clock::read_now();
             match &*inputs.wal.borrow_and_update() {
+                WalState::Durable(seq) if *seq == durable => {}
                 WalState::Durable(seq) => {
-                    self.node.handle(now, Event::Durable { seq: *seq }, &mut self.effects);
+                    durable = *seq;
+                    self.node.handle(now, Event::Durable { seq: durable }, &mut self.effects);
                 }
                 WalState::Failed(why) => return Err(Arc::clone(why)),
             }
@@ -260,7 +264,8 @@ impl Worker {
                 drop(credit);
             }
             tholos_rpc::Event::Up { peer, lane } => {
-                if self.is_known(&peer) && lane == Lane::Log {
+                let known = self.is_known(&peer);
+                if known && lane == Lane::Log {
                     self.node.handle(now, Event::PeerUp { node: NodeId(peer.node) }, &mut self.effects);
                 }
             }

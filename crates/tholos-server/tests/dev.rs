@@ -1,79 +1,25 @@
 //! A whole cluster in this process, over real sockets and real files: served, killed, restarted, stopped.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod common;
+
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tholos_resp::{Value, ValueDecoder, ValueLimits};
+use common::{Client, DEADLINE, beside, http_request, in_time, rand};
+use tholos_resp::Value;
 use tholos_server::{DevCluster, DevSettings, NodeState, Verdict};
-
-/// How long anything may take; a test that waits longer has failed.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 fn settings() -> DevSettings {
     DevSettings { port: 0, cluster_port: 0, peer_port: 0, http_port: 0, temp: true, ..DevSettings::default() }
-}
-
-/// A client that waits for each reply.
-struct Client {
-    stream: TcpStream,
-    decoder: ValueDecoder,
-    buffer: bytes::BytesMut,
-}
-
-impl Client {
-    fn connect(address: &str) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let decoder = ValueDecoder::new(ValueLimits::default());
-        Client { stream, decoder, buffer: bytes::BytesMut::new() }
-    }
-
-    fn send(&mut self, arguments: &[&str]) {
-        let mut bytes = Vec::new();
-        let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
-        tholos_resp::encode_command(&arguments, &mut bytes);
-        self.stream.write_all(&bytes).unwrap();
-    }
-
-    /// The next reply; `None` when the connection is closed.
-    fn receive(&mut self) -> Option<Value> {
-        loop {
-            if let Some(value) = self.decoder.decode(&mut self.buffer).unwrap() {
-                return Some(value);
-            }
-            let mut chunk = [0; 4096];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return None,
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    fn ask(&mut self, arguments: &[&str]) -> Value {
-        self.send(arguments);
-        self.receive().expect("the connection stays open")
-    }
-}
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} took longer than {DEADLINE:?}"))
 }
 
 async fn start(settings: DevSettings) -> DevCluster {
     let cluster = DevCluster::start(settings).await.unwrap_or_else(|error| panic!("{error}"));
     in_time("getting ready", cluster.ready()).await;
     cluster
-}
-
-/// Blocking clients run beside the runtime.
-async fn beside<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,25 +235,6 @@ async fn admin_interface_shows_and_acts() {
     cluster.stop().await;
 }
 
-/// Status code and body.
-fn http_request(address: &str, head: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-impl Client {
-    fn try_ping(&mut self) -> Option<Value> {
-        // The server may have closed already.
-        let _ = self.stream.write_all(b"PING\r\n");
-        self.receive().filter(|value| *value == Value::simple("PONG"))
-    }
-}
-
 #[test]
 fn ready_file_is_renamed_into_place() {
     let file: PathBuf = std::env::temp_dir().join(format!("tholos-ready-{:016x}.json", rand()));
@@ -323,6 +250,46 @@ fn ready_file_is_renamed_into_place() {
     std::fs::remove_file(file).unwrap();
 }
 
-fn rand() -> u64 {
-    getrandom::u64().unwrap()
+/// Replies that nobody reads: the client is closed at its bound, and no other one notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_that_never_reads_is_closed_and_others_are_served() {
+    let mut settings = DevSettings { nodes: 1, ..settings() };
+    settings.tuning.clients.output_buffer_bytes_max = 1 << 20;
+    let cluster = start(settings).await;
+    let gateway = cluster.addresses().gateway;
+    beside(move || {
+        let mut other = Client::connect(&gateway);
+        let value = "x".repeat(1 << 20);
+        assert_eq!(other.ask(&["SET", "k", &value]), Value::ok());
+        let mut deaf = Client::connect(&gateway);
+        let mut sent = 0;
+        deaf.stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        // Its own kernel buffers are full long before this many replies.
+        while sent < 10_000 && deaf.stream.write_all(b"GET k\r\n").is_ok() {
+            sent += 1;
+            if sent % 100 == 0 {
+                assert_eq!(other.ask(&["PING"]), Value::simple("PONG"));
+            }
+        }
+        let start = Instant::now();
+        while other.info("connected_clients:1\r\n").is_none() {
+            assert!(start.elapsed() < DEADLINE, "the client that does not read is never closed");
+            // Pushing it further is no harm.
+            let _ = deaf.stream.write_all(b"GET k\r\n");
+        }
+        assert_eq!(other.ask(&["STRLEN", "k"]), Value::integer(1 << 20));
+    })
+    .await;
+    cluster.stop().await;
+}
+
+impl Client {
+    /// INFO, if it contains `part`.
+    fn info(&mut self, part: &str) -> Option<String> {
+        let text = match self.ask(&["INFO"]) {
+            Value::Bulk(text) | Value::Verbatim { text, .. } => String::from_utf8_lossy(&text).into_owned(),
+            other => panic!("{other:?}"),
+        };
+        text.contains(part).then_some(text)
+    }
 }

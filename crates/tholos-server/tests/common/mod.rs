@@ -1,0 +1,93 @@
+//! What the tests of whole clusters share.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may fail anywhere; only functions marked as tests are exempt by themselves"
+)]
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use tholos_resp::{Value, ValueDecoder, ValueLimits};
+
+/// How long anything may take; a test that waits longer has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A client that waits for each reply.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    decoder: ValueDecoder,
+    buffer: bytes::BytesMut,
+}
+
+impl Client {
+    pub(crate) fn connect(address: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let decoder = ValueDecoder::new(ValueLimits::default());
+        Client { stream, decoder, buffer: bytes::BytesMut::new() }
+    }
+
+    pub(crate) fn send(&mut self, arguments: &[&str]) {
+        let mut bytes = Vec::new();
+        let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+        tholos_resp::encode_command(&arguments, &mut bytes);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next reply; `None` when the connection is closed.
+    pub(crate) fn receive(&mut self) -> Option<Value> {
+        loop {
+            if let Some(value) = self.decoder.decode(&mut self.buffer).unwrap() {
+                return Some(value);
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, arguments: &[&str]) -> Value {
+        self.send(arguments);
+        self.receive().expect("the connection stays open")
+    }
+}
+
+/// Status code and body.
+pub(crate) fn http_request(address: &str, head: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+impl Client {
+    pub(crate) fn try_ping(&mut self) -> Option<Value> {
+        // The server may have closed already.
+        let _ = self.stream.write_all(b"PING\r\n");
+        self.receive().filter(|value| *value == Value::simple("PONG"))
+    }
+}
+
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {DEADLINE:?}"))
+}
+
+/// Blocking clients run beside the runtime.
+pub(crate) async fn beside<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+pub(crate) fn rand() -> u64 {
+    getrandom::u64().unwrap()
+}

@@ -1,0 +1,159 @@
+//! Nodes as `tholos serve` runs them, three in this process: founded over the peer ports, stopped, started again.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{Client, beside, http_request, in_time, rand};
+use tholos_resp::Value;
+use tholos_server::config::{Config, Seed, Seeds};
+use tholos_server::{NodeState, Server, Verdict};
+
+/// A directory of the system's, removed with this.
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new() -> Temp {
+        Temp(std::env::temp_dir().join(format!("tholos-serve-{:016x}", rand())))
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Configurations of n1 to n3, all seeds of each other.
+fn configs(dir: &Path) -> Vec<Config> {
+    let ports: Vec<u16> = {
+        // Held together, so that they differ.
+        let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    };
+    let seed = |(number, port): (usize, &u16)| Seed {
+        name: format!("n{}", number + 1),
+        address: format!("127.0.0.1:{port}").parse().unwrap(),
+    };
+    let seeds: Vec<Seed> = ports.iter().enumerate().map(seed).collect();
+    let config = |seed: &Seed| Config {
+        name: seed.name.clone(),
+        dir: dir.to_owned(),
+        peer: seed.address.clone(),
+        gateway: "127.0.0.1:0".parse().unwrap(),
+        cluster: "127.0.0.1:0".parse().unwrap(),
+        http: "127.0.0.1:0".parse().unwrap(),
+        seeds: Seeds(seeds.clone()),
+        shards: 8,
+        drain_timeout_ms: 20_000,
+        ..Config::default()
+    };
+    seeds.iter().map(config).collect()
+}
+
+async fn start_all(configs: &[Config]) -> Vec<Server> {
+    let starting: Vec<_> = configs
+        .iter()
+        .cloned()
+        .map(|config| tokio::spawn(async move { Server::start(&config).await }))
+        .collect();
+    let mut servers = Vec::new();
+    for server in starting {
+        servers.push(in_time("founding", server).await.unwrap().unwrap_or_else(|error| panic!("{error}")));
+    }
+    servers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_seeds_found_a_cluster_that_outlives_them() {
+    let temp = Temp::new();
+    let configs = configs(&temp.0);
+    let servers = start_all(&configs).await;
+    for server in &servers {
+        in_time("getting ready", server.ready()).await;
+    }
+    let own = |server: &Server| {
+        let addresses = server.addresses();
+        addresses.nodes.iter().find(|node| node.name == server.name()).unwrap().clone()
+    };
+    let (first, second) = (own(&servers[0]), own(&servers[1]));
+    let (gateway, http) = (first.gateway.clone(), second.http.clone());
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..50 {
+            assert_eq!(client.ask(&["SET", &format!("key:{number}"), "value"]), Value::ok());
+        }
+        let (code, status) = http_request(&http, &format!("GET /v1/status HTTP/1.1\r\nHost: {http}\r\n"));
+        assert!(code == 200 && status.contains("\"verdict\":\"healthy\""), "{status}");
+    })
+    .await;
+
+    // One stops in order: its leaderships go first, so nobody waits for an election.
+    let mut servers = servers.into_iter();
+    let (n1, n2, n3) = (servers.next().unwrap(), servers.next().unwrap(), servers.next().unwrap());
+    assert!(in_time("handing over", n1.stop()).await, "every leadership was handed over");
+    let status = n2.status().await;
+    assert_eq!((status.verdict, status.nodes[0].state), (Verdict::Degraded, NodeState::Down));
+    assert!(status.nodes[0].reason.as_ref().is_some_and(|why| why.contains("refused")), "{status:?}");
+    let gateway = own(&n2).gateway;
+    beside(move || assert_eq!(Client::connect(&gateway).ask(&["GET", "key:7"]), Value::bulk("value"))).await;
+    in_time("stopping", n2.stop()).await;
+    // Alone it has nobody to hand over to, and does not wait for anybody: the test's deadline is beyond drain_timeout_ms.
+    let begin = std::time::Instant::now();
+    in_time("stopping alone", n3.stop()).await;
+    assert!(begin.elapsed() < Duration::from_millis(configs[2].drain_timeout_ms));
+
+    let servers = start_all(&configs).await;
+    for server in &servers {
+        in_time("getting ready again", server.ready()).await;
+    }
+    let gateway = own(&servers[2]).gateway;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..50 {
+            assert_eq!(client.ask(&["GET", &format!("key:{number}")]), Value::bulk("value"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_seeds_found_nothing() {
+    let temp = Temp::new();
+    let configs = configs(&temp.0);
+    let two = start_all(&configs[..2]);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(700), two).await.is_err(),
+        "the third has not said that it is empty"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wiped_node_is_refused_by_its_cluster() {
+    let temp = Temp::new();
+    let configs = configs(&temp.0);
+    let mut servers = start_all(&configs).await;
+    let n1 = servers.remove(0);
+    in_time("stopping", n1.stop()).await;
+    std::fs::remove_dir_all(temp.0.join("n1")).unwrap();
+    let again =
+        in_time("refusing", Server::start(&configs[0])).await.err().expect("a new directory is a new node");
+    assert!(again.to_string().contains("belongs to cluster"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_alone_is_a_cluster() {
+    let temp = Temp::new();
+    let config = Config { seeds: Seeds::default(), ..configs(&temp.0).remove(0) };
+    let server = in_time("starting", Server::start(&config)).await.unwrap_or_else(|error| panic!("{error}"));
+    in_time("getting ready", server.ready()).await;
+    let gateway = server.addresses().gateway.clone();
+    beside(move || assert_eq!(Client::connect(&gateway).ask(&["INCR", "n"]), Value::integer(1))).await;
+    let twice =
+        Server::start(&Config { peer: "127.0.0.1:0".parse().unwrap(), ..config }).await.err().unwrap();
+    assert!(twice.to_string().contains("in use by the process"), "{twice}");
+    in_time("stopping", server.stop()).await;
+}
