@@ -304,7 +304,7 @@ def admin_garbage(port):
 def admin_foreign_origin(port):
     """A web page in a browser beside the node must not be able to kill one."""
     for header in (b"Host: evil.example", b"Host: 127.0.0.1:%d\r\nOrigin: http://evil.example" % port):
-        request = b"POST /v1/dev/kill/n1 HTTP/1.1\r\n" + header + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        request = b"POST /v1/dev/kill?node=n1 HTTP/1.1\r\n" + header + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         received, _ = exchange(port, request, quiet=2)
         assert received.startswith(b"HTTP/1.1 4"), f"{received[:80]!r}"
 

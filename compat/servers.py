@@ -46,10 +46,9 @@ class Tholos:
         self.dir = tempfile.mkdtemp(prefix="tholos-compat-")
         self.ready_file = os.path.join(self.dir, "ready.json")
         self.log = open(log_path, "wb")
-        base = free_ports(8)
         command = [self.binary, "dev", "--temp", "--ready-file", self.ready_file]
-        for flag, port in (("--port", base), ("--cluster-port", base + 1), ("--peer-port", base + 4), ("--http-port", base + 7)):
-            command += [flag, str(port)]
+        for flag in ("--port", "--cluster-port", "--peer-port", "--http-port"):
+            command += [flag, "0"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.dir)
         self.addresses = self.wait_ready()
         self.gateway = port_of(self.addresses["gateway"])

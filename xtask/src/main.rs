@@ -28,6 +28,7 @@ usage: cargo xtask <task> [arguments]
   picture              redraws docs/images/ring.svg from what the ring computes
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
+  mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000)
   compat [flags]       stock Redis clients against the release binary; needs python3, node and redis-tools
 ";
 
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         ("golden", []) => tasks::golden(false),
         ("golden", [flag]) if flag == "--update" => tasks::golden(true),
         ("sim", flags) => tasks::sim(flags),
+        ("mutants", []) => tasks::mutants(tasks::MUTANT_SEEDS),
+        ("mutants", [flag, seeds]) if flag == "--seeds" => tasks::mutants(seeds),
         ("compat", flags) => tasks::compat(flags),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");

@@ -6,6 +6,9 @@ use crate::metadata::{Package, cargo, packages};
 use crate::steps::{Steps, root};
 use crate::{layers, links, picture, rules, tidy};
 
+/// Seeds within which a planted fault must be caught.
+pub(crate) const MUTANT_SEEDS: &str = "10000";
+
 /// Seeds of the short simulation within `test`: enough to see the machinery run, not a proof.
 const TEST_SEEDS: &str = "20";
 
@@ -103,6 +106,20 @@ pub(crate) fn sim(flags: &[String]) -> ExitCode {
         Ok(_) => failure("tholos-sim has no program yet"),
         Err(error) => failure(&error),
     }
+}
+
+/// Each planted fault of the protocol is caught by the simulator within so many seeds; one caught is one passed.
+pub(crate) fn mutants(seeds: &str) -> ExitCode {
+    let mut steps = Steps::default();
+    let listed = simulator().arg("--list-planted").output();
+    let names = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if names.is_empty() {
+        return failure("the simulator lists no planted fault");
+    }
+    for name in names.lines() {
+        steps.run(&format!("planted {name}"), simulator().args(["--planted", name, "--seeds", seeds]));
+    }
+    steps.finish()
 }
 
 pub(crate) fn compat(flags: &[String]) -> ExitCode {
