@@ -216,30 +216,43 @@ impl Node {
     pub fn flush(&mut self, now: Now, out: &mut Effects) {
         self.set_now(now);
         self.settle(out);
-        let propose = self.round_open();
-        for id in core::mem::take(&mut self.dirty) {
-            let time = self.shard_time(id);
-            let mut chance = self.chance;
-            let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
-            shard.dirty = false;
-            if propose && shard.has_batches() {
-                shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
-                self.round_at = now.mono;
+        // Shards whose batches wait for the round under way to end.
+        let mut waiting = Vec::new();
+        // An answer may have let a client's next command start, and with it a shard's next work: all of it goes
+        // out now, or it would wait for the next event. Each turn completes commands that clients had sent before.
+        while !self.dirty.is_empty() {
+            let propose = self.round_open();
+            for id in core::mem::take(&mut self.dirty) {
+                self.flush_shard(id, propose, out);
+                if self.shards[usize::from(id.0)].as_ref().is_some_and(Shard::has_batches) {
+                    waiting.push(id);
+                }
             }
-            shard.group.flush(now.mono, &mut self.outbox);
-            if shard.has_batches() {
-                shard.dirty = true;
-                self.dirty.push(id);
-            }
-            self.chance = chance;
-            self.collect(id, out);
+            self.settle(out);
         }
-        self.settle(out);
+        for id in waiting {
+            self.mark_dirty(id);
+        }
         for (client, bytes, completed) in self.gateway.take_replies() {
             out.replies.push((client, bytes));
             out.completed.push((client, completed));
         }
         out.closes.extend(self.gateway.take_closes());
+    }
+
+    fn flush_shard(&mut self, id: ShardId, propose: bool, out: &mut Effects) {
+        let now = self.now.mono;
+        let time = self.shard_time(id);
+        let mut chance = self.chance;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        shard.dirty = false;
+        if propose && shard.has_batches() {
+            shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
+            self.round_at = now;
+        }
+        shard.group.flush(now, &mut self.outbox);
+        self.chance = chance;
+        self.collect(id, out);
     }
 
     /// One round of proposals at a time (or as many as configured): the next gathers behind it.

@@ -39,12 +39,12 @@ pub(super) fn is_barrier(connection: &Connection, args: &[Bytes]) -> bool {
     const FANS: [&str; 5] = ["mget", "exists", "touch", "del", "unlink"];
     let Some(name) = args.first() else { return false };
     let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    if BARRIERS.iter().any(|other| is(other)) {
+    if BARRIERS.iter().any(&is) {
         return true;
     }
     connection.multi.is_none()
         && args.len() > 2
-        && FANS.iter().any(|other| is(other))
+        && FANS.iter().any(is)
         && args[2..].iter().any(|key| slot(key) != slot(&args[1]))
 }
 

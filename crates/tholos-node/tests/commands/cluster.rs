@@ -1,0 +1,291 @@
+//! The cluster port: MOVED, and the map as Redis Cluster shows it.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Client, Cluster, check, flat};
+use tholos_node::Port;
+
+const DISABLED: &str = "-ERR This instance has cluster support disabled";
+const N1: &str = "c1f5d8afc37324701ef6a719a2981db20c1ffba9";
+
+#[test]
+fn the_gateway_has_no_cluster_support() {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Gateway);
+    for command in [
+        "CLUSTER SLOTS",
+        "CLUSTER SHARDS",
+        "CLUSTER NODES",
+        "CLUSTER LINKS",
+        "CLUSTER MYSHARDID",
+        "CLUSTER HELP",
+        "CLUSTER MEET 1 2",
+        "CLUSTER COUNTKEYSINSLOT 1",
+        "CLUSTER GETKEYSINSLOT 1 1",
+        "READONLY",
+        "READWRITE",
+        "ASKING",
+    ] {
+        check(&mut cluster, client, &[(command, DISABLED)]);
+    }
+    check(
+        &mut cluster,
+        client,
+        &[
+            ("CLUSTER KEYSLOT foo", ":12182"),
+            ("CLUSTER MYID", &format!("$40 {N1}")),
+            ("CLUSTER FOO", "-ERR unknown subcommand 'FOO'. Try CLUSTER HELP."),
+            ("CLUSTER", "-ERR wrong number of arguments for 'cluster' command"),
+        ],
+    );
+    assert!(cluster.ask(client, &["CLUSTER INFO"]).contains("\r\ncluster_enabled:0\r\ncluster_state:ok\r\n"));
+}
+
+#[test]
+fn a_single_node_holds_all_slots() {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Cluster);
+    check(
+        &mut cluster,
+        client,
+        &[
+            ("CLUSTER KEYSLOT {user1}x", ":8106"),
+            ("CLUSTER KEYSLOT user1", ":8106"),
+            ("CLUSTER MYID", &format!("$40 {N1}")),
+            ("CLUSTER SLOTS", &format!("*1 *3 :0 :16383 *4 $9 127.0.0.1 :7001 $40 {N1} *0")),
+            (
+                "CLUSTER NODES",
+                &format!("$101 {N1} 127.0.0.1:7001@7101 myself,master - 0 0 1 connected 0-16383\n"),
+            ),
+            ("CLUSTER LINKS", "*0"),
+            ("CLUSTER REPLICAS x", "-ERR Unknown node x"),
+            (&format!("CLUSTER REPLICAS {N1}"), "*0"),
+            ("READONLY", "+OK"),
+            ("READWRITE", "+OK"),
+            ("ASKING", "+OK"),
+            ("CLUSTER FOO", "-ERR unknown subcommand 'FOO'. Try CLUSTER HELP."),
+        ],
+    );
+    let refused = cluster.ask(client, &["CLUSTER MEET 127.0.0.1 7002"]);
+    assert!(refused.starts_with("-ERR CLUSTER MEET is not supported: "), "{refused}");
+    assert!(refused.contains("'tholos cluster status'"), "{refused}");
+    let shards = flat(&cluster.ask(client, &["CLUSTER SHARDS"]));
+    let node = format!(
+        "*14 $2 id $40 {N1} $4 port :7001 $2 ip $9 127.0.0.1 $8 endpoint $9 127.0.0.1 $4 role $6 master \
+         $18 replication-offset :"
+    );
+    assert!(shards.starts_with(&format!("*1 *4 $5 slots *2 :0 :16383 $5 nodes *1 {node}")), "{shards}");
+    assert!(shards.ends_with(" $6 health $6 online"), "{shards}");
+    let info = "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\ncluster_slots_pfail:0\r\n\
+                cluster_slots_fail:0\r\ncluster_known_nodes:1\r\ncluster_size:1\r\ncluster_current_epoch:1\r\n\
+                cluster_my_epoch:1\r\n";
+    assert_eq!(cluster.ask(client, &["CLUSTER INFO"]), format!("${}\r\n{info}\r\n", info.len()));
+    // RESP3 marks what is a map and what is text.
+    cluster.ask(client, &["HELLO 3"]);
+    assert!(cluster.ask(client, &["CLUSTER SLOTS"]).ends_with("%0\r\n"));
+    assert!(cluster.ask(client, &["CLUSTER SHARDS"]).starts_with("*1\r\n%2\r\n$5\r\nslots\r\n"));
+    assert!(cluster.ask(client, &["CLUSTER NODES"]).starts_with("=105\r\ntxt:"));
+}
+
+#[test]
+fn keys_of_a_slot_are_counted_and_listed() {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Cluster);
+    for key in ["{user1}a", "{user1}b", "other"] {
+        cluster.ask(client, &[&format!("SET {key} 1")]);
+    }
+    check(
+        &mut cluster,
+        client,
+        &[
+            ("CLUSTER COUNTKEYSINSLOT 8106", ":2"),
+            ("CLUSTER COUNTKEYSINSLOT 1", ":0"),
+            ("CLUSTER GETKEYSINSLOT 8106 0", "*0"),
+            ("CLUSTER GETKEYSINSLOT 1 5", "*0"),
+            ("CLUSTER COUNTKEYSINSLOT 16384", "-ERR Invalid slot"),
+            ("CLUSTER COUNTKEYSINSLOT -1", "-ERR Invalid slot"),
+            ("CLUSTER COUNTKEYSINSLOT x", "-ERR value is not an integer or out of range"),
+            ("CLUSTER GETKEYSINSLOT 1 -1", "-ERR Invalid slot or number of keys"),
+            ("CLUSTER GETKEYSINSLOT 99999 1", "-ERR Invalid slot or number of keys"),
+            ("CLUSTER GETKEYSINSLOT 1 x", "-ERR value is not an integer or out of range"),
+        ],
+    );
+    let keys = cluster.ask(client, &["CLUSTER GETKEYSINSLOT 8106 10"]);
+    assert!(keys.starts_with("*2\r\n") && keys.contains("{user1}a") && keys.contains("{user1}b"), "{keys}");
+    assert!(cluster.ask(client, &["CLUSTER GETKEYSINSLOT 8106 1"]).starts_with("*1\r\n"));
+}
+
+/// Three nodes that hold all shards, with leaders.
+fn three() -> Cluster {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    cluster.wait_for_leaders();
+    cluster
+}
+
+/// For each range of CLUSTER SLOTS its first and last slot and the ports of its nodes.
+fn slots(cluster: &mut Cluster, client: Client) -> Vec<(u16, u16, Vec<u16>)> {
+    let reply = cluster.ask(client, &["CLUSTER SLOTS"]);
+    let numbers: Vec<u16> =
+        reply.split("\r\n").filter_map(|line| line.strip_prefix(':')?.parse().ok()).collect();
+    let mut ranges: Vec<(u16, u16, Vec<u16>)> = Vec::new();
+    let mut numbers = numbers.into_iter().peekable();
+    while let Some(first) = numbers.next() {
+        let last = numbers.next().expect("a range has an end");
+        let mut ports = Vec::new();
+        while let Some(port) = numbers.next_if(|number| (7001..=7003).contains(number) && ports.len() < 3) {
+            ports.push(port);
+        }
+        ranges.push((first, last, ports));
+    }
+    ranges
+}
+
+#[test]
+fn all_nodes_show_the_same_leaders() {
+    let mut cluster = three();
+    let clients: Vec<Client> = (0..3).map(|node| cluster.connect(node, Port::Cluster)).collect();
+    let shown = slots(&mut cluster, clients[0]);
+    assert_eq!((shown[0].0, shown.last().unwrap().1), (0, 16383));
+    assert!(shown.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0), "{shown:?}");
+    // Neighbours with the same leader are one range.
+    assert!(shown.windows(2).all(|pair| pair[0].2 != pair[1].2), "{shown:?}");
+    for client in &clients[1..] {
+        assert_eq!(slots(&mut cluster, *client), shown);
+    }
+    for (first, last, ports) in shown {
+        let mut all = ports.clone();
+        all.sort_unstable();
+        assert_eq!(all, [7001, 7002, 7003]);
+        let leader = &cluster.nodes[usize::from(ports[0]) - 7001];
+        for slot in [first, last] {
+            let shard = tholos_ring::ShardId(slot / 1024);
+            assert!(leader.shard(shard).unwrap().group.serving(), "{shard}");
+        }
+    }
+}
+
+#[test]
+fn a_key_of_another_leader_is_moved() {
+    let mut cluster = three();
+    let client = cluster.connect(0, Port::Cluster);
+    let by_key: BTreeMap<String, u16> = (0..50)
+        .map(|number| {
+            let key = format!("k{number}");
+            let slot = tholos_ring::slot(key.as_bytes()).number();
+            let ranges = slots(&mut cluster, client);
+            let range = ranges.iter().find(|range| (range.0..=range.1).contains(&slot)).unwrap();
+            (key, range.2[0])
+        })
+        .collect();
+    assert!(by_key.values().any(|port| *port == 7001) && by_key.values().any(|port| *port != 7001));
+    for (key, port) in &by_key {
+        let slot = tholos_ring::slot(key.as_bytes()).number();
+        let moved = format!("-MOVED {slot} 127.0.0.1:{port}");
+        let here = *port == 7001;
+        let expected = |reply: &'static str| if here { reply } else { &moved }.to_string();
+        check(
+            &mut cluster,
+            client,
+            &[
+                (&format!("SET {key} 1"), &expected("+OK")),
+                (&format!("GET {key}"), &expected("$1 1")),
+                (&format!("CLUSTER COUNTKEYSINSLOT {slot}"), &expected(":1")),
+                ("MULTI", "+OK"),
+                // As in Redis, known when it is queued.
+                (&format!("INCR {key}"), &expected("+QUEUED")),
+            ],
+        );
+        let exec =
+            if here { "*1 :2" } else { "-EXECABORT Transaction discarded because of previous errors." };
+        check(&mut cluster, client, &[("EXEC", exec)]);
+    }
+    // The gateway of any node takes any key; DBSIZE there is all, on the cluster port what this node leads.
+    let led = by_key.values().filter(|port| **port == 7001).count();
+    check(&mut cluster, client, &[("DBSIZE", &format!(":{led}"))]);
+    let gateway = cluster.connect(1, Port::Gateway);
+    for key in by_key.keys() {
+        check(&mut cluster, gateway, &[(&format!("SET {key} 1"), "+OK")]);
+    }
+    check(&mut cluster, gateway, &[("DBSIZE", ":50")]);
+    cluster.ask(client, &["FLUSHALL"]);
+    check(&mut cluster, gateway, &[("DBSIZE", &format!(":{}", 50 - led))]);
+}
+
+#[test]
+fn nodes_have_one_line_each() {
+    let mut cluster = three();
+    let client = cluster.connect(1, Port::Cluster);
+    let nodes = cluster.ask(client, &["CLUSTER NODES"]);
+    let lines: Vec<Vec<&str>> =
+        nodes.lines().skip(1).filter(|line| !line.is_empty()).map(|line| line.split(' ').collect()).collect();
+    assert_eq!(lines.len(), 3, "{nodes}");
+    let mut covered = 0;
+    for (at, line) in lines.iter().enumerate() {
+        assert_eq!(line[1], format!("127.0.0.1:{}@{}", 7001 + at, 7101 + at));
+        assert!(["master", "myself,master", "slave", "myself,slave"].contains(&line[2]), "{nodes}");
+        assert_eq!(line[2].starts_with("myself"), at == 1, "{nodes}");
+        assert_eq!(line[7], "connected");
+        for range in &line[8..] {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            covered += last.parse::<u32>().unwrap() - first.parse::<u32>().unwrap() + 1;
+        }
+    }
+    assert_eq!(covered, 16384, "{nodes}");
+    let leader = lines.iter().find(|line| line.len() > 8).unwrap()[0];
+    let replicas = cluster.ask(client, &[&format!("CLUSTER REPLICAS {leader}")]);
+    assert!(replicas.starts_with("*2\r\n"), "{replicas}");
+    assert_eq!(replicas.matches(&format!(" {leader} 0 0 1 connected")).count(), 2, "{replicas}");
+    assert!(cluster.ask(client, &["CLUSTER LINKS"]).starts_with("*2\r\n*4\r\n$9\r\ndirection\r\n"));
+}
+
+#[test]
+fn a_lost_node_is_shown_as_such() {
+    let mut cluster = three();
+    cluster.cut(2);
+    // Its leaderships go to others.
+    cluster.advance(3000);
+    let client = cluster.connect(0, Port::Cluster);
+    let nodes = cluster.ask(client, &["CLUSTER NODES"]);
+    let line = nodes.lines().find(|line| line.contains(":7003@")).unwrap();
+    assert!(line.contains(",fail? ") && line.ends_with(" disconnected"), "{nodes}");
+    let shown = slots(&mut cluster, client);
+    assert!(shown.iter().all(|range| !range.2.contains(&7003)), "{shown:?}");
+    assert_eq!((shown[0].0, shown.last().unwrap().1), (0, 16383), "{shown:?}");
+    assert!(flat(&cluster.ask(client, &["CLUSTER SHARDS"])).contains("$6 health $4 fail"));
+    assert!(cluster.ask(client, &["CLUSTER INFO"]).contains("cluster_state:ok\r\n"));
+    // The lost one knows of no leader after a while, and says so.
+    let lost = cluster.connect(2, Port::Cluster);
+    let info = cluster.ask(lost, &["CLUSTER INFO"]);
+    assert!(!info.contains("cluster_slots_ok:16384"), "{info}");
+}
+
+#[test]
+fn without_leaders_the_cluster_is_down() {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    for node in 0..3 {
+        cluster.cut(node);
+    }
+    cluster.advance(1000);
+    let client = cluster.connect(0, Port::Cluster);
+    let info = cluster.ask(client, &["CLUSTER INFO"]);
+    assert!(
+        info.contains("cluster_state:fail\r\n") && info.contains("cluster_slots_fail:16384\r\n"),
+        "{info}"
+    );
+    check(&mut cluster, client, &[("CLUSTER SLOTS", "*0"), ("CLUSTER SHARDS", "*0"), ("PING", "+PONG")]);
+    for port in [Port::Gateway, Port::Cluster] {
+        let client = cluster.connect(0, port);
+        cluster.send(client, &["SET a 1", "GET a", "PING"]);
+        cluster.advance(4900);
+        assert_eq!(cluster.read(client), "");
+        cluster.advance(6000);
+        let replies = cluster.read(client);
+        let lines: Vec<&str> = replies.lines().collect();
+        assert!(
+            lines[0].starts_with("-CLUSTERDOWN ") && lines[0].contains("nothing was written"),
+            "{replies}"
+        );
+        assert!(lines[1].starts_with("-CLUSTERDOWN "), "{replies}");
+        assert_eq!(lines[2], "+PONG");
+    }
+}

@@ -1,0 +1,10 @@
+//! Commands as clients send them, against the node core: replies byte for byte, as redis-server 7.0.15 gives them
+//! unless a test says otherwise.
+
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
+
+mod cluster;
+mod handshakes;
+mod keyspace;
+mod support;
+mod transactions;

@@ -1,0 +1,291 @@
+//! Nodes driven by hand: one thread, a clock that moves when told, disks that are instant, clients that are strings.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
+use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, PeerMessage, Port};
+use tholos_paxos::{AppendSeq, Millis};
+
+/// Wall clock at the start.
+pub const WALL: u64 = 1_700_000_000_000;
+/// Rounds after which events that go on for ever are a bug.
+const ROUNDS_MAX: usize = 10_000;
+
+/// A cluster whose nodes hear each other at once.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    now: u64,
+    last_client: u64,
+    /// What each client has been sent and not read.
+    output: BTreeMap<(usize, ClientId), Vec<u8>>,
+    pub closed: BTreeSet<(usize, ClientId)>,
+    completed: BTreeMap<(usize, ClientId), u32>,
+    mail: VecDeque<(NodeId, usize, PeerMessage)>,
+    /// Nodes that hear nobody.
+    cut: BTreeSet<usize>,
+    /// Whether disks are slow without end, and what waits for them.
+    held: bool,
+    waiting: BTreeMap<usize, AppendSeq>,
+}
+
+/// One connection.
+#[derive(Clone, Copy)]
+pub struct Client {
+    pub node: usize,
+    pub id: ClientId,
+}
+
+fn row(number: usize) -> NodeRow {
+    NodeRow {
+        id: NodeId(0),
+        name: format!("n{number}"),
+        zone: String::new(),
+        weight: 1,
+        incarnation: Incarnation(number as u64),
+        gateway: format!("127.0.0.1:{}", 6378 + number),
+        cluster: format!("127.0.0.1:{}", 7000 + number),
+        peer: format!("127.0.0.1:{}", 7100 + number),
+        http: String::new(),
+    }
+}
+
+impl Cluster {
+    /// One node that leads all of 16 shards.
+    pub fn single() -> Cluster {
+        let mut cluster = Cluster::start(1, 1, |_| {});
+        cluster.wait_for_leaders();
+        cluster
+    }
+
+    /// Nodes n1 to n`nodes` of 16 shards, without leaders yet.
+    pub fn start(nodes: usize, replicas: u8, configure: impl Fn(&mut NodeConfig)) -> Cluster {
+        let rows = (1..=nodes).map(row).collect();
+        let map = ClusterMap::genesis(ClusterId([7; 20]), rows, 16, replicas).expect("a valid map");
+        let node = |number: usize| {
+            let mut config = NodeConfig::new(NodeId(number as u16), number as u64, 40 + number as u64);
+            configure(&mut config);
+            Node::new(config, map.clone())
+        };
+        let mut cluster = Cluster {
+            nodes: (1..=nodes).map(node).collect(),
+            now: 1000,
+            last_client: 0,
+            output: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            completed: BTreeMap::new(),
+            mail: VecDeque::new(),
+            cut: BTreeSet::new(),
+            held: false,
+            waiting: BTreeMap::new(),
+        };
+        for at in 0..nodes {
+            let (now, mut effects) = (cluster.now(), Effects::default());
+            cluster.nodes[at].start(now, &mut effects);
+            cluster.carry_out(at, effects);
+        }
+        cluster.settle();
+        cluster
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono: Millis(self.now), wall: Millis(WALL + self.now) }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, millis: u64) {
+        for _ in 0..millis / 10 {
+            self.now += 10;
+            for at in 0..self.nodes.len() {
+                self.handle(at, Event::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// Lets time pass until every shard has a leader that serves.
+    pub fn wait_for_leaders(&mut self) {
+        for _ in 0..1000 {
+            let map = self.nodes[0].map();
+            let led = |shard: u16| {
+                let serves = |node: &Node| {
+                    let shard = node.shard(tholos_ring::ShardId(shard));
+                    shard.is_some_and(|shard| shard.group.serving())
+                };
+                self.nodes.iter().any(serves)
+            };
+            if (0..map.shard_count).all(led) {
+                return self.advance(200);
+            }
+            self.advance(10);
+        }
+        panic!("no leaders");
+    }
+
+    /// Holds back all disks, or lets them go on.
+    pub fn hold_disk(&mut self, held: bool) {
+        self.held = held;
+        if !held {
+            for (at, seq) in std::mem::take(&mut self.waiting) {
+                self.handle(at, Event::Durable { seq });
+            }
+            self.settle();
+        }
+    }
+
+    /// Cuts a node off from the others.
+    pub fn cut(&mut self, at: usize) {
+        self.cut.insert(at);
+    }
+
+    pub fn handle(&mut self, at: usize, event: Event) {
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.nodes[at].handle(now, event, &mut effects);
+        self.carry_out(at, effects);
+    }
+
+    /// Delivers and flushes until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut idle = true;
+            for at in 0..self.nodes.len() {
+                let (now, mut effects) = (self.now(), Effects::default());
+                self.nodes[at].flush(now, &mut effects);
+                idle &= effects.appends.is_empty() && effects.sends.is_empty();
+                self.carry_out(at, effects);
+            }
+            if idle && self.mail.is_empty() {
+                return;
+            }
+            for (from, to, message) in std::mem::take(&mut self.mail) {
+                let sender = usize::from(from.0) - 1;
+                if !self.cut.contains(&sender) && !self.cut.contains(&to) {
+                    self.handle(to, Event::Peer { from, message });
+                }
+            }
+        }
+        panic!("the nodes never come to rest");
+    }
+
+    fn carry_out(&mut self, at: usize, effects: Effects) {
+        let me = NodeId(at as u16 + 1);
+        for (to, message) in effects.sends {
+            self.mail.push_back((me, usize::from(to.0) - 1, message));
+        }
+        for (client, bytes) in effects.replies {
+            self.output.entry((at, client)).or_default().extend_from_slice(&bytes);
+        }
+        for (client, completed) in effects.completed {
+            *self.completed.entry((at, client)).or_default() += completed;
+        }
+        for client in effects.closes {
+            assert!(self.closed.insert((at, client)), "closed twice");
+        }
+        for snapshot in effects.snapshots {
+            self.handle(at, Event::SnapshotSaved { shard: snapshot.shard, index: snapshot.index });
+        }
+        match effects.appends.last() {
+            Some(last) if self.held => drop(self.waiting.insert(at, last.seq)),
+            Some(last) => self.handle(at, Event::Durable { seq: last.seq }),
+            None => {}
+        }
+    }
+
+    /// Connects to a node from its own machine.
+    pub fn connect(&mut self, node: usize, port: Port) -> Client {
+        self.connect_from(node, port, "127.0.0.1", true)
+    }
+
+    pub fn connect_from(&mut self, node: usize, port: Port, host: &str, loopback: bool) -> Client {
+        self.last_client += 1;
+        let id = ClientId(self.last_client);
+        let row = &self.nodes[node].map().nodes[node];
+        let local = match port {
+            Port::Gateway => row.gateway.clone(),
+            Port::Cluster => row.cluster.clone(),
+        };
+        let remote = format!("{host}:{}", 50_000 + self.last_client);
+        self.handle(node, Event::Connected { client: id, port, remote, local, loopback });
+        self.settle();
+        Client { node, id }
+    }
+
+    /// Sends a pipeline without reading.
+    pub fn send(&mut self, client: Client, commands: &[&str]) {
+        let commands: Vec<Vec<Bytes>> = commands.iter().map(|line| arguments(line)).collect();
+        let sent = commands.len() as u32;
+        let before = self.completed(client);
+        self.handle(client.node, Event::Commands { client: client.id, commands });
+        self.settle();
+        assert!(self.completed(client) - before <= sent, "more completed than sent");
+    }
+
+    /// Commands that the node called completed.
+    pub fn completed(&self, client: Client) -> u32 {
+        self.completed.get(&(client.node, client.id)).copied().unwrap_or(0)
+    }
+
+    /// What a client has been sent since it last looked.
+    pub fn read(&mut self, client: Client) -> String {
+        let bytes = self.output.remove(&(client.node, client.id)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends a pipeline and reads what comes at once.
+    pub fn ask(&mut self, client: Client, commands: &[&str]) -> String {
+        self.send(client, commands);
+        self.read(client)
+    }
+
+    pub fn is_closed(&self, client: Client) -> bool {
+        self.closed.contains(&(client.node, client.id))
+    }
+
+    pub fn disconnect(&mut self, client: Client) {
+        self.handle(client.node, Event::Disconnected { client: client.id });
+        self.settle();
+    }
+
+    pub fn malformed(&mut self, client: Client, text: &'static str) -> String {
+        self.handle(client.node, Event::Malformed { client: client.id, text: Bytes::from(text) });
+        self.settle();
+        self.read(client)
+    }
+}
+
+/// Words of a line; `""` is an empty one.
+fn arguments(line: &str) -> Vec<Bytes> {
+    let word =
+        |word: &str| if word == "\"\"" { Bytes::new() } else { Bytes::copy_from_slice(word.as_bytes()) };
+    line.split(' ').map(word).collect()
+}
+
+/// Arrays, statuses and the like without their line ends, for short expectations: `+OK :1 $1 b`.
+pub fn flat(reply: &str) -> String {
+    reply.strip_suffix("\r\n").unwrap_or(reply).replace("\r\n", " ")
+}
+
+/// Each command's reply by itself, line ends written as spaces.
+#[track_caller]
+pub fn check(cluster: &mut Cluster, client: Client, expected: &[(&str, &str)]) {
+    for (command, reply) in expected {
+        assert_eq!(flat(&cluster.ask(client, &[command])), *reply, "{command}");
+    }
+}
+
+/// The same on the gateway of a single node.
+#[track_caller]
+pub fn check_single(expected: &[(&str, &str)]) {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Gateway);
+    check(&mut cluster, client, expected);
+}
+
+/// One pipeline on the gateway of a single node.
+#[track_caller]
+pub fn check_pipeline(commands: &[&str], replies: &str) {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Gateway);
+    assert_eq!(flat(&cluster.ask(client, commands)), replies, "{commands:?}");
+    assert_eq!(cluster.completed(client), commands.len() as u32);
+}
