@@ -748,6 +748,22 @@ fn a_transfer_takes_no_time_out() {
     assert_eq!(council.group(3).decided_index(), Index(3));
 }
 
+/// R10: a leader drains before it lets go, so that no proposal of its own is left with an unknown fate.
+#[test]
+fn a_transfer_waits_for_what_is_under_way() {
+    let mut council = council(5);
+    council.elect(1);
+    council.propose(replica(1));
+    council.transfer(replica(1), replica(2));
+    // The heir has it, and so has n1: two of five.
+    council.deliver_where(|envelope| envelope.to == replica(2));
+    council.sync_all();
+    council.deliver_where(|_| true);
+    assert_eq!(council.group(1).leading(), Some(ballot(1, 1)), "n1 let go too early");
+    council.run(300);
+    assert_eq!(council.server(), Some(replica(2)));
+}
+
 /// Raft §3.10: if the transfer does not come about within an election time-out, the leader goes on (R10).
 #[test]
 fn a_transfer_that_fails_ends() {

@@ -411,6 +411,8 @@ impl Council {
             replica.state.push(entry.clone());
             news.push(entry);
         }
+        let (promised, accepted) = (group.promised(), group.accepted_ballot());
+        assert!(promised >= accepted, "P1: {id} has promised {promised} and accepted in {accepted}");
         let decided = group.decided_index();
         assert!(decided >= replica.decided_max, "{id}: decided {} falls to {decided}", replica.decided_max);
         replica.decided_max = decided;
