@@ -3,7 +3,8 @@
 //! `cargo run --release -p tholos-paxos --example decisions`
 //!
 //! Every message is handed over as a value and every record is durable when the turn of its replica has come,
-//! so that Accepted is held until then as in a node; applied entries are trimmed. One line for each case.
+//! so that Accepted is held until then as in a node; applied entries are trimmed. One line for each case, or only
+//! for those whose name holds the first argument.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -32,6 +33,8 @@ struct Member {
 struct Trio {
     members: [Member; 3],
     now: Millis,
+    /// A buffer that goes round, as a driver's would.
+    sends: Vec<(ReplicaId, Message)>,
 }
 
 impl Trio {
@@ -43,7 +46,7 @@ impl Trio {
             inbox: Vec::new(),
             records: 0,
         };
-        let mut trio = Trio { members: [1, 2, 3].map(member), now: Millis(0) };
+        let mut trio = Trio { members: [1, 2, 3].map(member), now: Millis(0), sends: Vec::new() };
         while !trio.members[0].group.serving() {
             trio.now = trio.now.plus(Millis(10));
             let member = &mut trio.members[0];
@@ -83,9 +86,9 @@ impl Trio {
             }
             let applied = member.group.applied_index();
             member.group.trim(applied);
-            let sends = std::mem::take(&mut member.out.sends);
+            std::mem::swap(&mut self.sends, &mut member.out.sends);
             let from = member.group.me();
-            for (to, message) in sends {
+            for (to, message) in self.sends.drain(..) {
                 self.members[to.0 as usize - 1].inbox.push((from, message));
             }
         }
@@ -116,6 +119,7 @@ fn median(mut runs: Vec<f64>) -> f64 {
 
 fn main() {
     const DECISIONS: u64 = 128_000;
+    let wanted = std::env::args().nth(1).unwrap_or_default();
     println!("three replicas, one thread, {DECISIONS} decisions, the middle of 5 runs");
     for (name, bytes, under_way) in [
         ("one at a time, 16 B", 16, 1),
@@ -124,6 +128,9 @@ fn main() {
         ("64 under way, 256 B each", 256, 64),
         ("one batch of 64 × 16 B at a time", 64 * 16, 1),
     ] {
+        if !name.contains(&wanted) {
+            continue;
+        }
         let payload = Bytes::from(vec![7; bytes]);
         let mut trio = Trio::new(Options::default());
         trio.decide(&payload, DECISIONS / 10, under_way);

@@ -32,6 +32,8 @@ pub(crate) struct Log {
     base: Base,
     entries: VecDeque<Entry>,
     cost_bytes: usize,
+    /// Of them, those of entries not decided yet.
+    undecided_bytes: usize,
     decided: Index,
     applied: Index,
     /// The configuration last decided, then every one after it in the log (R6).
@@ -45,6 +47,7 @@ impl Log {
             base: Base::default(),
             entries: VecDeque::new(),
             cost_bytes: 0,
+            undecided_bytes: 0,
             decided: Index::ZERO,
             applied: Index::ZERO,
             configs: alloc::vec![(Index::ZERO, config)],
@@ -94,8 +97,7 @@ impl Log {
 
     /// Bytes of the entries that are not decided yet.
     pub(crate) fn undecided_bytes(&self) -> usize {
-        let start = (self.decided.0 - self.base.index.0) as usize;
-        self.entries.iter().skip(start).map(Entry::cost_bytes).sum()
+        self.undecided_bytes
     }
 
     pub(crate) fn last_time(&self) -> Millis {
@@ -140,6 +142,7 @@ impl Log {
             self.configs.push((entry.index, config.clone()));
         }
         self.cost_bytes += entry.cost_bytes();
+        self.undecided_bytes += entry.cost_bytes();
         self.entries.push_back(entry);
     }
 
@@ -150,6 +153,7 @@ impl Log {
         assert!(keep <= self.entries.len(), "a hole before {from}, last {}", self.last());
         for entry in self.entries.drain(keep..) {
             self.cost_bytes -= entry.cost_bytes();
+            self.undecided_bytes -= entry.cost_bytes();
         }
         self.configs.retain(|(at, _)| *at < from);
         for entry in entries {
@@ -179,7 +183,11 @@ impl Log {
         if index <= self.decided {
             return false;
         }
-        self.decided = index;
+        while self.decided < index {
+            self.decided = self.decided.next();
+            // What a snapshot covers is decided and not in memory.
+            self.undecided_bytes -= self.get(self.decided).map_or(0, Entry::cost_bytes);
+        }
         while self.configs.len() > 1 && self.configs[1].0 <= index {
             self.configs.remove(0);
         }
@@ -231,5 +239,103 @@ impl Log {
     pub(crate) fn after(&self, index: Index) -> Vec<Entry> {
         let start = self.offset(index.next()).expect("entries after a snapshot are in memory");
         self.entries.iter().skip(start).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ballot::ReplicaId;
+
+    const BALLOT: Ballot = Ballot { round: 1, replica: ReplicaId(1) };
+
+    fn entry(index: u64, origin: Ballot, bytes: usize) -> Entry {
+        let payload = Payload::Batch(Bytes::from(vec![0; bytes]));
+        Entry { index: Index(index), origin, time: Millis(index), seed: 0, payload }
+    }
+
+    fn config_entry(index: u64, number: u64) -> Entry {
+        Entry { payload: Payload::Config(Config { number, voters: vec![] }), ..entry(index, BALLOT, 0) }
+    }
+
+    fn log(entries: u64) -> Log {
+        let mut log = Log::new(Config::default());
+        for index in 1..=entries {
+            log.append(entry(index, BALLOT, index as usize));
+        }
+        log
+    }
+
+    /// The dumb second version of both sums.
+    fn check_costs(log: &Log) {
+        let sum =
+            |from: Index| log.entries.iter().filter(|entry| entry.index > from).map(Entry::cost_bytes).sum();
+        assert_eq!((log.cost_bytes(), log.undecided_bytes()), (sum(Index::ZERO), sum(log.decided())));
+    }
+
+    #[test]
+    fn costs_are_those_of_the_entries() {
+        let mut log = log(9);
+        check_costs(&log);
+        log.decide(Index(3));
+        check_costs(&log);
+        log.replace(Index(6), vec![entry(6, BALLOT, 100), entry(7, BALLOT, 200)]);
+        check_costs(&log);
+        while log.take_decided().is_some() {}
+        log.trim(Index(2));
+        check_costs(&log);
+        log.install(Base { index: Index(5), origin: BALLOT, time: Millis(5) }, Config::default());
+        check_costs(&log);
+        assert_eq!((log.last(), log.decided()), (Index(7), Index(5)));
+        log.install(Base { index: Index(20), origin: BALLOT, time: Millis(5) }, Config::default());
+        check_costs(&log);
+    }
+
+    #[test]
+    fn a_snapshot_that_differs_drops_the_tail() {
+        let other = Ballot { round: 2, replica: ReplicaId(2) };
+        let mut log = log(9);
+        log.install(Base { index: Index(5), origin: other, time: Millis(5) }, Config::default());
+        assert_eq!((log.last(), log.decided(), log.applied()), (Index(5), Index(5), Index(5)));
+    }
+
+    #[test]
+    fn configurations_count_from_acceptance_until_the_next_is_decided() {
+        let numbers = |log: &Log| log.configs().map(|config| config.number).collect::<Vec<_>>();
+        let mut log = Log::new(Config::default());
+        log.append(config_entry(1, 1));
+        log.append(entry(2, BALLOT, 0));
+        log.append(config_entry(3, 2));
+        assert_eq!(numbers(&log), [0, 1, 2]);
+        log.decide(Index(2));
+        assert_eq!(numbers(&log), [1, 2]);
+        assert_eq!(log.config_at(Index(2)).number, 1);
+        // What was not decided may still be replaced, and then counts no more.
+        log.replace(Index(3), vec![entry(3, BALLOT, 0)]);
+        assert_eq!(numbers(&log), [1]);
+    }
+
+    #[test]
+    fn a_slice_keeps_to_its_bytes_but_holds_one() {
+        let log = log(9);
+        let indexes = |max_bytes| -> Vec<u64> {
+            log.slice(Index(2), Index(8), max_bytes).iter().map(|entry| entry.index.0).collect()
+        };
+        assert_eq!(indexes(0), [2]);
+        assert_eq!(indexes(64 + 2 + 64 + 3), [2, 3]);
+        assert_eq!(indexes(usize::MAX), [2, 3, 4, 5, 6, 7, 8]);
+        assert!(log.slice(Index(10), Index(20), 99).is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "P2")]
+    fn what_is_decided_is_not_replaced() {
+        let mut log = log(3);
+        log.decide(Index(2));
+        log.replace(Index(2), vec![]);
     }
 }

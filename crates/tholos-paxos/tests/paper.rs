@@ -110,6 +110,15 @@ fn an_equal_prepare_is_promised_again() {
     );
 }
 
+/// A prepare that comes late, when its ballot leads already, changes nothing.
+#[test]
+fn a_late_prepare_does_not_unseat_its_own_leader() {
+    let mut council = council(3);
+    let led = council.elect(1);
+    assert!(hand(&mut council, 1, 3, prepare(led)).is_empty());
+    assert_eq!(council.group(3).leader(), Some(led));
+}
+
 /// Simple §2.2, P1a and phase 2b: an acceptor accepts a proposal unless it has answered a prepare of a greater
 /// number.
 #[test]
@@ -405,6 +414,21 @@ fn two_that_believe_to_lead_do_not_both_decide() {
 
 // --- Omni-Paxos: Sequence Paxos. -------------------------------------------------------------
 
+/// Simple §2.2, phase 1b: who has promised a higher number gives nothing to a lower candidate any more.
+#[test]
+fn a_log_is_fetched_only_in_the_ballot_promised() {
+    let mut council = council(3);
+    hand(&mut council, 1, 3, sync(ballot(1, 1), vec![entry(1, ballot(1, 1), 7)]));
+    hand(&mut council, 2, 3, prepare(ballot(2, 2)));
+    council.sync_all();
+    let fetch = |ballot| Message::Fetch { ballot, from: Index(1) };
+    assert_eq!(hand(&mut council, 1, 3, fetch(ballot(1, 1))), ["n3 -> n1 Reject, promised 2.n2"]);
+    assert_eq!(
+        hand(&mut council, 2, 3, fetch(ballot(2, 2))),
+        ["n3 -> n2 Fetched 2.n2 [@1 value 7 of 1.n1] whole to @1"]
+    );
+}
+
 /// Omni §4.1 (Prepare): the most updated log is that of the highest accepted round, and among these the longest.
 #[test]
 fn of_logs_of_one_ballot_the_longest_is_adopted() {
@@ -445,6 +469,26 @@ fn a_followers_ballot_rises_with_the_whole_log_in_one_record() {
     assert_eq!(values(&mut council, 3), [7, 20, 21]);
     let records = &council.at(replica(3)).disk.pending;
     assert!(matches!(records.iter().collect::<Vec<_>>()[..], [Record::Replaced { .. }]), "{records:?}");
+}
+
+/// R1: pieces of two leaders' logs are never put together.
+#[test]
+fn pieces_of_two_ballots_do_not_make_a_whole() {
+    let mut council = council(3);
+    let (first, second) = (ballot(1, 1), ballot(2, 2));
+    let piece = |ballot, at: std::ops::Range<u64>| Message::Sync {
+        ballot,
+        from: Index(1),
+        entries: at.map(|at| entry(at, ballot, 10 * ballot.round + at)).collect(),
+        whole_to: Index(3),
+    };
+    hand(&mut council, 1, 3, piece(first, 1..2));
+    hand(&mut council, 2, 3, piece(second, 2..4));
+    assert_eq!(council.group(3).accepted_index(), Index::ZERO);
+    assert_eq!(council.group(3).accepted_ballot(), Ballot::ZERO);
+    hand(&mut council, 2, 3, piece(second, 1..2));
+    hand(&mut council, 2, 3, piece(second, 2..4));
+    assert_eq!(values(&mut council, 3), [21, 22, 23]);
 }
 
 /// Omni §4.1 (Accept): entries are accepted in order, only in the round of the log, and only at its end.
