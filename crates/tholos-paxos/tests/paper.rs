@@ -822,6 +822,19 @@ fn a_transfer_that_fails_ends() {
     assert!(council.try_propose(replica(1)).is_ok());
 }
 
+/// R10: only who has the whole log of the ballot given up, and has promised no other, is its heir.
+#[test]
+fn an_old_release_raises_nobody() {
+    let mut council = council(3);
+    let led = council.elect(1);
+    hand(&mut council, 2, 3, prepare(ballot(2, 2)));
+    council.sync_all();
+    council.network.clear();
+    assert!(hand(&mut council, 1, 3, Message::Released { ballot: led }).is_empty());
+    assert_eq!(council.group(3).promised(), ballot(2, 2));
+    assert!(council.replicas.iter().all(|replica| replica.disk.pending.is_empty()));
+}
+
 /// R10: whoever has handed over never serves in that ballot again.
 #[test]
 fn who_has_let_go_does_not_come_back_in_that_ballot() {
