@@ -153,9 +153,8 @@ fn all_nodes_show_the_same_leaders() {
         assert_eq!(slots(&mut cluster, *client), shown);
     }
     for (first, last, ports) in shown {
-        let mut all = ports.clone();
-        all.sort_unstable();
-        assert_eq!(all, [7001, 7002, 7003]);
+        // Every node leads here, and a client takes a node for a leader or for a replica, never for both.
+        assert_eq!(ports.len(), 1, "{ports:?}");
         let leader = &cluster.nodes[usize::from(ports[0]) - 7001];
         for slot in [first, last] {
             let shard = tholos_ring::ShardId(slot / 1024);

@@ -1,9 +1,10 @@
 //! CLUSTER: the map and its leaders in the words of Redis Cluster.
 //!
 //! A node of Redis Cluster is a master of its slots or a replica of one master. A node here leads some shards and
-//! follows in others. CLUSTER SLOTS and SHARDS say so exactly, range by range; CLUSTER NODES has one line for each
-//! node, so a node that leads is a master there, and only one that leads nothing is a replica, of the leader whose
-//! shards it holds most of. A shard without a known leader is in none of them.
+//! follows in others. CLUSTER SHARDS says so exactly, range by range. CLUSTER NODES has one line for each node, so a
+//! node that leads is a master there, and only one that leads nothing is a replica, of the leader whose shards it holds
+//! most of; and CLUSTER SLOTS names as followers only those, because clients (redis-py for one) keep one role for each
+//! node, the last that they read, and would scan no node that was a replica at last. A shard without a known leader is in none of them.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -158,8 +159,9 @@ fn is_heard(view: &View, node: NodeId) -> bool {
     node == view.config.me || view.detector.hears_node(node)
 }
 
-/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard.
+/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard and lead nothing.
 fn slots(view: &View) -> Value {
+    let roles = Roles::new(view);
     let node = |node: NodeId| {
         let (host, port) = address(view, node)?;
         Some(Value::array([
@@ -172,8 +174,10 @@ fn slots(view: &View) -> Value {
     let row = |range: Range| {
         let mut row = alloc::vec![Value::Integer(range.slots.0.into()), Value::Integer(range.slots.1.into())];
         row.extend(node(range.holders.leader));
-        let heard = range.holders.followers.into_iter().filter(|follower| is_heard(view, *follower));
-        row.extend(heard.filter_map(node));
+        let followers = range.holders.followers.into_iter();
+        let offered =
+            followers.filter(|follower| is_heard(view, *follower) && !roles.led.contains_key(follower));
+        row.extend(offered.filter_map(node));
         Value::Array(row)
     };
     Value::Array(ranges(view).into_iter().map(row).collect())
