@@ -43,7 +43,7 @@ enum Task {
 fn compact(command: Command) -> Command {
     let subcommands: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print help");
-    let command = command.disable_help_flag(true).arg(help).max_term_width(120);
+    let command = command.disable_help_flag(true).arg(help);
     subcommands.into_iter().fold(command, |command, name| command.mut_subcommand(name, compact))
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum Colour {
 /// Whether to colour what goes somewhere: never when piped, never with NO_COLOR or a dumb terminal.
 pub(crate) fn wants_colour(is_terminal: bool) -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    is_terminal && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    is_terminal && !unwanted && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 /// Colours `text` if stdout is a terminal that wants it.

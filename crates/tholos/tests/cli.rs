@@ -1,0 +1,282 @@
+//! The command line as scripts see it: exit codes, words, where values come from, and a `dev` cluster in use.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything here may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn tholos(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tholos"));
+    // Nothing of the developer's own surroundings: no variables of ours, no tholos.toml.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("THOLOS_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    tholos(arguments).output().expect("the binary can be run")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("output is UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("output is UTF-8")
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).expect("our own directory can be removed");
+    }
+    std::fs::create_dir_all(&dir).expect("a directory can be made");
+    dir
+}
+
+/// An address where nobody listens: a port that was free a moment ago.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[track_caller]
+fn fails(arguments: &[&str], exit: i32, words: &[&str]) {
+    let output = run(arguments);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?} does not say \"{word}\": {said}");
+    }
+    assert!(output.stdout.is_empty(), "{arguments:?} prints a result: {}", stdout(&output));
+}
+
+#[test]
+fn exit_codes_tell_usage_from_no_answer() {
+    let nobody = nobody();
+    fails(&["fly"], 2, &["fly"]);
+    fails(&["bench", "--mix", "fly=1"], 2, &["get, set"]);
+    fails(&["bench", "--at", &nobody], 3, &["connect", "--at"]);
+    fails(&["cluster", "status", "--at", &nobody], 3, &["connection refused", "THOLOS_AT"]);
+    fails(&["cluster", "locate", "key", "--at", &nobody], 3, &["no node answers"]);
+    fails(&["dev", "kill", "n2", "--at", &nobody], 3, &["no node answers"]);
+    fails(&["config", "show", "--weight", "0"], 2, &["`weight`", "1 to 1000", "flag --weight"]);
+    fails(&["config", "check"], 2, &["`name`", "--name n1"]);
+    fails(&["serve", "--name", "n1", "--shards", "48"], 2, &["`shards`", "power of two"]);
+    fails(
+        &["serve", "--name", "n1", "--peer", "0.0.0.0:7101", "--advertise-peer", "h:1"],
+        2,
+        &["`peer`", "secret"],
+    );
+}
+
+#[test]
+fn something_else_at_the_address_is_told_apart() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let redis = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut stream, _) = listener.accept().unwrap();
+        // Read first: closing over unread bytes would cut the connection instead.
+        let _request = stream.read(&mut [0; 4096]).unwrap();
+        stream.write_all(b"-ERR unknown command 'GET'\r\n").unwrap();
+    });
+    fails(&["cluster", "status", "--at", &address], 3, &["speaks no HTTP"]);
+    redis.join().unwrap();
+}
+
+#[test]
+fn each_layer_beats_the_one_below_it() {
+    let dir = scratch("layers");
+    let file = dir.join("tholos.toml");
+    std::fs::write(&file, "http = \"127.0.0.1:1\"\nzone = \"file\"\nweight = 7\n").unwrap();
+    let file = file.to_str().unwrap();
+    let mut command = tholos(&["config", "show", "--json", "--config", file, "--http", "127.0.0.1:3"]);
+    command.env("THOLOS_HTTP", "127.0.0.1:2").env("THOLOS_ZONE", "variable");
+    let shown: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    for (key, value, origin) in [
+        ("http", "127.0.0.1:3", "flag --http".to_owned()),
+        ("zone", "variable", "environment THOLOS_ZONE".to_owned()),
+        ("weight", "7", format!("file {file}")),
+        ("shards", "64", "default".to_owned()),
+    ] {
+        assert_eq!(shown[key]["value"], value, "{key}");
+        assert_eq!(shown[key]["origin"], origin, "{key}");
+    }
+    let text = stdout(&run(&["config", "show", "--origin", "--config", file]));
+    assert!(
+        text.lines().any(|line| line.starts_with("weight = 7 ") && line.ends_with(&format!("# file {file}")))
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_and_secrets_stay_secret() {
+    let dir = scratch("keys");
+    let file = dir.join("tholos.toml");
+    std::fs::write(&file, "htpp = \"127.0.0.1:1\"\n").unwrap();
+    fails(&["config", "show", "--config", file.to_str().unwrap()], 2, &["`htpp`", "did you mean `http`?"]);
+    std::fs::write(&file, "cluster_secret = \"correct horse battery\"\n").unwrap();
+    let output = tholos(&["config", "show", "--json", "--config", file.to_str().unwrap()])
+        .env("THOLOS_REQUIREPASS", "staple")
+        .output()
+        .unwrap();
+    let all = stdout(&output) + &stderr(&output);
+    assert!(all.contains("THOLOS_REQUIREPASS") && !all.contains("horse") && !all.contains("staple"), "{all}");
+    fails(&["serve", "--requirepass", "staple"], 2, &["--requirepass"]);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn the_example_is_a_file_that_changes_nothing() {
+    let dir = scratch("example");
+    let file = dir.join("tholos.toml");
+    std::fs::write(&file, run(&["config", "example"]).stdout).unwrap();
+    let with_file = run(&["config", "show", "--config", file.to_str().unwrap()]);
+    assert_eq!(stdout(&with_file), stdout(&run(&["config", "show"])));
+    assert!(with_file.status.success());
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn nothing_piped_has_colour() {
+    let nobody = nobody();
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["fly"],
+        &["config", "show", "--origin"],
+        &["cluster", "status", "--at", &nobody],
+    ] {
+        let output = run(arguments);
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{arguments:?}");
+    }
+}
+
+/// A `dev` cluster on free ports in a temporary directory; killed when dropped.
+struct Dev {
+    child: Child,
+    addresses: Value,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let dir = scratch("dev");
+        let ready = dir.join("ready.json");
+        let free = ["--port", "0", "--cluster-port", "0", "--peer-port", "0", "--http-port", "0"];
+        let mut command = tholos(&["dev", "--temp", "--ready-file", ready.to_str().unwrap()]);
+        command.args(free).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Ok(text) = std::fs::read(&ready) {
+                let addresses =
+                    serde_json::from_slice(&text).expect("the ready file is whole when it is there");
+                std::fs::remove_dir_all(&dir).unwrap();
+                return Dev { child, addresses };
+            }
+            let ended = child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "not ready: {ended:?} {}",
+                Self::said(&mut child)
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn said(child: &mut Child) -> String {
+        let _gone = child.kill();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
+    fn http(&self) -> &str {
+        self.addresses["http"].as_str().unwrap()
+    }
+
+    fn ask(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = run(&[arguments, &["--at", self.http()]].concat());
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn a_dev_cluster_is_watched_killed_and_restarted() {
+    let mut dev = Dev::start();
+    let gateway = dev.addresses["gateway"].as_str().unwrap().to_owned();
+
+    let (exit, text) = dev.ask(&["cluster", "status"]);
+    assert!(exit == Some(0) && text.starts_with("HEALTHY  3 of 3 nodes up"), "{text}");
+    let (_, json) = dev.ask(&["cluster", "locate", "hello", "--json"]);
+    let location: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&location["slot"], &location["shard"]), (&866.into(), &3.into()));
+    assert_eq!(location["replicas"].as_array().unwrap().len(), 3);
+
+    let (exit, text) = dev.ask(&["dev", "kill", "n2"]);
+    assert!(exit == Some(0) && text.starts_with("n2 stopped."), "{text}");
+    let (exit, text) = dev.ask(&["cluster", "status"]);
+    assert!(exit == Some(1) && text.starts_with("DEGRADED") && text.contains("n2    DOWN"), "{text}");
+    let (exit, text) = dev.ask(&["dev", "kill", "n9"]);
+    assert!(exit == Some(1) && text.contains("n1, n2, n3"), "{text}");
+
+    // Writes go on without it.
+    let bench = run(&[
+        "bench",
+        "--at",
+        &gateway,
+        "--requests",
+        "500",
+        "--warmup",
+        "0",
+        "--connections",
+        "4",
+        "--json",
+    ]);
+    let bench: Value = serde_json::from_slice(&bench.stdout).unwrap();
+    assert_eq!((&bench["operations"], &bench["errors"]), (&500.into(), &0.into()), "{bench}");
+
+    let (exit, text) = dev.ask(&["dev", "restart", "n2"]);
+    assert!(exit == Some(0) && text.starts_with("n2 is up, caught up"), "{text}");
+    let (exit, json) = dev.ask(&["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((exit, &status["verdict"]), (Some(0), &"healthy".into()), "{json}");
+
+    // An orderly end.
+    let killed = Command::new("kill").arg(dev.child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let deadline = Instant::now() + DEADLINE;
+    while dev.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "SIGTERM does not end it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    let mut banner = String::new();
+    dev.child.stdout.take().unwrap().read_to_string(&mut banner).unwrap();
+    assert!(banner.contains("64 shards x 3 replicas") && !banner.contains('\x1b'), "{banner}");
+}
+
+#[test]
+fn a_taken_port_is_told_with_what_to_do() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let free = ["--cluster-port", "0", "--peer-port", "0", "--http-port", "0"];
+    fails(&[&["dev", "--temp", "--port", &port], &free[..]].concat(), 1, &["in use", &port, "--port"]);
+}
