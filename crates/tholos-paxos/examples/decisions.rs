@@ -30,7 +30,7 @@ struct Member {
     records: u64,
 }
 
-struct Trio {
+pub(crate) struct Trio {
     members: [Member; 3],
     now: Millis,
     /// A buffer that goes round, as a driver's would.
@@ -38,7 +38,7 @@ struct Trio {
 }
 
 impl Trio {
-    fn new(options: Options) -> Trio {
+    pub(crate) fn new(options: Options) -> Trio {
         let config = Config { number: 0, voters: (1..=3).map(ReplicaId).collect() };
         let member = |number| Member {
             group: Group::new(ReplicaId(number), config.clone(), options),
@@ -96,7 +96,7 @@ impl Trio {
     }
 
     /// Decides `count` payloads, `under_way` at a time. Returns nanoseconds for each.
-    fn decide(&mut self, payload: &Bytes, count: u64, under_way: u64) -> f64 {
+    pub(crate) fn decide(&mut self, payload: &Bytes, count: u64, under_way: u64) -> f64 {
         let start = Instant::now();
         for _ in 0..count / under_way {
             for seed in 0..under_way {
@@ -112,11 +112,12 @@ impl Trio {
 }
 
 /// The middle of several runs.
-fn median(mut runs: Vec<f64>) -> f64 {
+pub(crate) fn median(mut runs: Vec<f64>) -> f64 {
     runs.sort_by(f64::total_cmp);
     runs[runs.len() / 2]
 }
 
+#[allow(dead_code, reason = "the comparison in bench/paxos takes the rest alone")]
 fn main() {
     const DECISIONS: u64 = 128_000;
     let wanted = std::env::args().nth(1).unwrap_or_default();
