@@ -217,20 +217,7 @@ impl DevCluster {
         listeners: Listeners,
         directories: Vec<NodeDir>,
     ) -> Result<DevCluster, StartError> {
-        {
-            let mut nodes = self.shared.nodes.lock().await;
-            for (at, directory) in directories.into_iter().enumerate() {
-                match self.shared.start_node(at, directory).await {
-                    Ok(node) => nodes[at] = Some(node),
-                    Err(error) => {
-                        for node in nodes.iter_mut().filter_map(Option::take) {
-                            node.stop(false).await;
-                        }
-                        return Err(error);
-                    }
-                }
-            }
-        }
+        self.start_all(directories).await?;
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(client_task::accept(listeners.gateway, move |stream, remote| {
             shared.serve(stream, remote)
@@ -238,6 +225,28 @@ impl DevCluster {
         let admin = Admin::dev(Arc::clone(&self.shared));
         self.tasks.spawn(admin::serve(listeners.http, admin));
         Ok(self)
+    }
+
+    /// Starts all nodes at the same time, for each has its own past to read.
+    async fn start_all(&self, directories: Vec<NodeDir>) -> Result<(), StartError> {
+        let mut nodes = self.shared.nodes.lock().await;
+        let mut starting = JoinSet::new();
+        for (at, directory) in directories.into_iter().enumerate() {
+            let shared = Arc::clone(&self.shared);
+            starting.spawn(async move { (at, shared.start_node(at, directory).await) });
+        }
+        let mut failed = None;
+        for (at, node) in starting.join_all().await {
+            match node {
+                Ok(node) => nodes[at] = Some(node),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let Some(error) = failed else { return Ok(()) };
+        for node in nodes.iter_mut().filter_map(Option::take) {
+            node.stop(false).await;
+        }
+        Err(error)
     }
 
     /// Where everything is reached.
