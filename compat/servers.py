@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 from resp import Connection
 
@@ -44,6 +45,7 @@ class Tholos:
     def __init__(self, binary, log_path):
         self.binary = os.path.abspath(binary)
         self.dir = tempfile.mkdtemp(prefix="tholos-compat-")
+        self.killed = None
         self.ready_file = os.path.join(self.dir, "ready.json")
         self.log = open(log_path, "wb")
         command = [self.binary, "dev", "--temp", "--ready-file", self.ready_file]
@@ -75,12 +77,16 @@ class Tholos:
             raise RuntimeError(f"tholos dev {' '.join(args)}: {done.stdout}{done.stderr}")
 
     def kill_one(self):
-        """Kills the node that the killed-leader checks are about, and returns its name."""
-        self.dev("kill", "n2")
-        return "n2"
+        """Kills the node that leads most."""
+        with urllib.request.urlopen(f"http://{self.http}/v1/status", timeout=10) as answer:
+            nodes = json.load(answer)["nodes"]
+        most = max(nodes, key=lambda node: node["leads"])
+        assert most["leads"] > 0, f"no node leads anything: {nodes}"
+        self.dev("kill", most["name"])
+        self.killed = most["name"]
 
     def restart_one(self):
-        self.dev("restart", "n2")
+        self.dev("restart", self.killed)
 
     def alive(self):
         return self.process.poll() is None
@@ -147,7 +153,6 @@ class RedisPair:
 
     def kill_one(self):
         self.nodes[1].process.kill()
-        return "the second"
 
     def restart_one(self):
         pass
