@@ -69,14 +69,7 @@ impl Gateway {
         connection.last_command_at = view.now.mono;
         let spec = match table::resolve(&args) {
             Ok(spec) => spec,
-            Err(error) => {
-                let error = commands::unknown(connection.port, &args).unwrap_or(error);
-                if let Some(multi) = &mut connection.multi {
-                    multi.fail();
-                }
-                self.counters.errors += 1;
-                return connection.answer(error);
-            }
+            Err(error) => return self.unresolved(client, &args, error),
         };
         connection.last_command = spec.name;
         if commands::needs_password(&self.settings, connection) && !spec.flags.has(Flags::NO_AUTH) {
@@ -127,6 +120,21 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// A command that is unknown, or has a wrong number of arguments.
+    fn unresolved(&mut self, client: ClientId, args: &[Bytes], error: Value) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
+            connection.multi = None;
+            connection.watched.clear();
+            return self.fail(client, exec_abort(error));
+        }
+        if let Some(multi) = &mut connection.multi {
+            multi.fail();
+        }
+        let error = commands::unknown(connection.port, args).unwrap_or(error);
+        self.fail(client, error);
     }
 
     fn fail(&mut self, client: ClientId, error: Value) {
@@ -411,7 +419,8 @@ fn no_auth(spec: &Spec) -> Value {
 /// How EXEC says that it was refused before it began.
 fn exec_abort(reason: Value) -> Value {
     let Value::Error(reason) = reason else { return reason };
-    let text = [b"EXECABORT Transaction discarded because of: ", &reason[..]].concat();
+    let reason = reason.strip_prefix(b"ERR ").unwrap_or(&reason);
+    let text = [b"EXECABORT Transaction discarded because of: ", reason].concat();
     Value::error(text)
 }
 

@@ -138,6 +138,11 @@ impl Cluster {
         self.cut.insert(at);
     }
 
+    /// Lets all nodes hear each other again.
+    pub fn mend(&mut self) {
+        self.cut.clear();
+    }
+
     pub fn handle(&mut self, at: usize, event: Event) {
         let (now, mut effects) = (self.now(), Effects::default());
         self.nodes[at].handle(now, event, &mut effects);

@@ -68,6 +68,11 @@ fn multi_and_its_kin_keep_their_order() {
         "-ERR wrong number of arguments for 'watch' command +OK +OK -ERR WATCH inside MULTI is not allowed +QUEUED \
          +QUEUED *2 +OK +PONG",
     );
+    check_pipeline(
+        &["MULTI", "SET a 1", "EXEC more", "GET a", "EXEC"],
+        "+OK +QUEUED -EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command $-1 -ERR \
+         EXEC without MULTI",
+    );
     check_pipeline(&["MULTI", "PING", "RESET", "EXEC"], "+OK +QUEUED +RESET -ERR EXEC without MULTI");
 }
 

@@ -1,10 +1,10 @@
 //! CLUSTER: the map and its leaders in the words of Redis Cluster.
 //!
-//! A node of Redis Cluster is a master of its slots or a replica of one master. A node here leads some shards and
-//! follows in others. CLUSTER SHARDS says so exactly, range by range. CLUSTER NODES has one line for each node, so a
-//! node that leads is a master there, and only one that leads nothing is a replica, of the leader whose shards it holds
-//! most of; and CLUSTER SLOTS names as followers only those, because clients (redis-py for one) keep one role for each
-//! node, the last that they read, and would scan no node that was a replica at last. A shard without a known leader is in none of them.
+//! A node of Redis Cluster is a master of its slots or a replica of one master, and clients count on it: redis-py keeps
+//! for each node the last role it read, rueidis one entry of CLUSTER SHARDS for each master. A node here leads some
+//! shards and follows in others. So a node that leads is shown as a master only, and one that leads nothing as a
+//! replica: in CLUSTER NODES and SHARDS of the leader whose shards it holds most of, in CLUSTER SLOTS wherever it
+//! follows. A shard without a known leader is in none of them. `tholos cluster locate` has the whole truth.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -95,47 +95,91 @@ pub(in crate::gateway) fn slot_question(args: &[Bytes]) -> Result<(Slot, Operati
     }
 }
 
-/// Neighbouring shards that have the same leader and the same followers.
+/// Neighbouring slots that have the same leader and the same followers.
 #[derive(Clone, PartialEq, Debug)]
 struct Range {
-    /// First and last slot.
-    slots: (u16, u16),
-    shards: Vec<ShardId>,
-    holders: Holders,
-}
-
-/// Who holds a shard.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Holders {
+    first: u16,
+    last: u16,
     leader: NodeId,
-    /// In the order of their ids.
+    /// Those that lead nothing, in the order of their ids.
     followers: Vec<NodeId>,
 }
 
-fn ranges(view: &View) -> Vec<Range> {
-    let mut ranges: Vec<Range> = Vec::new();
-    for shard in view.all_shards() {
-        let Some((leader, _)) = view.leader(shard) else { continue };
-        if address(view, leader).is_none() {
-            continue;
-        }
-        let mut followers = view.map.replica_set(shard).to_vec();
-        followers.retain(|node| *node != leader);
-        followers.sort_unstable();
-        let holders = Holders { leader, followers };
-        let slots = slots_of(shard, view.map.shard_count);
-        match ranges.last_mut() {
-            Some(last) if last.holders == holders && last.slots.1 + 1 == slots.start => {
-                last.slots.1 = slots.end - 1;
-                last.shards.push(shard);
+/// Who leads what, and who follows.
+struct Roles {
+    /// By first slot.
+    ranges: Vec<Range>,
+    /// For each node that leads, its shards.
+    led: BTreeMap<NodeId, Vec<ShardId>>,
+    /// How many shards of a leader a node follows in, by (node, leader).
+    follows: BTreeMap<(NodeId, NodeId), usize>,
+}
+
+impl Roles {
+    fn new(view: &View) -> Roles {
+        let mut roles = Roles { ranges: Vec::new(), led: BTreeMap::new(), follows: BTreeMap::new() };
+        for shard in view.all_shards() {
+            // A leader that no client of this port can reach is no better than none.
+            let Some((leader, _)) = view.leader(shard).filter(|(leader, _)| address(view, *leader).is_some())
+            else {
+                continue;
+            };
+            roles.led.entry(leader).or_default().push(shard);
+            for node in view.map.replica_set(shard).iter().filter(|node| **node != leader) {
+                *roles.follows.entry((*node, leader)).or_default() += 1;
             }
-            _ => {
-                let slots = (slots.start, slots.end - 1);
-                ranges.push(Range { slots, shards: alloc::vec![shard], holders });
-            }
         }
+        let mut shards: Vec<(ShardId, NodeId)> = Vec::new();
+        for (leader, led) in &roles.led {
+            shards.extend(led.iter().map(|shard| (*shard, *leader)));
+        }
+        shards.sort_unstable();
+        for (shard, leader) in shards {
+            let mut followers = view.map.replica_set(shard).to_vec();
+            followers.retain(|node| !roles.led.contains_key(node));
+            followers.sort_unstable();
+            let slots = slots_of(shard, view.map.shard_count);
+            push_range(
+                &mut roles.ranges,
+                Range { first: slots.start, last: slots.end - 1, leader, followers },
+            );
+        }
+        roles
     }
-    ranges
+
+    /// The slots that a node leads, as first and last.
+    fn slots_of(&self, node: NodeId) -> Vec<(u16, u16)> {
+        let mut merged: Vec<Range> = Vec::new();
+        for range in self.ranges.iter().filter(|range| range.leader == node) {
+            push_range(&mut merged, Range { followers: Vec::new(), ..range.clone() });
+        }
+        merged.into_iter().map(|range| (range.first, range.last)).collect()
+    }
+
+    /// The leader that a node counts as a replica of, if it leads nothing.
+    fn master_of(&self, node: NodeId) -> Option<NodeId> {
+        if self.led.contains_key(&node) {
+            return None;
+        }
+        let followed = self.follows.range((node, NodeId(0))..=(node, NodeId(u16::MAX)));
+        // Of equals the first.
+        let most = followed.max_by_key(|((_, leader), shards)| (**shards, core::cmp::Reverse(*leader)));
+        most.map(|((_, leader), _)| *leader)
+    }
+}
+
+/// Adds a range at the end, or to the last one if it goes on there.
+fn push_range(ranges: &mut Vec<Range>, range: Range) {
+    match ranges.last_mut() {
+        Some(last)
+            if last.leader == range.leader
+                && last.followers == range.followers
+                && last.last + 1 == range.first =>
+        {
+            last.last = range.last;
+        }
+        _ => ranges.push(range),
+    }
 }
 
 fn hash_id(view: &View, node: NodeId) -> String {
@@ -159,9 +203,8 @@ fn is_heard(view: &View, node: NodeId) -> bool {
     node == view.config.me || view.detector.hears_node(node)
 }
 
-/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard and lead nothing.
+/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard.
 fn slots(view: &View) -> Value {
-    let roles = Roles::new(view);
     let node = |node: NodeId| {
         let (host, port) = address(view, node)?;
         Some(Value::array([
@@ -172,34 +215,30 @@ fn slots(view: &View) -> Value {
         ]))
     };
     let row = |range: Range| {
-        let mut row = alloc::vec![Value::Integer(range.slots.0.into()), Value::Integer(range.slots.1.into())];
-        row.extend(node(range.holders.leader));
-        let followers = range.holders.followers.into_iter();
-        let offered =
-            followers.filter(|follower| is_heard(view, *follower) && !roles.led.contains_key(follower));
-        row.extend(offered.filter_map(node));
+        let mut row = alloc::vec![Value::Integer(range.first.into()), Value::Integer(range.last.into())];
+        row.extend(node(range.leader));
+        let heard = range.followers.into_iter().filter(|follower| is_heard(view, *follower));
+        row.extend(heard.filter_map(node));
         Value::Array(row)
     };
-    Value::Array(ranges(view).into_iter().map(row).collect())
+    Value::Array(Roles::new(view).ranges.into_iter().map(row).collect())
 }
 
-/// CLUSTER SHARDS: one entry for each leader and set of followers, with all its ranges.
+/// CLUSTER SHARDS: one entry for each leader, with all its slots and its replicas.
 fn shards(view: &View) -> Value {
-    let mut groups: BTreeMap<Holders, Vec<Range>> = BTreeMap::new();
-    for range in ranges(view) {
-        groups.entry(range.holders.clone()).or_default().push(range);
-    }
-    let group = |(holders, ranges): (Holders, Vec<Range>)| {
-        let ends = ranges.iter().flat_map(|range| [range.slots.0, range.slots.1]);
-        let shards: Vec<ShardId> = ranges.iter().flat_map(|range| range.shards.iter().copied()).collect();
-        let node = |node: NodeId| shard_node(view, node, node == holders.leader, &shards);
-        let all = core::iter::once(holders.leader).chain(holders.followers.iter().copied());
+    let roles = Roles::new(view);
+    let entry = |(leader, shards): (&NodeId, &Vec<ShardId>)| {
+        let ends = roles.slots_of(*leader).into_iter().flat_map(|(first, last)| [first, last]);
+        let others = view.map.nodes.iter().map(|row| row.id);
+        let replicas = others.filter(|node| roles.master_of(*node) == Some(*leader));
+        let all = core::iter::once(*leader).chain(replicas);
+        let nodes = all.filter_map(|node| shard_node(view, node, node == *leader, shards));
         Value::Map(alloc::vec![
             (Value::bulk("slots"), Value::Array(ends.map(|slot| Value::Integer(slot.into())).collect())),
-            (Value::bulk("nodes"), Value::Array(all.filter_map(node).collect())),
+            (Value::bulk("nodes"), Value::Array(nodes.collect())),
         ])
     };
-    Value::Array(groups.into_iter().map(group).collect())
+    Value::Array(roles.led.iter().map(entry).collect())
 }
 
 fn shard_node(view: &View, node: NodeId, leads: bool, shards: &[ShardId]) -> Option<Value> {
@@ -228,51 +267,14 @@ fn known_offset(view: &View, node: NodeId, shard: ShardId) -> u64 {
     follower.map_or(own.group.decided_index().0, |(_, accepted)| accepted.0)
 }
 
-/// What CLUSTER NODES needs to know of all nodes.
-struct Roles {
-    /// For each node that leads, its ranges of slots.
-    led: BTreeMap<NodeId, Vec<(u16, u16)>>,
-    /// How many shards of a leader a node follows in, by (node, leader).
-    follows: BTreeMap<(NodeId, NodeId), usize>,
-}
-
-impl Roles {
-    fn new(view: &View) -> Roles {
-        let mut roles = Roles { led: BTreeMap::new(), follows: BTreeMap::new() };
-        for range in ranges(view) {
-            let leader = range.holders.leader;
-            let led = roles.led.entry(leader).or_default();
-            match led.last_mut() {
-                Some(last) if last.1 + 1 == range.slots.0 => last.1 = range.slots.1,
-                _ => led.push(range.slots),
-            }
-            for follower in range.holders.followers {
-                *roles.follows.entry((follower, leader)).or_default() += range.shards.len();
-            }
-        }
-        roles
-    }
-
-    /// The leader that a node counts as a replica of, if it leads nothing.
-    fn master_of(&self, node: NodeId) -> Option<NodeId> {
-        if self.led.contains_key(&node) {
-            return None;
-        }
-        let followed = self.follows.range((node, NodeId(0))..=(node, NodeId(u16::MAX)));
-        // Of equals the first.
-        let most = followed.max_by_key(|((_, leader), shards)| (**shards, core::cmp::Reverse(*leader)));
-        most.map(|((_, leader), _)| *leader)
-    }
-}
-
 fn nodes(view: &View) -> String {
     let roles = Roles::new(view);
-    let line = |row: &NodeRow| node_line(view, row, roles.master_of(row.id), roles.led.get(&row.id));
+    let line = |row: &NodeRow| node_line(view, row, roles.master_of(row.id), &roles.slots_of(row.id));
     view.map.nodes.iter().map(line).collect()
 }
 
 /// `<id> <ip:port@cport> <flags> <master> <ping-sent> <pong-recv> <config-epoch> <link-state> <slot> ...`
-fn node_line(view: &View, row: &NodeRow, master: Option<NodeId>, led: Option<&Vec<(u16, u16)>>) -> String {
+fn node_line(view: &View, row: &NodeRow, master: Option<NodeId>, led: &[(u16, u16)]) -> String {
     let (host, port) = split_address(&row.cluster).unwrap_or(("", 0));
     let peer_port = split_address(&row.peer).map_or(0, |(_, port)| port);
     let heard = is_heard(view, row.id);
@@ -286,7 +288,7 @@ fn node_line(view: &View, row: &NodeRow, master: Option<NodeId>, led: Option<&Ve
         hash_id(view, row.id),
         view.map.epoch.0,
     );
-    for (first, last) in led.into_iter().flatten() {
+    for (first, last) in led {
         // Writing to a String cannot fail.
         let _ = if first == last { write!(line, " {first}") } else { write!(line, " {first}-{last}") };
     }
@@ -304,7 +306,7 @@ fn replicas(view: &View, id: &[u8]) -> Reply {
     }
     let rows = view.map.nodes.iter().filter(|row| roles.follows.contains_key(&(row.id, leader)));
     let line = |row: &NodeRow| {
-        let line = node_line(view, row, Some(leader), None);
+        let line = node_line(view, row, Some(leader), &[]);
         Value::bulk(String::from(line.trim_end()))
     };
     Ok(Value::Array(rows.map(line).collect()))
