@@ -8,6 +8,7 @@ mod config;
 mod detector;
 mod event;
 mod gateway;
+mod hints;
 mod node;
 mod operation;
 mod peer;

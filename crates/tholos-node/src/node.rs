@@ -17,6 +17,7 @@ use crate::config::NodeConfig;
 use crate::detector::{Detector, node_of, replica_of};
 use crate::event::{Append, Effects, Event, Notice, Now};
 use crate::gateway::{Gateway, Settings, View};
+use crate::hints::{self, Hints};
 use crate::peer::{Forward, Heartbeat, Outcome, PeerMessage};
 use crate::shard::{Answers, Origin, Shard, mix};
 use crate::snapshot::Transfers;
@@ -34,7 +35,7 @@ pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) map: ClusterMap,
     pub(crate) shards: Vec<Option<Shard>>,
-    pub(crate) hints: Vec<Option<(NodeId, Ballot)>>,
+    hints: Hints,
     pub(crate) detector: Detector,
     pub(crate) gateway: Gateway,
     pub(crate) transfers: Transfers,
@@ -112,7 +113,7 @@ impl Node {
         let session_seed = mix(config.boot, config.seed);
         Node {
             gateway: Gateway::new(me, config.boot, session_seed, config.request_timeout, settings),
-            hints: (0..map.shard_count).map(|_| None).collect(),
+            hints: Hints::new(map.shard_count),
             transfers: Transfers::new(map.shard_count, config.log_bytes_max),
             chance: config.seed,
             detector,
@@ -283,7 +284,7 @@ impl Node {
             config: &self.config,
             map: &self.map,
             shards: &self.shards,
-            hints: &self.hints,
+            hints: self.hints.all(),
             detector: &self.detector,
             now: self.now,
             memory_full: self.memory_full,
@@ -447,26 +448,47 @@ impl Node {
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
             PeerMessage::Paxos { shard, message } => self.handle_paxos(from, shard, message, out),
-            PeerMessage::Forward(forward) => {
-                let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
-                let at = usize::from(forward.shard.0);
-                match self.shards.get_mut(at).and_then(Option::as_mut) {
-                    Some(shard) => {
-                        shard.ask(forward.ask, origin, self.now.mono, &mut self.answers);
-                        self.mark_dirty(forward.shard);
-                    }
-                    None => self.answers.push((origin, Outcome::NotLeader { leader: None })),
+            PeerMessage::Forward(forward) => self.handle_forward(from, forward),
+            PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
+                let shard = hints::question_of(request).or_else(|| self.gateway.shard_of(request));
+                if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
+                    self.hints.learn(shard, from, *leader);
                 }
+                let (gateway, view) = self.gateway_and_view();
+                gateway.handle_answer(request, outcome, &view);
             }
-            PeerMessage::Answer { request, boot, outcome } => {
-                if boot == self.gateway.boot() {
-                    let (gateway, view) = self.gateway_and_view();
-                    gateway.handle_answer(request, outcome, &view);
-                }
-            }
+            // To an earlier boot.
+            PeerMessage::Answer { .. } => {}
             PeerMessage::SnapshotChunk(chunk) => self.handle_snapshot_chunk(from, chunk, out),
             PeerMessage::SnapshotWanted { shard, ballot, index, chunk } => {
                 self.handle_snapshot_wanted(from, shard, ballot, index, chunk, out);
+            }
+        }
+    }
+
+    fn handle_forward(&mut self, from: NodeId, forward: Forward) {
+        let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
+        let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
+        if !leads || hints::is_question(&forward) {
+            let leader = self.gateway_and_view().1.leader(forward.shard);
+            self.answers.push((origin, Outcome::NotLeader { leader }));
+        } else if let Some(shard) = self.shards[usize::from(forward.shard.0)].as_mut() {
+            shard.ask(forward.ask, origin, self.now.mono, &mut self.answers);
+            self.mark_dirty(forward.shard);
+        }
+    }
+
+    /// Asks who leads the shards that this node has no replica of.
+    fn ask_for_leaders(&mut self, now: Millis, out: &mut Effects) {
+        for id in (0..self.map.shard_count).map(ShardId) {
+            if self.shards[usize::from(id.0)].is_some() {
+                continue;
+            }
+            let mut heard = self.map.replica_set(id).to_vec();
+            heard.retain(|node| self.detector.hears_node(*node));
+            if let Some(node) = self.hints.ask(id, &heard, now) {
+                let question = hints::question(id, self.gateway.boot());
+                out.sends.push((node, PeerMessage::Forward(question)));
             }
         }
     }
@@ -494,6 +516,7 @@ impl Node {
         let now = self.now.mono;
         self.note_connectivity(out);
         self.send_heartbeats(now, out);
+        self.ask_for_leaders(now, out);
         if now.since(self.last_memory) >= MEMORY_INTERVAL {
             self.last_memory = now;
             self.take_memory();

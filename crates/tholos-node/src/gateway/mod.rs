@@ -327,6 +327,11 @@ impl Gateway {
         oldest.and_then(|oldest| oldest.write).map_or(sequence, |write| write.sequence) - 1
     }
 
+    /// The shard that a request is for.
+    pub fn shard_of(&self, id: u64) -> Option<ShardId> {
+        self.requests.get(&id).map(|request| request.shard)
+    }
+
     /// Where a client of the cluster port must go instead, if it came to the wrong node.
     pub fn must_move(&self, id: u64, leader: NodeId) -> Option<u16> {
         let request = self.requests.get(&id)?;

@@ -122,6 +122,72 @@ fn three() -> Cluster {
     cluster
 }
 
+#[test]
+fn a_node_has_one_role_everywhere() {
+    let mut cluster = Cluster::start(5, 3, |_| {});
+    cluster.wait_for_leaders();
+    // The shards that the fifth led go to others, and it comes back as a mere follower.
+    cluster.cut(4);
+    cluster.advance(3000);
+    cluster.mend();
+    cluster.advance(1000);
+    let client = cluster.connect(0, Port::Cluster);
+    let (shards, nodes) = (cluster.ask(client, &["CLUSTER SHARDS"]), cluster.ask(client, &["CLUSTER NODES"]));
+    let shown = slots(&mut cluster, client);
+    assert_eq!(shards.matches("$6\r\nmaster\r\n").count(), 4, "{shards}");
+    assert_eq!(shards.matches("$7\r\nreplica\r\n").count(), 1, "{shards}");
+    for port in 7001..=7005 {
+        assert_eq!(shards.matches(&format!(":{port}\r\n")).count(), 1, "{shards}");
+        let line = nodes.lines().find(|line| line.contains(&format!(":{port}@"))).unwrap();
+        assert_eq!(line.contains("slave "), port == 7005, "{nodes}");
+        assert_eq!(shown.iter().any(|range| range.2[0] == port), port != 7005, "{shown:?}");
+        assert_eq!(shown.iter().any(|range| range.2[1..].contains(&port)), port == 7005, "{shown:?}");
+    }
+    assert_eq!((shown[0].0, shown.last().unwrap().1), (0, 16383));
+    assert!(shown.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0 && pair[0].2 != pair[1].2), "{shown:?}");
+}
+
+#[test]
+fn the_gateway_serves_shards_that_its_node_does_not_hold() {
+    let mut cluster = Cluster::start(5, 1, |_| {});
+    cluster.wait_for_leaders();
+    let clients: Vec<Client> = (0..5).map(|node| cluster.connect(node, Port::Gateway)).collect();
+    for number in 0..50 {
+        let (writer, reader) = (clients[number % 5], clients[(number + 1) % 5]);
+        check(&mut cluster, writer, &[(&format!("SET k{number} {number}"), "+OK")]);
+        let digits = if number < 10 { 1 } else { 2 };
+        check(&mut cluster, reader, &[(&format!("GET k{number}"), &format!("${digits} {number}"))]);
+    }
+    check(&mut cluster, clients[0], &[("DBSIZE", ":50")]);
+    let client = cluster.connect(0, Port::Cluster);
+    let slot = |number: usize| tholos_ring::slot(format!("k{number}").as_bytes()).number();
+    let shown = slots(&mut cluster, client);
+    for number in 0..50 {
+        let slot = slot(number);
+        let range = shown.iter().find(|range| (range.0..=range.1).contains(&slot)).unwrap();
+        let expected = match range.2[0] {
+            7001 => String::from(":1"),
+            port => format!("-MOVED {slot} 127.0.0.1:{port}"),
+        };
+        check(&mut cluster, client, &[(&format!("EXISTS k{number}"), &expected)]);
+    }
+}
+
+#[test]
+fn a_change_of_leader_elsewhere_is_learned() {
+    let mut cluster = Cluster::start(5, 3, |_| {});
+    cluster.wait_for_leaders();
+    let clients: Vec<Client> = (0..4).map(|node| cluster.connect(node, Port::Cluster)).collect();
+    cluster.cut(4);
+    cluster.advance(3000);
+    let shown = slots(&mut cluster, clients[0]);
+    assert_eq!((shown[0].0, shown.last().unwrap().1), (0, 16383));
+    assert!(shown.iter().all(|range| !range.2.contains(&7005)), "{shown:?}");
+    for client in &clients[1..] {
+        assert_eq!(slots(&mut cluster, *client), shown);
+    }
+}
+
 /// For each range of CLUSTER SLOTS its first and last slot and the ports of its nodes.
 fn slots(cluster: &mut Cluster, client: Client) -> Vec<(u16, u16, Vec<u16>)> {
     let reply = cluster.ask(client, &["CLUSTER SLOTS"]);
@@ -132,7 +198,7 @@ fn slots(cluster: &mut Cluster, client: Client) -> Vec<(u16, u16, Vec<u16>)> {
     while let Some(first) = numbers.next() {
         let last = numbers.next().expect("a range has an end");
         let mut ports = Vec::new();
-        while let Some(port) = numbers.next_if(|number| (7001..=7003).contains(number) && ports.len() < 3) {
+        while let Some(port) = numbers.next_if(|number| (7001..=7005).contains(number) && ports.len() < 3) {
             ports.push(port);
         }
         ranges.push((first, last, ports));

@@ -1,0 +1,146 @@
+//! Who leads the shards that this node has no replica of (R11).
+//!
+//! A node asks the replicas of such a shard: often while it knows of no leader, and the leader now and then, so that
+//! CLUSTER SLOTS follows changes that no request of this node has met. A hint can be wrong: what comes of it is a
+//! refusal with a better one.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_paxos::{Ballot, Millis};
+use tholos_ring::ShardId;
+
+use crate::peer::{Ask, Forward};
+
+/// How often a replica is asked while no leader is known.
+const ASK_INTERVAL: Millis = Millis(50);
+/// How often a leader is asked whether it still is.
+const CONFIRM_INTERVAL: Millis = Millis(1000);
+/// Set in the numbers of questions, which no request has: it would take 2^63 of them.
+const QUESTION: u64 = 1 << 63;
+
+/// What is known of other nodes' shards.
+#[derive(Debug)]
+pub(crate) struct Hints {
+    known: Vec<Option<(NodeId, Ballot)>>,
+    asked_at: Vec<Millis>,
+    /// Counts questions, so that one replica after the other is asked.
+    turn: usize,
+}
+
+impl Hints {
+    pub(crate) fn new(shard_count: u16) -> Hints {
+        let count = usize::from(shard_count);
+        Hints { known: alloc::vec![None; count], asked_at: alloc::vec![Millis(0); count], turn: 0 }
+    }
+
+    /// By shard number.
+    pub(crate) fn all(&self) -> &[Option<(NodeId, Ballot)>] {
+        &self.known
+    }
+
+    /// A node said who leads a shard; `None` if it knows of nobody. A lower ballot never replaces a higher one, but
+    /// one that its own leader denies is dropped.
+    pub(crate) fn learn(&mut self, shard: ShardId, from: NodeId, leader: Option<(NodeId, Ballot)>) {
+        let Some(known) = self.known.get_mut(usize::from(shard.0)) else { return };
+        match (*known, leader) {
+            (None, Some(_)) => *known = leader,
+            (Some((_, old)), Some((_, new))) if new > old => *known = leader,
+            (Some((node, _)), _) if node == from && leader.is_none_or(|(leader, _)| leader != node) => {
+                *known = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whom to ask about a shard now, if it is time; `heard` are those of its replicas that are heard.
+    pub(crate) fn ask(&mut self, shard: ShardId, heard: &[NodeId], now: Millis) -> Option<NodeId> {
+        let at = usize::from(shard.0);
+        if self.known[at].is_some_and(|(node, _)| !heard.contains(&node)) {
+            self.known[at] = None;
+        }
+        let interval = if self.known[at].is_some() { CONFIRM_INTERVAL } else { ASK_INTERVAL };
+        if heard.is_empty() || now.since(self.asked_at[at]) < interval {
+            return None;
+        }
+        self.asked_at[at] = now;
+        self.turn = self.turn.wrapping_add(1);
+        Some(self.known[at].map_or(heard[self.turn % heard.len()], |(node, _)| node))
+    }
+}
+
+/// The question who leads a shard: a forward that asks for nothing.
+pub(crate) fn question(shard: ShardId, boot: u64) -> Forward {
+    let ask = Ask::Read { operation: Bytes::new() };
+    Forward { request: QUESTION | u64::from(shard.0), boot, shard, ask }
+}
+
+/// Whether a forward is such a question.
+pub(crate) fn is_question(forward: &Forward) -> bool {
+    matches!(&forward.ask, Ask::Read { operation } if operation.is_empty())
+}
+
+/// The shard that a question of this number was about.
+pub(crate) fn question_of(request: u64) -> Option<ShardId> {
+    let shard = request.checked_sub(QUESTION)?;
+    u16::try_from(shard).ok().map(ShardId)
+}
+
+#[cfg(test)]
+mod tests {
+    use tholos_paxos::ReplicaId;
+
+    use super::*;
+
+    const S0: ShardId = ShardId(0);
+
+    fn hint(round: u64, node: u16) -> Option<(NodeId, Ballot)> {
+        Some((NodeId(node), Ballot { round, replica: ReplicaId(node.into()) }))
+    }
+
+    #[test]
+    fn a_lower_ballot_never_replaces_a_higher() {
+        let mut hints = Hints::new(1);
+        hints.learn(S0, NodeId(1), hint(5, 2));
+        hints.learn(S0, NodeId(1), hint(4, 3));
+        hints.learn(S0, NodeId(3), None);
+        assert_eq!(hints.all(), [hint(5, 2)]);
+        hints.learn(S0, NodeId(1), hint(6, 3));
+        assert_eq!(hints.all(), [hint(6, 3)]);
+    }
+
+    #[test]
+    fn who_denies_to_lead_is_believed() {
+        let mut hints = Hints::new(1);
+        for denial in [None, hint(4, 3)] {
+            hints.learn(S0, NodeId(1), hint(5, 2));
+            hints.learn(S0, NodeId(2), denial);
+            assert_eq!(hints.all(), [None]);
+        }
+        hints.learn(S0, NodeId(2), hint(5, 2));
+        assert_eq!(hints.all(), [hint(5, 2)]);
+    }
+
+    #[test]
+    fn replicas_are_asked_in_turn_and_a_leader_seldom() {
+        let (mut hints, heard) = (Hints::new(1), [NodeId(1), NodeId(2)]);
+        let asked: Vec<_> = (1..=4).filter_map(|at| hints.ask(S0, &heard, Millis(at * 50))).collect();
+        assert_eq!(asked, [NodeId(2), NodeId(1), NodeId(2), NodeId(1)]);
+        assert_eq!(hints.ask(S0, &heard, Millis(210)), None);
+        hints.learn(S0, NodeId(1), hint(1, 1));
+        assert_eq!(hints.ask(S0, &heard, Millis(300)), None);
+        assert_eq!(hints.ask(S0, &heard, Millis(1200)), Some(NodeId(1)));
+        // Its leader is not heard any more.
+        assert_eq!(hints.ask(S0, &heard[1..], Millis(1300)), Some(NodeId(2)));
+        assert_eq!(hints.all(), [None]);
+    }
+
+    #[test]
+    fn a_question_has_its_own_numbers() {
+        let asked = question(ShardId(7), 1);
+        assert!(is_question(&asked));
+        assert_eq!(question_of(asked.request), Some(ShardId(7)));
+        assert_eq!(question_of(7), None);
+    }
+}
