@@ -1,24 +1,20 @@
 //! The conductor of one group: takes events in, moves the replica through its roles, and puts
 //! what is to be done into an [`Outbox`].
 
+mod view;
+
 use alloc::vec::Vec;
 
 use crate::acceptor::Acceptor;
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
-use crate::candidate::{Candidate, PromiseFrom, Step};
+use crate::candidate::{Candidate, Fetched, PromiseFrom, Step};
+use crate::connectivity::{Connectivity, leader_lost};
 use crate::leader::{Follower, Leader, Stage};
 use crate::log::{Base, Log};
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::{Outbox, RoleChange};
-
-/// What failure detection says (R9). It is per node pair and shared by all groups, so it
-/// stands outside of this crate.
-pub trait Connectivity {
-    /// Whether `a` has heard `b` within an election time-out, as far as this node knows.
-    /// A replica hears itself.
-    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool;
-}
+use crate::waiting::{Staging, Waiting, patience};
 
 /// Why a proposal was not taken. Nothing was proposed in any of these cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,27 +51,6 @@ enum Role {
     Leader(Leader),
 }
 
-/// What only a follower has.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// Since when the leader is lost and a quorum is heard.
-    lost_since: Option<Millis>,
-    /// No candidacy before this: another candidate was promised, or an heir was named.
-    patient_until: Millis,
-    /// Pieces of a re-sent log (R1): not in the log, not in a promise.
-    staging: Option<Staging>,
-    /// The decided index, and since when entries after it have waited.
-    undecided_since: Option<(Index, Millis)>,
-}
-
-#[derive(Debug)]
-struct Staging {
-    ballot: Ballot,
-    from: Index,
-    whole_to: Index,
-    entries: Vec<Entry>,
-}
-
 impl Group {
     /// A replica that remembers nothing yet. Give it its records by [`Group::recover`].
     pub fn new(me: ReplicaId, config: Config, options: Options) -> Group {
@@ -98,32 +73,17 @@ impl Group {
         match record {
             Record::Promised { ballot } => self.recover_promised(ballot),
             Record::Accepted { ballot, decided, entries } => {
-                if ballot != self.log.accepted() {
-                    return Err("entries of another ballot than the log's");
-                }
-                for entry in entries {
-                    if entry.index != self.log.last().next() || entry.time < self.log.last_time() {
-                        return Err("an entry that does not follow the last one");
-                    }
-                    self.log.append(entry);
-                }
-                if decided > self.log.last() {
-                    return Err("a log decided beyond its end");
-                }
-                self.log.decide(decided);
+                self.log.recover_accepted(ballot, decided, entries)?;
             }
             Record::Replaced { ballot, from, entries } => {
-                if ballot < self.log.accepted() || from.0 > self.log.last().0 + 1 {
-                    return Err("a replaced log that does not fit");
-                }
-                if from <= self.log.decided() {
-                    return Err("a replaced log below what is decided");
-                }
-                self.log.replace(from, entries);
-                self.log.raise_accepted(ballot);
+                self.log.recover_replaced(ballot, from, entries)?;
                 self.recover_promised(ballot);
             }
-            Record::Checkpoint(checkpoint) => self.recover_checkpoint(checkpoint)?,
+            Record::Checkpoint(checkpoint) => {
+                let promised = checkpoint.promised.max(checkpoint.accepted);
+                self.log = Log::recover_checkpoint(checkpoint)?;
+                self.recover_promised(promised);
+            }
         }
         Ok(())
     }
@@ -133,27 +93,6 @@ impl Group {
             self.acceptor.recover_promised(self.acceptor.promised().max(ballot));
             self.highest_seen = self.acceptor.promised();
         }
-    }
-
-    fn recover_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), &'static str> {
-        let base = Base {
-            index: checkpoint.snapshot,
-            origin: checkpoint.snapshot_origin,
-            time: checkpoint.snapshot_time,
-        };
-        self.log = Log::at_snapshot(checkpoint.accepted, base, checkpoint.config);
-        for entry in checkpoint.entries {
-            if entry.index != self.log.last().next() || entry.time < self.log.last_time() {
-                return Err("a checkpoint with a hole");
-            }
-            self.log.append(entry);
-        }
-        if checkpoint.decided > self.log.last() {
-            return Err("a checkpoint decided beyond its end");
-        }
-        self.log.decide(checkpoint.decided);
-        self.recover_promised(checkpoint.promised.max(checkpoint.accepted));
-        Ok(())
     }
 
     /// Time passed, or failure detection has news. Wanted about every 10 ms; costs a few
@@ -174,8 +113,7 @@ impl Group {
                 if probe {
                     leader.next_probe = now.plus(self.options.probe_interval);
                 }
-                let heard = |replica| net.hears(self.me, replica);
-                tell_followers(leader, &self.log, heard, probe, out);
+                leader.tell_followers(&self.log, |replica| net.hears(self.me, replica), probe, out);
                 self.flush(now, out);
             }
             Role::Candidate(candidate) => {
@@ -200,7 +138,7 @@ impl Group {
                     return;
                 };
                 let since = *waiting.lost_since.get_or_insert(now);
-                let turn = since.plus(self.options.patience(self.me, rank as u64, self.failures));
+                let turn = since.plus(patience(&self.options, self.me, rank as u64, self.failures));
                 if now >= turn && now >= waiting.patient_until {
                     self.start_canvass(now, out);
                 }
@@ -312,22 +250,7 @@ impl Group {
     /// for all reads. Called once at the end of each round of events.
     pub fn flush(&mut self, now: Millis, out: &mut Outbox) {
         let Role::Leader(leader) = &mut self.role else { return };
-        for follower in &mut leader.followers {
-            while let Stage::Streaming(next) = follower.stage {
-                if next > self.log.last()
-                    || next.0 > follower.accepted.0 + self.options.follower_entries_max
-                    || self.log.get(next).is_none()
-                {
-                    break;
-                }
-                let entries = self.log.slice(next, self.log.last(), self.options.message_bytes_max);
-                let last = entries.last().expect("the entry at next exists").index;
-                let decided = self.log.decided();
-                follower.told = follower.told.max(decided);
-                follower.stage = Stage::Streaming(last.next());
-                out.send(follower.replica, Message::Accept { ballot: leader.ballot, entries, decided });
-            }
-        }
+        leader.stream(&self.log, &self.options, out);
         if self.options.planted == Planted::ReadUnconfirmed {
             leader.reads.confirm_arrived();
         }
@@ -421,123 +344,6 @@ impl Group {
         }
         Some(seq)
     }
-}
-
-/// What others may know.
-impl Group {
-    /// This replica.
-    pub fn me(&self) -> ReplicaId {
-        self.me
-    }
-
-    /// The ballot in which this replica leads, if it does.
-    pub fn leading(&self) -> Option<Ballot> {
-        match &self.role {
-            Role::Leader(leader) => Some(leader.ballot),
-            _ => None,
-        }
-    }
-
-    /// Whether this replica leads and the no-op of its ballot is decided.
-    pub fn serving(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.serving && leader.heir.is_none())
-    }
-
-    /// Whether this replica leads and is handing leadership over.
-    pub fn draining(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.heir.is_some())
-    }
-
-    /// On the leader: how far its own disk has its ballot's log; zero on others.
-    pub fn own_durable_index(&self) -> Index {
-        match &self.role {
-            Role::Leader(leader) => leader.mark(self.me, self.me),
-            _ => Index::ZERO,
-        }
-    }
-
-    /// The ballot of the leader known, itself included. A hint (R11).
-    pub fn leader(&self) -> Option<Ballot> {
-        self.leading().or(self.leader)
-    }
-
-    /// The highest ballot promised.
-    pub fn promised(&self) -> Ballot {
-        self.acceptor.promised()
-    }
-
-    /// The ballot in which the whole log is accepted.
-    pub fn accepted_ballot(&self) -> Ballot {
-        self.log.accepted()
-    }
-
-    /// The last index of the log.
-    pub fn accepted_index(&self) -> Index {
-        self.log.last()
-    }
-
-    /// Everything up to here is decided, as far as this replica knows.
-    pub fn decided_index(&self) -> Index {
-        self.log.decided()
-    }
-
-    /// Everything up to here was handed out by [`Group::take_decided`].
-    pub fn applied_index(&self) -> Index {
-        self.log.applied()
-    }
-
-    /// The last index that is no longer in memory.
-    pub fn base(&self) -> Base {
-        self.log.base()
-    }
-
-    /// Index, origin and time of the last applied entry: what a snapshot taken now covers.
-    pub fn applied_base(&self) -> Base {
-        let applied = self.log.applied();
-        match self.log.get(applied) {
-            Some(entry) => Base { index: applied, origin: entry.origin, time: entry.time },
-            None => self.log.base(),
-        }
-    }
-
-    /// The configuration in force at the applied index.
-    pub fn applied_config(&self) -> &Config {
-        self.log.config_at(self.log.applied())
-    }
-
-    /// The latest configuration in the log.
-    pub fn config(&self) -> &Config {
-        self.log.latest_config()
-    }
-
-    /// Shard time of the last entry in the log.
-    pub fn last_time(&self) -> Millis {
-        self.log.last_time()
-    }
-
-    /// Bytes of entries in memory, about.
-    pub fn log_bytes(&self) -> usize {
-        self.log.cost_bytes()
-    }
-
-    /// On the leader: for each other replica, how far it has durably accepted.
-    pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.followers.as_slice(),
-            _ => &[],
-        };
-        followers.iter().map(|follower| (follower.replica, follower.accepted))
-    }
-
-    /// The entry at `index`, if it is in memory.
-    pub fn entry(&self, index: Index) -> Option<&Entry> {
-        self.log.get(index)
-    }
-
-    /// Whether some of what this group asked to append is not durable yet.
-    pub fn waits_for_disk(&self) -> bool {
-        !self.acceptor.all_durable()
-    }
 
     fn quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
         self.log.configs().all(|config| config.majority(&has))
@@ -563,12 +369,8 @@ impl Group {
         {
             ballot = self.acceptor.promised();
         }
-        self.role = Role::Candidate(Candidate {
-            ballot,
-            step: Step::Canvass { endorsed: Vec::new() },
-            gives_up: now.plus(self.options.election_timeout),
-            repeats: now.plus(self.options.stagger),
-        });
+        let step = Step::Canvass { endorsed: Vec::new() };
+        self.role = Role::Candidate(Candidate::new(ballot, step, now, &self.options));
         self.repeat_candidacy(out);
         self.handle_endorse(self.me, ballot, now, out);
     }
@@ -603,7 +405,7 @@ impl Group {
     fn give_up(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.leader = None;
-        self.role = Role::Follower(Waiting { lost_since: Some(now), ..Waiting::default() });
+        self.role = Role::Follower(Waiting::lost_since(now));
     }
 
     fn handle_canvass(&mut self, from: ReplicaId, ballot: Ballot, decided: Index, out: &mut Outbox) {
@@ -649,12 +451,7 @@ impl Group {
         let seq = out.append(Record::Promised { ballot });
         self.acceptor.note_append(seq);
         self.leader = None;
-        self.role = Role::Candidate(Candidate {
-            ballot,
-            step: Step::Promise { seq },
-            gives_up: now.plus(self.options.election_timeout),
-            repeats: now.plus(self.options.stagger),
-        });
+        self.role = Role::Candidate(Candidate::new(ballot, Step::Promise { seq }, now, &self.options));
         if self.options.planted == Planted::PromiseBeforeDurable {
             self.start_prepare(now, out);
         }
@@ -665,17 +462,8 @@ impl Group {
         candidate.step = Step::Prepare { promises: Vec::new() };
         let ballot = candidate.ballot;
         self.repeat_candidacy(out);
-        let own = self.own_promise();
+        let own = PromiseFrom::of(self.me, &self.log);
         self.handle_promise(ballot, own, now, out);
-    }
-
-    fn own_promise(&self) -> PromiseFrom {
-        PromiseFrom {
-            replica: self.me,
-            accepted: self.log.accepted(),
-            length: self.log.last(),
-            decided: self.log.decided(),
-        }
     }
 
     /// Phase 1b: promises `ballot` unless a higher one was promised.
@@ -713,7 +501,7 @@ impl Group {
         if let Role::Follower(waiting) = &mut self.role {
             waiting.patient_until = now.plus(self.options.election_timeout);
         }
-        let PromiseFrom { accepted, length, decided, .. } = self.own_promise();
+        let PromiseFrom { accepted, length, decided, .. } = PromiseFrom::of(self.me, &self.log);
         let promise = Message::Promise { ballot, accepted, length, decided };
         if self.options.planted == Planted::PromiseBeforeDurable {
             out.send(from, promise);
@@ -728,23 +516,12 @@ impl Group {
                 // A late promise: bring this replica up to date as well.
                 let unknown = |follower: &mut Follower| follower.stage == Stage::Unknown;
                 if leader.ballot == ballot && leader.follower(promise.replica).is_some_and(unknown) {
-                    self.start_follower(promise, out);
+                    leader.start_follower(promise, &self.log, &self.options, out);
                 }
             }
             Role::Candidate(candidate) if candidate.ballot == ballot => {
-                let (promises, counted) = match &mut candidate.step {
-                    Step::Prepare { promises } => (promises, false),
-                    // Too late to be counted, but not to be brought up to date.
-                    Step::Fetch { promises, .. } => (promises, true),
-                    _ => return,
-                };
-                if promises.iter().all(|known| known.replica != promise.replica) {
-                    promises.push(promise);
-                }
-                if counted {
-                    return;
-                }
-                let promises = promises.clone();
+                let Some(promises) = candidate.note_promise(promise) else { return };
+                let promises = promises.to_vec();
                 if self.quorum(|replica| promises.iter().any(|known| known.replica == replica)) {
                     self.adopt(promises, now, out);
                 }
@@ -761,7 +538,7 @@ impl Group {
             _ => promise.rank(),
         };
         let best = promises.iter().max_by_key(|promise| rank(promise)).expect("a quorum is not empty");
-        if rank(best) <= rank(&self.own_promise()) {
+        if rank(best) <= rank(&PromiseFrom::of(self.me, &self.log)) {
             let entries = self.log.after(self.log.decided());
             self.lead(promises, entries, now, out);
             return;
@@ -799,26 +576,16 @@ impl Group {
         now: Millis,
         out: &mut Outbox,
     ) {
-        let decided = self.log.decided();
         let Role::Candidate(candidate) = &mut self.role else { return };
-        let Step::Fetch { promises, source, entries, whole_to } = &mut candidate.step else { return };
-        if candidate.ballot != ballot || *source != from || *whole_to != length {
+        if candidate.ballot != ballot {
             return;
         }
-        for entry in pieces {
-            let next = entries.last().map_or(decided.next(), |last| last.index.next());
-            if entry.index == next {
-                entries.push(entry);
-                // A long log takes longer than one time-out; what counts is that it moves.
-                candidate.gives_up = now.plus(self.options.election_timeout);
-            }
+        let gives_up = now.plus(self.options.election_timeout);
+        match candidate.take_pieces(from, pieces, length, self.log.decided(), gives_up) {
+            Fetched::Stray => {}
+            Fetched::Part => self.repeat_candidacy(out),
+            Fetched::Whole(promises, entries) => self.lead(promises, entries, now, out),
         }
-        if entries.last().map_or(decided, |last| last.index) < *whole_to {
-            self.repeat_candidacy(out);
-            return;
-        }
-        let (promises, entries) = (core::mem::take(promises), core::mem::take(entries));
-        self.lead(promises, entries, now, out);
     }
 
     /// Takes `entries` as the log after the decided index, re-accepts it whole under the own
@@ -827,7 +594,7 @@ impl Group {
         let ballot = self.acceptor.promised();
         let from = self.log.decided().next();
         let last = entries.last().map_or(self.log.decided(), |entry| entry.index);
-        let time = entries.last().map_or_else(|| self.time_at_decided(), |entry| entry.time);
+        let time = entries.last().map_or_else(|| self.log.time_at_decided(), |entry| entry.time);
         entries.push(Entry { index: last.next(), origin: ballot, time, seed: 0, payload: Payload::Noop });
         self.log.replace(from, entries.clone());
         self.log.raise_accepted(ballot);
@@ -840,19 +607,14 @@ impl Group {
         if self.options.planted == Planted::OwnVoteBeforeDurable {
             leader.count_own(last.next());
         }
+        out.changes.push(RoleChange::Elected(ballot));
+        for promise in promises.into_iter().filter(|promise| promise.replica != self.me) {
+            leader.start_follower(promise, &self.log, &self.options, out);
+        }
         self.role = Role::Leader(leader);
         self.leader = Some(ballot);
         self.failures = 0;
-        out.changes.push(RoleChange::Elected(ballot));
-        let me = self.me;
-        for promise in promises.into_iter().filter(|promise| promise.replica != me) {
-            self.start_follower(promise, out);
-        }
         self.advance(now, out);
-    }
-
-    fn time_at_decided(&self) -> Millis {
-        self.log.get(self.log.decided()).map_or(self.log.base().time, |entry| entry.time)
     }
 
     fn handle_reject(&mut self, promised: Ballot, now: Millis, out: &mut Outbox) {
@@ -878,8 +640,8 @@ impl Group {
             return;
         }
         let patient_until = now.plus(self.options.stagger);
-        let waiting = Waiting { patient_until, ..Waiting::default() };
-        if let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower(waiting)) {
+        let waiting = Role::Follower(Waiting::until(patient_until));
+        if let Role::Leader(leader) = core::mem::replace(&mut self.role, waiting) {
             out.changes.push(RoleChange::Stopped(leader.ballot));
             leader.reads.fail(out);
         }
@@ -931,32 +693,15 @@ impl Group {
             return;
         }
         let Role::Follower(waiting) = &mut self.role else { return };
-        let staging = match waiting.staging.take() {
-            Some(mut staging) if staging.continues_with(&piece) => {
-                staging.entries.extend(piece.entries);
-                staging
-            }
-            _ if piece.entries.first().is_none_or(|entry| entry.index == piece.from) => piece,
-            other => {
-                waiting.staging = other;
-                return;
-            }
-        };
-        let end = staging.end();
-        if end < staging.whole_to {
-            if self.options.planted == Planted::BallotRaisedByPieces {
-                self.take_whole(from, staging, now, out);
-            } else {
-                waiting.staging = Some(staging);
-            }
-            return;
+        let unwhole = self.options.planted == Planted::BallotRaisedByPieces;
+        if let Some(whole) = waiting.take_piece(piece, unwhole) {
+            self.take_whole(from, whole, out);
         }
-        self.take_whole(from, staging, now, out);
     }
 
     /// The whole re-sent log is here: one record raises the log's ballot (R1).
-    fn take_whole(&mut self, from: ReplicaId, staging: Staging, _now: Millis, out: &mut Outbox) {
-        let Staging { ballot, mut entries, .. } = staging;
+    fn take_whole(&mut self, from: ReplicaId, whole: Staging, out: &mut Outbox) {
+        let Staging { ballot, mut entries, .. } = whole;
         let decided = self.log.decided();
         let known = entries.iter().take_while(|entry| entry.index <= decided).count();
         for entry in entries.drain(..known) {
@@ -1026,20 +771,11 @@ impl Group {
     /// The leader of an idle group tells each mark once. If it was lost, this replica holds
     /// entries that nobody calls decided: it says again what it holds, and is told again.
     fn ask_for_marks(&mut self, now: Millis, out: &mut Outbox) {
-        let decided = self.log.decided();
         let (Role::Follower(waiting), Some(leader)) = (&mut self.role, self.leader) else { return };
-        if decided == self.log.last() || self.log.accepted() != leader {
-            waiting.undecided_since = None;
-            return;
-        }
-        match waiting.undecided_since {
-            Some((at, since)) if at == decided => {
-                if now.since(since) >= self.options.probe_interval {
-                    waiting.undecided_since = Some((decided, now));
-                    self.say_accepted(leader.replica, leader, out);
-                }
-            }
-            _ => waiting.undecided_since = Some((decided, now)),
+        let follows = self.log.accepted() == leader;
+        let marks = follows.then(|| (self.log.decided(), self.log.last()));
+        if waiting.misses_marks(marks, now, self.options.probe_interval) {
+            self.say_accepted(leader.replica, leader, out);
         }
     }
 
@@ -1083,40 +819,6 @@ impl Group {
 
 /// Leading.
 impl Group {
-    /// Starts to bring a replica up to date whose state is known.
-    fn start_follower(&mut self, state: PromiseFrom, out: &mut Outbox) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        let ballot = leader.ballot;
-        let Some(follower) = leader.follower(state.replica) else { return };
-        if state.accepted == ballot {
-            follower.stage = match self.log.get(state.length.next()) {
-                Some(_) => Stage::Streaming(state.length.next()),
-                None if state.length >= self.log.last() => Stage::Streaming(state.length.next()),
-                None => Stage::Snapshot,
-            };
-        } else if state.decided < self.log.base().index {
-            follower.stage = Stage::Snapshot;
-        } else {
-            let (from, whole_to) = (state.decided.next(), self.log.last());
-            // P6: what it knows to be decided was decided in this ballot or a lower one.
-            assert!(state.decided <= whole_to, "{} has decided beyond {whole_to} in {ballot}", state.replica);
-            let mut next = from;
-            loop {
-                // Nothing to re-send is a Sync without entries: the log's ballot must rise (R1).
-                let entries = self.log.slice(next, whole_to, self.options.message_bytes_max);
-                next = entries.last().map_or(next, |entry| entry.index.next());
-                out.send(state.replica, Message::Sync { ballot, from, entries, whole_to });
-                if next > whole_to {
-                    break;
-                }
-            }
-            follower.stage = Stage::Streaming(next);
-        }
-        if follower.stage == Stage::Snapshot {
-            out.snapshots_wanted.push(state.replica);
-        }
-    }
-
     fn handle_accepted(
         &mut self,
         from: ReplicaId,
@@ -1129,21 +831,9 @@ impl Group {
         if leader.ballot != ballot {
             return;
         }
-        let last = self.log.last();
-        let Some(follower) = leader.follower(from) else { return };
-        assert!(index <= last, "{from} accepted {index} beyond the log's end {last} in {ballot}");
-        if index <= follower.accepted {
-            // Said again: it may have missed what was decided.
-            follower.told = Index::ZERO;
-            return;
+        if leader.note_accepted(from, index, self.log.last()) {
+            self.advance(now, out);
         }
-        follower.accepted = index;
-        follower.rewound = None;
-        match follower.stage {
-            Stage::Streaming(next) if next > index => {}
-            _ => follower.stage = Stage::Streaming(index.next()),
-        }
-        self.advance(now, out);
     }
 
     fn handle_behind(&mut self, ballot: Ballot, state: PromiseFrom, out: &mut Outbox) {
@@ -1151,26 +841,13 @@ impl Group {
         if leader.ballot != ballot {
             return;
         }
-        let Some(follower) = leader.follower(state.replica) else { return };
-        let standing = if state.accepted == ballot { state.length } else { state.decided };
-        if follower.rewound == Some(standing) {
-            // One of a burst; the probe repeats the rewind if it was lost.
-            return;
-        }
-        follower.rewound = Some(standing);
-        // Marks told meanwhile may not have fitted.
-        follower.told = Index::ZERO;
-        self.start_follower(state, out);
+        leader.rewind(state, &self.log, &self.options, out);
     }
 
     /// Counts votes and decides what a quorum has.
     fn advance(&mut self, now: Millis, out: &mut Outbox) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let me = self.me;
-        let mut reached = self.log.last();
-        for config in self.log.configs() {
-            reached = reached.min(config.reached(|replica| leader.mark(me, replica)));
-        }
+        let mut reached = leader.reached(self.me, &self.log);
         if self.options.planted == Planted::VoteCountedTwice {
             reached = leader.followers.iter().map(|follower| follower.accepted).max().unwrap_or(reached);
         }
@@ -1215,75 +892,6 @@ impl Group {
         self.step_down(now, out);
         if let Role::Follower(waiting) = &mut self.role {
             waiting.patient_until = now.plus(self.options.election_timeout);
-        }
-    }
-}
-
-impl Staging {
-    fn end(&self) -> Index {
-        self.entries.last().map_or(Index(self.from.0.saturating_sub(1)), |entry| entry.index)
-    }
-
-    fn continues_with(&self, piece: &Staging) -> bool {
-        self.ballot == piece.ballot
-            && self.from == piece.from
-            && self.whole_to == piece.whole_to
-            && piece.entries.first().is_some_and(|entry| entry.index == self.end().next())
-    }
-}
-
-impl Options {
-    /// How long a voter of this rank waits after it has lost its leader. After failures the
-    /// order is shuffled, deterministically, and stretched, so that candidates do not go on
-    /// outbidding each other.
-    fn patience(&self, me: ReplicaId, rank: u64, failures: u32) -> Millis {
-        if failures == 0 {
-            return Millis(rank * self.stagger.0);
-        }
-        let mixed = (u64::from(me.0) << 32 | u64::from(failures)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let steps = 2 + 2 * u64::from(failures.min(4));
-        Millis((mixed >> 32) % (steps * self.stagger.0))
-    }
-}
-
-/// R9: unheard, or without a quorum of its own.
-fn leader_lost(log: &Log, me: ReplicaId, ballot: Ballot, net: &impl Connectivity) -> bool {
-    let leader = ballot.replica;
-    !net.hears(me, leader)
-        || !log.configs().all(|config| config.majority(|replica| net.hears(leader, replica)))
-}
-
-/// Marks that no Accept has carried, and questions to those who are heard and have not answered.
-fn tell_followers(
-    leader: &mut Leader,
-    log: &Log,
-    heard: impl Fn(ReplicaId) -> bool,
-    probe: bool,
-    out: &mut Outbox,
-) {
-    let ballot = leader.ballot;
-    let (decided, last) = (log.decided(), log.last());
-    if probe && let Some(round) = leader.reads.open_round() {
-        for follower in &leader.followers {
-            out.send(follower.replica, Message::Confirm { ballot, round });
-        }
-    }
-    for follower in &mut leader.followers {
-        let idle = follower.accepted < last && follower.probed == follower.accepted;
-        let stuck = probe && idle && heard(follower.replica);
-        if probe {
-            follower.probed = follower.accepted;
-        }
-        if stuck {
-            follower.rewound = None;
-            if follower.stage == Stage::Snapshot {
-                out.snapshots_wanted.push(follower.replica);
-            }
-            // It may not fit, so it does not count as told.
-            out.send(follower.replica, Message::Decide { ballot, decided, length: last });
-        } else if follower.told < decided && follower.accepted >= decided {
-            out.send(follower.replica, Message::Decide { ballot, decided, length: Index::ZERO });
-            follower.told = decided;
         }
     }
 }

@@ -9,8 +9,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
+use crate::candidate::PromiseFrom;
 use crate::log::Log;
-use crate::message::Message;
+use crate::message::{Entry, Message};
+use crate::options::Options;
 use crate::outbox::Outbox;
 
 #[derive(Debug)]
@@ -99,6 +101,131 @@ impl Leader {
         found.map_or(Index::ZERO, |follower| follower.accepted)
     }
 
+    /// How far a quorum of every configuration that counts has come.
+    pub(crate) fn reached(&self, me: ReplicaId, log: &Log) -> Index {
+        let marks = log.configs().map(|config| config.reached(|replica| self.mark(me, replica)));
+        marks.fold(log.last(), Index::min)
+    }
+
+    /// Sends followers what they may have.
+    pub(crate) fn stream(&mut self, log: &Log, options: &Options, out: &mut Outbox) {
+        let (ballot, decided) = (self.ballot, log.decided());
+        for follower in &mut self.followers {
+            while let Some(entries) = follower.take_next(log, options) {
+                follower.told = follower.told.max(decided);
+                out.send(follower.replica, Message::Accept { ballot, entries, decided });
+            }
+        }
+    }
+
+    /// Starts to bring a replica up to date whose state is known.
+    pub(crate) fn start_follower(
+        &mut self,
+        state: PromiseFrom,
+        log: &Log,
+        options: &Options,
+        out: &mut Outbox,
+    ) {
+        let ballot = self.ballot;
+        let Some(follower) = self.follower(state.replica) else { return };
+        if state.accepted == ballot {
+            follower.stage = match log.get(state.length.next()) {
+                Some(_) => Stage::Streaming(state.length.next()),
+                None if state.length >= log.last() => Stage::Streaming(state.length.next()),
+                None => Stage::Snapshot,
+            };
+        } else if state.decided < log.base().index {
+            follower.stage = Stage::Snapshot;
+        } else {
+            let (from, whole_to) = (state.decided.next(), log.last());
+            // P6: what it knows to be decided was decided in this ballot or a lower one.
+            assert!(state.decided <= whole_to, "{} has decided beyond {whole_to} in {ballot}", state.replica);
+            let mut next = from;
+            loop {
+                // Nothing to re-send is a Sync without entries: the log's ballot must rise (R1).
+                let entries = log.slice(next, whole_to, options.message_bytes_max);
+                next = entries.last().map_or(next, |entry| entry.index.next());
+                out.send(state.replica, Message::Sync { ballot, from, entries, whole_to });
+                if next > whole_to {
+                    break;
+                }
+            }
+            follower.stage = Stage::Streaming(next);
+        }
+        if follower.stage == Stage::Snapshot {
+            out.snapshots_wanted.push(state.replica);
+        }
+    }
+
+    /// A follower's vote reaches to `index`. Returns whether that is news.
+    pub(crate) fn note_accepted(&mut self, from: ReplicaId, index: Index, last: Index) -> bool {
+        let ballot = self.ballot;
+        let Some(follower) = self.follower(from) else { return false };
+        assert!(index <= last, "{from} accepted {index} beyond the log's end {last} in {ballot}");
+        if index <= follower.accepted {
+            // Said again: it may have missed what was decided.
+            follower.told = Index::ZERO;
+            return false;
+        }
+        follower.accepted = index;
+        follower.rewound = None;
+        match follower.stage {
+            Stage::Streaming(next) if next > index => {}
+            _ => follower.stage = Stage::Streaming(index.next()),
+        }
+        true
+    }
+
+    /// Something did not fit: goes back to where the follower stands.
+    pub(crate) fn rewind(&mut self, state: PromiseFrom, log: &Log, options: &Options, out: &mut Outbox) {
+        let standing = if state.accepted == self.ballot { state.length } else { state.decided };
+        let Some(follower) = self.follower(state.replica) else { return };
+        if follower.rewound == Some(standing) {
+            // One of a burst; the probe repeats the rewind if it was lost.
+            return;
+        }
+        follower.rewound = Some(standing);
+        // Marks told meanwhile may not have fitted.
+        follower.told = Index::ZERO;
+        self.start_follower(state, log, options, out);
+    }
+
+    /// Marks that no Accept has carried, and, if it is time to `probe`, questions to those who
+    /// are heard and have not answered.
+    pub(crate) fn tell_followers(
+        &mut self,
+        log: &Log,
+        heard: impl Fn(ReplicaId) -> bool,
+        probe: bool,
+        out: &mut Outbox,
+    ) {
+        let ballot = self.ballot;
+        let (decided, last) = (log.decided(), log.last());
+        if probe && let Some(round) = self.reads.open_round() {
+            for follower in &self.followers {
+                out.send(follower.replica, Message::Confirm { ballot, round });
+            }
+        }
+        for follower in &mut self.followers {
+            let idle = follower.accepted < last && follower.probed == follower.accepted;
+            let stuck = probe && idle && heard(follower.replica);
+            if probe {
+                follower.probed = follower.accepted;
+            }
+            if stuck {
+                follower.rewound = None;
+                if follower.stage == Stage::Snapshot {
+                    out.snapshots_wanted.push(follower.replica);
+                }
+                // It may not fit, so it does not count as told.
+                out.send(follower.replica, Message::Decide { ballot, decided, length: last });
+            } else if follower.told < decided && follower.accepted >= decided {
+                out.send(follower.replica, Message::Decide { ballot, decided, length: Index::ZERO });
+                follower.told = decided;
+            }
+        }
+    }
+
     /// Tells a follower where it should stand, and asks where it does.
     pub(crate) fn probe(&self, log: &Log) -> Message {
         Message::Decide { ballot: self.ballot, decided: log.decided(), length: log.last() }
@@ -111,6 +238,18 @@ impl Leader {
 }
 
 impl Follower {
+    /// The next entries to send, if there are any and the follower may have them.
+    fn take_next(&mut self, log: &Log, options: &Options) -> Option<Vec<Entry>> {
+        let Stage::Streaming(next) = self.stage else { return None };
+        if next > log.last() || next.0 > self.accepted.0 + options.follower_entries_max {
+            return None;
+        }
+        let entries = log.slice(next, log.last(), options.message_bytes_max);
+        // None if they are forgotten: the follower will say that it is behind.
+        self.stage = Stage::Streaming(entries.last()?.index.next());
+        Some(entries)
+    }
+
     fn new(replica: ReplicaId) -> Follower {
         Follower {
             replica,

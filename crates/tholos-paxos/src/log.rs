@@ -12,7 +12,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::ballot::{Ballot, Index, Millis};
-use crate::message::{Config, Entry, Payload};
+use crate::message::{Checkpoint, Config, Entry, Payload};
 
 /// The last entry that is no longer in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -66,6 +66,69 @@ impl Log {
         }
     }
 
+    /// Takes back a record of appended entries. An error says why they cannot follow.
+    pub(crate) fn recover_accepted(
+        &mut self,
+        ballot: Ballot,
+        decided: Index,
+        entries: Vec<Entry>,
+    ) -> Result<(), &'static str> {
+        if ballot != self.accepted {
+            return Err("entries of another ballot than the log's");
+        }
+        self.recover_entries(entries)?;
+        self.recover_decided(decided)
+    }
+
+    /// Takes back a record of a replaced tail (R1).
+    pub(crate) fn recover_replaced(
+        &mut self,
+        ballot: Ballot,
+        from: Index,
+        entries: Vec<Entry>,
+    ) -> Result<(), &'static str> {
+        if ballot < self.accepted || from.0 > self.last().0 + 1 {
+            return Err("a replaced log that does not fit");
+        }
+        if from <= self.decided {
+            return Err("a replaced log below what is decided");
+        }
+        self.replace(from, Vec::new());
+        self.accepted = ballot;
+        self.recover_entries(entries)
+    }
+
+    /// The log of a checkpoint.
+    pub(crate) fn recover_checkpoint(checkpoint: Checkpoint) -> Result<Log, &'static str> {
+        let base = Base {
+            index: checkpoint.snapshot,
+            origin: checkpoint.snapshot_origin,
+            time: checkpoint.snapshot_time,
+        };
+        let mut log = Log::at_snapshot(checkpoint.accepted, base, checkpoint.config);
+        log.recover_entries(checkpoint.entries)?;
+        log.recover_decided(checkpoint.decided)?;
+        Ok(log)
+    }
+
+    fn recover_entries(&mut self, entries: Vec<Entry>) -> Result<(), &'static str> {
+        for entry in entries {
+            if entry.index != self.last().next() || entry.time < self.last_time() {
+                return Err("an entry that does not follow the last one");
+            }
+            self.append(entry);
+        }
+        Ok(())
+    }
+
+    fn recover_decided(&mut self, decided: Index) -> Result<(), &'static str> {
+        if decided > self.last() {
+            return Err("a log decided beyond its end");
+        }
+        self.decide(decided);
+        Ok(())
+    }
+
     pub(crate) fn accepted(&self) -> Ballot {
         self.accepted
     }
@@ -98,6 +161,11 @@ impl Log {
     /// Bytes of the entries that are not decided yet.
     pub(crate) fn undecided_bytes(&self) -> usize {
         self.undecided_bytes
+    }
+
+    /// Shard time of the last decided entry.
+    pub(crate) fn time_at_decided(&self) -> Millis {
+        self.get(self.decided).map_or(self.base.time, |entry| entry.time)
     }
 
     pub(crate) fn last_time(&self) -> Millis {

@@ -910,6 +910,7 @@ fn recovery_refuses_records_that_do_not_follow() {
     check(vec![replaced(1, 1), accepted(first, 0, 3)], "an entry that does not follow the last one");
     check(vec![replaced(1, 1), accepted(first, 3, 2)], "a log decided beyond its end");
     check(vec![replaced(3, 3)], "a replaced log that does not fit");
+    check(vec![replaced(1, 2)], "an entry that does not follow the last one");
     check(
         vec![replaced(1, 1), accepted(first, 1, 2), replaced(1, 1)],
         "a replaced log below what is decided",

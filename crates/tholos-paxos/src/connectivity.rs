@@ -1,0 +1,19 @@
+//! What a group is told of failures (R9).
+
+use crate::ballot::{Ballot, ReplicaId};
+use crate::log::Log;
+
+/// What failure detection says (R9). It is per node pair and shared by all groups, so it
+/// stands outside of this crate.
+pub trait Connectivity {
+    /// Whether `a` has heard `b` within an election time-out, as far as this node knows.
+    /// A replica hears itself.
+    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool;
+}
+
+/// R9: unheard, or without a quorum of its own.
+pub(crate) fn leader_lost(log: &Log, me: ReplicaId, ballot: Ballot, net: &impl Connectivity) -> bool {
+    let leader = ballot.replica;
+    !net.hears(me, leader)
+        || !log.configs().all(|config| config.majority(|replica| net.hears(leader, replica)))
+}

@@ -1,0 +1,122 @@
+//! What others may know of a group. Nothing here changes it.
+
+use super::{Group, Role};
+use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::log::Base;
+use crate::message::{Config, Entry};
+
+impl Group {
+    /// This replica.
+    pub fn me(&self) -> ReplicaId {
+        self.me
+    }
+
+    /// The ballot in which this replica leads, if it does.
+    pub fn leading(&self) -> Option<Ballot> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.ballot),
+            _ => None,
+        }
+    }
+
+    /// Whether this replica leads and the no-op of its ballot is decided.
+    pub fn serving(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.serving && leader.heir.is_none())
+    }
+
+    /// Whether this replica leads and is handing leadership over.
+    pub fn draining(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.heir.is_some())
+    }
+
+    /// On the leader: how far its own disk has its ballot's log; zero on others.
+    pub fn own_durable_index(&self) -> Index {
+        match &self.role {
+            Role::Leader(leader) => leader.mark(self.me, self.me),
+            _ => Index::ZERO,
+        }
+    }
+
+    /// The ballot of the leader known, itself included. A hint (R11).
+    pub fn leader(&self) -> Option<Ballot> {
+        self.leading().or(self.leader)
+    }
+
+    /// The highest ballot promised.
+    pub fn promised(&self) -> Ballot {
+        self.acceptor.promised()
+    }
+
+    /// The ballot in which the whole log is accepted.
+    pub fn accepted_ballot(&self) -> Ballot {
+        self.log.accepted()
+    }
+
+    /// The last index of the log.
+    pub fn accepted_index(&self) -> Index {
+        self.log.last()
+    }
+
+    /// Everything up to here is decided, as far as this replica knows.
+    pub fn decided_index(&self) -> Index {
+        self.log.decided()
+    }
+
+    /// Everything up to here was handed out by [`Group::take_decided`].
+    pub fn applied_index(&self) -> Index {
+        self.log.applied()
+    }
+
+    /// The last index that is no longer in memory.
+    pub fn base(&self) -> Base {
+        self.log.base()
+    }
+
+    /// Index, origin and time of the last applied entry: what a snapshot taken now covers.
+    pub fn applied_base(&self) -> Base {
+        let applied = self.log.applied();
+        match self.log.get(applied) {
+            Some(entry) => Base { index: applied, origin: entry.origin, time: entry.time },
+            None => self.log.base(),
+        }
+    }
+
+    /// The configuration in force at the applied index.
+    pub fn applied_config(&self) -> &Config {
+        self.log.config_at(self.log.applied())
+    }
+
+    /// The latest configuration in the log.
+    pub fn config(&self) -> &Config {
+        self.log.latest_config()
+    }
+
+    /// Shard time of the last entry in the log.
+    pub fn last_time(&self) -> Millis {
+        self.log.last_time()
+    }
+
+    /// Bytes of entries in memory, about.
+    pub fn log_bytes(&self) -> usize {
+        self.log.cost_bytes()
+    }
+
+    /// On the leader: for each other replica, how far it has durably accepted.
+    pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
+        let followers = match &self.role {
+            Role::Leader(leader) => leader.followers.as_slice(),
+            _ => &[],
+        };
+        followers.iter().map(|follower| (follower.replica, follower.accepted))
+    }
+
+    /// The entry at `index`, if it is in memory.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.log.get(index)
+    }
+
+    /// Whether some of what this group asked to append is not durable yet.
+    pub fn waits_for_disk(&self) -> bool {
+        !self.acceptor.all_durable()
+    }
+}
