@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
-use tholos_paxos::{AppendSeq, Ballot, Config, Group, Index, Message, Millis, Outbox, Record, RoleChange};
+use tholos_paxos::{AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, RoleChange};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 

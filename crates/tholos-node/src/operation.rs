@@ -239,7 +239,8 @@ fn decode_transaction(reader: &mut Reader) -> Result<Operation, Malformed> {
 }
 
 /// Appends one item to a batch.
-pub fn encode_item(header: &WriteHeader, operation: &Operation, out: &mut Vec<u8>) {
+#[cfg(test)]
+pub(crate) fn encode_item(header: &WriteHeader, operation: &Operation, out: &mut Vec<u8>) {
     put_u64(out, header.session);
     put_u64(out, header.sequence);
     put_u64(out, header.acknowledged);
@@ -252,7 +253,7 @@ pub fn encode_item(header: &WriteHeader, operation: &Operation, out: &mut Vec<u8
 }
 
 /// Appends one item whose operation is in bytes already, as a forward brings it.
-pub fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mut Vec<u8>) {
     put_u64(out, header.session);
     put_u64(out, header.sequence);
     put_u64(out, header.acknowledged);
@@ -261,7 +262,7 @@ pub fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mut Vec<u
 }
 
 /// Takes the next item from a batch, if there is one.
-pub fn decode_item(batch: &mut Bytes) -> Result<Option<(WriteHeader, Bytes)>, Malformed> {
+pub(crate) fn decode_item(batch: &mut Bytes) -> Result<Option<(WriteHeader, Bytes)>, Malformed> {
     if batch.is_empty() {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use crate::operation::WriteHeader;
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// Replies larger than this are not kept: a retry is told that it was applied.
-pub const KEPT_REPLY_BYTES_MAX: usize = 4096;
+pub(crate) const KEPT_REPLY_BYTES_MAX: usize = 4096;
 
 /// The sessions of one shard.
 #[derive(Debug, Default)]
