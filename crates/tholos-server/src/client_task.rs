@@ -38,6 +38,10 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of one command, whatever the limits say: it becomes one record, and a batch of the log holds 128 MiB with its
+/// framing.
+pub(crate) const COMMAND_BYTES_MAX: usize = tholos_wal::BATCH_BYTES_MAX as usize - (64 << 10);
+
 /// What a node allows its clients.
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
@@ -142,6 +146,17 @@ impl Clients {
     }
 }
 
+/// Lets this process open as many files as the system allows it at all: each client is one.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%error, current = limit.current, "cannot raise the limit of open files; clients may be turned away");
+    }
+}
+
 /// Accepts until it is dropped, and hands each connection to `serve`.
 pub(crate) async fn accept(listener: TcpListener, serve: impl Fn(TcpStream, SocketAddr)) {
     loop {
@@ -181,7 +196,11 @@ impl<'a> Connection<'a> {
         output: Arc<ClientOutput>,
         clients: &'a Clients,
     ) -> Connection<'a> {
-        let limits = Limits { authenticated: !clients.password_required, ..clients.limits.commands.clone() };
+        let limits = Limits {
+            authenticated: !clients.password_required,
+            query_buffer_bytes_max: clients.limits.commands.query_buffer_bytes_max.min(COMMAND_BYTES_MAX),
+            ..clients.limits.commands.clone()
+        };
         Connection {
             stream,
             id,

@@ -126,6 +126,16 @@ impl Addresses {
     }
 }
 
+/// A ready file of an earlier start would send whoever waits for it to addresses that are not served yet.
+pub(crate) fn remove_ready_file(file: &Path) {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %file.display(), %error, "the ready file of an earlier start stays");
+        }
+        _ => {}
+    }
+}
+
 /// Why a node of the cluster could not be killed or restarted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -186,6 +196,10 @@ impl DevCluster {
     /// See [`StartError`]; nothing runs then.
     pub async fn start(settings: DevSettings) -> Result<DevCluster, StartError> {
         let started = Instant::now();
+        client_task::raise_open_files();
+        if let Some(file) = &settings.ready_file {
+            remove_ready_file(file);
+        }
         if !(1..=NODES_MAX).contains(&settings.nodes) {
             return Err(StartError::Settings(format!(
                 "--nodes is {}; it takes 1 to {NODES_MAX}",

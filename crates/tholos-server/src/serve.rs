@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
-use crate::client_task::ClientLimits;
+use crate::client_task::{self, ClientLimits};
 use crate::config::{Address, Config};
-use crate::dev::Addresses;
+use crate::dev::{self, Addresses};
 use crate::genesis;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
-use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
+use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node};
 use crate::status::{Verdict, cluster_status};
 use crate::worker_task::PEER_EVENTS_MAX;
 
@@ -45,6 +45,10 @@ impl Server {
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Server, StartError> {
         let started = Instant::now();
+        client_task::raise_open_files();
+        if let Some(file) = &config.ready_file {
+            dev::remove_ready_file(file);
+        }
         let listen = Listen::resolve(config)?;
         let mut directory = NodeDir::open(&config.dir, &config.name)?;
         let http_listener = ports::listen("admin interface", listen.http, "--http")?;
@@ -208,7 +212,7 @@ async fn found(
     let (sender, mut events) = mpsc::channel(PEER_EVENTS_MAX);
     let boot = getrandom::u64().map_err(DirectoryError::Random)?;
     let hello = genesis::hello(directory, boot);
-    let rpc = match Rpc::start(tholos_rpc::Config::new(listen.peer, hello, secret.cloned()), sender) {
+    let rpc = match Rpc::start(rpc_config(listen.peer, hello, secret.cloned()), sender) {
         Ok(rpc) => rpc,
         Err(tholos_rpc::StartError::Bind { listen, source }) => {
             return Err(PortError::new("peer port", listen, source, "--peer").into());

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{Event, Node, NodeConfig, Port};
+use tholos_node::{Event, Node, NodeConfig, Port, node_of};
 use tholos_paxos::{AppendSeq, Millis};
+use tholos_ring::ShardId;
 use tholos_rpc::{LocalHello, Rpc, Secret};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::client_task::{self, ClientLimits, Clients};
+use crate::client_task::{self, COMMAND_BYTES_MAX, ClientLimits, Clients};
 use crate::clock;
 use crate::genesis;
 use crate::metrics::Counters;
@@ -30,6 +31,9 @@ use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Wo
 
 /// How often a stopping node looks whether its leaderships have been taken over.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a node that leads nothing any more waits for the new leaders to show.
+const HEIRS_WAIT: Duration = Duration::from_millis(500);
 
 /// Why a node did not start. What was begun is undone, and its directory is whole.
 #[derive(Debug, thiserror::Error)]
@@ -224,6 +228,22 @@ fn open(what: String, address: SocketAddr, option: &'static str) -> Result<TcpLi
     Ok(TcpListener::from_std(listener).map_err(|source| PortError::new(what, address, source, option))?)
 }
 
+/// A peer port that carries the largest command: an entry that cannot be sent would stop its shard for good.
+pub(crate) fn rpc_config(
+    address: SocketAddr,
+    hello: LocalHello,
+    secret: Option<Secret>,
+) -> tholos_rpc::Config {
+    let mut config = tholos_rpc::Config::new(address, hello, secret);
+    let message = COMMAND_BYTES_MAX + (8 << 20);
+    config.limits.log_message_bytes_max = message;
+    config.limits.bulk_message_bytes_max = message;
+    // Room for it beside what else waits, for it would be refused as long as anything did.
+    config.limits.log_queue_bytes_max = message + (16 << 20);
+    config.limits.bulk_queue_bytes_max = message;
+    config
+}
+
 fn open_rpc(
     peer: PeerPort,
     hello: LocalHello,
@@ -237,7 +257,7 @@ fn open_rpc(
         PeerPort::Listen(address) => {
             let (sender, events) = mpsc::channel(PEER_EVENTS_MAX);
             let what = format!("peer port of {}", hello.name);
-            match Rpc::start(tholos_rpc::Config::new(address, hello, secret), sender) {
+            match Rpc::start(rpc_config(address, hello, secret), sender) {
                 Ok(rpc) => Ok((rpc, events)),
                 Err(tholos_rpc::StartError::Bind { listen, source }) => {
                     Err(PortError::new(what, listen, source, "--peer").into())
@@ -455,13 +475,20 @@ impl RunningNode {
             return false;
         }
         let deadline = Instant::now() + self.drain_timeout;
+        let mut silent_since = None;
         while Instant::now() < deadline {
-            // Nobody heard is nobody to hand over to.
-            let look = |node: &Node| (node.leads_nothing(), node.detector().heard_nodes().len() > 1);
-            match self.handle.inspect(look).await {
-                Some((true, _)) => return true,
-                Some((false, true)) => tokio::time::sleep(HAND_OVER_LOOK).await,
-                Some((false, false)) | None => return false,
+            let me = self.handle.id;
+            let Some(look) = self.handle.inspect(move |node| HandOver::look(node, me)).await else {
+                return false;
+            };
+            match look {
+                HandOver::Done => return true,
+                HandOver::Nobody => return false,
+                // What was said to the heirs may still wait to be sent, so their answer is awaited, but not for ever.
+                HandOver::Silent if silent_since.get_or_insert_with(Instant::now).elapsed() > HEIRS_WAIT => {
+                    return true;
+                }
+                HandOver::Silent | HandOver::Leads => tokio::time::sleep(HAND_OVER_LOOK).await,
             }
         }
         tracing::warn!(node = %self.handle.name, "stops without having handed over every leadership in time");
@@ -480,6 +507,29 @@ impl RunningNode {
         if !matches!(joined.await, Ok(true)) {
             tracing::error!(node = %self.handle.name, "a thread of the node had panicked");
         }
+    }
+}
+
+/// How far a stopping node has come.
+enum HandOver {
+    /// It leads.
+    Leads,
+    /// It leads and hears nobody who could take over.
+    Nobody,
+    /// It leads nothing, and does not know another leader of every shard yet.
+    Silent,
+    /// Another node leads each of its shards.
+    Done,
+}
+
+impl HandOver {
+    fn look(node: &Node, me: NodeId) -> HandOver {
+        if !node.leads_nothing() {
+            return if node.detector().heard_nodes().len() > 1 { HandOver::Leads } else { HandOver::Nobody };
+        }
+        let mut held = (0..node.map().shard_count).filter_map(|shard| node.shard(ShardId(shard)));
+        let led = held.all(|shard| shard.group.leader().is_some_and(|ballot| node_of(ballot.replica) != me));
+        if led { HandOver::Done } else { HandOver::Silent }
     }
 }
 

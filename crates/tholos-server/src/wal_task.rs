@@ -29,6 +29,8 @@ const BATCH_BYTES: usize = 16 << 20;
 const LSN_STEP_BYTES: u64 = 256 << 10;
 /// How often a log without room is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
+/// How many tries pass until it is told again that there is no room.
+const FULL_RETRIES_BETWEEN_TELLING: u32 = 50;
 
 /// The worker's side of the log's thread.
 pub(crate) struct WalQueue {
@@ -281,16 +283,23 @@ impl<D: Disk> WalTask<D> {
         let mut last = None;
         while appends.peek().is_some() {
             encoded.clear();
-            while let Some(append) = appends.next_if(|_| encoded.bytes.len() < BATCH_BYTES) {
+            // A large record goes alone: a batch has an upper bound.
+            let fits =
+                |bytes: usize, next: &Append| bytes == 0 || bytes + record_cost(&next.record) < BATCH_BYTES;
+            while let Some(append) = appends.next_if(|next| fits(encoded.bytes.len(), next)) {
                 last = Some(append.seq);
                 encoded.push(&append);
             }
             let records = encoded.records();
+            let mut waits = 0_u32;
             let lsn = loop {
                 match self.log.append(&records) {
                     Ok(lsn) => break lsn,
                     Err(error @ LogError::Full { .. }) => {
-                        tracing::error!(%error, "the log waits for room");
+                        if waits.is_multiple_of(FULL_RETRIES_BETWEEN_TELLING) {
+                            tracing::error!(%error, "the log waits for room");
+                        }
+                        waits += 1;
                         if !self.wait_for_room(lsns) {
                             return Ok(false);
                         }

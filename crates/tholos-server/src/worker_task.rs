@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_node::{ClientId, Effects, Event, Node, Now};
 use tholos_paxos::AppendSeq;
-use tholos_rpc::{Lane, PeerHello};
+use tholos_rpc::{Lane, PeerHello, Refusal};
 use tokio::sync::{mpsc, watch};
 
 use crate::client_output::{ClientOutput, Ending};
@@ -275,9 +275,7 @@ impl Worker {
             }
             tholos_rpc::Event::Refused { address, reason, suppressed, .. } => {
                 add(&self.counters.peer_connections_refused, 1 + suppressed);
-                let level_is_low = matches!(reason, tholos_rpc::Refusal::Unreachable(_));
-                if level_is_low {
-                    // The core tells when a node is lost; that it cannot be dialled meanwhile is no news.
+                if is_passing(&reason) {
                     tracing::debug!(node = %self.name, %address, %reason, suppressed, "no connection");
                 } else {
                     tracing::warn!(node = %self.name, %address, %reason, suppressed, "a connection was refused");
@@ -382,6 +380,16 @@ impl Worker {
             row.output.settle(row.settled, row.authenticated);
             row.output.wake();
         }
+    }
+}
+
+/// Whether a refusal is no news: the core tells when a node is lost, and while a cluster is being founded some nodes
+/// already belong to it and some do not.
+fn is_passing(reason: &Refusal) -> bool {
+    match reason {
+        Refusal::Unreachable(_) => true,
+        Refusal::Cluster { ours, theirs } => ours.is_none() || theirs.is_none(),
+        _ => false,
     }
 }
 

@@ -238,9 +238,12 @@ fn ready_file_is_renamed_into_place() {
     let file: PathBuf = std::env::temp_dir().join(format!("tholos-ready-{:016x}.json", rand()));
     let mut settings = DevSettings { nodes: 1, ..settings() };
     settings.ready_file = Some(file.clone());
+    std::fs::write(&file, "of an earlier start").unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let cluster = start(settings).await;
+        let cluster = DevCluster::start(settings).await.unwrap();
+        assert!(!file.exists(), "what an earlier start wrote is gone before this one serves");
+        in_time("getting ready", cluster.ready()).await;
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(&cluster.addresses().nodes[0].cluster), "{text}");
         cluster.stop().await;

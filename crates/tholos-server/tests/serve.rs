@@ -95,6 +95,7 @@ async fn three_seeds_found_a_cluster_that_outlives_them() {
     let mut servers = servers.into_iter();
     let (n1, n2, n3) = (servers.next().unwrap(), servers.next().unwrap(), servers.next().unwrap());
     assert!(in_time("handing over", n1.stop()).await, "every leadership was handed over");
+    in_time("the heirs' first decision", n2.ready()).await;
     let status = n2.status().await;
     assert_eq!((status.verdict, status.nodes[0].state), (Verdict::Degraded, NodeState::Down));
     assert!(status.nodes[0].reason.as_ref().is_some_and(|why| why.contains("refused")), "{status:?}");

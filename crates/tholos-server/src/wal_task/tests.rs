@@ -18,6 +18,10 @@ struct Harness {
 
 fn start(disk: MemDisk) -> Harness {
     let (log, _) = Log::open(disk.clone(), Options::small(), |_, _, _| {}).unwrap();
+    start_with(disk, log)
+}
+
+fn start_with(disk: MemDisk, log: Log<MemDisk>) -> Harness {
     let queue = Arc::new(WalQueue::new());
     let (sender, state) = watch::channel(WalState::Durable(AppendSeq(0)));
     let (control, _) = mpsc::channel(8);
@@ -91,4 +95,33 @@ fn failed_disk_is_told_and_nothing_more_is_durable() {
     harness.queue.push(&mut vec![append(2)], None);
     harness.thread.join().unwrap();
     assert!(matches!(&*harness.state.borrow(), WalState::Failed(why) if why.contains("log")));
+}
+
+#[test]
+fn large_records_go_alone() {
+    let mut options = Options::small();
+    options.log_bytes_max = 1 << 30;
+    let disk = MemDisk::new();
+    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
+    let mut harness = start_with(disk, log);
+    let large = |seq: u64, bytes: usize| {
+        let entry = Entry {
+            index: tholos_paxos::Index(seq),
+            origin: Ballot::default(),
+            time: tholos_paxos::Millis(0),
+            seed: 0,
+            payload: tholos_paxos::Payload::Batch(vec![0; bytes].into()),
+        };
+        let record = Record::Accepted {
+            ballot: Ballot::default(),
+            decided: tholos_paxos::Index(0),
+            entries: vec![entry],
+        };
+        Append { seq: AppendSeq(seq), shard: ShardId(1), record }
+    };
+    // Together they are more than the log takes at once.
+    harness.queue.push(&mut vec![append(1), large(2, 15 << 20), large(3, 120 << 20), append(4)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(4)));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
 }
