@@ -340,12 +340,12 @@ impl Shard {
             let Some(read) = self.reads.remove(&token) else { continue };
             match self.needs_tick(&read.operation, time, &mut seed, out) {
                 Some(index) => self.after_tick.push_back((index, read)),
-                None => answers.push((read.origin, self.read_now(read.operation))),
+                None => answers.push((read.origin, self.read_now(read.operation, time))),
             }
         }
         while self.after_tick.front().is_some_and(|(index, _)| *index <= self.group.applied_index()) {
             let Some((_, read)) = self.after_tick.pop_front() else { break };
-            answers.push((read.origin, self.read_now(read.operation)));
+            answers.push((read.origin, self.read_now(read.operation, time)));
         }
     }
 
@@ -363,7 +363,7 @@ impl Shard {
             Operation::CountInSlot(_) | Operation::KeysInSlot(..) => false,
             _ => self.keyspace.next_due_ms().is_some_and(|due| due > self.time.0 && due <= time.0),
         };
-        if !disputed {
+        if !disputed || self.planted == Planted::ExpiryByWallClock {
             return None;
         }
         if let Some((index, _)) = self.after_tick.back()
@@ -374,8 +374,12 @@ impl Shard {
         self.group.propose(Payload::Tick, time, seed(), out).ok()
     }
 
-    fn read_now(&self, operation: Operation) -> Outcome {
-        let time = self.time.0;
+    /// Answers from the applied state, by shard time only (R17). `wall` is for a planted fault.
+    fn read_now(&self, operation: Operation, wall: Millis) -> Outcome {
+        let time = match self.planted {
+            Planted::ExpiryByWallClock => wall.0,
+            _ => self.time.0,
+        };
         Outcome::Done(match operation {
             Operation::Command(args) => match Command::parse(&args) {
                 Ok(command) if command.access() == Access::Read => self.keyspace.read(time, &command),

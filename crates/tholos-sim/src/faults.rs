@@ -81,8 +81,17 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FaultCounts([u64; KINDS.len()]);
 
-const KINDS: [&str; 9] =
-    ["crash", "crash of all", "power cut in a write", "pause", "cut", "mend", "weather", "slow disk", "clock"];
+const KINDS: [&str; 9] = [
+    "crash",
+    "crash of all",
+    "power cut in a write",
+    "pause",
+    "cut",
+    "mend",
+    "weather",
+    "slow disk",
+    "clock",
+];
 
 impl FaultCounts {
     /// Counts one.

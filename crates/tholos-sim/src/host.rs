@@ -9,8 +9,8 @@ use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now};
 use tholos_paxos::{AppendSeq, Index, Millis, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::{
-    Crash, Log, Lsn, MemDisk, OpenError, Options, SnapshotName, SnapshotReader, SnapshotWriter, list_snapshots,
-    remove_snapshots_below,
+    Crash, Log, Lsn, MemDisk, OpenError, Options, SnapshotName, SnapshotReader, SnapshotWriter,
+    list_snapshots, remove_snapshots_below,
 };
 
 use crate::random::Random;

@@ -119,8 +119,7 @@ fn report(arguments: &Arguments, totals: &Totals, seconds: f64) -> ExitCode {
         totals.least_operations.unwrap_or(0),
         totals.refused,
     );
-    let kinds: Vec<String> =
-        totals.faults.by_kind().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let kinds: Vec<String> = totals.faults.by_kind().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("faults: {}", kinds.join(", "));
     println!(
         "reached: {} elections, {} snapshots written, {} taken over",

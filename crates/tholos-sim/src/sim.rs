@@ -11,7 +11,7 @@ use tholos_ring::ShardId;
 use tholos_wal::Crash;
 
 use crate::check::{Limits, Operation, Verdict, linearizable};
-use crate::client::Client;
+use crate::client::{Client, Mortals};
 use crate::faults::{Fault, FaultCounts, plan_faults};
 use crate::host::Host;
 use crate::net::Net;
@@ -92,6 +92,7 @@ pub struct Sim {
     clients: Vec<Client>,
     next_connection: u64,
     history: Vec<Operation>,
+    mortals: Mortals,
     /// Digest of each shard's state at each index, as first seen.
     digests: BTreeMap<(ShardId, u64), u64>,
     /// Who led in each ballot.
@@ -153,6 +154,7 @@ impl Sim {
             clients,
             next_connection: 0,
             history: Vec::new(),
+            mortals: Mortals::default(),
             digests: BTreeMap::new(),
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -160,7 +162,10 @@ impl Sim {
             report: Report::default(),
             healed: false,
         };
+        let clocks_differ = sim.random.below(2) == 0;
         for host in 0..NODES {
+            let offset = sim.random.below(6_000) as i64 - 3_000;
+            sim.hosts[host].wall_offset_ms = if clocks_differ { offset } else { 0 };
             sim.after(sim.now, Happening::Start { host });
         }
         for client in 0..sim.clients.len() {
@@ -441,7 +446,7 @@ impl Sim {
         let client = &mut self.clients[at];
         if let Some((connection, host)) = client.connection {
             if client.is_idle() {
-                let commands = client.next_commands(self.now);
+                let commands = client.next_commands(self.now, &mut self.mortals);
                 let boot = self.hosts[host].boot;
                 let event = Event::Commands { client: connection, commands };
                 let delay = self.random.between(20, 200);
@@ -478,7 +483,10 @@ impl Sim {
                 self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
             let before = self.clients[client].answered;
-            self.clients[client].receive(bytes, self.now, &mut self.history);
+            let (history, mortals) = (&mut self.history, &mut self.mortals);
+            if let Err(text) = self.clients[client].receive(bytes, self.now, history, mortals) {
+                self.violate(text);
+            }
             if self.settings.verbose && before == self.clients[client].answered {
                 println!("client {client}: {}", String::from_utf8_lossy(bytes));
             }
@@ -516,7 +524,8 @@ impl Sim {
             }
             let first = *self.digests.entry((id, applied)).or_insert(digest);
             if first != digest {
-                wrong = Some(format!("{id}: {me} has another state at @{applied}: {digest:x}, not {first:x}"));
+                wrong =
+                    Some(format!("{id}: {me} has another state at @{applied}: {digest:x}, not {first:x}"));
             }
         }
         if let Some(wrong) = wrong {
