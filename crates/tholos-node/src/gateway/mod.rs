@@ -335,7 +335,10 @@ impl Gateway {
     /// Where a client of the cluster port must go instead, if it came to the wrong node.
     pub fn must_move(&self, id: u64, leader: NodeId) -> Option<u16> {
         let request = self.requests.get(&id)?;
-        (request.port == Port::Cluster && leader != self.me).then_some(request.hash_slot)
+        // MOVED says that nothing was done. A write that a leader was given before may be decided yet: only its session
+        // can tell (R18), so it is forwarded with it. The client would send it anew and have it applied twice.
+        let may_be_done = request.write.is_some() && request.attempts > 0;
+        (request.port == Port::Cluster && leader != self.me && !may_be_done).then_some(request.hash_slot)
     }
 
     /// The request was given to `node`.

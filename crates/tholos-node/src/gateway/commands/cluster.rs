@@ -4,7 +4,7 @@
 //! for each node the last role it read, rueidis one entry of CLUSTER SHARDS for each master. A node here leads some
 //! shards and follows in others. So a node that leads is shown as a master only, and one that leads nothing as a
 //! replica: in CLUSTER NODES and SHARDS of the leader whose shards it holds most of, in CLUSTER SLOTS wherever it
-//! follows. A shard without a known leader is in none of them. `tholos cluster locate` has the whole truth.
+//! follows. `tholos cluster locate` has the whole truth.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -95,6 +95,16 @@ pub(in crate::gateway) fn slot_question(args: &[Bytes]) -> Result<(Slot, Operati
     }
 }
 
+/// The leader of a shard as clients are shown it. While none is known, or the one known is not heard, that is the first
+/// replica that is heard: a client that comes to it waits there until it can be served or sent on. Redis too shows a
+/// master for every slot while it elects another, and redis-py gives up on a map with holes.
+fn shown_leader(view: &View, shard: ShardId) -> NodeId {
+    let known = view.leader(shard).map(|(leader, _)| leader);
+    let replicas = view.map.replica_set(shard);
+    let heard = || replicas.iter().copied().find(|node| is_heard(view, *node));
+    known.filter(|leader| is_heard(view, *leader)).or_else(heard).or(known).unwrap_or(replicas[0])
+}
+
 /// Neighbouring slots that have the same leader and the same followers.
 #[derive(Clone, PartialEq, Debug)]
 struct Range {
@@ -119,11 +129,10 @@ impl Roles {
     fn new(view: &View) -> Roles {
         let mut roles = Roles { ranges: Vec::new(), led: BTreeMap::new(), follows: BTreeMap::new() };
         for shard in view.all_shards() {
-            // A leader that no client of this port can reach is no better than none.
-            let Some((leader, _)) = view.leader(shard).filter(|(leader, _)| address(view, *leader).is_some())
-            else {
+            let leader = shown_leader(view, shard);
+            if address(view, leader).is_none() {
                 continue;
-            };
+            }
             roles.led.entry(leader).or_default().push(shard);
             for node in view.map.replica_set(shard).iter().filter(|node| **node != leader) {
                 *roles.follows.entry((*node, leader)).or_default() += 1;
