@@ -333,12 +333,20 @@ impl Gateway {
     }
 
     /// Where a client of the cluster port must go instead, if it came to the wrong node.
-    pub fn must_move(&self, id: u64, leader: NodeId) -> Option<u16> {
+    ///
+    /// The write then leaves a hole in its session, which ends: should this node come to lead the shard, it would wait for
+    /// the hole to be filled.
+    pub fn must_move(&mut self, id: u64, leader: NodeId) -> Option<u16> {
         let request = self.requests.get(&id)?;
         // MOVED says that nothing was done. A write that a leader was given before may be decided yet: only its session
         // can tell (R18), so it is forwarded with it. The client would send it anew and have it applied twice.
         let may_be_done = request.write.is_some() && request.attempts > 0;
-        (request.port == Port::Cluster && leader != self.me && !may_be_done).then_some(request.hash_slot)
+        if request.port != Port::Cluster || leader == self.me || may_be_done {
+            return None;
+        }
+        let slot = request.hash_slot;
+        self.forget_session(id);
+        Some(slot)
     }
 
     /// The request was given to `node`.
@@ -395,7 +403,7 @@ impl Gateway {
         self.outgoing.extend(again);
     }
 
-    /// A write whose fate is unknown leaves a hole in its session: later writes take a new one.
+    /// A write that was not applied, or may not be, leaves a hole in its session: later writes take a new one.
     fn forget_session(&mut self, id: u64) {
         let Some(request) = self.requests.get(&id) else { return };
         if let (Some(write), Some(connection)) = (request.write, self.connections.get_mut(&request.client))
@@ -409,6 +417,7 @@ impl Gateway {
     /// An answer to a request of this boot, or to one that needs none any more.
     pub fn handle_answer(&mut self, id: u64, outcome: Outcome, view: &View) {
         let Some(request) = self.requests.get(&id) else { return };
+        let hole = matches!(outcome, Outcome::Refused(_) | Outcome::Expired);
         let value = match outcome {
             Outcome::Done(value) | Outcome::Refused(value) => value,
             Outcome::NotLeader { .. } | Outcome::Unknown => return self.park(id),
@@ -417,6 +426,9 @@ impl Gateway {
             Outcome::Expired if request.attempts > 1 => in_doubt(),
             Outcome::Expired => not_written(),
         };
+        if hole {
+            self.forget_session(id);
+        }
         self.complete(id, value, view);
     }
 

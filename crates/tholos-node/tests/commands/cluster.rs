@@ -366,3 +366,34 @@ fn without_leaders_the_cluster_is_down() {
         assert_eq!(lines[2], "+PONG");
     }
 }
+
+#[test]
+fn writes_go_on_when_a_node_is_lost() {
+    let mut cluster = three();
+    let clients: Vec<Client> = (0..2).map(|node| cluster.connect(node, Port::Cluster)).collect();
+    let mut number = 0;
+    // When each client sent what it waits for.
+    let mut waits: [Option<u32>; 2] = [None, None];
+    for step in 0..200 {
+        if step == 50 {
+            cluster.cut(2);
+        }
+        for (client, waits) in clients.iter().zip(&mut waits) {
+            for _ in 0..100 {
+                if waits.is_none() {
+                    number += 1;
+                    cluster.send(*client, &[&format!("SET k{number} v")]);
+                    *waits = Some(step);
+                }
+                let reply = cluster.read(*client);
+                if reply.is_empty() {
+                    break;
+                }
+                assert!(reply.starts_with("+OK") || reply.starts_with("-MOVED"), "{reply}");
+                *waits = None;
+            }
+            assert!(waits.is_none_or(|since| step - since < 60), "a write waits for 600 ms at step {step}");
+        }
+        cluster.advance(10);
+    }
+}
