@@ -12,6 +12,7 @@ mod hints;
 mod node;
 mod operation;
 mod peer;
+mod refusal;
 mod sessions;
 mod shard;
 mod snapshot;

@@ -18,7 +18,7 @@ use crate::detector::{Detector, node_of, replica_of};
 use crate::event::{Append, Effects, Event, Notice, Now};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
-use crate::peer::{Forward, Heartbeat, Outcome, PeerMessage};
+use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::shard::{Answers, Origin, Shard, mix};
 use crate::snapshot::Transfers;
 
@@ -52,9 +52,8 @@ pub struct Node {
     round_at: Millis,
     resigning: bool,
     last_resign: Millis,
-    disk_full: bool,
+    pub(crate) disk_full: bool,
     pub(crate) memory_used: u64,
-    pub(crate) memory_full: bool,
 }
 
 /// The appends under way: whose they are, and since when the disk has had them.
@@ -132,7 +131,6 @@ impl Node {
             last_resign: Millis(0),
             disk_full: false,
             memory_used: 0,
-            memory_full: false,
         }
     }
 
@@ -199,7 +197,13 @@ impl Node {
                 let (gateway, view) = self.gateway_and_view();
                 gateway.malformed(client, text, &view);
             }
-            Event::Disconnected { client } => self.gateway.disconnected(client),
+            Event::Disconnected { client } => {
+                for (id, request) in self.gateway.disconnected(client) {
+                    if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
+                        shard.forget_wait(&Origin { node: None, boot: self.gateway.boot(), request });
+                    }
+                }
+            }
             Event::PeerUp { node } => self.detector.heard(node),
             Event::PeerDown { node } => {
                 self.detector.disconnected(node);
@@ -287,9 +291,8 @@ impl Node {
             hints: self.hints.all(),
             detector: &self.detector,
             now: self.now,
-            memory_full: self.memory_full,
+            memory_full: self.own_memory_full(),
             memory_used: self.memory_used,
-            disk_full: self.disk_full,
             seed: next_chance(&mut self.chance),
         };
         (&mut self.gateway, view)
@@ -391,7 +394,7 @@ impl Node {
         if let Some(slot) = gateway.must_move(request, leader) {
             let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
             let moved = alloc::format!("MOVED {slot} {address}");
-            return gateway.complete(request, Value::error(moved), &view);
+            return gateway.refuse(request, &Value::error(moved), &view);
         }
         let me = view.config.me;
         if leader != me && !view.detector.hears_node(leader) {
@@ -401,10 +404,7 @@ impl Node {
         let boot = self.gateway.boot();
         if leader == me {
             let origin = Origin { node: None, boot, request };
-            let shard = self.shards[usize::from(routed.shard.0)].as_mut();
-            let shard = shard.expect("a leader holds its shard");
-            shard.ask(routed.ask, origin, self.now.mono, &mut self.answers);
-            self.mark_dirty(routed.shard);
+            self.ask(routed.shard, routed.ask, origin);
         } else {
             let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };
             out.sends.push((leader, PeerMessage::Forward(forward)));
@@ -472,10 +472,22 @@ impl Node {
         if !leads || hints::is_question(&forward) {
             let leader = self.gateway_and_view().1.leader(forward.shard);
             self.answers.push((origin, Outcome::NotLeader { leader }));
-        } else if let Some(shard) = self.shards[usize::from(forward.shard.0)].as_mut() {
-            shard.ask(forward.ask, origin, self.now.mono, &mut self.answers);
-            self.mark_dirty(forward.shard);
+        } else {
+            self.ask(forward.shard, forward.ask, origin);
         }
+    }
+
+    /// Gives a request to the replica here, which leads.
+    fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
+        if let Some(refusal) = self.refusal(id, &ask) {
+            return self.answers.push((origin, Outcome::Refused(refusal)));
+        }
+        // A hint may name this node for a shard that it does not hold.
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
+            return self.answers.push((origin, Outcome::NotLeader { leader: None }));
+        };
+        shard.ask(ask, origin, self.now.mono, &mut self.answers);
+        self.mark_dirty(id);
     }
 
     /// Asks who leads the shards that this node has no replica of.
@@ -565,15 +577,12 @@ impl Node {
         }
     }
 
-    fn own_memory_full(&self) -> bool {
+    pub(crate) fn own_memory_full(&self) -> bool {
         self.gateway.settings.maxmemory > 0 && self.memory_used > self.gateway.settings.maxmemory
     }
 
     fn take_memory(&mut self) {
         self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
-        let nodes = self.map.nodes.iter().map(|row| row.id);
-        let full = nodes.filter(|node| self.detector.memory_full(*node)).count();
-        self.memory_full = self.own_memory_full() || 2 * full > self.map.nodes.len();
     }
 
     /// Hands every leadership to a replica that is heard (R10).

@@ -28,6 +28,8 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 const WAITING_BYTES_MAX: usize = 128 << 20;
 /// Dead keys removed by each applied entry, at most.
 const EVICT_MAX: usize = 64;
+/// A WAIT from another node that was not asked for again for this long has nobody behind it.
+const WAIT_ASKED_WITHIN: Millis = Millis(4000);
 /// A Tick for expiry's sake at most this often (R17).
 const TICK_INTERVAL: Millis = Millis(1000);
 
@@ -109,6 +111,8 @@ struct DurableWait {
     local: bool,
     until: Option<Millis>,
     origin: Origin,
+    /// When its gateway last asked.
+    asked_at: Millis,
 }
 
 impl Shard {
@@ -182,9 +186,17 @@ impl Shard {
 
     fn read(&mut self, operation: Operation, origin: Origin, now: Millis, answers: &mut Answers) {
         if let Operation::Durable { replicas, local, timeout } = operation {
+            if let Some(wait) = self.durable_waits.iter_mut().find(|wait| wait.origin == origin) {
+                wait.asked_at = now;
+                return;
+            }
             let until = (timeout > 0).then(|| now.plus(Millis(timeout)));
-            let index = self.group.decided_index();
-            self.durable_waits.push(DurableWait { index, replicas, local, until, origin });
+            // Before its own no-op is decided a leader may not know that what the client wrote is.
+            let index = match self.group.serving() {
+                true => self.group.decided_index(),
+                false => self.group.accepted_index(),
+            };
+            self.durable_waits.push(DurableWait { index, replicas, local, until, origin, asked_at: now });
             return;
         }
         self.next_token += 1;
@@ -435,8 +447,19 @@ impl Shard {
                 answers.push((wait.origin, Outcome::Done(Value::Array(numbers))));
                 return false;
             }
-            true
+            // Gateways elsewhere ask again as long as their clients wait; this node says when one has left.
+            wait.origin.node.is_none() || now.since(wait.asked_at) < WAIT_ASKED_WITHIN
         });
+    }
+
+    /// Whoever waited with this request has left.
+    pub fn forget_wait(&mut self, origin: &Origin) {
+        self.durable_waits.retain(|wait| wait.origin != *origin);
+    }
+
+    /// How many WAIT and WAITAOF are open.
+    pub fn durable_waits(&self) -> usize {
+        self.durable_waits.len()
     }
 
     /// Whether a WAIT or WAITAOF is open.

@@ -15,6 +15,9 @@ use crate::event::{ClientId, Port};
 
 type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
+/// What each watched key counts beside its own bytes.
+pub(super) const WATCHED_KEY_BYTES: usize = 32;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -288,6 +291,20 @@ impl Connection {
     /// The bytes to write and the number of commands they complete, since the last call.
     pub fn take_output(&mut self) -> (Bytes, u32) {
         (Bytes::from(core::mem::take(&mut self.output)), core::mem::take(&mut self.completed))
+    }
+
+    /// What WATCH saw; of a key watched before, the first look counts.
+    pub fn watch(&mut self, seen: Vec<(Bytes, Version)>) {
+        for (key, version) in seen {
+            if self.watched.iter().all(|(known, _)| *known != key) {
+                self.watched.push((key, version));
+            }
+        }
+    }
+
+    /// Bytes that are watched, about.
+    pub fn watched_bytes(&self) -> usize {
+        self.watched.iter().map(|(key, _)| key.len() + WATCHED_KEY_BYTES).sum()
     }
 
     /// RESET: as if newly connected, but for what the driver knows of it.

@@ -12,7 +12,7 @@ use tholos_resp::Value;
 use tholos_ring::{ShardId, Slot, shard_of, slot};
 
 use super::commands;
-use super::connection::{Connection, Multi};
+use super::connection::{Connection, Multi, WATCHED_KEY_BYTES};
 use super::join::Join;
 use super::{Gateway, Operation, Request, View, Write};
 use crate::event::{ClientId, Port};
@@ -52,6 +52,9 @@ pub(super) fn is_barrier(connection: &Connection, args: &[Bytes]) -> bool {
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// What each queued argument counts beside its own bytes.
 const QUEUED_ARGUMENT_BYTES: usize = 32;
+
+/// Bytes of all keys that one connection may watch: EXEC brings them into its entry.
+const WATCHED_BYTES_MAX: usize = 16 << 20;
 
 /// How a fan-out's parts are cut and joined.
 struct Parts {
@@ -151,9 +154,6 @@ impl Gateway {
             Err(error) => return self.fail(client, error),
         };
         let writes = command.access() == Access::Write;
-        if writes && let Some(refusal) = out_of_memory(spec, view) {
-            return self.fail(client, refusal);
-        }
         let mut keys = command.keys();
         let Some(first) = keys.next().map(|key| slot(key)) else {
             return self.fail(client, error::cross_slot());
@@ -235,6 +235,7 @@ impl Gateway {
                 deadline,
                 attempts: 0,
                 sent: None,
+                parked: false,
             };
             self.submit(request, writes, view);
         }
@@ -281,6 +282,12 @@ impl Gateway {
     }
 
     fn watch(&mut self, client: ClientId, keys: &[Bytes], view: &View) {
+        let Some(connection) = self.connections.get(&client) else { return };
+        let wanted: usize = keys.iter().map(|key| key.len() + WATCHED_KEY_BYTES).sum();
+        if connection.watched_bytes() + wanted > WATCHED_BYTES_MAX {
+            let text = "ERR the keys watched by this connection are larger than 16 MiB";
+            return self.fail(client, Value::error(text));
+        }
         let mut shards: BTreeMap<ShardId, Vec<Bytes>> = BTreeMap::new();
         for key in keys {
             shards.entry(shard_of(slot(key), view.map.shard_count)).or_default().push(key.clone());
@@ -319,7 +326,10 @@ impl Gateway {
         if slots.iter().any(|other| *other != slots[0]) {
             return self.fail(client, error::cross_slot());
         }
-        if writes && let Some(refusal) = over_memory(view) {
+        if writes
+            && let Some(first) = slots.first()
+            && let Some(refusal) = over_memory(shard_of(*first, view.map.shard_count), view)
+        {
             return self.fail(client, exec_abort(refusal));
         }
         match slots.first() {
@@ -437,7 +447,10 @@ fn not_queued(
         let reason = if whole { "spans all shards and " } else { "" };
         return Err(Value::error(alloc::format!("ERR {name} {reason}cannot be part of a transaction")));
     }
-    if let Some(refusal) = out_of_memory(spec, view) {
+    if spec.flags.has(Flags::DENYOOM)
+        && let Some(key) = table::keys(spec, args).next()
+        && let Some(refusal) = over_memory(shard_of(slot(key), view.map.shard_count), view)
+    {
         return Err(refusal);
     }
     // As in Redis Cluster, a client learns of the right node before it sends the rest.
@@ -481,14 +494,11 @@ fn discard(connection: &mut Connection) {
     connection.answer(Value::ok());
 }
 
-/// `maxmemory` with `noeviction`: refused before anything is proposed.
-fn out_of_memory(spec: &Spec, view: &View) -> Option<Value> {
-    if spec.flags.has(Flags::DENYOOM) { over_memory(view) } else { None }
-}
-
-fn over_memory(view: &View) -> Option<Value> {
-    let text = "OOM command not allowed when used memory > 'maxmemory'.";
-    view.memory_full.then(|| Value::error(text))
+/// Tells what the shard's leader would say to a command that may need memory, as far as it is known here: MULTI tells
+/// it early. What counts is that the leader refuses.
+fn over_memory(shard: ShardId, view: &View) -> Option<Value> {
+    let (leader, _) = view.leader(shard)?;
+    crate::refusal::over_memory(view.map.replica_set(shard), leader, |node| view.memory_full(node))
 }
 
 /// One page of SCAN: the shard in the cursor, or the first at or after it.

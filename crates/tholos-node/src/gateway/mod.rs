@@ -110,6 +110,8 @@ struct Request {
     attempts: u32,
     /// With this node, since then.
     sent: Option<(NodeId, Millis)>,
+    /// It waits in the gateway's list of those to be routed again.
+    parked: bool,
 }
 
 /// Session and sequence of a write (R18).
@@ -203,14 +205,17 @@ impl Gateway {
         }
     }
 
-    /// A client is gone; what it asked for may still be done.
-    pub fn disconnected(&mut self, client: ClientId) {
-        let Some(connection) = self.connections.remove(&client) else { return };
-        for lane in connection.lanes.into_values() {
+    /// A client is gone; what it asked for may still be done. Returns its requests that a leader may have.
+    pub fn disconnected(&mut self, client: ClientId) -> Vec<(ShardId, u64)> {
+        let mut given = Vec::new();
+        let Some(connection) = self.connections.remove(&client) else { return given };
+        for (shard, lane) in connection.lanes {
+            given.extend(lane.in_flight.iter().map(|request| (shard, *request)));
             for request in lane.in_flight.into_iter().chain(lane.queue) {
                 self.requests.remove(&request);
             }
         }
+        given
     }
 
     /// A client sent commands.
@@ -277,7 +282,9 @@ impl Gateway {
                 continue;
             };
             let writes = request.write.is_some();
-            if !lane.in_flight.is_empty() && lane.writing != writes {
+            let idle = lane.in_flight.is_empty();
+            // Between two sessions nothing would keep the order.
+            if !idle && (lane.writing != writes || (writes && lane.session == 0)) {
                 return;
             }
             lane.queue.pop_front();
@@ -285,9 +292,7 @@ impl Gateway {
             if let Some(write) = &mut request.write {
                 // A record that may be forgotten soon is not built on.
                 let time = view.shard_time(shard);
-                if lane.session == 0
-                    || (lane.in_flight.is_empty() && lane.ends <= time.plus(self.request_timeout))
-                {
+                if lane.session == 0 || (idle && lane.ends <= time.plus(self.request_timeout)) {
                     self.last_session = crate::shard::mix(self.last_session, 1);
                     (lane.session, lane.sequence, lane.ends) = (self.last_session, 0, Millis(0));
                 }
@@ -333,20 +338,12 @@ impl Gateway {
     }
 
     /// Where a client of the cluster port must go instead, if it came to the wrong node.
-    ///
-    /// The write then leaves a hole in its session, which ends: should this node come to lead the shard, it would wait for
-    /// the hole to be filled.
-    pub fn must_move(&mut self, id: u64, leader: NodeId) -> Option<u16> {
+    pub fn must_move(&self, id: u64, leader: NodeId) -> Option<u16> {
         let request = self.requests.get(&id)?;
         // MOVED says that nothing was done. A write that a leader was given before may be decided yet: only its session
         // can tell (R18), so it is forwarded with it. The client would send it anew and have it applied twice.
         let may_be_done = request.write.is_some() && request.attempts > 0;
-        if request.port != Port::Cluster || leader == self.me || may_be_done {
-            return None;
-        }
-        let slot = request.hash_slot;
-        self.forget_session(id);
-        Some(slot)
+        (request.port == Port::Cluster && leader != self.me && !may_be_done).then_some(request.hash_slot)
     }
 
     /// The request was given to `node`.
@@ -362,27 +359,29 @@ impl Gateway {
     pub fn park(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.sent = None;
-            self.parked.push(id);
+            if !core::mem::replace(&mut request.parked, true) {
+                self.parked.push(id);
+            }
         }
     }
 
     /// What was sent to `node` may be lost.
     pub fn peer_down(&mut self, node: NodeId) {
-        let lost = |request: &&mut Request| request.sent.is_some_and(|(to, _)| to == node);
-        let mut parked = Vec::new();
-        for (id, request) in &mut self.requests {
-            if lost(&request) {
-                request.sent = None;
-                parked.push(*id);
-            }
-        }
-        self.parked.extend(parked);
+        let lost = |request: &Request| request.sent.is_some_and(|(to, _)| to == node);
+        let lost: Vec<u64> =
+            self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.park(id));
     }
 
     /// Routes parked requests again, sends late ones again, ends those whose time is over.
     pub fn tick(&mut self, now: Millis, view: &View) {
         self.started.get_or_insert(now);
         let mut again = core::mem::take(&mut self.parked);
+        for id in &again {
+            if let Some(request) = self.requests.get_mut(id) {
+                request.parked = false;
+            }
+        }
         let mut over = Vec::new();
         for (id, request) in &self.requests {
             if request.deadline.is_some_and(|deadline| now >= deadline) {
@@ -417,19 +416,41 @@ impl Gateway {
     /// An answer to a request of this boot, or to one that needs none any more.
     pub fn handle_answer(&mut self, id: u64, outcome: Outcome, view: &View) {
         let Some(request) = self.requests.get(&id) else { return };
-        let hole = matches!(outcome, Outcome::Refused(_) | Outcome::Expired);
-        let value = match outcome {
-            Outcome::Done(value) | Outcome::Refused(value) => value,
-            Outcome::NotLeader { .. } | Outcome::Unknown => return self.park(id),
-            Outcome::Gap { .. } => return self.send_again(id),
+        let tried_before = request.write.is_some() && request.attempts > 1;
+        match outcome {
+            Outcome::Done(value) => self.complete(id, value, view),
+            // G3: an earlier attempt may have been applied, and only another one can tell.
+            Outcome::Refused(_) if tried_before => self.park(id),
+            Outcome::Refused(value) => self.refuse(id, &value, view),
+            Outcome::NotLeader { .. } | Outcome::Unknown => self.park(id),
+            Outcome::Gap { .. } => self.send_again(id),
             // G3: an earlier attempt may have been applied and its record forgotten since.
-            Outcome::Expired if request.attempts > 1 => in_doubt(),
-            Outcome::Expired => not_written(),
-        };
-        if hole {
-            self.forget_session(id);
+            Outcome::Expired if tried_before => {
+                self.forget_session(id);
+                self.complete(id, in_doubt(), view);
+            }
+            Outcome::Expired => self.refuse(id, &not_written(), view),
         }
-        self.complete(id, value, view);
+    }
+
+    /// Ends a request that no shard has done or ever will. A write that never was leaves a hole in its session, so
+    /// that none after it in flight can be applied either: they end alike, and the next one opens another session.
+    pub fn refuse(&mut self, id: u64, value: &Value, view: &View) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let (client, shard) = (request.client, request.shard);
+        let mut refused = alloc::vec![id];
+        if let Some(Write { session, sequence, .. }) = request.write {
+            self.forget_session(id);
+            let lane = self.connections.get(&client).and_then(|c| c.lanes.get(&shard));
+            let after = |id: &u64| {
+                let write = self.requests.get(id).and_then(|request| request.write);
+                write.is_some_and(|write| write.session == session && write.sequence > sequence)
+            };
+            refused.extend(lane.into_iter().flat_map(|lane| lane.in_flight.iter().copied()).filter(after));
+        }
+        for id in refused {
+            self.complete(id, value.clone(), view);
+        }
     }
 
     /// The leader wants an earlier write of the session first: all in flight again, in order.
@@ -456,7 +477,7 @@ impl Gateway {
             let reply = match join.finish(parts) {
                 Joined::Reply(reply) => reply,
                 Joined::Watched(seen) => {
-                    connection.watched.extend(seen);
+                    connection.watch(seen);
                     Value::ok()
                 }
                 Joined::Executed(local, replies) => self.weave(request.client, local, replies, view),

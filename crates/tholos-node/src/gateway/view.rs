@@ -25,12 +25,10 @@ pub struct View<'a> {
     pub detector: &'a Detector,
     /// The time.
     pub now: Now,
-    /// Whether this node, or a majority of them, is over `maxmemory`.
+    /// Whether this node is over its `maxmemory`.
     pub memory_full: bool,
     /// Bytes in this node's keyspaces.
     pub memory_used: u64,
-    /// Whether the log has less room than its reserve: writes are refused.
-    pub disk_full: bool,
     /// A fresh random number for this call.
     pub seed: u64,
 }
@@ -57,6 +55,11 @@ impl View<'_> {
     pub fn moved(&self, slot: u16, leader: NodeId) -> Value {
         let address = self.map.node(leader).map_or("", |row| row.cluster.as_str());
         Value::error(alloc::format!("MOVED {slot} {address}"))
+    }
+
+    /// Whether a node is over its `maxmemory`, as it said last.
+    pub fn memory_full(&self, node: NodeId) -> bool {
+        if node == self.config.me { self.memory_full } else { self.detector.memory_full(node) }
     }
 
     /// The replica on this node, if there is one.

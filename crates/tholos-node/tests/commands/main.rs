@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod cluster;
+mod faults;
 mod handshakes;
 mod keyspace;
 mod support;

@@ -1,0 +1,49 @@
+//! Writes that a leader refuses before anything is proposed. Only the leader's word counts: gateways ask any leader.
+
+use tholos_cluster::NodeId;
+use tholos_engine::table::{self, Flags};
+use tholos_resp::Value;
+use tholos_ring::ShardId;
+
+use crate::node::Node;
+use crate::operation::Operation;
+use crate::peer::Ask;
+
+impl Node {
+    /// Why this leader does not take a request, if it does not.
+    pub(crate) fn refusal(&self, shard: ShardId, ask: &Ask) -> Option<Value> {
+        let Ask::Write { operation, .. } = ask else { return None };
+        if self.disk_full {
+            return Some(Value::error(
+                "DISKFULL the log of this shard's leader has no room, nothing was written: free disk space or raise \
+                 wal.bytes_max",
+            ));
+        }
+        let me = self.config.me;
+        let full = |node| if node == me { self.own_memory_full() } else { self.detector.memory_full(node) };
+        let refusal = over_memory(self.map.replica_set(shard), me, full)?;
+        let operation = Operation::decode(operation.clone()).ok()?;
+        needs_memory(&operation).then_some(refusal)
+    }
+}
+
+/// `maxmemory` with `noeviction`: the leader or a majority of the replicas is over.
+pub(crate) fn over_memory(
+    replicas: &[NodeId],
+    leader: NodeId,
+    full: impl Fn(NodeId) -> bool,
+) -> Option<Value> {
+    let count = replicas.iter().filter(|node| full(**node)).count();
+    let over = full(leader) || 2 * count > replicas.len();
+    over.then(|| Value::error("OOM command not allowed when used memory > 'maxmemory'."))
+}
+
+fn needs_memory(operation: &Operation) -> bool {
+    let denied =
+        |args: &[bytes::Bytes]| table::resolve(args).is_ok_and(|spec| spec.flags.has(Flags::DENYOOM));
+    match operation {
+        Operation::Command(args) => denied(args),
+        Operation::Transaction { commands, .. } => commands.iter().any(|args| denied(args)),
+        _ => false,
+    }
+}

@@ -1,0 +1,193 @@
+//! What clients see when writes are refused, leaders change and answers are lost.
+
+use crate::support::{Client, Cluster, check, flat};
+use tholos_node::{Event, Port};
+use tholos_ring::{ShardId, shard_of, slot};
+
+/// The one key of these tests.
+const KEY: &str = "k";
+
+fn three() -> Cluster {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    cluster.wait_for_leaders();
+    cluster
+}
+
+fn shard() -> ShardId {
+    shard_of(slot(KEY.as_bytes()), 16)
+}
+
+/// The node that leads and serves [`KEY`]'s shard, of those not in `without`.
+fn leader(cluster: &Cluster, without: Option<usize>) -> Option<usize> {
+    let serves = |at: &usize| cluster.nodes[*at].shard(shard()).is_some_and(|shard| shard.group.serving());
+    (0..cluster.nodes.len()).filter(|at| Some(*at) != without).find(serves)
+}
+
+fn wait_for_leader(cluster: &mut Cluster, without: usize) -> usize {
+    for _ in 0..500 {
+        if let Some(leader) = leader(cluster, Some(without)) {
+            return leader;
+        }
+        cluster.advance(10);
+    }
+    panic!("no leader");
+}
+
+fn clients(cluster: &mut Cluster, port: Port) -> Vec<Client> {
+    (0..cluster.nodes.len()).map(|node| cluster.connect(node, port)).collect()
+}
+
+#[test]
+fn a_moved_client_may_come_back() {
+    let mut cluster = three();
+    let clients = clients(&mut cluster, Port::Cluster);
+    let old = leader(&cluster, None).unwrap();
+    for client in &clients {
+        let reply = cluster.ask(*client, &["SET k 1"]);
+        assert_eq!(reply.starts_with("-MOVED"), client.node != old, "{reply}");
+    }
+    cluster.cut(old);
+    let new = wait_for_leader(&mut cluster, old);
+    // What was moved was never written: it must not hold up what comes later.
+    assert_eq!(flat(&cluster.ask(clients[new], &["INCR k"])), ":2");
+}
+
+#[test]
+fn a_write_that_may_have_happened_is_not_moved() {
+    let mut cluster = three();
+    let old = leader(&cluster, None).unwrap();
+    let client = cluster.connect(old, Port::Cluster);
+    cluster.hold_disk(true);
+    cluster.send(client, &["INCR k"]);
+    // The others have the entry, and their answers are lost.
+    cluster.cut(old);
+    cluster.hold_disk(false);
+    let new = wait_for_leader(&mut cluster, old);
+    cluster.mend();
+    cluster.advance(1000);
+    // MOVED would say that nothing was done, and the client would do it again.
+    assert_eq!(flat(&cluster.read(client)), ":1");
+    let other = cluster.connect(new, Port::Cluster);
+    check(&mut cluster, other, &[("GET k", "$1 1")]);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let clients = clients(&mut cluster, Port::Gateway);
+    check(&mut cluster, clients[leader], &[("SET k 1", "+OK")]);
+    cluster.handle(leader, Event::DiskFull(true));
+    let refused = "-DISKFULL the log of this shard's leader has no room, nothing was written: free disk space or raise \
+                   wal.bytes_max";
+    for client in clients.clone() {
+        for command in ["SET k 2", "DEL k"] {
+            assert_eq!(flat(&cluster.ask(client, &[command])), refused, "{command} on {}", client.node);
+        }
+        let replies = flat(&cluster.ask(client, &["MULTI", "SET k 2", "EXEC", "SET k 3", "GET k"]));
+        assert_eq!(replies, format!("+OK +QUEUED {refused} {refused} $1 1"));
+        let reply = flat(&cluster.ask(client, &["FLUSHALL"]));
+        assert!(reply.starts_with("-DISKFULL") && reply.ends_with("may have been written)"), "{reply}");
+    }
+    cluster.handle(leader, Event::DiskFull(false));
+    // At once: what was refused left no hole in the clients' sessions.
+    for client in clients {
+        check(&mut cluster, client, &[("SET k 4", "+OK"), ("INCR k", ":5"), ("GET k", "$1 5")]);
+    }
+}
+
+#[test]
+fn a_pipeline_that_was_refused_in_part_leaves_no_hole() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let client = cluster.connect((leader + 1) % 3, Port::Gateway);
+    cluster.handle(leader, Event::DiskFull(true));
+    let many = vec!["INCR k"; 50];
+    let replies = cluster.ask(client, &many);
+    assert_eq!(replies.matches("-DISKFULL").count(), 50, "{replies}");
+    cluster.handle(leader, Event::DiskFull(false));
+    let expected: String = (1..=50).map(|number| format!(":{number}\r\n")).collect();
+    assert_eq!(cluster.ask(client, &many), expected);
+}
+
+#[test]
+fn the_leader_that_is_out_of_memory_refuses() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let clients = clients(&mut cluster, Port::Gateway);
+    check(&mut cluster, clients[leader], &[("SET k 1", "+OK")]);
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    cluster.ask(clients[leader], &["CONFIG SET maxmemory 1"]);
+    cluster.advance(200);
+    for client in clients.clone() {
+        check(&mut cluster, client, &[("SET k 2", oom), ("INCR k", oom), ("GET k", "$1 1")]);
+        check(&mut cluster, client, &[("MULTI", "+OK"), ("DEL other{k}", "+QUEUED"), ("EXEC", "*1 :0")]);
+    }
+    // Another one that is over is a minority and does not lead: that is its own affair.
+    cluster.ask(clients[leader], &["CONFIG SET maxmemory 0"]);
+    cluster.ask(clients[(leader + 1) % 3], &["CONFIG SET maxmemory 1"]);
+    cluster.advance(200);
+    for client in clients.clone() {
+        check(&mut cluster, client, &[("SET k 2", "+OK")]);
+    }
+    cluster.ask(clients[(leader + 2) % 3], &["CONFIG SET maxmemory 1"]);
+    cluster.advance(200);
+    for client in clients {
+        check(&mut cluster, client, &[("SET k 3", oom), ("DEL nosuch", ":0")]);
+    }
+}
+
+#[test]
+fn a_wait_ends_with_its_client() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    for client in clients(&mut cluster, Port::Gateway) {
+        assert_eq!(flat(&cluster.ask(client, &["SET k 1", "WAIT 2 0", "WAIT 5 0"])), "+OK :2");
+        cluster.advance(5000);
+        let waits = |cluster: &Cluster| cluster.nodes[leader].shard(shard()).unwrap().durable_waits();
+        assert_eq!(waits(&cluster), 1, "asked again, not twice");
+        cluster.disconnect(client);
+        cluster.advance(5000);
+        assert_eq!(waits(&cluster), 0);
+    }
+}
+
+#[test]
+fn a_wait_asked_again_keeps_its_time() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let client = cluster.connect((leader + 1) % 3, Port::Gateway);
+    assert_eq!(flat(&cluster.ask(client, &["SET k 1", "WAIT 5 4000"])), "+OK");
+    cluster.advance(3900);
+    assert_eq!(cluster.read(client), "");
+    cluster.advance(200);
+    assert_eq!(flat(&cluster.read(client)), ":2");
+}
+
+#[test]
+fn watching_again_costs_nothing() {
+    let mut cluster = Cluster::single();
+    let (client, other) = (cluster.connect(0, Port::Gateway), cluster.connect(0, Port::Gateway));
+    cluster.ask(client, &vec!["WATCH k"; 100]);
+    let watched = |cluster: &Cluster| {
+        let mut connections = cluster.nodes[0].gateway().connections();
+        connections.find(|open| open.id == client.id).unwrap().watched.len()
+    };
+    assert_eq!(watched(&cluster), 1);
+    // The first look counts.
+    cluster.ask(other, &["SET k 1"]);
+    assert_eq!(flat(&cluster.ask(client, &["WATCH k", "MULTI", "SET k 2", "EXEC"])), "+OK +OK +QUEUED *-1");
+}
+
+#[test]
+fn what_is_watched_is_bounded() {
+    let mut cluster = Cluster::single();
+    let client = cluster.connect(0, Port::Gateway);
+    let watch = |number: usize| format!("WATCH {{k}}{number}{}", "x".repeat(65_000));
+    let refused =
+        (0..300).map(|number| cluster.ask(client, &[&watch(number)])).position(|reply| reply != "+OK\r\n");
+    assert_eq!(refused, Some((16 << 20) / 65_100));
+    let reply = cluster.ask(client, &[&watch(300)]);
+    assert_eq!(flat(&reply), "-ERR the keys watched by this connection are larger than 16 MiB");
+    check(&mut cluster, client, &[("MULTI", "+OK"), ("SET {k} 1", "+QUEUED"), ("EXEC", "*1 +OK")]);
+}
