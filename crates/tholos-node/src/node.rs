@@ -26,6 +26,8 @@ use crate::snapshot::Transfers;
 const ROUND_WAIT_MAX: Millis = Millis(10);
 /// Hands over leadership to another replica again at most this often.
 const RESIGN_INTERVAL: Millis = Millis(50);
+/// What a disk writes at least while it counts as moving: 20 MB/s.
+const SLOW_DISK_BYTES_PER_MS: u64 = 20_000;
 /// How often the totals of memory are taken.
 const MEMORY_INTERVAL: Millis = Millis(100);
 
@@ -60,20 +62,25 @@ pub struct Node {
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
     owners: VecDeque<(AppendSeq, ShardId)>,
-    /// The first append of each handful and when it was asked for.
-    since: VecDeque<(AppendSeq, Millis)>,
+    /// The first append of each handful, when it was asked for, and the bytes of the handful.
+    since: VecDeque<(AppendSeq, Millis, u64)>,
     pub(crate) durable: AppendSeq,
 }
 
 impl Appends {
-    fn oldest_since(&self) -> Option<Millis> {
-        self.since.front().map(|(_, since)| *since)
+    /// For how long the disk has owed an answer, beyond the time that the bytes before it take
+    /// on a slow disk: a large value is no standstill (R9).
+    fn stall(&self, now: Millis) -> Millis {
+        let Some((_, since, _)) = self.since.front() else { return Millis(0) };
+        let bytes: u64 = self.since.iter().map(|(_, _, bytes)| bytes).sum();
+        now.since(since.plus(Millis(bytes / SLOW_DISK_BYTES_PER_MS)))
     }
 
-    fn note(&mut self, seq: AppendSeq, shard: ShardId, now: Millis) {
+    fn note(&mut self, seq: AppendSeq, shard: ShardId, bytes: u64, now: Millis) {
         self.owners.push_back((seq, shard));
-        if self.since.back().is_none_or(|(_, since)| *since != now) {
-            self.since.push_back((seq, now));
+        match self.since.back_mut().filter(|(_, since, _)| *since == now) {
+            Some((_, _, handful)) => *handful += bytes,
+            None => self.since.push_back((seq, now, bytes)),
         }
     }
 
@@ -271,8 +278,7 @@ impl Node {
 
     fn set_now(&mut self, now: Now) {
         self.now = now;
-        let stall = self.appends.oldest_since().map_or(Millis(0), |since| now.mono.since(since));
-        self.detector.set_now(now, stall);
+        self.detector.set_now(now, self.appends.stall(now.mono));
     }
 
     pub(crate) fn time(&self) -> Now {
@@ -316,7 +322,7 @@ impl Node {
         let first = self.outbox.last_seq().0 + 1 - self.outbox.appends.len() as u64;
         for (offset, record) in self.outbox.appends.drain(..).enumerate() {
             let seq = AppendSeq(first + offset as u64);
-            self.appends.note(seq, id, self.now.mono);
+            self.appends.note(seq, id, crate::snapshot::cost_of(&record), self.now.mono);
             self.transfers.appended(id, seq, &record);
             out.appends.push(Append { seq, shard: id, record });
         }
@@ -564,7 +570,7 @@ impl Node {
             return;
         }
         self.last_heartbeat = Some(now);
-        let stall = self.appends.oldest_since().map_or(0, |since| now.since(since).0);
+        let stall = self.appends.stall(now).0;
         let heartbeat = Heartbeat {
             boot: self.config.boot,
             heard: self.detector.heard_nodes(),

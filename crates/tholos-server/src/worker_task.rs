@@ -374,8 +374,8 @@ impl Worker {
             let Some(row) = self.clients.get_mut(&client.0) else { continue };
             row.touched = false;
             if !row.authenticated {
-                let mut connections = self.node.gateway().connections();
-                row.authenticated = connections.any(|open| open.id == client && open.authenticated);
+                let connection = self.node.gateway().connection(client);
+                row.authenticated = connection.is_some_and(|open| open.authenticated);
             }
             row.output.settle(row.settled, row.authenticated);
             row.output.wake();
