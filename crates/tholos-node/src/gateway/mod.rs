@@ -166,6 +166,11 @@ impl Gateway {
         self.boot
     }
 
+    /// One connection, if it is open.
+    pub fn connection(&self, client: ClientId) -> Option<&Connection> {
+        self.connections.get(&client)
+    }
+
     /// Connections open.
     pub fn connections(&self) -> impl ExactSizeIterator<Item = &Connection> {
         self.connections.values()
