@@ -199,7 +199,7 @@ fn replies_are_held_back_as_asked() {
         (&["CLIENT REPLY SKIP", "SET a 1", "GET a"], "$1 1"),
         (&["CLIENT REPLY SKIP", "FOO", "PING"], "+PONG"),
         (&["CLIENT REPLY SKIP", "CLIENT REPLY OFF", "PING"], ""),
-        (&["CLIENT REPLY foo", "PING"], ""),
+        (&["CLIENT REPLY foo", "PING", "CLIENT REPLY SKIP", "PING", "PING"], ""),
         (&["RESET", "PING"], "+RESET +PONG"),
         (&["CLIENT REPLY foo"], "-ERR syntax error"),
     ];
@@ -317,6 +317,13 @@ fn clients_are_killed() {
             ("CLIENT KILL ID 1", ":0"),
         ],
     );
+    // What was under way is not answered any more.
+    let victim = cluster.connect(0, Port::Gateway);
+    cluster.hold_disk(true);
+    cluster.send(victim, &["SET a 1", "PING"]);
+    cluster.send(killer, &[&format!("CLIENT KILL ID {}", victim.id.0)]);
+    cluster.hold_disk(false);
+    assert_eq!((cluster.read(killer), cluster.read(victim)), (":1\r\n".into(), String::new()));
     // Killing oneself is answered first.
     assert_eq!(cluster.ask(killer, &["CLIENT KILL ID 1 SKIPME no", "PING"]), ":1\r\n");
     assert!(cluster.is_closed(killer));
