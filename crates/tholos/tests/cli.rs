@@ -1,5 +1,7 @@
 //! The command line as scripts see it: exit codes, words, where values come from, and a `dev` cluster in use.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests, helpers included")]
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

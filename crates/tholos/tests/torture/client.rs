@@ -51,17 +51,23 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts the clients; each uses one address until that fails, then the next.
+    /// Starts the clients. Half of them use the gateways, half the cluster ports if there are any; each uses one address
+    /// until that fails, then any.
     pub(crate) fn start(targets: Vec<Target>, clients: usize, mix: Mix, seed: u64) -> Self {
         let written = (0..mix.keys * 2).map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(Shared { begin: Instant::now(), stop: AtomicBool::new(false), written });
         let served = Arc::new(AtomicU64::new(0));
         let clients = (0..clients)
             .map(|number| {
+                // A paused node holds up every client of the cluster ports that it is MOVED to. Those of the gateways
+                // show how the others go on.
+                let redirects = number % 2 == 1 && targets.iter().any(|target| target.redirects);
+                let targets: Vec<Target> =
+                    targets.iter().filter(|t| t.redirects == redirects).cloned().collect();
                 let mut client = Client {
                     number: number as u64,
-                    target: number % targets.len(),
-                    targets: targets.clone(),
+                    target: number / 2 % targets.len(),
+                    targets,
                     connection: None,
                     random: Random::new(seed * 1000 + number as u64),
                     mix,
@@ -161,7 +167,8 @@ impl Client {
 
     fn connect(&mut self) -> bool {
         if self.connection.is_none() {
-            self.target = (self.target + 1) % self.targets.len();
+            // At random: in turn, all clients would gather at one node and be stuck with it together.
+            self.target = self.random.below(self.targets.len() as u64) as usize;
             self.connection = Connection::open(&self.targets[self.target].address);
         }
         self.connection.is_some()

@@ -2,7 +2,8 @@
 //! linearizable.
 //!
 //! `TORTURE_ROUNDS=50 cargo test --release -p tholos --test torture -- --nocapture` runs the long form and prints how
-//! long writes stood still. A failed run keeps its directory and says where it is.
+//! long writes stood still; TORTURE_SEED chooses who dies when, TORTURE_BINARY another build of the server. A failed run
+//! keeps its directory and says where it is.
 
 mod client;
 mod nemesis;
@@ -59,15 +60,21 @@ impl Torture {
             let act = self.acts[random.below(self.acts.len() as u64) as usize];
             let struck = load.now();
             let victims = act.strike(&mut cluster, &mut random);
+            println!("{} round {round}: {act:?} {victims:?}", self.name);
             let minority = (self.nodes - 1) / 2;
             if victims.len() <= minority && self.nodes > 1 {
                 let all = load.wait_until_served(RECOVERY_MAX, &dir);
-                gaps.push(Duration::from_nanos(all.saturating_sub(struck)));
+                let gap = Duration::from_nanos(all.saturating_sub(struck));
+                println!(
+                    "{} round {round}: every key was written again {} ms later",
+                    self.name,
+                    gap.as_millis()
+                );
+                gaps.push(gap);
             }
             std::thread::sleep(Duration::from_millis(random.below(800)));
             act.heal(&mut cluster, &victims);
             load.wait_until_served(RECOVERY_MAX, &dir);
-            println!("{} round {round}: {act:?} {victims:?}", self.name);
         }
         let served = load.served.load(Ordering::Relaxed);
         let history = load.stop();
@@ -82,7 +89,7 @@ impl Outcomes {
     fn must_be_linearizable(self) {
         let count = |wanted: fn(&Outcome) -> bool| self.history.iter().filter(|o| wanted(&o.outcome)).count();
         println!(
-            "{} operations, {} of unknown fate, {} refused; longest pauses {:?}",
+            "{} operations, {} of unknown fate, {} refused; longest pause with a majority {:?}",
             self.history.len(),
             count(|outcome| matches!(outcome, Outcome::Unknown)),
             count(|outcome| matches!(outcome, Outcome::Failed)),
@@ -90,7 +97,14 @@ impl Outcomes {
         );
         match linearizable(&self.history, &Limits::default()) {
             Verdict::Ok(stats) => println!("linearizable: {stats:?}"),
-            Verdict::Violation(violation) => panic!("{}\nsee {}", violation.explain(), self.dir.display()),
+            Verdict::Violation(violation) => {
+                // All of the key, for whoever looks for the cause.
+                let all: Vec<String> =
+                    violation.operations.iter().map(|operation| format!("{operation:?}\n")).collect();
+                std::fs::write(self.dir.join("history.txt"), all.concat())
+                    .expect("the history can be written");
+                panic!("{}\nsee {}", violation.explain(), self.dir.display());
+            }
             Verdict::Undecided(why) => panic!("undecided: {why:?}, see {}", self.dir.display()),
         }
         std::fs::remove_dir_all(&self.dir).expect("our own directory can be removed");
@@ -106,7 +120,8 @@ fn seed() -> u64 {
 }
 
 fn tholos(plan: &NodePlan) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tholos"));
+    let binary = std::env::var_os("TORTURE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tholos").into());
+    let mut command = Command::new(binary);
     command.arg("serve").args(["--name", &plan.name, "--dir"]).arg(&plan.dir);
     for (flag, port) in [
         ("--gateway", plan.gateway),
