@@ -100,6 +100,13 @@ pub enum Event {
         /// Its last index.
         index: Index,
     },
+    /// The snapshot that [`SaveSnapshot`] asked for could not be written.
+    SnapshotFailed {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
     /// Hand every leadership over (SIGTERM, drain). Proposals are refused from here on, with
     /// a hint to the heir.
     Resign,

@@ -218,6 +218,7 @@ impl Node {
                 self.note_connectivity(out);
             }
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
+            Event::SnapshotFailed { shard, index } => self.handle_snapshot_failed(shard, index),
             Event::Resign => self.resigning = true,
             Event::DiskFull(full) => self.disk_full = full,
         }
@@ -560,6 +561,7 @@ impl Node {
             self.last_resign = now;
             self.resign(out);
         }
+        self.tick_transfers(out);
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
         gateway.tick(now, &view);

@@ -45,7 +45,7 @@ pub struct Origin {
 }
 
 /// Answers on their way out.
-pub type Answers = Vec<(Origin, Outcome)>;
+pub(crate) type Answers = Vec<(Origin, Outcome)>;
 
 /// A shard of which this node holds a replica.
 #[derive(Debug)]
@@ -500,7 +500,7 @@ fn malformed() -> Value {
 }
 
 /// Mixes a seed and a position into a fresh seed (R4; the finalizer of SplitMix64).
-pub fn mix(seed: u64, position: u64) -> u64 {
+pub(crate) fn mix(seed: u64, position: u64) -> u64 {
     let mut z = seed.wrapping_add(position.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,8 +1,8 @@
 //! Snapshots: written for the log's sake, sent to replicas that fell behind, taken back at
 //! start. And the account of which records of the log are still needed (R22).
 //!
-//! A snapshot's chunks: a head (index, origin, time, configuration, sessions), then the
-//! keyspace's own bytes.
+//! A snapshot's bytes: the length of the head in eight bytes, the head (index, origin, time, configuration, sessions),
+//! then the keyspace's own. They are cut into chunks anywhere.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -28,14 +28,23 @@ const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_IN_FLIGHT: u32 = 4;
 /// A transfer without progress for this long is dropped: the leader starts a new one.
 const TRANSFER_TIMEOUT: Millis = Millis(5000);
+/// A transfer that stands still for this long is sent again from where it stands.
+const RESEND_AFTER: Millis = Millis(500);
+/// After a snapshot could not be written, the next is begun this much later.
+const RETRY_AFTER: Millis = Millis(1000);
+/// Bytes of entries applied since the snapshot was taken that a checkpoint may hold: it is one record, and a batch of
+/// the log has an upper bound. With more, a fresh snapshot is taken instead.
+const CHECKPOINT_BYTES_MAX: usize = 64 << 20;
 /// Version of the head.
 const HEAD_VERSION: u8 = 1;
+/// Bytes of the head's length before it.
+const HEAD_LENGTH_BYTES: usize = 8;
 /// Bytes of memory that a log entry costs beside its batch, about, in the log file.
 const RECORD_BYTES: u64 = 64;
 
 /// Snapshots on their way, and what the log must keep.
 #[derive(Debug)]
-pub struct Transfers {
+pub(crate) struct Transfers {
     shards: Vec<Kept>,
     /// Bytes ever appended, as a position.
     position: u64,
@@ -44,6 +53,8 @@ pub struct Transfers {
     outgoing: BTreeMap<(ShardId, NodeId), Outgoing>,
     incoming: BTreeMap<ShardId, Incoming>,
     saving: BTreeMap<ShardId, Saving>,
+    /// No checkpoint is begun before this.
+    not_before: Millis,
 }
 
 /// What one shard needs of the log.
@@ -63,7 +74,13 @@ struct Kept {
 struct Outgoing {
     ballot: Ballot,
     index: Index,
+    /// None once all have arrived: the replica gets time to take them over before the next transfer.
     chunks: Vec<Bytes>,
+    /// The chunk asked for last.
+    wanted: Option<u32>,
+    /// Since when.
+    moved_at: Millis,
+    /// Chunks sent.
     sent: u32,
     at: Millis,
 }
@@ -104,6 +121,7 @@ impl Transfers {
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             saving: BTreeMap::new(),
+            not_before: Millis(0),
         }
     }
 
@@ -152,14 +170,25 @@ impl Transfers {
         Some(oldest)
     }
 
-    /// The shard that holds up the oldest of the log, if the log is too long.
-    fn due(&self) -> Option<ShardId> {
-        if !self.saving.is_empty() || self.shards.iter().any(|kept| kept.next.is_some()) {
+    /// The shard that holds up the oldest of the log, if the log is too long. Its length is an estimate, so when its
+    /// room gets short a fraction is too long already.
+    fn due(&self, now: Millis, disk_full: bool) -> Option<ShardId> {
+        if now < self.not_before
+            || !self.saving.is_empty()
+            || self.shards.iter().any(|kept| kept.next.is_some())
+        {
             return None;
         }
         let numbered = self.shards.iter().enumerate().filter(|(_, kept)| kept.any);
         let (at, oldest) = numbered.min_by_key(|(_, kept)| kept.position)?;
-        (self.position - oldest.position > self.log_bytes_max).then_some(ShardId(at as u16))
+        let bytes_max = if disk_full { self.log_bytes_max / 8 } else { self.log_bytes_max };
+        (self.position - oldest.position > bytes_max).then_some(ShardId(at as u16))
+    }
+
+    /// Gives up transfers that stand still, and their memory.
+    pub(crate) fn drop_stale(&mut self, now: Millis) {
+        self.outgoing.retain(|_, outgoing| now.since(outgoing.at) < TRANSFER_TIMEOUT);
+        self.incoming.retain(|_, incoming| now.since(incoming.at) < TRANSFER_TIMEOUT);
     }
 
     /// Keeps the entries in memory within `bytes_max`, but never gives up what a snapshot
@@ -181,11 +210,6 @@ impl Transfers {
         let half = shard.group.base().index.0 + (to.0.saturating_sub(shard.group.base().index.0)).div_ceil(2);
         shard.group.trim(Index(half.min(to.0)));
     }
-
-    /// Snapshots being sent or received, for status.
-    pub fn under_way(&self) -> (usize, usize) {
-        (self.outgoing.len(), self.incoming.len())
-    }
 }
 
 /// What a record costs in the log, about.
@@ -200,7 +224,8 @@ pub(crate) fn cost_of(record: &Record) -> u64 {
 
 /// Every chunk of a snapshot of the shard's applied state.
 fn chunks_of(shard: &mut Shard) -> Vec<Bytes> {
-    let mut chunks = alloc::vec![Bytes::from(encode_head(shard))];
+    // Many sessions make a head of many chunks.
+    let mut chunks = cut(Bytes::from(encode_head(shard)));
     shard.keyspace.begin_snapshot();
     while let Some(chunk) = shard.keyspace.next_snapshot_chunk(CHUNK_BYTES) {
         chunks.push(Bytes::from(chunk));
@@ -208,10 +233,19 @@ fn chunks_of(shard: &mut Shard) -> Vec<Bytes> {
     chunks
 }
 
+fn cut(mut bytes: Bytes) -> Vec<Bytes> {
+    let mut chunks = Vec::new();
+    while !bytes.is_empty() {
+        chunks.push(bytes.split_to(bytes.len().min(CHUNK_BYTES)));
+    }
+    chunks
+}
+
 fn encode_head(shard: &Shard) -> Vec<u8> {
     let base = shard.group.applied_base();
     let config = shard.group.applied_config();
-    let mut out = alloc::vec![HEAD_VERSION];
+    let mut out = alloc::vec![0; HEAD_LENGTH_BYTES];
+    out.push(HEAD_VERSION);
     let mut put = |number: u64| out.extend_from_slice(&number.to_le_bytes());
     put(base.index.0);
     put(base.origin.round);
@@ -237,7 +271,23 @@ fn encode_head(shard: &Shard) -> Vec<u8> {
             put_reply(reply, &mut out);
         }
     }
+    let length = (out.len() - HEAD_LENGTH_BYTES) as u64;
+    out[..HEAD_LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
     out
+}
+
+/// The head's bytes, and what follows them in their last chunk.
+fn take_head(chunks: &mut impl Iterator<Item = Bytes>) -> Option<(Bytes, Bytes)> {
+    let mut bytes = Vec::new();
+    loop {
+        bytes.extend_from_slice(&chunks.next()?);
+        let Some(length) = bytes.first_chunk::<HEAD_LENGTH_BYTES>() else { continue };
+        let end = usize::try_from(u64::from_le_bytes(*length)).ok()?.checked_add(HEAD_LENGTH_BYTES)?;
+        if bytes.len() >= end {
+            let bytes = Bytes::from(bytes);
+            return Some((bytes.slice(HEAD_LENGTH_BYTES..end), bytes.slice(end..)));
+        }
+    }
 }
 
 fn decode_head(head: Bytes) -> Result<Head, Malformed> {
@@ -302,10 +352,10 @@ fn replica(number: u64) -> Result<ReplicaId, Malformed> {
 }
 
 fn load(mut chunks: impl Iterator<Item = Bytes>) -> Result<(Head, Keyspace), String> {
-    let head = chunks.next().ok_or("an empty snapshot")?;
+    let (head, rest) = take_head(&mut chunks).ok_or("a snapshot without a whole head")?;
     let head = decode_head(head).map_err(|Malformed| "the head of the snapshot cannot be read")?;
     let mut loader = Loader::new();
-    for chunk in chunks {
+    for chunk in core::iter::once(rest).chain(chunks) {
         loader.push(&chunk).map_err(|error| alloc::format!("the snapshot's keys: {error}"))?;
     }
     let keyspace = loader.finish().map_err(|error| alloc::format!("the snapshot's keys: {error}"))?;
@@ -345,10 +395,17 @@ pub(crate) fn recover(
     Ok(())
 }
 
+/// Bytes of the entries that were applied after `index`, about.
+fn applied_bytes_after(shard: &Shard, index: Index) -> usize {
+    let applied = index.next().0..=shard.group.applied_index().0;
+    applied.filter_map(|at| shard.group.entry(Index(at))).map(tholos_paxos::Entry::cost_bytes).sum()
+}
+
 impl Node {
     /// Writes a snapshot of the shard that holds up the oldest part of a log grown too long.
     pub(crate) fn start_checkpoint(&mut self, out: &mut Effects) {
-        let Some(id) = self.transfers.due() else { return };
+        let now = self.time().mono;
+        let Some(id) = self.transfers.due(now, self.disk_full) else { return };
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         let base = shard.group.applied_base();
         let config = shard.applied_config();
@@ -362,6 +419,43 @@ impl Node {
         self.transfers.saving.insert(id, Saving { base, config, install: None });
     }
 
+    /// A snapshot could not be written: as if it had never been asked for. The log still has everything, and a leader
+    /// that sent one sends another.
+    pub(crate) fn handle_snapshot_failed(&mut self, id: ShardId, index: Index) {
+        if self.transfers.saving.get(&id).is_some_and(|saving| saving.base.index == index) {
+            self.transfers.saving.remove(&id);
+            self.transfers.not_before = self.time().mono.plus(RETRY_AFTER);
+        }
+    }
+
+    /// Sends again what was lost of transfers that stand still, and gives up those that nobody answers.
+    pub(crate) fn tick_transfers(&mut self, out: &mut Effects) {
+        let now = self.time().mono;
+        self.transfers.drop_stale(now);
+        let stands = |outgoing: &Outgoing| now.since(outgoing.moved_at) >= RESEND_AFTER;
+        let standing = self.transfers.outgoing.iter_mut().filter(|(_, outgoing)| stands(outgoing));
+        let mut again = Vec::new();
+        for ((shard, to), outgoing) in standing {
+            outgoing.moved_at = now;
+            let wanted = outgoing.wanted.unwrap_or(0);
+            outgoing.sent = wanted;
+            again.push((*shard, *to, outgoing.ballot, outgoing.index, wanted, outgoing.at));
+        }
+        for (shard, to, ballot, index, wanted, at) in again {
+            self.handle_snapshot_wanted(to, shard, ballot, index, wanted, out);
+            // Nobody has answered.
+            if let Some(outgoing) = self.transfers.outgoing.get_mut(&(shard, to)) {
+                outgoing.at = at;
+            }
+        }
+    }
+
+    /// Snapshots being sent, received or written to a file.
+    pub fn snapshots_under_way(&self) -> usize {
+        let sent = self.transfers.outgoing.values().filter(|outgoing| !outgoing.chunks.is_empty());
+        sent.count() + self.transfers.incoming.len() + self.transfers.saving.len()
+    }
+
     pub(crate) fn handle_snapshot_saved(&mut self, id: ShardId, index: Index, out: &mut Effects) {
         let now = self.time().mono;
         let Some(saving) = self.transfers.saving.remove(&id) else { return };
@@ -371,6 +465,7 @@ impl Node {
         }
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         match saving.install {
+            None if applied_bytes_after(shard, index) > CHECKPOINT_BYTES_MAX => {}
             None => {
                 shard.snapshot = index;
                 shard.group.append_checkpoint(saving.base, saving.config, &mut self.outbox);
@@ -405,7 +500,10 @@ impl Node {
             return;
         }
         let chunks = chunks_of(shard);
-        self.transfers.outgoing.insert((id, to), Outgoing { ballot, index, chunks, sent: 0, at: now });
+        self.transfers.outgoing.insert(
+            (id, to),
+            Outgoing { ballot, index, chunks, wanted: None, moved_at: now, sent: 0, at: now },
+        );
         self.handle_snapshot_wanted(to, id, ballot, index, 0, out);
     }
 
@@ -420,25 +518,23 @@ impl Node {
     ) {
         let now = self.time().mono;
         let Some(outgoing) = self.transfers.outgoing.get_mut(&(shard, from)) else { return };
-        if outgoing.ballot != ballot || outgoing.index != index {
+        let count = outgoing.chunks.len() as u32;
+        if outgoing.ballot != ballot || outgoing.index != index || count == 0 {
             return;
         }
         outgoing.at = now;
-        let count = outgoing.chunks.len() as u32;
         if wanted >= count {
-            self.transfers.outgoing.remove(&(shard, from));
+            outgoing.chunks = Vec::new();
             return;
         }
-        // A receiver that asks for less than was sent has lost something: go back to it.
-        if wanted + CHUNKS_IN_FLIGHT < outgoing.sent {
-            outgoing.sent = wanted;
+        if outgoing.wanted != Some(wanted) {
+            (outgoing.wanted, outgoing.moved_at) = (Some(wanted), now);
         }
-        while outgoing.sent < count.min(wanted + CHUNKS_IN_FLIGHT) {
-            let chunk = outgoing.sent;
+        let end = outgoing.sent.max(count.min(wanted.saturating_add(CHUNKS_IN_FLIGHT)));
+        for chunk in core::mem::replace(&mut outgoing.sent, end)..end {
             let bytes = outgoing.chunks[chunk as usize].clone();
             let chunk = SnapshotChunk { shard, ballot, index, chunk, chunks: count, bytes };
             out.sends.push((from, PeerMessage::SnapshotChunk(chunk)));
-            outgoing.sent += 1;
         }
     }
 
@@ -498,5 +594,44 @@ impl Node {
                 out.notices.push(Notice::MessageDropped { node: from, reason });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use tholos_paxos::{Group, Options, Planted};
+
+    use super::*;
+    use crate::operation::WriteHeader;
+
+    fn shard() -> Shard {
+        let config = Config { number: 0, voters: vec![ReplicaId(1)] };
+        let group = Group::new(ReplicaId(1), config, Options::default());
+        let keyspace = Keyspace::new(tholos_ring::slots_of(ShardId(0), 16), 7);
+        Shard::new(ShardId(0), vec![NodeId(1)], group, keyspace, Planted::Nothing)
+    }
+
+    #[test]
+    fn a_head_of_many_sessions_is_cut_like_the_rest() {
+        let mut shard = shard();
+        for session in 0..2000 {
+            let header = WriteHeader { session, sequence: 1, acknowledged: 0, expires_at: Millis(9) };
+            shard.sessions.record(&header, &Value::bulk(vec![b'x'; 4000]));
+        }
+        let chunks = chunks_of(&mut shard);
+        // A snapshot file takes chunks of 1 byte to 4 MiB.
+        assert!(chunks.iter().all(|chunk| (1..=CHUNK_BYTES).contains(&chunk.len())));
+        let (head, keyspace) = load(chunks.clone().into_iter()).unwrap();
+        assert_eq!(head.sessions.export(), shard.sessions.export());
+        assert_eq!(keyspace.slots(), shard.keyspace.slots());
+        // However they are cut.
+        let whole = Bytes::from(chunks.concat());
+        let bytes = whole.chunks(999).map(Bytes::copy_from_slice);
+        assert_eq!(load(bytes).unwrap().0.sessions.len(), 2000);
+        assert!(load([whole.slice(..whole.len() - 1)].into_iter()).is_err());
+        assert!(load([whole.slice(..100)].into_iter()).is_err());
+        assert!(load(core::iter::empty()).is_err());
     }
 }

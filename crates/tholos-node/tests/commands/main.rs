@@ -7,5 +7,7 @@ mod cluster;
 mod faults;
 mod handshakes;
 mod keyspace;
+mod snapshots;
+
 mod support;
 mod transactions;

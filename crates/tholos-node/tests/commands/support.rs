@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
 use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, PeerMessage, Port};
-use tholos_paxos::{AppendSeq, Millis};
+use tholos_paxos::{AppendSeq, Entry, Millis, Record};
+use tholos_ring::ShardId;
 
 /// Wall clock at the start.
 pub const WALL: u64 = 1_700_000_000_000;
@@ -27,6 +28,25 @@ pub struct Cluster {
     /// Whether disks are slow without end, and what waits for them.
     held: bool,
     waiting: BTreeMap<usize, AppendSeq>,
+    /// What becomes of snapshots to be written.
+    pub saves: Saves,
+    /// Snapshots written and held back.
+    saved: Vec<(usize, Event)>,
+    /// The newest release of a node's log.
+    pub released: BTreeMap<usize, AppendSeq>,
+    /// Bytes of the largest record.
+    pub largest_append: usize,
+    /// Messages that are lost.
+    pub lost: fn(&PeerMessage) -> bool,
+}
+
+/// What becomes of snapshots to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Saves {
+    AtOnce,
+    Fail,
+    /// Those of one shard are written for a long time.
+    HoldOf(ShardId),
 }
 
 /// One connection.
@@ -78,6 +98,11 @@ impl Cluster {
             cut: BTreeSet::new(),
             held: false,
             waiting: BTreeMap::new(),
+            saves: Saves::AtOnce,
+            saved: Vec::new(),
+            released: BTreeMap::new(),
+            largest_append: 0,
+            lost: |_| false,
         };
         for at in 0..nodes {
             let (now, mut effects) = (cluster.now(), Effects::default());
@@ -133,6 +158,20 @@ impl Cluster {
         }
     }
 
+    /// Tells of the snapshots that were held back, and writes the next ones at once.
+    pub fn release_saves(&mut self) {
+        self.saves = Saves::AtOnce;
+        for (at, event) in std::mem::take(&mut self.saved) {
+            self.handle(at, event);
+        }
+        self.settle();
+    }
+
+    /// How many snapshots are held back.
+    pub fn saves_held(&self) -> usize {
+        self.saved.len()
+    }
+
     /// Cuts a node off from the others.
     pub fn cut(&mut self, at: usize) {
         self.cut.insert(at);
@@ -164,7 +203,7 @@ impl Cluster {
             }
             for (from, to, message) in std::mem::take(&mut self.mail) {
                 let sender = usize::from(from.0) - 1;
-                if !self.cut.contains(&sender) && !self.cut.contains(&to) {
+                if !self.cut.contains(&sender) && !self.cut.contains(&to) && !(self.lost)(&message) {
                     self.handle(to, Event::Peer { from, message });
                 }
             }
@@ -186,8 +225,27 @@ impl Cluster {
         for client in effects.closes {
             assert!(self.closed.insert((at, client)), "closed twice");
         }
+        if let Some(release) = effects.release {
+            self.released.insert(at, release);
+        }
         for snapshot in effects.snapshots {
-            self.handle(at, Event::SnapshotSaved { shard: snapshot.shard, index: snapshot.index });
+            let (shard, index) = (snapshot.shard, snapshot.index);
+            match self.saves {
+                Saves::Fail => self.handle(at, Event::SnapshotFailed { shard, index }),
+                Saves::HoldOf(held) if held == shard => {
+                    self.saved.push((at, Event::SnapshotSaved { shard, index }));
+                }
+                _ => self.handle(at, Event::SnapshotSaved { shard, index }),
+            }
+        }
+        for append in &effects.appends {
+            let entries = match &append.record {
+                Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
+                Record::Checkpoint(checkpoint) => &checkpoint.entries,
+                Record::Promised { .. } => continue,
+            };
+            let bytes = entries.iter().map(Entry::cost_bytes).sum();
+            self.largest_append = self.largest_append.max(bytes);
         }
         match effects.appends.last() {
             Some(last) if self.held => drop(self.waiting.insert(at, last.seq)),
