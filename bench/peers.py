@@ -68,7 +68,7 @@ def parse_args():
     parser.add_argument("--tholos", default=os.path.join(target, "release", "tholos"), help="the binary; built if missing")
     parser.add_argument("--client", help="the load generator for the peers; built if not given")
     parser.add_argument("--dir", default=target, help="where data is kept while this runs, and the peers' packages")
-    parser.add_argument("--failovers", type=int, default=3, help="leaders to kill, each in a new cluster (3)")
+    parser.add_argument("--failovers", type=int, default=3, help="leaders of Tholos and of etcd to kill, each in a new cluster (3)")
     parser.add_argument("--keep", action="store_true", help="keep the data and logs of the servers")
     parser.add_argument("--json", help="write every figure to this file")
     args = parser.parse_args()
@@ -172,7 +172,8 @@ class Run:
         at = [("system", system), ("at", servers.address)]
         if not system.endswith("get"):
             fill = [("connections", 256), ("fill", "true"), ("keys", self.args.keys), ("value-bytes", VALUE_BYTES)]
-            client(load + options(at + fill))
+            if errors := client(load + options(at + fill))["errors_by_kind"]:
+                raise RuntimeError(f"{row}: cannot write all keys: {errors}")
         for connections in self.args.connections:
             result = client(load + options(at + [("connections", connections)] + self.common(servers)))
             self.note(row, connections, result)
@@ -209,13 +210,23 @@ class Run:
                 found["redis"] = {"empty": empty, "full": servers.resident_mib()}
         return found
 
-    def failover(self):
+    def failover_etcd(self):
+        """kill -9 of the leader, under the writes of 16 clients."""
+        with Etcd(self.base_dir, self.args.etcd) as servers:
+            # The leader comes first: it is the one to be killed.
+            nodes = sorted(zip(servers.addresses, servers.pids), key=lambda node: node[0] != servers.address)
+            pairs = [("node", f"{address}={pid}") for address, pid in nodes] + [("connections", 16), ("value-bytes", VALUE_BYTES)]
+            result = client([self.args.client, "failover-etcd", *options(pairs)])
+        say(f"  etcd: longest gap {result['gap_ms_longest']:.0f} ms")
+        return result
+
+    def failover_tholos(self):
         """kill -9 of the node that leads most, under the writes and reads of 16 clients."""
         with Tholos(self.base_dir, self.args.tholos) as servers:
             nodes = [("node", f"{address}={pid}") for address, pid in zip(servers.cluster, servers.pids)]
             pairs = nodes + [("connections", 16), ("value-bytes", VALUE_BYTES)]
             result = client([self.args.client, "failover", *options(pairs)])
-        say(f"  longest gap {result['gap_ms_longest']:.0f} ms, lost {result['acknowledged_writes_lost']}")
+        say(f"  tholos: longest gap {result['gap_ms_longest']:.0f} ms, lost {result['acknowledged_writes_lost']}")
         return result
 
 
@@ -250,6 +261,16 @@ def table(run):
                 ops, p50, p99, cpu, cores = (run.median(row, connections, figure) for figure in FIGURES)
                 lines.append(f"| {label} | {connections} | {cell(ops)} | {p50 / 1000:.2f} | {p99 / 1000:.2f} | {cell(cpu, 1)} "
                              f"| {cores:.2f} |")
+    return lines
+
+
+def troubles(run):
+    """Cells that measured something else as well."""
+    lines = []
+    for (row, connections), results in run.figures.items():
+        for name, what in (("errors", "errors"), ("missing", "reads of keys that were not there")):
+            if count := sum(result[name] for result in results):
+                lines.append(f"**{LABELS[row]}, {connections} connections: {count} {what}.**")
     return lines
 
 
@@ -292,9 +313,9 @@ def bars(run, memory, failovers):
         bar(f"SET, 1 connection, p50 ÷ {peer}", ratio(run, 1, "tholos set", f"{peer} set", "p50_us"), "< 1 ×", lambda x: x < 1, times)
     if {"tholos", "redis"} <= memory.keys():
         bar("memory of a node ÷ Redis", max(memory["tholos"]["full"]) / memory["redis"]["full"][0], "≤ 1.6 ×", lambda x: x <= 1.6, times)
-    if failovers:
-        worst = max(result["gap_ms_longest"] for result in failovers)
-        bad = sum(result[name] for result in failovers
+    if "tholos" in failovers:
+        worst = max(result["gap_ms_longest"] for result in failovers["tholos"])
+        bad = sum(result[name] for result in failovers["tholos"]
                   for name in ("acknowledged_writes_lost", "reads_back_in_time", "shards_never_resumed", "keys_that_did_not_answer"))
         bar("longest gap of a shard after kill -9", worst, "≤ 1,000 ms", lambda x: x <= 1000, lambda x: f"{x:,.0f} ms")
         bar("writes lost, reads back in time, shards or keys gone", bad, "0", lambda x: x == 0, str)
@@ -310,29 +331,33 @@ def other_rows(memory, failovers):
     if failovers:
         lines += ["", "| kill -9 of the node that leads most, 16 connections | shards it led | longest gap ms | median gap ms "
                   "| longest gap of other shards ms | acknowledged | lost | reads back in time |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
-        for i, found in enumerate(failovers):
-            names = ("shards_led_by_victim", "gap_ms_longest", "gap_ms_median", "gap_ms_longest_other_shards", "acknowledged",
-                     "acknowledged_writes_lost", "reads_back_in_time")
-            lines.append(f"| run {i + 1} | " + " | ".join(f"{found[name]:,.0f}" for name in names) + " |")
+        names = ("shards_led_by_victim", "gap_ms_longest", "gap_ms_median", "gap_ms_longest_other_shards", "acknowledged",
+                 "acknowledged_writes_lost", "reads_back_in_time")
+        for name, label in (("tholos", "Tholos"), ("etcd", "etcd 3.5.1 (one group; losses not checked)")):
+            for i, found in enumerate(failovers.get(name, [])):
+                lines.append(f"| {label}, run {i + 1} | " + " | ".join(cell(found.get(figure)) for figure in names) + " |")
     return lines
 
 
 def measure(run):
     args = run.args
-    memory, failovers = {}, []
+    memory, failovers = {}, {}
     if "table" not in args.skip:
         for number in range(args.rounds):
             # Whoever comes first meets the coldest disk: each round begins with another.
             first = number % len(args.only)
             for name in args.only[first:] + args.only[:first]:
                 say(f"round {number + 1}: {name}")
+                # What the one before left to be written is not for the next to wait for.
+                os.sync()
                 getattr(run, name)()
     if "memory" not in args.skip:
         say("memory")
         memory = run.memory()
-    if "failover" not in args.skip and "tholos" in args.only:
+    if "failover" not in args.skip:
         say("failover")
-        failovers = [run.failover() for _ in range(args.failovers)]
+        ways = {"tholos": run.failover_tholos, "etcd": run.failover_etcd}
+        failovers = {name: [way() for _ in range(args.failovers)] for name, way in ways.items() if name in args.only}
     return memory, failovers
 
 
@@ -353,7 +378,7 @@ def main():
             shutil.rmtree(base_dir, ignore_errors=True)
     settings = (f"{args.seconds:g} s per cell, {args.rounds} round(s), {VALUE_BYTES} B values, {args.keys:,} uniform keys, "
                 "closed loop, clients on the same machine.")
-    parts = [[line, settings], [noisy] if noisy else [], table(run) if run.figures else [], ratios(run),
+    parts = [[line, settings], [noisy] if noisy else [], table(run) if run.figures else [], troubles(run), ratios(run),
              other_rows(memory, failovers)[1:], bars(run, memory, failovers)]
     print("\n\n".join("\n".join(part) for part in parts if part))
     if args.json:

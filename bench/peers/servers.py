@@ -168,6 +168,7 @@ class Etcd(System):
                 "--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
                 "--initial-cluster", initial, "--initial-cluster-state", "new", "--log-level", "warn",
             ])
+        self.addresses = [url.removeprefix("http://") for url in clients]
         # The leader's endpoint: from any other, each request would take one more way.
         self.address = wait_until("etcd", lambda: self.leader(clients), self.dir)
 

@@ -30,9 +30,18 @@ const READ_EVERY: u64 = 4;
 /// How long the read-back may take until every key has answered.
 const READ_BACK_MAX: Duration = Duration::from_secs(30);
 
-struct Node {
-    address: String,
-    pid: u32,
+/// A server process, given as `host:port=pid`.
+pub(crate) struct Node {
+    pub(crate) address: String,
+    pub(crate) pid: u32,
+}
+
+impl Node {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (address, pid) =
+            text.split_once('=').ok_or_else(|| format!("--node {text}: say HOST:PORT=PID"))?;
+        Ok(Self { address: address.to_owned(), pid: pid.parse().map_err(|_| format!("--node {text}"))? })
+    }
 }
 
 struct Plan {
@@ -79,7 +88,7 @@ impl KeyState {
 
 /// Runs the load, kills the node, and reports the gaps.
 pub(crate) fn run(args: &Args) -> Result<serde_json::Value, String> {
-    let nodes: Vec<Node> = args.all("node").map(node).collect::<Result<_, _>>()?;
+    let nodes: Vec<Node> = args.all("node").map(Node::parse).collect::<Result<_, _>>()?;
     let before = Duration::from_secs_f64(args.get("before", 2.0)?);
     let after = Duration::from_secs_f64(args.get("after", 5.0)?);
     let mut leaders = None;
@@ -117,13 +126,8 @@ pub(crate) fn run(args: &Args) -> Result<serde_json::Value, String> {
     Ok(report(&plan, victim, killed, &seen, lost, unread))
 }
 
-/// `host:port=pid`.
-fn node(text: &str) -> Result<Node, String> {
-    let (address, pid) = text.split_once('=').ok_or_else(|| format!("--node {text}: say HOST:PORT=PID"))?;
-    Ok(Node { address: address.to_owned(), pid: pid.parse().map_err(|_| format!("--node {text}"))? })
-}
-
-fn kill(pid: u32) -> Result<(), String> {
+/// SIGKILL.
+pub(crate) fn kill(pid: u32) -> Result<(), String> {
     let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     if status.is_ok_and(|status| status.success()) { Ok(()) } else { Err(format!("cannot kill {pid}")) }
 }

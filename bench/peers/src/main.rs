@@ -2,11 +2,13 @@
 //!
 //! `bench-peers load --system redis-wait|etcd-put|etcd-get …` is a closed loop like `tholos bench`, with the same keys,
 //! values, histogram and JSON, for systems that `tholos bench` does not speak to. `bench-peers failover …` kills the
-//! Tholos node that leads most and reports how long writes stood still. Both print one line of JSON.
+//! Tholos node that leads most and reports how long writes stood still, `failover-etcd` does the like to etcd. Each prints
+//! one line of JSON.
 
 mod args;
 mod etcd;
 mod failover;
+mod failover_etcd;
 mod load;
 mod redis;
 mod sample;
@@ -19,7 +21,8 @@ fn main() -> ExitCode {
     let result = args::Args::parse(words).and_then(|args| match command.as_str() {
         "load" => load::run(&args),
         "failover" => failover::run(&args),
-        _ => Err("say `load` or `failover`; bench/peers.py knows the options".to_owned()),
+        "failover-etcd" => failover_etcd::run(&args),
+        _ => Err("say `load`, `failover` or `failover-etcd`; bench/peers.py knows the options".to_owned()),
     });
     match result {
         Ok(json) => {
