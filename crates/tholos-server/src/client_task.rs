@@ -38,9 +38,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes of one command, whatever the limits say: it becomes one record, and a batch of the log holds 128 MiB with its
-/// framing.
-pub(crate) const COMMAND_BYTES_MAX: usize = tholos_wal::BATCH_BYTES_MAX as usize - (64 << 10);
+/// Bytes of one command, whatever the limits say: it becomes one entry, and a record of the log holds such an entry, a
+/// window of others and what a checkpoint brings along.
+pub(crate) const COMMAND_BYTES_MAX: usize = tholos_wal::BATCH_BYTES_MAX as usize / 2 - (64 << 10);
 
 /// What a node allows its clients.
 #[derive(Clone, Debug)]

@@ -46,18 +46,19 @@ impl<D: Disk> SnapshotTask<D> {
                 }
             };
             let (shard, index) = (snapshot.shard, snapshot.index);
-            match self.save(&snapshot) {
-                Ok(true) => {}
+            let event = match self.save(&snapshot) {
+                Ok(true) => {
+                    add(&self.counters.snapshots_saved, 1);
+                    Event::SnapshotSaved { shard, index }
+                }
                 Ok(false) => return,
-                // The log still has everything, so this costs space and no data; the next one may succeed.
+                // The log still has everything, so this costs space and no data; the core tries again.
                 Err(error) => {
                     tracing::error!(%shard, %index, %error, "a snapshot was not written");
-                    continue;
+                    Event::SnapshotFailed { shard, index }
                 }
-            }
-            add(&self.counters.snapshots_saved, 1);
-            let saved = Input::Event(Event::SnapshotSaved { shard, index });
-            if self.control.blocking_send(saved).is_err() {
+            };
+            if self.control.blocking_send(Input::Event(event)).is_err() {
                 return;
             }
         }

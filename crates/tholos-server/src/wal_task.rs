@@ -188,7 +188,9 @@ impl<D: Disk> WalTask<D> {
                 Taken::Work => tidy = false,
                 Taken::Idle => {
                     tidy = self.tidy()?;
+                    // What was released is room only now, and with writes refused nothing else would tell.
                     self.report_usage();
+                    self.report_room(&mut welcome);
                     continue;
                 }
                 Taken::Stop(Stop::Abandon) => return Ok(()),
@@ -202,12 +204,17 @@ impl<D: Disk> WalTask<D> {
                 return Ok(());
             }
             self.report_usage();
-            let headroom = self.log.headroom();
-            if headroom.writers_welcome != welcome {
-                welcome = headroom.writers_welcome;
-                // The worker never waits for this thread, so this ends soon; if the worker is gone, so are we.
-                let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!welcome)));
-            }
+            self.report_room(&mut welcome);
+        }
+    }
+
+    /// Tells the worker when the log's room gets short, and when it is enough again.
+    fn report_room(&self, welcome: &mut bool) {
+        let headroom = self.log.headroom();
+        if headroom.writers_welcome != *welcome {
+            *welcome = headroom.writers_welcome;
+            // The worker never waits for this thread, so this ends soon; if the worker is gone, so are we.
+            let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!*welcome)));
         }
     }
 

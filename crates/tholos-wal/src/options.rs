@@ -7,7 +7,9 @@ use crate::error::OpenError;
 use crate::format::SECTOR_BYTES;
 
 /// The largest batch, framing included, in bytes. One that fits no segment gets a segment of its own.
-pub const BATCH_BYTES_MAX: u64 = 128 << 20;
+///
+/// Far more than the largest command: a record may hold a whole window of entries beside one that large.
+pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 /// How a log behaves. All sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl Options {
             return refuse("segment_bytes", "must be a multiple of 512 and at least 8 KiB");
         }
         if self.segment_bytes > BATCH_BYTES_MAX {
-            return refuse("segment_bytes", "must be at most 128 MiB");
+            return refuse("segment_bytes", "must be at most 256 MiB");
         }
         if self.spare_step_bytes == 0 {
             return refuse("spare_step_bytes", "must be above 0, or no spare ever gets ready");

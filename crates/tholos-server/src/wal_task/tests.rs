@@ -9,10 +9,24 @@ fn append(seq: u64) -> Append {
     Append { seq: AppendSeq(seq), shard: ShardId(7), record: Record::Promised { ballot } }
 }
 
+fn large(seq: u64, bytes: usize) -> Append {
+    let entry = Entry {
+        index: tholos_paxos::Index(seq),
+        origin: Ballot::default(),
+        time: tholos_paxos::Millis(0),
+        seed: 0,
+        payload: tholos_paxos::Payload::Batch(vec![0; bytes].into()),
+    };
+    let record =
+        Record::Accepted { ballot: Ballot::default(), decided: tholos_paxos::Index(0), entries: vec![entry] };
+    Append { seq: AppendSeq(seq), shard: ShardId(1), record }
+}
+
 struct Harness {
     disk: MemDisk,
     queue: Arc<WalQueue>,
     state: watch::Receiver<WalState>,
+    control: mpsc::Receiver<Input>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -24,9 +38,9 @@ fn start(disk: MemDisk) -> Harness {
 fn start_with(disk: MemDisk, log: Log<MemDisk>) -> Harness {
     let queue = Arc::new(WalQueue::new());
     let (sender, state) = watch::channel(WalState::Durable(AppendSeq(0)));
-    let (control, _) = mpsc::channel(8);
-    let task = WalTask { log, queue: Arc::clone(&queue), state: sender, control };
-    Harness { disk, queue, state, thread: std::thread::spawn(move || task.run()) }
+    let (control_sender, control) = mpsc::channel(8);
+    let task = WalTask { log, queue: Arc::clone(&queue), state: sender, control: control_sender };
+    Harness { disk, queue, state, control, thread: std::thread::spawn(move || task.run()) }
 }
 
 impl Harness {
@@ -104,24 +118,36 @@ fn large_records_go_alone() {
     let disk = MemDisk::new();
     let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
     let mut harness = start_with(disk, log);
-    let large = |seq: u64, bytes: usize| {
-        let entry = Entry {
-            index: tholos_paxos::Index(seq),
-            origin: Ballot::default(),
-            time: tholos_paxos::Millis(0),
-            seed: 0,
-            payload: tholos_paxos::Payload::Batch(vec![0; bytes].into()),
-        };
-        let record = Record::Accepted {
-            ballot: Ballot::default(),
-            decided: tholos_paxos::Index(0),
-            entries: vec![entry],
-        };
-        Append { seq: AppendSeq(seq), shard: ShardId(1), record }
-    };
-    // Together they are more than the log takes at once.
+    // Together they are far more than one batch should have.
     harness.queue.push(&mut vec![append(1), large(2, 15 << 20), large(3, 120 << 20), append(4)], None);
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(4)));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
+#[test]
+fn room_that_a_release_makes_is_told_without_a_further_append() {
+    let mut options = Options::small();
+    options.log_bytes_max = 1 << 20;
+    let disk = MemDisk::new();
+    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
+    let mut harness = start_with(disk, log);
+    let mut seq = 0;
+    while harness.control.is_empty() {
+        seq += 1;
+        assert!(seq < 200, "the log never gets short of room");
+        harness.queue.push(&mut vec![large(seq, 14 << 10)], None);
+        harness.wait_for(|state| *state == WalState::Durable(AppendSeq(seq)));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut told = || {
+        let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
+        runtime.block_on(next).expect("the thread tells")
+    };
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    // As after a checkpoint; writes are refused, so nothing follows it.
+    harness.queue.push(&mut Vec::new(), Some(AppendSeq(seq)));
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }
