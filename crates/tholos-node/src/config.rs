@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
+use tholos_engine::Limits;
 use tholos_paxos::{Millis, Options};
 
 /// Settings of a node core. All times are in milliseconds.
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub maxmemory: u64,
     /// Connections at once, for CONFIG GET; the driver keeps it.
     pub maxclients: u64,
+    /// How long keys and values may be.
+    pub limits: Limits,
     /// The version that INFO shows.
     pub version: String,
     /// The process, for INFO.
@@ -58,6 +61,7 @@ impl NodeConfig {
             requirepass: None,
             maxmemory: 0,
             maxclients: 10_240,
+            limits: Limits::default(),
             version: String::from(env!("CARGO_PKG_VERSION")),
             process_id: 0,
         }

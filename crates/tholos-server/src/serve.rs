@@ -255,6 +255,10 @@ fn tuning(config: &Config) -> Tuning {
                 authenticated: true,
             },
         },
+        limits: tholos_engine::Limits {
+            key_bytes_max: config.limits_key_bytes.as_usize(),
+            value_bytes_max: config.limits_value_bytes.as_usize(),
+        },
         request_timeout: Duration::from_millis(config.request_timeout_ms),
         heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
         election_timeout: Duration::from_millis(config.election_timeout_ms),

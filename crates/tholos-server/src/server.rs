@@ -99,6 +99,8 @@ pub struct Tuning {
     pub maxmemory_bytes: u64,
     /// What clients may do.
     pub clients: ClientLimits,
+    /// How long keys and values may be.
+    pub limits: tholos_engine::Limits,
     /// How long a command waits for a quorum.
     pub request_timeout: Duration,
     /// How often nodes tell each other that they live.
@@ -117,6 +119,7 @@ impl Default for Tuning {
             requirepass: None,
             maxmemory_bytes: 0,
             clients: ClientLimits::default(),
+            limits: tholos_engine::Limits::default(),
             request_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
@@ -213,6 +216,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     let mut config = NodeConfig::new(me, boot, seed);
     config.requirepass = tuning.requirepass.clone();
     config.maxmemory = tuning.maxmemory_bytes;
+    config.limits = tuning.limits;
     config.maxclients = tuning.clients.clients_max as u64;
     config.process_id = std::process::id();
     config.request_timeout = millis(tuning.request_timeout);

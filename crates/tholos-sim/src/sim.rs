@@ -220,7 +220,7 @@ impl Sim {
                     self.give(host, event);
                 }
             }
-            Happening::ToClient { client, connection, bytes } => self.to_client(client, connection, &bytes),
+            Happening::ToClient { client, connection, bytes } => self.reach_client(client, connection, &bytes),
             Happening::Closed { client, connection } => self.closed(client, connection),
             Happening::ClientWakes { client } => self.client_wakes(client),
             Happening::Fault(fault) => self.fault(fault),
@@ -477,7 +477,7 @@ impl Sim {
         self.after(self.now, Happening::ToNode { host, boot, event });
     }
 
-    fn to_client(&mut self, client: usize, connection: ClientId, bytes: &[u8]) {
+    fn reach_client(&mut self, client: usize, connection: ClientId, bytes: &[u8]) {
         if self.clients[client].connection.is_some_and(|(id, _)| id == connection) {
             for byte in bytes {
                 self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use tholos_engine::table::{self, Flags, Spec};
 use tholos_engine::wide::{CURSOR_BITS, Wide};
-use tholos_engine::{Access, Command, error};
+use tholos_engine::{Access, Command, check_limits, error};
 use tholos_paxos::Millis;
 use tholos_resp::Value;
 use tholos_ring::{ShardId, Slot, shard_of, slot};
@@ -153,6 +153,9 @@ impl Gateway {
             Ok(command) => command,
             Err(error) => return self.fail(client, error),
         };
+        if let Err(error) = check_limits(&command, &view.config.limits) {
+            return self.fail(client, error);
+        }
         let writes = command.access() == Access::Write;
         let mut keys = command.keys();
         let Some(first) = keys.next().map(|key| slot(key)) else {

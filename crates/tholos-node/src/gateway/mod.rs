@@ -391,8 +391,12 @@ impl Gateway {
         for (id, request) in &self.requests {
             if request.deadline.is_some_and(|deadline| now >= deadline) {
                 over.push(*id);
-            } else if request.sent.is_some_and(|(to, at)| to != self.me && now.since(at) >= RESEND_AFTER) {
-                again.push(*id);
+            } else if let Some((to, at)) = request.sent.filter(|(to, _)| *to != self.me) {
+                // The one asked may stand still, and no answer come: another leads by now.
+                let superseded = view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
+                if superseded || now.since(at) >= RESEND_AFTER {
+                    again.push(*id);
+                }
             }
         }
         for id in over {

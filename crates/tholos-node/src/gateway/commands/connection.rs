@@ -44,7 +44,7 @@ fn ping(args: &[Bytes]) -> Reply {
     }
 }
 
-/// HELLO [protover [AUTH username password] [SETNAME clientname]]
+/// `HELLO [protover [AUTH username password] [SETNAME clientname]]`
 fn hello(call: &mut Call) -> Reply {
     let protocol = match call.args.get(1) {
         None => None,
@@ -105,7 +105,7 @@ fn greeting(connection: &Connection) -> Value {
     Value::Map(fields.into_iter().map(|(name, value)| (Value::bulk(name), value)).collect())
 }
 
-/// AUTH [username] password
+/// `AUTH [username] password`
 fn auth(call: &mut Call) -> Reply {
     let (user, password) = match call.args {
         [_, password] => {
