@@ -424,7 +424,7 @@ impl Group {
         }
         // R9: a quorum must call the leader lost. A candidate that would need a snapshot from
         // us could not adopt our log, so it must not lead us.
-        if self.leader.is_none() && decided >= self.log.base().index {
+        if self.leader.is_none() && self.log.resends_after(decided, self.options.resent_bytes_max) {
             out.send(from, Message::Endorse { ballot });
         }
     }
@@ -485,7 +485,7 @@ impl Group {
             // A late repeat: this ballot leads already.
             return;
         }
-        if decided < self.log.base().index {
+        if !self.log.resends_after(decided, self.options.resent_bytes_max) {
             // It could not adopt our log if ours is the one to adopt, so it must do without us.
             return;
         }

@@ -158,6 +158,15 @@ impl Log {
         self.cost_bytes
     }
 
+    /// Whether a replica that has decided up to `index` may have the rest entry by entry under a new ballot. If not, for
+    /// the rest is not in memory or too large to be one record, it needs a snapshot first.
+    pub(crate) fn resends_after(&self, index: Index, bytes_max: usize) -> bool {
+        let Some(start) = self.offset(index.next()) else { return false };
+        let end = self.offset(self.applied.next()).unwrap_or(0);
+        let applied = self.entries.iter().take(end).skip(start);
+        self.cost_bytes <= bytes_max || applied.map(Entry::cost_bytes).sum::<usize>() <= bytes_max
+    }
+
     /// Bytes of the entries that are not decided yet.
     pub(crate) fn undecided_bytes(&self) -> usize {
         self.undecided_bytes

@@ -18,6 +18,9 @@ pub struct Options {
     pub window_bytes_max: usize,
     /// Bytes of entries in one message, about; one entry is always let through.
     pub message_bytes_max: usize,
+    /// Bytes of decided entries that are sent again under a new ballot, at most: the log sent again becomes one record
+    /// of its replica (R1), and a record has an upper bound. A replica that lacks more needs a snapshot first.
+    pub resent_bytes_max: usize,
     /// Entries sent to one follower and not yet accepted by it, at most.
     pub follower_entries_max: u64,
     /// Read-index rounds under way at once, at most.
@@ -35,6 +38,7 @@ impl Default for Options {
             window_entries_max: 64,
             window_bytes_max: 8 << 20,
             message_bytes_max: 1 << 20,
+            resent_bytes_max: 64 << 20,
             follower_entries_max: 1024,
             read_rounds_max: 8,
             planted: Planted::Nothing,

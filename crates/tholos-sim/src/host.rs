@@ -20,6 +20,9 @@ const LOG_BYTES_MAX: u64 = 96 << 10;
 /// Entries kept in memory per shard: small, so that lagging replicas need snapshots.
 const ENTRY_CACHE_BYTES: usize = 4 << 10;
 
+/// Decided entries sent again under a new ballot: few, so that a replica that lacks more needs a snapshot.
+const RESENT_BYTES_MAX: usize = 2 << 10;
+
 /// A machine.
 pub struct Host {
     /// Which node it is.
@@ -83,6 +86,7 @@ impl Host {
         config.group.planted = self.planted;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX;
+        config.group.resent_bytes_max = RESENT_BYTES_MAX;
         let mut node = Node::new(config, map.clone());
         let snapshots = self.snapshot_disk.clone();
         let mut load = |shard: ShardId, index: Index| load_snapshot(&snapshots, shard, index);

@@ -124,3 +124,32 @@ fn a_lost_chunk_is_sent_again() {
     };
     assert_eq!(applied(2), applied(0));
 }
+
+#[test]
+fn a_log_too_large_to_be_one_record_is_not_sent_again() {
+    let mut cluster = Cluster::start(3, 3, |config| config.entry_cache_bytes = 256 << 20);
+    cluster.wait_for_leaders();
+    let shard = shard_of(slot(b"k"), 16);
+    let leads =
+        |cluster: &Cluster, node: usize| cluster.nodes[node].shard(shard).unwrap().group.leading().is_some();
+    let old = (0..3).find(|node| leads(&cluster, *node)).unwrap();
+    let (other, behind) = ((old + 1) % 3, (old + 2) % 3);
+    cluster.cut(behind);
+    let client = cluster.connect(old, Port::Gateway);
+    let value = "v".repeat(1 << 20);
+    for number in 0..70 {
+        assert_eq!(cluster.ask(client, &[&format!("SET {{k}}{number} {value}")]), "+OK\r\n");
+    }
+    // The one that is behind is needed by whoever leads next.
+    cluster.mend();
+    cluster.cut(old);
+    cluster.advance(5000);
+    let client = cluster.connect(other, Port::Gateway);
+    check(&mut cluster, client, &[("INCR {k}", ":1")]);
+    cluster.mend();
+    cluster.advance(2000);
+    let applied = |node: usize| cluster.nodes[node].shard(shard).unwrap().group.applied_index();
+    assert_eq!(applied(behind), applied(other));
+    let mebibytes = cluster.largest_append >> 20;
+    assert!(mebibytes < 64, "a record of {mebibytes} MiB");
+}
