@@ -233,6 +233,7 @@ impl Gateway {
                 part,
                 shard: shard_of(hash_slot, view.map.shard_count),
                 hash_slot: hash_slot.number(),
+                movable: !matches!(operation, Operation::Durable { .. }),
                 operation: operation.to_bytes(),
                 write: writes.then_some(Write { session: 0, sequence: 0, expires_at: Millis(0) }),
                 deadline,

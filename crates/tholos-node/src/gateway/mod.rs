@@ -102,6 +102,9 @@ struct Request {
     shard: ShardId,
     /// The slot of its first key, for MOVED.
     hash_slot: u16,
+    /// Whether a client of the cluster port is told to ask elsewhere. WAIT is about what this connection wrote (R32), so
+    /// it follows its shards.
+    movable: bool,
     /// The encoded operation.
     operation: Bytes,
     write: Option<Write>,
@@ -348,7 +351,8 @@ impl Gateway {
         // MOVED says that nothing was done. A write that a leader was given before may be decided yet: only its session
         // can tell (R18), so it is forwarded with it. The client would send it anew and have it applied twice.
         let may_be_done = request.write.is_some() && request.attempts > 0;
-        (request.port == Port::Cluster && leader != self.me && !may_be_done).then_some(request.hash_slot)
+        (request.port == Port::Cluster && request.movable && leader != self.me && !may_be_done)
+            .then_some(request.hash_slot)
     }
 
     /// The request was given to `node`.

@@ -191,3 +191,17 @@ fn what_is_watched_is_bounded() {
     assert_eq!(flat(&reply), "-ERR the keys watched by this connection are larger than 16 MiB");
     check(&mut cluster, client, &[("MULTI", "+OK"), ("SET {k} 1", "+QUEUED"), ("EXEC", "*1 +OK")]);
 }
+
+#[test]
+fn a_wait_follows_its_shard() {
+    let mut cluster = three();
+    let old = leader(&cluster, None).unwrap();
+    let client = cluster.connect(old, Port::Cluster);
+    check(&mut cluster, client, &[("SET k 1", "+OK")]);
+    cluster.handle(old, Event::Resign);
+    cluster.advance(1000);
+    wait_for_leader(&mut cluster, old);
+    // Another connection has written nothing that could be waited for.
+    assert_eq!(flat(&cluster.ask(client, &["WAIT 2 1000"])), ":2");
+    assert!(cluster.ask(client, &["GET k"]).starts_with("-MOVED"));
+}

@@ -108,7 +108,7 @@ fn a_lost_chunk_is_sent_again() {
     write(&mut cluster, client, 20, 1 << 20);
     // One chunk in seven is lost.
     cluster.lost = |message| match message {
-        PeerMessage::SnapshotChunk(chunk) => {
+        PeerMessage::SnapshotChunk(_) => {
             use std::sync::atomic::{AtomicU32, Ordering};
             static COUNT: AtomicU32 = AtomicU32::new(0);
             COUNT.fetch_add(1, Ordering::Relaxed) % 7 == 1
