@@ -31,8 +31,8 @@ struct Peer {
     memory_full: bool,
     /// Its wall clock as it said last, and when that arrived.
     wall: Option<(Millis, Millis)>,
-    /// Whether the last answer to "do I hear it" was yes, for notices.
-    was_heard: bool,
+    /// Since when it is heard without a break, as far as [`Detector::take_changes`] saw.
+    heard_since: Option<Millis>,
 }
 
 impl Detector {
@@ -45,7 +45,7 @@ impl Detector {
             disk_stall: Millis(0),
             memory_full: false,
             wall: None,
-            was_heard: false,
+            heard_since: None,
         };
         Detector { me, timeout, peers: others.map(peer).collect(), now: Now::default(), own_stall: Millis(0) }
     }
@@ -104,6 +104,12 @@ impl Detector {
         })
     }
 
+    /// For how long `node` has been heard without a break; zero if it is not.
+    pub fn heard_for(&self, node: NodeId) -> Millis {
+        let since = self.peer(node).and_then(|peer| peer.heard_since);
+        since.map_or(Millis(0), |since| self.now.mono.since(since))
+    }
+
     /// The nodes heard, this one included.
     pub fn heard_nodes(&self) -> Vec<NodeId> {
         let others = self.peers.iter().map(|peer| peer.node).filter(|node| self.hears_node(*node));
@@ -116,8 +122,8 @@ impl Detector {
         for at in 0..self.peers.len() {
             let node = self.peers[at].node;
             let heard = self.hears_node(node);
-            if heard != self.peers[at].was_heard {
-                self.peers[at].was_heard = heard;
+            if heard != self.peers[at].heard_since.is_some() {
+                self.peers[at].heard_since = heard.then_some(self.now.mono);
                 changes.push((node, heard));
             }
         }

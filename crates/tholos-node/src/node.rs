@@ -24,6 +24,10 @@ use crate::snapshot::Transfers;
 
 /// A round of proposals is not waited for longer than this before the next one goes out.
 const ROUND_WAIT_MAX: Millis = Millis(10);
+/// A node must have been heard for so long before leaderships go back to it.
+const HAND_BACK_AFTER: Millis = Millis(3000);
+/// Leaderships handed back at once.
+const HAND_BACK_MAX: usize = 4;
 /// Hands over leadership to another replica again at most this often.
 const RESIGN_INTERVAL: Millis = Millis(50);
 /// What a disk writes at least while it counts as moving: 20 MB/s.
@@ -557,9 +561,13 @@ impl Node {
                 self.apply(id);
             }
         }
-        if self.resigning && now.since(self.last_resign) >= RESIGN_INTERVAL {
+        if now.since(self.last_resign) >= RESIGN_INTERVAL {
             self.last_resign = now;
-            self.resign(out);
+            if self.resigning {
+                self.resign(out);
+            } else {
+                self.hand_back(out);
+            }
         }
         self.tick_transfers(out);
         self.start_checkpoint(out);
@@ -591,6 +599,35 @@ impl Node {
 
     fn take_memory(&mut self) {
         self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
+    }
+
+    /// Hands a few leaderships back to the first of their replica sets, once that node has been
+    /// there for a while and lacks nothing: the map spreads leaders evenly, restarts do not.
+    fn hand_back(&mut self, out: &mut Effects) {
+        let mut left = HAND_BACK_MAX;
+        for at in 0..self.shards.len() {
+            let id = ShardId(at as u16);
+            let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.serving()) else {
+                continue;
+            };
+            let Some(first) = shard.voters.first().copied().filter(|first| *first != self.config.me) else {
+                continue;
+            };
+            let heir = replica_of(first);
+            let near = shard
+                .group
+                .followers()
+                .any(|(replica, accepted)| replica == heir && accepted >= shard.group.decided_index());
+            if near && self.detector.heard_for(first) >= HAND_BACK_AFTER {
+                shard.group.transfer(heir, self.now.mono, &mut self.outbox);
+                self.mark_dirty(id);
+                self.collect(id, out);
+                left -= 1;
+            }
+            if left == 0 {
+                return;
+            }
+        }
     }
 
     /// Hands every leadership to a replica that is heard (R10).
