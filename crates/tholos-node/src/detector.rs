@@ -33,6 +33,8 @@ struct Peer {
     wall: Option<(Millis, Millis)>,
     /// Since when it is heard without a break, as far as [`Detector::take_changes`] saw.
     heard_since: Option<Millis>,
+    /// When it last gave up a leadership that was its own to have; `None` after its connections broke.
+    gave_up_at: Option<Millis>,
 }
 
 impl Detector {
@@ -46,6 +48,7 @@ impl Detector {
             memory_full: false,
             wall: None,
             heard_since: None,
+            gave_up_at: None,
         };
         Detector { me, timeout, peers: others.map(peer).collect(), now: Now::default(), own_stall: Millis(0) }
     }
@@ -77,6 +80,7 @@ impl Detector {
     pub fn disconnected(&mut self, node: NodeId) {
         if let Some(peer) = self.peer_mut(node) {
             peer.heard_at = None;
+            peer.gave_up_at = None;
             peer.hears.clear();
         }
     }
@@ -108,6 +112,20 @@ impl Detector {
     pub fn heard_for(&self, node: NodeId) -> Millis {
         let since = self.peer(node).and_then(|peer| peer.heard_since);
         since.map_or(Millis(0), |since| self.now.mono.since(since))
+    }
+
+    /// `node` gave up a leadership that was its own to have: it is about to stop.
+    pub fn gave_up(&mut self, node: NodeId) {
+        let now = self.now.mono;
+        if let Some(peer) = self.peer_mut(node) {
+            peer.gave_up_at = Some(now);
+        }
+    }
+
+    /// Whether `node` gave up leaderships within `span` and has not been gone since.
+    pub fn gave_up_within(&self, node: NodeId, span: Millis) -> bool {
+        let at = self.peer(node).and_then(|peer| peer.gave_up_at);
+        at.is_some_and(|at| self.now.mono.since(at) < span)
     }
 
     /// The nodes heard, this one included.

@@ -26,6 +26,9 @@ use crate::snapshot::Transfers;
 const ROUND_WAIT_MAX: Millis = Millis(10);
 /// A node must have been heard for so long before leaderships go back to it.
 const HAND_BACK_AFTER: Millis = Millis(3000);
+/// A node that gave up leaderships gets none back for so long, unless it was gone meanwhile: it is about to stop, and
+/// would never be done.
+const RESIGNED_FOR: Millis = Millis(60_000);
 /// Leaderships handed back at once.
 const HAND_BACK_MAX: usize = 4;
 /// Hands over leadership to another replica again at most this often.
@@ -524,6 +527,9 @@ impl Node {
                 .push(Notice::MessageDropped { node: from, reason: "for a shard it has no replica of" });
             return;
         };
+        if matches!(message, Message::Released { .. }) && shard.voters.first() == Some(&from) {
+            self.detector.gave_up(from);
+        }
         shard.group.handle_message(replica, message, self.now.mono, &mut self.outbox);
         self.mark_dirty(id);
         self.collect(id, out);
@@ -618,7 +624,8 @@ impl Node {
                 .group
                 .followers()
                 .any(|(replica, accepted)| replica == heir && accepted >= shard.group.decided_index());
-            if near && self.detector.heard_for(first) >= HAND_BACK_AFTER {
+            let stays = !self.detector.gave_up_within(first, RESIGNED_FOR);
+            if near && stays && self.detector.heard_for(first) >= HAND_BACK_AFTER {
                 shard.group.transfer(heir, self.now.mono, &mut self.outbox);
                 self.mark_dirty(id);
                 self.collect(id, out);

@@ -205,3 +205,15 @@ fn a_wait_follows_its_shard() {
     assert_eq!(flat(&cluster.ask(client, &["WAIT 2 1000"])), ":2");
     assert!(cluster.ask(client, &["GET k"]).starts_with("-MOVED"));
 }
+
+#[test]
+fn who_resigns_is_not_made_leader_again() {
+    let mut cluster = three();
+    cluster.advance(10_000);
+    cluster.handle(0, Event::Resign);
+    cluster.advance(2000);
+    for _ in 0..500 {
+        cluster.advance(10);
+        assert!(cluster.nodes[0].leads_nothing());
+    }
+}
