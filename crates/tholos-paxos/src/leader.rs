@@ -29,8 +29,6 @@ pub(crate) struct Leader {
     pub(crate) reads: Reads,
     /// Who leadership is being handed to, and until when the drain may last (R10).
     pub(crate) heir: Option<(ReplicaId, Millis)>,
-    /// The decided index at the last tick.
-    decided_before: Index,
     /// When followers that made no progress are next asked.
     pub(crate) next_probe: Millis,
 }
@@ -72,7 +70,6 @@ impl Leader {
             own_durable: Index::ZERO,
             reads: Reads::default(),
             heir: None,
-            decided_before: Index::ZERO,
             next_probe: Millis(0),
         }
     }
@@ -209,9 +206,6 @@ impl Leader {
                 out.send(follower.replica, Message::Confirm { ballot, round });
             }
         }
-        // While entries are decided one after the other, the Accepts carry the mark.
-        let quiet = self.decided_before == decided;
-        self.decided_before = decided;
         for follower in &mut self.followers {
             let idle = follower.accepted < last && follower.probed == follower.accepted;
             let stuck = probe && idle && heard(follower.replica);
@@ -225,7 +219,7 @@ impl Leader {
                 }
                 // It may not fit, so it does not count as told.
                 out.send(follower.replica, Message::Decide { ballot, decided, length: last });
-            } else if quiet && follower.told < decided && follower.accepted >= decided {
+            } else if follower.told < decided && follower.accepted >= decided {
                 out.send(follower.replica, Message::Decide { ballot, decided, length: Index::ZERO });
                 follower.told = decided;
             }
