@@ -180,7 +180,8 @@ settings! {
     /// How long a stopping node waits for its leaderships to be taken over and its replies to be sent.
     /// Milliseconds, 0 to 60000.
     rare "drain_timeout_ms" drain_timeout_ms: u64 = "8000" in 0..=60000;
-    /// Threads that own shards; a shard stays on its thread. 0 takes one for each processor.
+    /// Threads that carry connections and the node's core; the log has one of its own. 0 takes half of the processors,
+    /// at least one: more threads hand work to each other rather than do more of it.
     rare "workers" workers: u64 = "0" in 0..=256;
     /// Which log lines: error, warn, info, debug or trace. Info tells only changes of cluster state.
     common "log_level" log_level: LogLevel = "info";

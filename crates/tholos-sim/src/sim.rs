@@ -220,7 +220,9 @@ impl Sim {
                     self.give(host, event);
                 }
             }
-            Happening::ToClient { client, connection, bytes } => self.reach_client(client, connection, &bytes),
+            Happening::ToClient { client, connection, bytes } => {
+                self.reach_client(client, connection, &bytes)
+            }
             Happening::Closed { client, connection } => self.closed(client, connection),
             Happening::ClientWakes { client } => self.client_wakes(client),
             Happening::Fault(fault) => self.fault(fault),

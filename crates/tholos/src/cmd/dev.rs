@@ -99,7 +99,7 @@ pub(crate) fn run(args: &DevArgs) -> Result<Exit, Failure> {
     match &args.action {
         Some(Action::Kill(node)) => kill(node),
         Some(Action::Restart(node)) => restart(node),
-        None => super::serve::runtime()?.block_on(cluster(args)),
+        None => super::serve::runtime(None)?.block_on(cluster(args)),
     }
 }
 

@@ -33,7 +33,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let config = args.flags.resolve()?.config;
     config.validate().map_err(wrong)?;
     log_to_stderr(config.log_level, config.log_format);
-    runtime()?.block_on(serve(&config))
+    let half = std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1));
+    let threads = usize::try_from(config.workers).ok().filter(|threads| *threads > 0).unwrap_or(half);
+    runtime(Some(threads))?.block_on(serve(&config))
 }
 
 async fn serve(config: &Config) -> Result<Exit, Failure> {
@@ -92,9 +94,13 @@ pub(crate) fn log_to_stderr(level: LogLevel, format: LogFormat) {
     }
 }
 
-/// The runtime of a server.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+/// The runtime of a server, with so many threads; `None` takes one for each processor.
+pub(crate) fn runtime(threads: Option<usize>) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build().map_err(|error| {
         Failure::new(Exit::NotSo, "cannot start", error, "raise the limits of processes and open files")
     })
 }
