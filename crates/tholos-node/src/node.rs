@@ -25,12 +25,12 @@ use crate::snapshot::Transfers;
 /// A round of proposals is not waited for longer than this before the next one goes out.
 const ROUND_WAIT_MAX: Millis = Millis(10);
 /// A node must have been heard for so long before leaderships go back to it.
-const HAND_BACK_AFTER: Millis = Millis(3000);
+const HAND_BACK_AFTER: Millis = Millis(30_000);
 /// A node that gave up leaderships gets none back for so long, unless it was gone meanwhile: it is about to stop, and
 /// would never be done.
 const RESIGNED_FOR: Millis = Millis(60_000);
-/// Leaderships handed back at once.
-const HAND_BACK_MAX: usize = 4;
+/// One leadership is handed back at most this often: clients of the cluster port meet single MOVEDs, not a storm.
+const HAND_BACK_INTERVAL: Millis = Millis(500);
 /// Hands over leadership to another replica again at most this often.
 const RESIGN_INTERVAL: Millis = Millis(50);
 /// What a disk writes at least while it counts as moving: 20 MB/s.
@@ -61,6 +61,7 @@ pub struct Node {
     round_at: Millis,
     resigning: bool,
     last_resign: Millis,
+    last_hand_back: Millis,
     pub(crate) disk_full: bool,
     pub(crate) memory_used: u64,
 }
@@ -143,6 +144,7 @@ impl Node {
             round_at: Millis(0),
             resigning: false,
             last_resign: Millis(0),
+            last_hand_back: Millis(0),
             disk_full: false,
             memory_used: 0,
         }
@@ -607,10 +609,13 @@ impl Node {
         self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
     }
 
-    /// Hands a few leaderships back to the first of their replica sets, once that node has been
-    /// there for a while and lacks nothing: the map spreads leaders evenly, restarts do not.
+    /// Hands one leadership back to the first of its replica set, once that node has been there
+    /// for a while and lacks nothing: the map spreads leaders evenly, restarts do not.
     fn hand_back(&mut self, out: &mut Effects) {
-        let mut left = HAND_BACK_MAX;
+        let now = self.now.mono;
+        if now.since(self.last_hand_back) < HAND_BACK_INTERVAL {
+            return;
+        }
         for at in 0..self.shards.len() {
             let id = ShardId(at as u16);
             let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.serving()) else {
@@ -629,9 +634,7 @@ impl Node {
                 shard.group.transfer(heir, self.now.mono, &mut self.outbox);
                 self.mark_dirty(id);
                 self.collect(id, out);
-                left -= 1;
-            }
-            if left == 0 {
+                self.last_hand_back = now;
                 return;
             }
         }

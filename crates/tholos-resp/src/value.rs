@@ -16,7 +16,7 @@ pub enum Protocol {
 
 /// A value of RESP3, the superset of both protocols.
 ///
-/// Commands answer with the richest type; [`encode`](crate::encode) writes what the connection's protocol can carry.
+/// Commands answer with the richest type; [`encode`](crate::encode()) writes what the connection's protocol can carry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A status line such as `OK`. Line breaks in it are written as spaces.

@@ -51,7 +51,7 @@
 //! ```
 //!
 //! The first two steps are arithmetic, the same for ever. Only the last depends on the nodes, and with few large things
-//! to place a ring alone is too uneven: [`place`] bounds the load of each node exactly, and keeps zones apart.
+//! to place a ring alone is too uneven: [`place()`] bounds the load of each node exactly, and keeps zones apart.
 //!
 //! # Example
 //!
@@ -71,7 +71,7 @@
 //!
 //! # What never changes
 //!
-//! [`slot`], [`shard_of`], [`hash64`], [`shard_token`] and the points of a [`Ring`] are frozen: another result would
+//! [`slot()`], [`shard_of`], [`hash64`], [`shard_token`] and the points of a [`Ring`] are frozen: another result would
 //! move data in running clusters. Tests hold them to fixed vectors.
 
 #![no_std]

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::ring::NodeIndex;
 use crate::slot::{ShardId, shard_of, slot};
 
-/// The replica set of every shard, as [`place`](crate::place) makes it.
+/// The replica set of every shard, as [`place`](crate::place()) makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardMap {
     sets: Vec<Vec<NodeIndex>>,

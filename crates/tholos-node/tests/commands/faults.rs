@@ -209,7 +209,7 @@ fn a_wait_follows_its_shard() {
 #[test]
 fn who_resigns_is_not_made_leader_again() {
     let mut cluster = three();
-    cluster.advance(10_000);
+    cluster.advance(40_000);
     cluster.handle(0, Event::Resign);
     cluster.advance(2000);
     for _ in 0..500 {
