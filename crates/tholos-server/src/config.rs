@@ -166,7 +166,7 @@ settings! {
     /// 0 for no limit. Units as in Redis: 100mb is 100 * 1024 * 1024.
     common "maxmemory" maxmemory: ByteSize = "0";
     /// How a read is made linearizable: quorum or lease. `quorum` asks a majority who leads and needs no clock;
-    /// `lease` trusts bounded clock rates for at most 200 ms and saves that round.
+    /// `lease` is a later release's, which trusts bounded clock rates and saves that round: it is refused here.
     rare "reads" reads: ReadMode = "quorum";
     /// How long a command waits for a leader or a majority before it gets an error. Milliseconds, 100 to 60000.
     rare "request_timeout_ms" request_timeout_ms: u64 = "5000" in 100..=60000;
@@ -174,7 +174,7 @@ settings! {
     /// and costs packets.
     rare "heartbeat_interval_ms" heartbeat_interval_ms: u64 = "50" in 10..=1000;
     /// How long a leader must be unheard until another is elected. Milliseconds, 100 to 30000, at least four
-    /// heartbeats, and never less than a read lease (200) with `reads = lease`. Shorter recovers faster and risks
+    /// heartbeats. Shorter recovers faster and risks
     /// elections when a machine only stutters.
     rare "election_timeout_ms" election_timeout_ms: u64 = "300" in 100..=30000;
     /// How long a stopping node waits for its leaderships to be taken over and its replies to be sent.
@@ -214,8 +214,6 @@ settings! {
     rare "limits.clients" limits_clients: u64 = "10240" in 1..=1000000;
 }
 
-/// A read lease, the longest allowed: the election time-out may not be shorter.
-const LEASE_MS_MAX: u64 = 200;
 /// Characters of a secret, at least.
 const SECRET_CHARACTERS_MIN: usize = 16;
 
@@ -325,13 +323,9 @@ impl Config {
                 format!("use at least {} or lower heartbeat_interval_ms", 4 * self.heartbeat_interval_ms);
             return Err(ConfigError::invalid("election_timeout_ms", why, remedy));
         }
-        if self.reads == ReadMode::Lease && self.election_timeout_ms < LEASE_MS_MAX {
-            let why = format!("{} ms are shorter than a read lease", self.election_timeout_ms);
-            return Err(ConfigError::invalid(
-                "election_timeout_ms",
-                why,
-                "use at least 200, or reads = \"quorum\"",
-            ));
+        if self.reads == ReadMode::Lease {
+            let why = "read leases are not in this release".to_owned();
+            return Err(ConfigError::invalid("reads", why, "use reads = \"quorum\""));
         }
         Ok(())
     }
