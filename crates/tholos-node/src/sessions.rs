@@ -21,6 +21,8 @@ pub struct Sessions {
     sessions: HashMap<u64, Session>,
     /// Each session once, by a time not later than its end.
     ends: BTreeSet<(Millis, u64)>,
+    /// Nothing in `ends` is before this: most entries find nothing to expire without a look at the set.
+    next_end: Millis,
 }
 
 /// One session: its last write, and the replies that may still be asked for.
@@ -71,6 +73,7 @@ impl Sessions {
     pub fn record(&mut self, header: &WriteHeader, reply: &Value) {
         let session = self.sessions.entry(header.session).or_insert_with(|| {
             self.ends.insert((header.expires_at, header.session));
+            self.next_end = self.next_end.min(header.expires_at);
             Session { ends: header.expires_at, ..Session::default() }
         });
         session.last = header.sequence;
@@ -84,6 +87,9 @@ impl Sessions {
 
     /// Forgets the sessions whose time is over.
     pub fn expire(&mut self, time: Millis) {
+        if time < self.next_end {
+            return;
+        }
         while let Some((end, id)) = self.ends.first().copied().filter(|(end, _)| *end <= time) {
             self.ends.remove(&(end, id));
             let Some(session) = self.sessions.get(&id) else { continue };
@@ -93,6 +99,7 @@ impl Sessions {
                 self.ends.insert((session.ends, id));
             }
         }
+        self.next_end = self.ends.first().map_or(Millis(u64::MAX), |(end, _)| *end);
     }
 
     /// How many there are.
@@ -115,6 +122,7 @@ impl Sessions {
     /// Takes one back from a snapshot.
     pub fn import(&mut self, id: u64, session: Session) {
         self.ends.insert((session.ends, id));
+        self.next_end = self.next_end.min(session.ends);
         self.sessions.insert(id, session);
     }
 }

@@ -259,15 +259,25 @@ impl<'a> Connection<'a> {
             if !self.deaf && !self.buffer.is_empty() && self.has_room() && !self.hand_on().await {
                 return Ok(Ending::Now);
             }
-            let wanted = match (!self.deaf && self.has_room(), self.blocked) {
-                (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-                (true, false) => Some(Interest::READABLE),
-                (false, true) => Some(Interest::WRITABLE),
-                (false, false) => None,
-            };
-            let Some(wanted) = wanted else {
-                self.output.woken().await;
+            let reads = !self.deaf && self.has_room();
+            if reads && !self.blocked {
+                let room = self.make_room();
+                // Reading like this, the runtime knows after a read that did not fill the room that nothing is left, and
+                // spares the second one that would only say so.
+                tokio::select! {
+                    biased;
+                    () = self.output.woken() => continue,
+                    read = self.stream.read_buf(&mut self.buffer) => self.took(read?, room),
+                }
                 continue;
+            }
+            let wanted = match (reads, self.blocked) {
+                (true, _) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                (false, false) => {
+                    self.output.woken().await;
+                    continue;
+                }
             };
             tokio::select! {
                 biased;
@@ -275,8 +285,8 @@ impl<'a> Connection<'a> {
                 ready = self.stream.ready(wanted) => {
                     let ready = ready?;
                     self.blocked &= !ready.is_writable();
-                    if ready.is_readable() && wanted.is_readable() && !self.read()? {
-                        self.deaf = true;
+                    if ready.is_readable() && reads {
+                        self.try_read()?;
                     }
                 }
             }
@@ -302,26 +312,34 @@ impl<'a> Connection<'a> {
         Ok(ending)
     }
 
-    /// Reads what is there; false at the end of the client's stream.
-    fn read(&mut self) -> io::Result<bool> {
+    /// Makes room for a read, and says how much there is.
+    fn make_room(&mut self) -> usize {
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
             self.buffer.reserve(self.read_bytes);
         }
-        let room = self.buffer.capacity() - self.buffer.len();
+        self.buffer.capacity() - self.buffer.len()
+    }
+
+    /// Notes what a read into `room` bytes brought; nothing is the end of the client's stream.
+    fn took(&mut self, count: usize, room: usize) {
+        self.deaf |= count == 0;
+        // Memory follows what the client really sends: idle ones by the thousand stay cheap.
+        self.read_bytes = match count {
+            _ if count == room => (self.read_bytes * 2).min(READ_BYTES_MAX),
+            _ if count < READ_BYTES => READ_BYTES,
+            _ => self.read_bytes,
+        };
+    }
+
+    /// Reads what is there, if anything is.
+    fn try_read(&mut self) -> io::Result<()> {
+        let room = self.make_room();
         match self.stream.try_read_buf(&mut self.buffer) {
-            Ok(0) => Ok(false),
-            Ok(count) => {
-                // Memory follows what the client really sends: idle ones by the thousand stay cheap.
-                self.read_bytes = match count {
-                    _ if count == room => (self.read_bytes * 2).min(READ_BYTES_MAX),
-                    _ if count < READ_BYTES => READ_BYTES,
-                    _ => self.read_bytes,
-                };
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
+            Ok(count) => self.took(count, room),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Whether more commands may be handed on.

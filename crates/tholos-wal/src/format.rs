@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here trusts a byte before its checksum held. All integers are little-endian.
 
 use crate::Lsn;
+use crate::buffer::AlignedBuffer;
 
 /// The format this release writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -181,7 +182,7 @@ pub(crate) fn batch_bytes(records: u64, payload_bytes: u64) -> u64 {
 
 /// Writes a batch to `buffer` in place of its contents. The caller has checked that its size fits 32 bits.
 pub(crate) fn encode_batch<B: AsRef<[u8]>>(
-    buffer: &mut Vec<u8>,
+    buffer: &mut AlignedBuffer,
     head: &BatchHead,
     seed: u32,
     records: &[(u32, B)],
@@ -189,31 +190,31 @@ pub(crate) fn encode_batch<B: AsRef<[u8]>>(
     let payload_bytes: u64 = records.iter().map(|(_, payload)| payload.as_ref().len() as u64).sum();
     let length = batch_bytes(records.len() as u64, payload_bytes);
     let narrow = |value: u64| u32::try_from(value).expect("the caller bounds a batch far below 4 GiB");
-    buffer.clear();
-    buffer.reserve(usize::try_from(length).expect("a batch fits memory"));
-    buffer.extend_from_slice(&BATCH_MAGIC);
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&head.use_number.to_le_bytes());
-    buffer.extend_from_slice(&head.start.0.to_le_bytes());
-    buffer.extend_from_slice(&head.marks.synced_to.0.to_le_bytes());
-    buffer.extend_from_slice(&head.marks.released_to.0.to_le_bytes());
-    buffer.extend_from_slice(&narrow(length).to_le_bytes());
-    buffer.extend_from_slice(&narrow(records.len() as u64).to_le_bytes());
-    buffer.extend_from_slice(&head.kind.code().to_le_bytes());
-    buffer.extend_from_slice(&narrow(payload_bytes).to_le_bytes());
+    let bytes = usize::try_from(length).expect("a batch fits memory");
+    buffer.reset(bytes);
+    buffer.push(&BATCH_MAGIC);
+    buffer.push(&[0; 4]);
+    buffer.push(&head.use_number.to_le_bytes());
+    buffer.push(&head.start.0.to_le_bytes());
+    buffer.push(&head.marks.synced_to.0.to_le_bytes());
+    buffer.push(&head.marks.released_to.0.to_le_bytes());
+    buffer.push(&narrow(length).to_le_bytes());
+    buffer.push(&narrow(records.len() as u64).to_le_bytes());
+    buffer.push(&head.kind.code().to_le_bytes());
+    buffer.push(&narrow(payload_bytes).to_le_bytes());
     for (group, payload) in records {
         let payload = payload.as_ref();
-        buffer.extend_from_slice(&group.to_le_bytes());
-        buffer.extend_from_slice(&narrow(payload.len() as u64).to_le_bytes());
-        buffer.extend_from_slice(&crc32c::crc32c_append(seed, payload).to_le_bytes());
+        buffer.push(&group.to_le_bytes());
+        buffer.push(&narrow(payload.len() as u64).to_le_bytes());
+        buffer.push(&crc32c::crc32c_append(seed, payload).to_le_bytes());
     }
-    let table_end = buffer.len();
+    let table_end = buffer.bytes().len();
     for (_, payload) in records {
-        buffer.extend_from_slice(payload.as_ref());
+        buffer.push(payload.as_ref());
     }
-    buffer.resize(usize::try_from(length).expect("a batch fits memory"), 0);
-    let crc = crc32c::crc32c_append(seed, &buffer[8..table_end]);
-    buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+    buffer.pad(bytes);
+    let crc = crc32c::crc32c_append(seed, &buffer.bytes()[8..table_end]);
+    buffer.bytes_mut()[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// A batch whose head and table are intact; its payloads may not be.

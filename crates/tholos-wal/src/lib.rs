@@ -31,6 +31,7 @@
 //!
 //! The format is documented byte by byte in `docs/protocol/wal.md`.
 
+mod buffer;
 mod disk;
 mod error;
 mod format;
@@ -42,7 +43,7 @@ mod recover;
 mod snapfile;
 mod tail;
 
-pub use disk::{Disk, FileDisk};
+pub use disk::{Disk, DiskFile, FileDisk};
 pub use error::{LogError, OpenError, SnapshotError};
 pub use format::{FORMAT_VERSION, HEADER_BYTES, SECTOR_BYTES};
 pub use log::Log;

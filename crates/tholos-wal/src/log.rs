@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::Lsn;
+use crate::buffer::AlignedBuffer;
 use crate::disk::Disk;
 use crate::error::{LogError, OpenError};
 use crate::format::{
@@ -69,7 +70,7 @@ pub struct Log<D: Disk> {
     /// The last batch states all there is to state.
     sealed: bool,
     poison: Option<Arc<str>>,
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     usage: Usage,
 }
 
@@ -115,7 +116,7 @@ impl<D: Disk> Log<D> {
             durable: plan.recovery.recovered_lsn,
             sealed: true,
             poison: None,
-            buffer: Vec::new(),
+            buffer: AlignedBuffer::default(),
             usage: Usage::default(),
             disk,
             options,
@@ -303,13 +304,13 @@ impl<D: Disk> Log<D> {
         let head =
             BatchHead { use_number: self.active.use_number, start: self.written, marks: self.marks(), kind };
         encode_batch(&mut self.buffer, &head, self.active.seed, records);
-        assert_eq!(self.buffer.len() as u64, bytes, "a batch has the size it was given room for");
+        assert_eq!(self.buffer.bytes().len() as u64, bytes, "a batch has the size it was given room for");
         // Set first: a failed write may have reached the file.
         self.active.unsynced = true;
-        let written = self.disk.write_at(&self.active.file, self.active.offset, &self.buffer);
+        let written = self.disk.write_at(&self.active.file, self.active.offset, self.buffer.bytes());
         written.map_err(|source| self.fail("write", &segment_name(self.active.use_number), source))?;
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
+            self.buffer = AlignedBuffer::default();
         }
         self.active.offset += bytes;
         self.written = Lsn(self.written.0 + bytes);

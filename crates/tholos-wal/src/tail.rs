@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::Lsn;
+use crate::buffer::AlignedBuffer;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::format::{Batch, BatchHead, HEADER_BYTES, Marks, SegmentHeader, encode_batch, seed, segment_name};
@@ -43,13 +44,13 @@ pub(crate) fn write_tail<D: Disk>(
     write(0, &header.encode())?;
     let seed = seed(salt, use_number);
     let mut offset = HEADER_BYTES as u64;
-    let mut buffer = Vec::new();
+    let mut buffer = AlignedBuffer::default();
     plan.replay(disk, segments, salt, visit, |batch: &Batch<'_>| {
         let records: Vec<(u32, &[u8])> =
             batch.records().map(|record| (record.group, record.payload)).collect();
         encode_batch(&mut buffer, &BatchHead { use_number, ..batch.head }, seed, &records);
-        write(offset, &buffer)?;
-        offset += buffer.len() as u64;
+        write(offset, buffer.bytes())?;
+        offset += buffer.bytes().len() as u64;
         Ok(())
     })?;
     assert_eq!(offset, tail_end, "the tail has the length it was planned with");

@@ -11,6 +11,12 @@ use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Pa
 
 use failure::{Exit, Failure};
 
+// Most of what a node allocates is freed by another thread than the one that asked for it (a record by the log's, a
+// reply by its client's task), which is what the system's malloc is slow at. See docs/decisions/0009.
+#[cfg(all(feature = "jemalloc", target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The Redis you can believe: any Redis client, every acknowledged write on a majority's disks.
 #[derive(Parser)]
 #[command(

@@ -1,15 +1,17 @@
 //! One connection of the load: bytes out, replies in, as little work as possible.
 
+use std::pin::Pin;
+
 use bytes::BytesMut;
 use tholos_resp::{Value, ValueDecoder, ValueLimits, encode_command};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A reply that takes longer counts as an error, and its connection is closed.
+/// A reply that takes longer counts as an error, and its connection is closed; noticed after twice as long at the latest.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A reply, as far as a load looks at it.
@@ -30,6 +32,10 @@ pub(super) struct Connection {
     input: BytesMut,
     /// Bytes at the front of `input` that were looked at already.
     consumed: usize,
+    /// One timer for all replies: it is set again only when it fires, which is cheaper than a timer for each.
+    silence: Pin<Box<Sleep>>,
+    /// Whether anything arrived since the timer was set.
+    heard: bool,
 }
 
 impl Connection {
@@ -46,6 +52,8 @@ impl Connection {
             output: Vec::with_capacity(4096),
             input: BytesMut::with_capacity(16384),
             consumed: 0,
+            silence: Box::pin(sleep(REPLY_TIMEOUT)),
+            heard: false,
         };
         if let Some(password) = password
             && let Value::Error(line) = connection.ask(&[b"AUTH", password.as_bytes()]).await?
@@ -79,16 +87,22 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Result<(), String> {
-        // The data is often there already, and a timer costs more than a read.
-        let read = match self.stream.try_read_buf(&mut self.input) {
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                let waited = timeout(REPLY_TIMEOUT, self.stream.read_buf(&mut self.input)).await;
-                waited.map_err(|_| "no reply in time".to_owned())?.map_err(|error| kind(&error))?
+        loop {
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.input) => {
+                    self.heard = true;
+                    let read = read.map_err(|error| kind(&error))?;
+                    return if read == 0 { Err("connection closed".to_owned()) } else { Ok(()) };
+                }
+                () = &mut self.silence => {
+                    if !std::mem::take(&mut self.heard) {
+                        return Err("no reply in time".to_owned());
+                    }
+                    self.silence.as_mut().reset(Instant::now() + REPLY_TIMEOUT);
+                }
             }
-            Err(error) => return Err(kind(&error)),
-        };
-        if read == 0 { Err("connection closed".to_owned()) } else { Ok(()) }
+        }
     }
 
     /// Sends one command and decodes its reply in full; for the few that are not load.
