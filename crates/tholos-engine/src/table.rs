@@ -206,8 +206,29 @@ pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let at = specs::ALL.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()?;
-    Some(&specs::ALL[at])
+    let letter = usize::from(lower.first()?.checked_sub(b'a')?);
+    let (from, to) = (*STARTS.get(letter)?, *STARTS.get(letter + 1)?);
+    specs::ALL[from..to].iter().find(|spec| spec.name.as_bytes() == lower)
+}
+
+/// Where the names of each letter begin in the table, and its end: every command is looked up on every replica, and a
+/// handful of names that share a letter is found sooner in a row than by halving the whole.
+static STARTS: [usize; 27] = starts();
+
+const fn starts() -> [usize; 27] {
+    let mut starts = [0; 27];
+    let mut letter = 0;
+    while letter < 27 {
+        let mut before = 0;
+        while before < specs::ALL.len()
+            && (specs::ALL[before].name.as_bytes()[0] as usize) < b'a' as usize + letter
+        {
+            before += 1;
+        }
+        starts[letter] = before;
+        letter += 1;
+    }
+    starts
 }
 
 /// Longest name in the table, with room for more.

@@ -24,8 +24,6 @@ pub struct NodeConfig {
     pub heartbeat_interval: Millis,
     /// How long a client waits for a quorum.
     pub request_timeout: Millis,
-    /// Rounds of proposals that may wait for their quorum while more gather behind them.
-    pub rounds_max: usize,
     /// Bytes of applied entries kept in memory per shard, for followers that lag.
     pub entry_cache_bytes: usize,
     /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
@@ -55,7 +53,6 @@ impl NodeConfig {
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
             request_timeout: Millis(5000),
-            rounds_max: 1,
             entry_cache_bytes: 256 << 10,
             log_bytes_max: 256 << 20,
             requirepass: None,

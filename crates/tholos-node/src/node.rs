@@ -22,8 +22,6 @@ use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::shard::{Answers, Origin, Shard, mix};
 use crate::snapshot::Transfers;
 
-/// A round of proposals is not waited for longer than this before the next one goes out.
-const ROUND_WAIT_MAX: Millis = Millis(10);
 /// A node must have been heard for so long before leaderships go back to it.
 const HAND_BACK_AFTER: Millis = Millis(30_000);
 /// A node that gave up leaderships gets none back for so long, unless it was gone meanwhile: it is about to stop, and
@@ -57,8 +55,6 @@ pub struct Node {
     now: Now,
     last_heartbeat: Option<Millis>,
     last_memory: Millis,
-    /// When the last round of proposals went out.
-    round_at: Millis,
     resigning: bool,
     last_resign: Millis,
     last_hand_back: Millis,
@@ -141,7 +137,6 @@ impl Node {
             now: Now::default(),
             last_heartbeat: None,
             last_memory: Millis(0),
-            round_at: Millis(0),
             resigning: false,
             last_resign: Millis(0),
             last_hand_back: Millis(0),
@@ -238,14 +233,13 @@ impl Node {
     pub fn flush(&mut self, now: Now, out: &mut Effects) {
         self.set_now(now);
         self.settle(out);
-        // Shards whose batches wait for the round under way to end.
+        // Shards whose windows are full: their batches wait for what is under way.
         let mut waiting = Vec::new();
         // An answer may have let a client's next command start, and with it a shard's next work: all of it goes
         // out now, or it would wait for the next event. Each turn completes commands that clients had sent before.
         while !self.dirty.is_empty() {
-            let propose = self.round_open();
             for id in core::mem::take(&mut self.dirty) {
-                self.flush_shard(id, propose, out);
+                self.flush_shard(id, out);
                 if self.shards[usize::from(id.0)].as_ref().is_some_and(Shard::has_batches) {
                     waiting.push(id);
                 }
@@ -262,28 +256,18 @@ impl Node {
         out.closes.extend(self.gateway.take_closes());
     }
 
-    fn flush_shard(&mut self, id: ShardId, propose: bool, out: &mut Effects) {
+    fn flush_shard(&mut self, id: ShardId, out: &mut Effects) {
         let now = self.now.mono;
-        let time = self.shard_time(id);
         let mut chance = self.chance;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.dirty = false;
-        if propose && shard.has_batches() {
+        if shard.has_batches() {
+            let time = self.detector.shard_time(self.map.replica_set(id));
             shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
-            self.round_at = now;
         }
         shard.group.flush(now, &mut self.outbox);
         self.chance = chance;
         self.collect(id, out);
-    }
-
-    /// One round of proposals at a time (or as many as configured): the next gathers behind it.
-    fn round_open(&self) -> bool {
-        if self.now.mono.since(self.round_at) >= ROUND_WAIT_MAX {
-            return true;
-        }
-        let under_way = self.shards.iter().flatten().filter(|shard| shard.proposals_under_way() > 0);
-        under_way.count() == 0 || self.config.rounds_max > 1
     }
 
     fn set_now(&mut self, now: Now) {

@@ -2,8 +2,9 @@
 //!
 //! Part of the replicated state: every replica keeps the same table, snapshots carry it.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque, vec_deque};
 use alloc::vec::Vec;
+use core::{iter, option};
 
 use tholos_paxos::Millis;
 use tholos_resp::Value;
@@ -32,8 +33,58 @@ pub struct Session {
     pub last: u64,
     /// The record lives until here, in shard time.
     pub ends: Millis,
-    /// Replies of the writes not acknowledged yet, oldest first; `None` was too large.
-    pub replies: VecDeque<(u64, Option<Value>)>,
+    /// Replies of the writes not acknowledged yet.
+    pub replies: KeptReplies,
+}
+
+/// A write's sequence and its reply; `None` was too large to keep.
+type KeptReply = (u64, Option<Value>);
+
+/// Replies of a session, oldest first. A client that waits for each of its replies has one, and that one lies in the
+/// session itself: no memory of its own, no further cache line.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct KeptReplies {
+    older: VecDeque<KeptReply>,
+    newest: Option<KeptReply>,
+}
+
+impl KeptReplies {
+    /// Adds the reply of a later write than all before.
+    pub fn push_back(&mut self, reply: KeptReply) {
+        if let Some(before) = self.newest.replace(reply) {
+            self.older.push_back(before);
+        }
+    }
+
+    /// Forgets the replies up to `acknowledged`.
+    pub fn forget(&mut self, acknowledged: u64) {
+        while self.older.pop_front_if(|(sequence, _)| *sequence <= acknowledged).is_some() {}
+        self.newest.take_if(|(sequence, _)| *sequence <= acknowledged);
+    }
+
+    /// All of them, oldest first.
+    pub fn iter(&self) -> iter::Chain<vec_deque::Iter<'_, KeptReply>, option::Iter<'_, KeptReply>> {
+        self.older.iter().chain(&self.newest)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.older.len() + usize::from(self.newest.is_some())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.newest.is_none()
+    }
+}
+
+impl<'a> IntoIterator for &'a KeptReplies {
+    type Item = &'a KeptReply;
+    type IntoIter = iter::Chain<vec_deque::Iter<'a, KeptReply>, option::Iter<'a, KeptReply>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
 }
 
 /// What to do with a write.
@@ -78,9 +129,7 @@ impl Sessions {
         });
         session.last = header.sequence;
         session.ends = session.ends.max(header.expires_at);
-        while session.replies.front().is_some_and(|(sequence, _)| *sequence <= header.acknowledged) {
-            session.replies.pop_front();
-        }
+        session.replies.forget(header.acknowledged);
         let small = size_of_reply(reply) <= KEPT_REPLY_BYTES_MAX;
         session.replies.push_back((header.sequence, small.then(|| reply.clone())));
     }
@@ -173,6 +222,22 @@ mod tests {
         assert_eq!(sessions.judge(&header(1, 0, 100), Millis(100)), Verdict::Expired);
         sessions.expire(Millis(100));
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn replies_are_kept_in_order_until_they_are_acknowledged() {
+        let mut replies = KeptReplies::default();
+        let sequences = |replies: &KeptReplies| replies.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+        for sequence in 1..=4 {
+            replies.push_back((sequence, None));
+        }
+        assert_eq!(sequences(&replies), [1, 2, 3, 4]);
+        replies.forget(2);
+        assert_eq!((sequences(&replies), replies.len()), (alloc::vec![3, 4], 2));
+        replies.forget(3);
+        assert_eq!(sequences(&replies), [4]);
+        replies.forget(9);
+        assert_eq!((sequences(&replies), replies.is_empty()), (Vec::new(), true));
     }
 
     #[test]

@@ -212,11 +212,6 @@ impl Shard {
         !self.batches.is_empty()
     }
 
-    /// Entries proposed by this leader that are not applied yet.
-    pub fn proposals_under_way(&self) -> usize {
-        self.proposed.len()
-    }
-
     /// Proposes what has gathered, as far as the window lets it. `time` is the shard time
     /// wanted (R16); `seed` is fresh chance.
     pub fn propose(&mut self, time: Millis, mut seed: impl FnMut() -> u64, out: &mut Outbox) {
