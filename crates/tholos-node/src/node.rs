@@ -340,13 +340,15 @@ impl Node {
     }
 
     fn apply(&mut self, id: ShardId) {
-        let time = self.shard_time(id);
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.apply_decided(&mut self.answers);
-        let ready = core::mem::take(&mut self.outbox.reads_ready);
-        let chance = &mut self.chance;
-        let seed = || next_chance(chance);
-        shard.answer_reads(ready.into_iter(), time, seed, &mut self.outbox, &mut self.answers);
+        if shard.waits_for_a_tick() || !self.outbox.reads_ready.is_empty() {
+            let time = self.detector.shard_time(self.map.replica_set(id));
+            let ready = core::mem::take(&mut self.outbox.reads_ready);
+            let chance = &mut self.chance;
+            let seed = || next_chance(chance);
+            shard.answer_reads(ready.into_iter(), time, seed, &mut self.outbox, &mut self.answers);
+        }
         let failed = core::mem::take(&mut self.outbox.reads_failed);
         shard.fail_reads(failed.into_iter(), &mut self.answers);
         if shard.has_durable_waits() {

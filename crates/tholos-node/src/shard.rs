@@ -356,6 +356,11 @@ impl Shard {
         }
     }
 
+    /// Whether reads wait until a Tick is applied.
+    pub fn waits_for_a_tick(&self) -> bool {
+        !self.after_tick.is_empty()
+    }
+
     /// R17: if the wall clock says dead and shard time says alive, a Tick decides.
     fn needs_tick(
         &mut self,
