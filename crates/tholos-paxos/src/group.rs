@@ -9,12 +9,12 @@ use crate::acceptor::Acceptor;
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::{Candidate, Fetched, PromiseFrom, Step};
 use crate::connectivity::{Connectivity, leader_lost};
+use crate::follower::{Following, Staging, patience};
 use crate::leader::{Follower, Leader, Stage};
 use crate::log::{Base, Log};
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::{Outbox, RoleChange};
-use crate::waiting::{Staging, Waiting, patience};
 
 /// Why a proposal was not taken. Nothing was proposed in any of these cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ pub struct Group {
 
 #[derive(Debug)]
 enum Role {
-    Follower(Waiting),
+    Follower(Following),
     Candidate(Candidate),
     Leader(Leader),
 }
@@ -59,7 +59,7 @@ impl Group {
             options,
             acceptor: Acceptor::default(),
             log: Log::new(config),
-            role: Role::Follower(Waiting::default()),
+            role: Role::Follower(Following::default()),
             highest_seen: Ballot::ZERO,
             leader: None,
             failures: 0,
@@ -124,22 +124,22 @@ impl Group {
                     self.repeat_candidacy(out);
                 }
             }
-            Role::Follower(waiting) => {
+            Role::Follower(following) => {
                 let lost = self.leader.is_none_or(|ballot| leader_lost(&self.log, self.me, ballot, net));
                 if !lost {
-                    waiting.lost_since = None;
+                    following.lost_since = None;
                     self.ask_for_marks(now, out);
                     return;
                 }
                 self.leader = None;
                 let rank = self.log.latest_config().voters.iter().position(|voter| *voter == self.me);
                 let Some(rank) = rank.filter(|_| hears_quorum) else {
-                    waiting.lost_since = None;
+                    following.lost_since = None;
                     return;
                 };
-                let since = *waiting.lost_since.get_or_insert(now);
+                let since = *following.lost_since.get_or_insert(now);
                 let turn = since.plus(patience(&self.options, self.me, rank as u64, self.failures));
-                if now >= turn && now >= waiting.patient_until {
+                if now >= turn && now >= following.patient_until {
                     self.start_canvass(now, out);
                 }
             }
@@ -405,7 +405,7 @@ impl Group {
     fn give_up(&mut self, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.leader = None;
-        self.role = Role::Follower(Waiting::lost_since(now));
+        self.role = Role::Follower(Following::lost_since(now));
     }
 
     fn handle_canvass(&mut self, from: ReplicaId, ballot: Ballot, decided: Index, out: &mut Outbox) {
@@ -498,8 +498,8 @@ impl Group {
             self.acceptor.note_append(seq);
         }
         self.leader = None;
-        if let Role::Follower(waiting) = &mut self.role {
-            waiting.patient_until = now.plus(self.options.election_timeout);
+        if let Role::Follower(following) = &mut self.role {
+            following.patient_until = now.plus(self.options.election_timeout);
         }
         let PromiseFrom { accepted, length, decided, .. } = PromiseFrom::of(self.me, &self.log);
         let promise = Message::Promise { ballot, accepted, length, decided };
@@ -640,8 +640,8 @@ impl Group {
             return;
         }
         let patient_until = now.plus(self.options.stagger);
-        let waiting = Role::Follower(Waiting::until(patient_until));
-        if let Role::Leader(leader) = core::mem::replace(&mut self.role, waiting) {
+        let following = Role::Follower(Following::until(patient_until));
+        if let Role::Leader(leader) = core::mem::replace(&mut self.role, following) {
             out.changes.push(RoleChange::Stopped(leader.ballot));
             leader.reads.fail(out);
         }
@@ -669,9 +669,9 @@ impl Group {
         // R11: a lower ballot that was not deposed here yet does not hide a higher one.
         self.leader = self.leader.max(Some(ballot));
         self.failures = 0;
-        if let Role::Follower(waiting) = &mut self.role {
+        if let Role::Follower(following) = &mut self.role {
             // Patience was for the time until somebody leads.
-            waiting.patient_until = Millis(0);
+            following.patient_until = Millis(0);
         }
         true
     }
@@ -692,9 +692,9 @@ impl Group {
             out.send(from, behind);
             return;
         }
-        let Role::Follower(waiting) = &mut self.role else { return };
+        let Role::Follower(following) = &mut self.role else { return };
         let unwhole = self.options.planted == Planted::BallotRaisedByPieces;
-        if let Some(whole) = waiting.take_piece(piece, unwhole) {
+        if let Some(whole) = following.take_piece(piece, unwhole) {
             self.take_whole(from, whole, out);
         }
     }
@@ -771,10 +771,10 @@ impl Group {
     /// The leader of an idle group tells each mark once. If it was lost, this replica holds
     /// entries that nobody calls decided: it says again what it holds, and is told again.
     fn ask_for_marks(&mut self, now: Millis, out: &mut Outbox) {
-        let (Role::Follower(waiting), Some(leader)) = (&mut self.role, self.leader) else { return };
+        let (Role::Follower(following), Some(leader)) = (&mut self.role, self.leader) else { return };
         let follows = self.log.accepted() == leader;
         let marks = follows.then(|| (self.log.decided(), self.log.last()));
-        if waiting.misses_marks(marks, now, self.options.probe_interval) {
+        if following.misses_marks(marks, now, self.options.probe_interval) {
             self.say_accepted(leader.replica, leader, out);
         }
     }
@@ -890,8 +890,8 @@ impl Group {
         }
         out.send(heir, Message::Released { ballot: leader.ballot });
         self.step_down(now, out);
-        if let Role::Follower(waiting) = &mut self.role {
-            waiting.patient_until = now.plus(self.options.election_timeout);
+        if let Role::Follower(following) = &mut self.role {
+            following.patient_until = now.plus(self.options.election_timeout);
         }
     }
 }

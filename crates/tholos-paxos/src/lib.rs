@@ -132,6 +132,7 @@ mod acceptor;
 mod ballot;
 mod candidate;
 mod connectivity;
+mod follower;
 mod group;
 mod leader;
 mod log;
@@ -139,7 +140,6 @@ mod message;
 mod options;
 mod outbox;
 mod quorum;
-mod waiting;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 pub use connectivity::Connectivity;

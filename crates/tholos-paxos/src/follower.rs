@@ -9,7 +9,7 @@ use crate::message::Entry;
 use crate::options::Options;
 
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct Following {
     /// Since when the leader is lost and a quorum is heard.
     pub(crate) lost_since: Option<Millis>,
     /// No candidacy before this: another candidate was promised, or an heir was named.
@@ -28,15 +28,15 @@ pub(crate) struct Staging {
     pub(crate) entries: Vec<Entry>,
 }
 
-impl Waiting {
+impl Following {
     /// The leader is lost, and a quorum is heard.
-    pub(crate) fn lost_since(now: Millis) -> Waiting {
-        Waiting { lost_since: Some(now), ..Waiting::default() }
+    pub(crate) fn lost_since(now: Millis) -> Following {
+        Following { lost_since: Some(now), ..Following::default() }
     }
 
     /// Patient until `patient_until`, else as new.
-    pub(crate) fn until(patient_until: Millis) -> Waiting {
-        Waiting { patient_until, ..Waiting::default() }
+    pub(crate) fn until(patient_until: Millis) -> Following {
+        Following { patient_until, ..Following::default() }
     }
 
     /// Adds a piece to those that came before it, and returns what that makes if it is the
