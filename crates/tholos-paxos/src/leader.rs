@@ -1,9 +1,8 @@
 //! What only a leader has: how far each replica has come, its own disk's vote, and the
-//! read-index rounds.
+//! reads that wait.
 //!
 //! Rules kept here: R3 (a vote counts only when durable, the leader's own included),
-//! R15 (a round confirms only reads that arrived before it was sent, and none before the
-//! no-op of the leader's own ballot is applied).
+//! R15 (no read before the no-op of the leader's own ballot is applied).
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -14,6 +13,7 @@ use crate::log::Log;
 use crate::message::{Entry, Message};
 use crate::options::Options;
 use crate::outbox::Outbox;
+use crate::reads::Reads;
 
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -259,86 +259,5 @@ impl Follower {
             probed: Index::ZERO,
             rewound: None,
         }
-    }
-}
-
-/// Reads on their way through a read-index round.
-#[derive(Debug, Default)]
-pub(crate) struct Reads {
-    /// Arrived since the last round was sent.
-    arrived: Vec<(u64, Index)>,
-    /// Rounds sent, oldest first.
-    rounds: VecDeque<Round>,
-    /// Confirmed, but the state has not come as far yet.
-    confirmed: Vec<(u64, Index)>,
-    last_round: u64,
-}
-
-#[derive(Debug)]
-struct Round {
-    round: u64,
-    reads: Vec<(u64, Index)>,
-    confirmed_by: Vec<ReplicaId>,
-}
-
-impl Reads {
-    /// A read that must see everything decided up to `index`.
-    pub(crate) fn arrive(&mut self, token: u64, index: Index) {
-        self.arrived.push((token, index));
-    }
-
-    /// Starts a round for what has arrived, if anything has and fewer than `rounds_max` are
-    /// under way. Returns its number.
-    pub(crate) fn start_round(&mut self, rounds_max: usize) -> Option<u64> {
-        if self.arrived.is_empty() || self.rounds.len() >= rounds_max {
-            return None;
-        }
-        self.last_round += 1;
-        let reads = core::mem::take(&mut self.arrived);
-        self.rounds.push_back(Round { round: self.last_round, reads, confirmed_by: Vec::new() });
-        Some(self.last_round)
-    }
-
-    /// The number of the last round under way, to be asked again if an answer was lost.
-    pub(crate) fn open_round(&self) -> Option<u64> {
-        self.rounds.back().map(|round| round.round)
-    }
-
-    /// `replica` held to the leader's ballot after `round` was sent, and so after every
-    /// earlier one was.
-    pub(crate) fn confirm(&mut self, replica: ReplicaId, round: u64, quorum: impl Fn(&[ReplicaId]) -> bool) {
-        for open in self.rounds.iter_mut().filter(|open| open.round <= round) {
-            if !open.confirmed_by.contains(&replica) {
-                open.confirmed_by.push(replica);
-            }
-        }
-        while self.rounds.front().is_some_and(|open| quorum(&open.confirmed_by)) {
-            if let Some(done) = self.rounds.pop_front() {
-                self.confirmed.extend(done.reads);
-            }
-        }
-    }
-
-    /// For planted faults only: whatever has arrived counts as confirmed.
-    pub(crate) fn confirm_arrived(&mut self) {
-        self.confirmed.append(&mut self.arrived);
-    }
-
-    /// Hands out the confirmed reads whose index is decided; the driver applies before it answers.
-    pub(crate) fn take_ready(&mut self, decided: Index, out: &mut Outbox) {
-        self.confirmed.retain(|(token, index)| {
-            let ready = *index <= decided;
-            if ready {
-                out.reads_ready.push(*token);
-            }
-            !ready
-        });
-    }
-
-    /// Leadership is gone: nothing here can be confirmed.
-    pub(crate) fn fail(self, out: &mut Outbox) {
-        let rounds = self.rounds.into_iter().flat_map(|round| round.reads);
-        let all = self.arrived.into_iter().chain(rounds).chain(self.confirmed);
-        out.reads_failed.extend(all.map(|(token, _)| token));
     }
 }

@@ -140,6 +140,7 @@ mod message;
 mod options;
 mod outbox;
 mod quorum;
+mod reads;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 pub use connectivity::Connectivity;
