@@ -1,19 +1,29 @@
-//! The acceptor: what one replica has promised, and the messages that wait for disk.
+//! The acceptor: what one replica has promised and accepted, and the messages that wait for disk.
 //!
-//! Paxos Made Simple §2.2, phase 1b, for a whole log rather than one value; §2.5: what an
+//! Paxos Made Simple §2.2, phases 1b and 2b, for a whole log rather than one value; §2.5: what an
 //! acceptor must remember is on stable storage before it speaks of it.
 //!
-//! Rules kept here: R2 and R3 (no message before the record that it rests on is durable).
+//! The promise and the log are changed here alone, each together with the record that tells of it. The
+//! decided and applied marks need no record of their own.
+//!
+//! Rules kept here: R1 (entries are taken only at accepted + 1 of that very ballot; the log's ballot rises only
+//! with the whole log), R2 and R3 (no message before the record that it rests on is durable). Of the
+//! crate's invariants: P2 and P5 for what arrives a second time, P6 for snapshots.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use crate::ballot::{AppendSeq, Ballot, ReplicaId};
-use crate::message::Message;
+use crate::ballot::{AppendSeq, Ballot, Index, ReplicaId};
+use crate::log::{Base, Log};
+use crate::message::{Checkpoint, Config, Entry, Message, Record};
+use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Acceptor {
+    me: ReplicaId,
     promised: Ballot,
+    log: Log,
     /// The last append of this group.
     appended: AppendSeq,
     /// Everything up to here is durable.
@@ -29,27 +39,312 @@ struct Held {
     message: Message,
 }
 
+/// Where a replica stands: who, and what their log is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    pub(crate) replica: ReplicaId,
+    pub(crate) accepted: Ballot,
+    pub(crate) length: Index,
+    pub(crate) decided: Index,
+}
+
+impl Standing {
+    /// The log to adopt is the one with the highest (accepted ballot, length).
+    pub(crate) fn rank(&self) -> (Ballot, Index) {
+        (self.accepted, self.length)
+    }
+}
+
 impl Acceptor {
+    pub(crate) fn new(me: ReplicaId, config: Config) -> Acceptor {
+        Acceptor {
+            me,
+            promised: Ballot::ZERO,
+            log: Log::new(config),
+            appended: AppendSeq(0),
+            durable: AppendSeq(0),
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Takes back one record, in order. All are durable.
+    pub(crate) fn recover(&mut self, record: Record, planted: Planted) -> Result<(), &'static str> {
+        let promised = match record {
+            Record::Promised { ballot } => ballot,
+            Record::Accepted { ballot, decided, entries } => {
+                return self.log.recover_accepted(ballot, decided, entries);
+            }
+            Record::Replaced { ballot, from, entries } => {
+                self.log.recover_replaced(ballot, from, entries)?;
+                ballot
+            }
+            Record::Checkpoint(checkpoint) => {
+                let promised = checkpoint.promised.max(checkpoint.accepted);
+                self.log = Log::recover_checkpoint(checkpoint)?;
+                promised
+            }
+        };
+        if planted != Planted::PromiseForgotten {
+            self.promised = self.promised.max(promised);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn me(&self) -> ReplicaId {
+        self.me
+    }
+
     pub(crate) fn promised(&self) -> Ballot {
         self.promised
     }
 
-    /// Raises the promise; the caller has asked for a record that implies it.
-    pub(crate) fn raise_promised(&mut self, ballot: Ballot) {
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            replica: self.me,
+            accepted: self.log.accepted(),
+            length: self.log.last(),
+            decided: self.log.decided(),
+        }
+    }
+
+    /// Marks everything up to `index` decided. Returns whether that is news.
+    pub(crate) fn decide(&mut self, index: Index) -> bool {
+        self.log.decide(index)
+    }
+
+    /// The next decided entry to apply, in order, each once.
+    pub(crate) fn take_decided(&mut self) -> Option<Entry> {
+        self.log.take_decided()
+    }
+
+    /// Forgets applied entries up to `to` in memory.
+    pub(crate) fn trim(&mut self, to: Index) {
+        self.log.trim(to);
+    }
+}
+
+/// Records: each goes with the change that it tells of.
+impl Acceptor {
+    /// Promises `ballot`.
+    pub(crate) fn promise(&mut self, ballot: Ballot, out: &mut Outbox) -> AppendSeq {
+        self.raise_promised(ballot);
+        self.record(Record::Promised { ballot }, out)
+    }
+
+    /// Takes `entries`, which follow the last one, into the log in the ballot that it has.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>, out: &mut Outbox) -> AppendSeq {
+        for entry in &entries {
+            self.log.append(entry.clone());
+        }
+        let (ballot, decided) = (self.log.accepted(), self.log.decided());
+        self.record(Record::Accepted { ballot, decided, entries }, out)
+    }
+
+    /// Takes `entries` as all that follows the decided index, accepted in `ballot`: one record
+    /// replaces the tail and raises the log's ballot (R1). Entries below must be those known.
+    pub(crate) fn adopt(&mut self, ballot: Ballot, mut entries: Vec<Entry>, out: &mut Outbox) -> AppendSeq {
+        let decided = self.log.decided();
+        let known = entries.iter().take_while(|entry| entry.index <= decided).count();
+        for entry in entries.drain(..known) {
+            if let Some(mine) = self.log.get(entry.index) {
+                // P2 and P5: what is decided is the same everywhere.
+                assert_eq!(mine.origin, entry.origin, "two values decided at {}", entry.index);
+            }
+        }
+        let from = decided.next();
+        self.raise_promised(ballot.max(self.promised));
+        self.log.replace(from, entries.clone());
+        self.log.raise_accepted(ballot);
+        self.record(Record::Replaced { ballot, from, entries }, out)
+    }
+
+    /// The whole durable state, with `snapshot` as what a durable snapshot covers (R22).
+    pub(crate) fn checkpoint(&self, snapshot: Base, config: Config) -> Checkpoint {
+        Checkpoint {
+            promised: self.promised,
+            accepted: self.log.accepted(),
+            snapshot: snapshot.index,
+            snapshot_time: snapshot.time,
+            snapshot_origin: snapshot.origin,
+            config,
+            decided: self.log.decided(),
+            entries: self.log.after(snapshot.index),
+        }
+    }
+
+    pub(crate) fn append_checkpoint(
+        &mut self,
+        snapshot: Base,
+        config: Config,
+        out: &mut Outbox,
+    ) -> AppendSeq {
+        self.record(Record::Checkpoint(self.checkpoint(snapshot, config)), out)
+    }
+
+    /// Takes over a durable snapshot that came from the leader of `ballot`, and promises that
+    /// ballot: what the snapshot holds is known here now, and a leader of a lower one might lack it (P6).
+    pub(crate) fn install(
+        &mut self,
+        ballot: Ballot,
+        base: Base,
+        config: Config,
+        planted: Planted,
+        out: &mut Outbox,
+    ) -> AppendSeq {
+        self.raise_promised(ballot);
+        self.log.install(base, config.clone());
+        let seq = self.append_checkpoint(base, config, out);
+        if self.log.accepted() == ballot {
+            self.say_accepted(ballot.replica, ballot, planted, out);
+        } else {
+            self.send_when_durable(ballot.replica, self.behind(ballot), out);
+        }
+        seq
+    }
+
+    fn raise_promised(&mut self, ballot: Ballot) {
         assert!(ballot >= self.promised, "promise {} falls to {ballot}", self.promised);
         self.promised = ballot;
     }
 
-    /// For recovery from a checkpoint only: everything before it counts no more.
-    pub(crate) fn recover_promised(&mut self, ballot: Ballot) {
-        self.promised = ballot;
-    }
-
-    pub(crate) fn note_append(&mut self, seq: AppendSeq) {
+    fn record(&mut self, record: Record, out: &mut Outbox) -> AppendSeq {
+        let seq = out.append(record);
         assert!(seq > self.appended, "appends are numbered upwards");
         self.appended = seq;
+        seq
+    }
+}
+
+/// Answers. Who asks was judged before.
+impl Acceptor {
+    /// Phase 2b: takes new entries of the leader of `ballot`.
+    pub(crate) fn handle_accept(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        mut entries: Vec<Entry>,
+        decided: Index,
+        planted: Planted,
+        out: &mut Outbox,
+    ) {
+        // R1: taken only at accepted + 1 of that very ballot.
+        let first = entries.first().map_or(Index::ZERO, |entry| entry.index);
+        let other_ballot = self.log.accepted() != ballot && planted != Planted::LowerBallotAccepted;
+        if other_ballot || first > self.log.last().next() {
+            out.send(from, self.behind(ballot));
+            return;
+        }
+        let known = entries.iter().take_while(|entry| entry.index <= self.log.last()).count();
+        for entry in entries.drain(..known) {
+            if let Some(origin) = self.log.origin_at(entry.index)
+                && planted == Planted::Nothing
+            {
+                assert_eq!(origin, entry.origin, "P5: two values at {} in {ballot}", entry.index);
+            }
+        }
+        if !entries.is_empty() {
+            self.append(entries, out);
+        }
+        self.say_accepted(from, ballot, planted, out);
+        self.learn_decided(decided);
     }
 
+    /// The leader of `ballot` tells its marks; `length` is zero if it asks for nothing.
+    pub(crate) fn handle_decide(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        decided: Index,
+        length: Index,
+        planted: Planted,
+        out: &mut Outbox,
+    ) {
+        let fits = self.log.accepted() == ballot;
+        if fits || planted == Planted::DecidedInAnyBallot {
+            self.learn_decided(decided);
+        }
+        if fits && length > Index::ZERO {
+            // Also if more is missing: earlier answers may be what was lost.
+            self.say_accepted(from, ballot, planted, out);
+        }
+        if !fits || length > self.log.last() {
+            out.send(from, self.behind(ballot));
+        }
+    }
+
+    /// A candidate asks for the log that it must adopt, from `first` on.
+    pub(crate) fn handle_fetch(
+        &self,
+        from: ReplicaId,
+        ballot: Ballot,
+        first: Index,
+        options: &Options,
+        out: &mut Outbox,
+    ) {
+        if ballot != self.promised {
+            self.reject(from, out);
+            return;
+        }
+        if first <= self.log.base().index {
+            // Not in memory any more: this candidate cannot lead; its time-out will tell it.
+            return;
+        }
+        let whole_to = self.log.last();
+        let entries = self.log.slice(first, whole_to, options.message_bytes_max);
+        out.send(from, Message::Fetched { ballot, entries, whole_to });
+    }
+
+    fn learn_decided(&mut self, decided: Index) {
+        self.log.decide(decided.min(self.log.last()));
+    }
+
+    pub(crate) fn say_accepted(&mut self, to: ReplicaId, ballot: Ballot, planted: Planted, out: &mut Outbox) {
+        let accepted = Message::Accepted { ballot, index: self.log.last() };
+        self.say(to, accepted, planted == Planted::AcceptedBeforeDurable, out);
+    }
+
+    pub(crate) fn say_promise(&mut self, to: ReplicaId, ballot: Ballot, planted: Planted, out: &mut Outbox) {
+        let Standing { accepted, length, decided, .. } = self.standing();
+        let promise = Message::Promise { ballot, accepted, length, decided };
+        self.say(to, promise, planted == Planted::PromiseBeforeDurable, out);
+    }
+
+    fn say(&mut self, to: ReplicaId, message: Message, planted_early: bool, out: &mut Outbox) {
+        if planted_early {
+            out.send(to, message);
+        } else {
+            self.send_when_durable(to, message, out);
+        }
+    }
+
+    /// Only a hint that saves the other a time-out, so it need not wait for disk.
+    pub(crate) fn reject(&self, to: ReplicaId, out: &mut Outbox) {
+        out.send(to, Message::Reject { promised: self.promised });
+    }
+
+    pub(crate) fn behind(&self, ballot: Ballot) -> Message {
+        let Standing { accepted, length, decided, .. } = self.standing();
+        Message::Behind { ballot, accepted, length, decided }
+    }
+
+    /// To every other voter of every configuration that counts.
+    pub(crate) fn broadcast(&self, message: &Message, out: &mut Outbox) {
+        let mut told: Vec<ReplicaId> = Vec::new();
+        for voter in self.log.configs().flat_map(|config| &config.voters) {
+            if *voter != self.me && !told.contains(voter) {
+                told.push(*voter);
+                out.send(*voter, message.clone());
+            }
+        }
+    }
+}
+
+/// The disk.
+impl Acceptor {
     pub(crate) fn all_durable(&self) -> bool {
         self.durable >= self.appended
     }
@@ -81,5 +376,77 @@ impl Acceptor {
                 out.send(to, message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::ballot::Millis;
+    use crate::message::Payload;
+
+    const BALLOT: Ballot = Ballot { round: 2, replica: ReplicaId(2) };
+
+    fn acceptor() -> Acceptor {
+        Acceptor::new(ReplicaId(1), Config { number: 0, voters: vec![ReplicaId(1), ReplicaId(2)] })
+    }
+
+    fn entries(indexes: core::ops::RangeInclusive<u64>) -> Vec<Entry> {
+        let entry = |at| {
+            let (index, time) = (Index(at), Millis(at));
+            Entry { index, origin: BALLOT, time, seed: 0, payload: Payload::Noop }
+        };
+        indexes.map(entry).collect()
+    }
+
+    fn accept(acceptor: &mut Acceptor, ballot: Ballot, first: u64, last: u64, out: &mut Outbox) {
+        let entries = entries(first..=last);
+        acceptor.handle_accept(ballot.replica, ballot, entries, Index::ZERO, Planted::Nothing, out);
+    }
+
+    #[test]
+    fn every_change_is_in_a_record_and_recovers() {
+        let (mut acceptor, mut out) = (acceptor(), Outbox::default());
+        acceptor.promise(Ballot { round: 1, replica: ReplicaId(1) }, &mut out);
+        acceptor.adopt(BALLOT, entries(1..=3), &mut out);
+        accept(&mut acceptor, BALLOT, 4, 5, &mut out);
+        acceptor.decide(Index(4));
+        acceptor.append_checkpoint(Base::default(), Config::default(), &mut out);
+        for records in [&out.appends[..3], &out.appends[3..]] {
+            let mut again = super::tests::acceptor();
+            for record in records {
+                again.recover(record.clone(), Planted::Nothing).unwrap();
+            }
+            let decided = again.log().decided();
+            assert_eq!(again.standing(), Standing { decided, ..acceptor.standing() });
+            assert_eq!(again.promised(), BALLOT);
+        }
+    }
+
+    #[test]
+    fn accepted_waits_for_disk_and_the_last_says_all() {
+        let (mut acceptor, mut out) = (acceptor(), Outbox::default());
+        let adopted = acceptor.adopt(BALLOT, entries(1..=1), &mut out);
+        accept(&mut acceptor, BALLOT, 2, 2, &mut out);
+        accept(&mut acceptor, BALLOT, 3, 3, &mut out);
+        acceptor.handle_durable(adopted, &mut out);
+        assert!(out.sends.is_empty() && !acceptor.all_durable());
+        acceptor.handle_durable(out.last_seq(), &mut out);
+        let accepted = Message::Accepted { ballot: BALLOT, index: Index(3) };
+        assert_eq!(out.sends, [(ReplicaId(2), accepted)]);
+    }
+
+    #[test]
+    fn entries_are_taken_only_at_the_end_of_a_log_of_their_ballot() {
+        let (mut acceptor, mut out) = (acceptor(), Outbox::default());
+        acceptor.adopt(BALLOT, entries(1..=1), &mut out);
+        let later = Ballot { round: 3, ..BALLOT };
+        accept(&mut acceptor, later, 2, 2, &mut out);
+        accept(&mut acceptor, BALLOT, 3, 3, &mut out);
+        let behind = |ballot| (ReplicaId(2), acceptor.behind(ballot));
+        assert_eq!(out.sends, [behind(later), behind(BALLOT)]);
+        assert_eq!((acceptor.log().last(), out.appends.len()), (Index(1), 1));
     }
 }

@@ -14,6 +14,5 @@ pub trait Connectivity {
 /// R9: unheard, or without a quorum of its own.
 pub(crate) fn leader_lost(log: &Log, me: ReplicaId, ballot: Ballot, net: &impl Connectivity) -> bool {
     let leader = ballot.replica;
-    !net.hears(me, leader)
-        || !log.configs().all(|config| config.majority(|replica| net.hears(leader, replica)))
+    !net.hears(me, leader) || !log.quorum(|replica| net.hears(leader, replica))
 }

@@ -1,17 +1,20 @@
 //! What only a follower has: its patience, and the pieces of a log that is sent again.
 //!
-//! Rules kept here: R1 (pieces are neither in the log nor in a promise before the whole is here).
+//! Rules kept here: R1 (pieces are neither in the log nor in a promise before the whole is here), R9 (it stands only
+//! when its leader is lost and its turn has come).
 
 use alloc::vec::Vec;
 
+use crate::acceptor::Acceptor;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
-use crate::message::Entry;
-use crate::options::Options;
+use crate::message::{Entry, Message};
+use crate::options::{Options, Planted};
+use crate::outbox::Outbox;
 
 #[derive(Debug, Default)]
 pub(crate) struct Following {
     /// Since when the leader is lost and a quorum is heard.
-    pub(crate) lost_since: Option<Millis>,
+    lost_since: Option<Millis>,
     /// No candidacy before this: another candidate was promised, or an heir was named.
     pub(crate) patient_until: Millis,
     staging: Option<Staging>,
@@ -39,9 +42,67 @@ impl Following {
         Following { patient_until, ..Following::default() }
     }
 
+    /// Time passed, and nobody leads. Whether it is this replica's turn to stand, which comes after
+    /// `patience`; there is none if it may not stand.
+    pub(crate) fn tick_lost(&mut self, patience: Option<Millis>, now: Millis) -> bool {
+        let Some(patience) = patience else {
+            self.lost_since = None;
+            return false;
+        };
+        let since = *self.lost_since.get_or_insert(now);
+        now >= since.plus(patience) && now >= self.patient_until
+    }
+
+    /// Time passed, and the leader of `ballot` is there.
+    ///
+    /// The leader of an idle group tells each mark once. If it was lost, this replica holds
+    /// entries that nobody calls decided: it says again what it holds, and is told again.
+    pub(crate) fn tick_led(
+        &mut self,
+        ballot: Ballot,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        self.lost_since = None;
+        let log = acceptor.log();
+        let follows = log.accepted() == ballot;
+        let marks = follows.then(|| (log.decided(), log.last()));
+        if self.misses_marks(marks, now, options.probe_interval) {
+            acceptor.say_accepted(ballot.replica, ballot, options.planted, out);
+        }
+    }
+
+    /// A piece of the log that the leader sends again, whole, under its own ballot.
+    pub(crate) fn handle_sync(
+        &mut self,
+        from: ReplicaId,
+        piece: Staging,
+        acceptor: &mut Acceptor,
+        planted: Planted,
+        out: &mut Outbox,
+    ) {
+        let ballot = piece.ballot;
+        if acceptor.log().accepted() == ballot {
+            // A repeat: the whole log has arrived already.
+            let accepted = Message::Accepted { ballot, index: acceptor.log().last() };
+            acceptor.send_when_durable(from, accepted, out);
+            return;
+        }
+        if piece.from > acceptor.log().decided().next() {
+            out.send(from, acceptor.behind(ballot));
+            return;
+        }
+        if let Some(whole) = self.take_piece(piece, planted == Planted::BallotRaisedByPieces) {
+            acceptor.adopt(ballot, whole, out);
+            acceptor.say_accepted(from, ballot, planted, out);
+        }
+    }
+
     /// Adds a piece to those that came before it, and returns what that makes if it is the
     /// whole. A first piece begins anew; one that continues nothing is dropped.
-    pub(crate) fn take_piece(&mut self, piece: Staging, planted_unwhole: bool) -> Option<Staging> {
+    fn take_piece(&mut self, piece: Staging, planted_unwhole: bool) -> Option<Vec<Entry>> {
         let staging = match self.staging.take() {
             Some(mut staging) if staging.continues_with(&piece) => {
                 staging.entries.extend(piece.entries);
@@ -57,17 +118,12 @@ impl Following {
             self.staging = Some(staging);
             return None;
         }
-        Some(staging)
+        Some(staging.entries)
     }
 
     /// Whether entries have waited for `patience` without that anybody called them decided. Asked
     /// with what is decided and the end of the log, or nothing if its leader is another one.
-    pub(crate) fn misses_marks(
-        &mut self,
-        marks: Option<(Index, Index)>,
-        now: Millis,
-        patience: Millis,
-    ) -> bool {
+    fn misses_marks(&mut self, marks: Option<(Index, Index)>, now: Millis, patience: Millis) -> bool {
         let Some((decided, _)) = marks.filter(|(decided, last)| decided < last) else {
             self.undecided_since = None;
             return false;
@@ -101,15 +157,73 @@ impl Staging {
     }
 }
 
-/// How long a voter of this rank waits after it has lost its leader. After failures the
-/// order is shuffled, deterministically, and stretched, so that candidates do not go on
-/// outbidding each other.
-pub(crate) fn patience(options: &Options, me: ReplicaId, rank: u64, failures: u32) -> Millis {
-    let stagger = options.stagger.0;
-    if failures == 0 {
-        return Millis(rank * stagger);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Payload;
+
+    const BALLOT: Ballot = Ballot { round: 2, replica: ReplicaId(2) };
+
+    /// A piece of the log from @5 to @9, with the entries at `indexes`.
+    fn piece(ballot: Ballot, indexes: core::ops::RangeInclusive<u64>) -> Staging {
+        let entry = |at| Entry {
+            index: Index(at),
+            origin: ballot,
+            time: Millis(at),
+            seed: 0,
+            payload: Payload::Noop,
+        };
+        Staging { ballot, from: Index(5), whole_to: Index(9), entries: indexes.map(entry).collect() }
     }
-    let mixed = (u64::from(me.0) << 32 | u64::from(failures)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let steps = 2 + 2 * u64::from(failures.min(4));
-    Millis((mixed >> 32) % (steps * stagger).max(1))
+
+    fn whole(following: &mut Following, piece: Staging) -> Option<usize> {
+        following.take_piece(piece, false).map(|entries| entries.len())
+    }
+
+    #[test]
+    fn pieces_are_nothing_until_they_are_the_whole() {
+        let mut following = Following::default();
+        assert_eq!(whole(&mut following, piece(BALLOT, 5..=6)), None);
+        // One that continues nothing changes nothing.
+        assert_eq!(whole(&mut following, piece(BALLOT, 8..=9)), None);
+        assert_eq!(whole(&mut following, piece(BALLOT, 7..=8)), None);
+        assert_eq!(whole(&mut following, piece(BALLOT, 9..=9)), Some(5));
+    }
+
+    #[test]
+    fn a_first_piece_begins_anew_and_ballots_do_not_mix() {
+        let later = Ballot { round: 3, ..BALLOT };
+        let mut following = Following::default();
+        assert_eq!(whole(&mut following, piece(BALLOT, 5..=7)), None);
+        assert_eq!(whole(&mut following, piece(later, 8..=9)), None);
+        assert_eq!(whole(&mut following, piece(later, 5..=6)), None);
+        assert_eq!(whole(&mut following, piece(BALLOT, 8..=9)), None);
+        assert_eq!(whole(&mut following, piece(later, 7..=9)), Some(5));
+    }
+
+    #[test]
+    fn a_turn_comes_after_patience_and_begins_anew_without_a_quorum() {
+        let mut following = Following::until(Millis(50));
+        assert!(!following.tick_lost(Some(Millis(20)), Millis(10)));
+        // The patience is over, but somebody else was promised.
+        assert!(!following.tick_lost(Some(Millis(20)), Millis(30)));
+        assert!(following.tick_lost(Some(Millis(20)), Millis(50)));
+        assert!(!following.tick_lost(None, Millis(60)));
+        assert!(!following.tick_lost(Some(Millis(20)), Millis(70)));
+        assert!(following.tick_lost(Some(Millis(20)), Millis(90)));
+    }
+
+    #[test]
+    fn marks_are_missed_when_the_same_ones_have_waited() {
+        let mut following = Following::default();
+        let mut misses =
+            |decided, now| following.misses_marks(Some((Index(decided), Index(9))), Millis(now), Millis(100));
+        assert!(!misses(5, 0));
+        assert!(!misses(6, 90));
+        assert!(!misses(6, 180));
+        assert!(misses(6, 190));
+        // Asked once an interval.
+        assert!(!misses(6, 200));
+        assert!(!misses(9, 400));
+    }
 }

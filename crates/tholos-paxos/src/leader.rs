@@ -1,56 +1,70 @@
-//! What only a leader has: how far each replica has come, its own disk's vote, and the
-//! reads that wait.
+//! What only a leader has: how far each replica has come, its own disk's vote, the reads that
+//! wait, and the heir.
 //!
-//! Rules kept here: R3 (a vote counts only when durable, the leader's own included),
-//! R15 (no read before the no-op of the leader's own ballot is applied).
+//! Rules kept here: R1 (it begins by re-accepting the whole log under its own ballot), R3 (a vote counts only when
+//! durable, the leader's own included), R10 (nothing new once leadership is being handed over), R15 (no
+//! read before the no-op of the own ballot), R16 (shard time never runs back).
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::acceptor::{Acceptor, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
-use crate::candidate::PromiseFrom;
+use crate::candidate::Elected;
 use crate::log::Log;
-use crate::message::{Entry, Message};
-use crate::options::Options;
-use crate::outbox::Outbox;
+use crate::message::{Entry, Message, Payload};
+use crate::options::{Options, Planted};
+use crate::outbox::{Outbox, RoleChange};
 use crate::reads::Reads;
+
+/// Why a proposal was not taken. Nothing was proposed in any of these cases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// This replica does not lead, or does not serve yet.
+    NotServing,
+    /// Leadership is being handed over.
+    Draining,
+    /// As much as may be under way is under way.
+    WindowFull,
+}
 
 #[derive(Debug)]
 pub(crate) struct Leader {
-    pub(crate) ballot: Ballot,
+    ballot: Ballot,
     /// The no-op that opens this ballot.
-    pub(crate) first: Index,
+    first: Index,
     /// Whether [`Leader::first`] is decided and that was announced.
-    pub(crate) serving: bool,
-    pub(crate) followers: Vec<Follower>,
+    serving: bool,
+    followers: Vec<Follower>,
     /// Own appends under way, and the last index each makes durable.
     own_pending: VecDeque<(AppendSeq, Index)>,
     own_durable: Index,
-    pub(crate) reads: Reads,
+    reads: Reads,
     /// Who leadership is being handed to, and until when the drain may last (R10).
-    pub(crate) heir: Option<(ReplicaId, Millis)>,
+    heir: Option<(ReplicaId, Millis)>,
     /// When followers that made no progress are next asked.
-    pub(crate) next_probe: Millis,
+    next_probe: Millis,
 }
 
 /// What the leader knows of one other replica.
 #[derive(Debug)]
-pub(crate) struct Follower {
-    pub(crate) replica: ReplicaId,
-    pub(crate) stage: Stage,
+struct Follower {
+    replica: ReplicaId,
+    stage: Stage,
     /// Durable in the leader's ballot up to here.
-    pub(crate) accepted: Index,
+    accepted: Index,
     /// The decided index last told.
-    pub(crate) told: Index,
+    told: Index,
     /// `accepted` at the last probe: no progress since then means something was lost.
-    pub(crate) probed: Index,
+    probed: Index,
     /// Where the last rewind went, so that a burst of refusals causes one.
-    pub(crate) rewound: Option<Index>,
+    rewound: Option<Index>,
 }
 
 /// How a replica is brought up to date.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
+enum Stage {
     /// Nothing is known of its log: ask.
     Unknown,
     /// Its log is (or, if messages arrive, will be) accepted in this ballot; next to send.
@@ -60,18 +74,197 @@ pub(crate) enum Stage {
 }
 
 impl Leader {
-    pub(crate) fn new(ballot: Ballot, first: Index, followers: impl Iterator<Item = ReplicaId>) -> Leader {
-        Leader {
+    /// Takes the log that phase 1 found, re-accepts it whole under the ballot promised together with the
+    /// no-op that opens it (R1), and begins to bring to it those who have promised.
+    pub(crate) fn begin(
+        elected: Elected,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        now: Millis,
+        out: &mut Outbox,
+    ) -> Leader {
+        let Elected { promises, mut entries } = elected;
+        let (me, ballot) = (acceptor.me(), acceptor.promised());
+        let log = acceptor.log();
+        let first = entries.last().map_or(log.decided(), |entry| entry.index).next();
+        let time = entries.last().map_or_else(|| log.time_at_decided(), |entry| entry.time);
+        entries.push(Entry { index: first, origin: ballot, time, seed: 0, payload: Payload::Noop });
+        let seq = acceptor.adopt(ballot, entries, out);
+        let voters = acceptor.log().latest_config().voters.iter().copied();
+        let mut leader = Leader {
             ballot,
             first,
             serving: false,
-            followers: followers.map(Follower::new).collect(),
+            followers: voters.filter(|voter| *voter != me).map(Follower::new).collect(),
             own_pending: VecDeque::new(),
             own_durable: Index::ZERO,
             reads: Reads::default(),
             heir: None,
-            next_probe: Millis(0),
+            next_probe: now.plus(options.probe_interval),
+        };
+        leader.note_append(seq, first);
+        if options.planted == Planted::OwnVoteBeforeDurable {
+            leader.own_durable = first;
         }
+        out.changes.push(RoleChange::Elected(ballot));
+        for promise in promises.into_iter().filter(|promise| promise.replica != me) {
+            leader.start_follower(promise, acceptor.log(), options, out);
+        }
+        leader
+    }
+
+    pub(crate) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Time passed, and a quorum is heard.
+    pub(crate) fn tick(
+        &mut self,
+        log: &Log,
+        heard: impl Fn(ReplicaId) -> bool,
+        options: &Options,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        if self.heir.is_some_and(|(_, until)| now >= until) {
+            self.heir = None;
+        }
+        let probe = now >= self.next_probe;
+        if probe {
+            self.next_probe = now.plus(options.probe_interval);
+        }
+        self.tell_followers(log, heard, probe, out);
+    }
+
+    /// Puts a value at the end of the log.
+    pub(crate) fn propose(
+        &mut self,
+        payload: Payload,
+        time: Millis,
+        seed: u64,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        out: &mut Outbox,
+    ) -> Result<Index, ProposeError> {
+        if !self.serving {
+            return Err(ProposeError::NotServing);
+        }
+        if self.heir.is_some() {
+            return Err(ProposeError::Draining);
+        }
+        let log = acceptor.log();
+        let under_way = log.last().0 - log.decided().0;
+        if under_way >= options.window_entries_max
+            || (under_way > 0 && log.undecided_bytes() >= options.window_bytes_max)
+        {
+            return Err(ProposeError::WindowFull);
+        }
+        let index = log.last().next();
+        let time = time.max(log.last_time());
+        let entry = Entry { index, origin: self.ballot, time, seed, payload };
+        let seq = acceptor.append(alloc::vec![entry], out);
+        self.note_append(seq, index);
+        if options.planted == Planted::OwnVoteBeforeDurable {
+            self.own_durable = index;
+        }
+        Ok(index)
+    }
+
+    /// Takes a read in, unless leadership is being handed over.
+    pub(crate) fn read(&mut self, token: u64, log: &Log) -> bool {
+        if self.heir.is_some() {
+            return false;
+        }
+        // R15: never before the no-op of the leader's own ballot.
+        self.reads.arrive(token, log.decided().max(self.first));
+        true
+    }
+
+    /// Sends what has gathered: entries, and one round for all reads.
+    pub(crate) fn flush(&mut self, acceptor: &Acceptor, options: &Options, out: &mut Outbox) {
+        let log = acceptor.log();
+        self.stream(log, options, out);
+        if options.planted == Planted::ReadUnconfirmed {
+            self.reads.confirm_arrived();
+        }
+        if let Some(round) = self.reads.start_round(options.read_rounds_max) {
+            for follower in &self.followers {
+                out.send(follower.replica, Message::Confirm { ballot: self.ballot, round });
+            }
+            self.count_confirmed(acceptor.me(), round, log, out);
+        } else {
+            self.reads.take_ready(log.decided(), out);
+        }
+    }
+
+    /// `from` held to this ballot when it answered `round`.
+    pub(crate) fn handle_confirmed(
+        &mut self,
+        from: ReplicaId,
+        round: u64,
+        log: &Log,
+        planted: Planted,
+        out: &mut Outbox,
+    ) {
+        if planted == Planted::ReadConfirmedLate {
+            self.reads.confirm_arrived();
+        }
+        self.count_confirmed(from, round, log, out);
+    }
+
+    fn count_confirmed(&mut self, from: ReplicaId, round: u64, log: &Log, out: &mut Outbox) {
+        self.reads.confirm(from, round, |by| log.quorum(|replica| by.contains(&replica)));
+        self.reads.take_ready(log.decided(), out);
+    }
+
+    /// Counts votes and decides what a quorum has. Returns whether that is news.
+    pub(crate) fn advance(&mut self, acceptor: &mut Acceptor, planted: Planted, out: &mut Outbox) -> bool {
+        let mut reached = self.reached(acceptor.me(), acceptor.log());
+        if planted == Planted::VoteCountedTwice {
+            reached = self.followers.iter().map(|follower| follower.accepted).max().unwrap_or(reached);
+        }
+        if !acceptor.decide(reached) {
+            return false;
+        }
+        if !self.serving && reached >= self.first {
+            self.serving = true;
+            out.changes.push(RoleChange::Serving(self.ballot));
+        }
+        self.reads.take_ready(acceptor.log().decided(), out);
+        true
+    }
+
+    /// Names who leadership is handed to, and until when that may take (R10).
+    pub(crate) fn transfer(&mut self, heir: ReplicaId, until: Millis) {
+        self.heir = Some((heir, until));
+    }
+
+    /// The heir, once all is decided and it has everything (R10).
+    pub(crate) fn ready_heir(&self, acceptor: &Acceptor) -> Option<ReplicaId> {
+        let (heir, _) = self.heir?;
+        let last = acceptor.log().last();
+        (acceptor.log().decided() >= last && self.mark(acceptor.me(), heir) >= last).then_some(heir)
+    }
+
+    /// Leadership is gone.
+    pub(crate) fn end(self, out: &mut Outbox) {
+        out.changes.push(RoleChange::Stopped(self.ballot));
+        self.reads.fail(out);
+    }
+
+    /// Whether the no-op of this ballot is decided.
+    pub(crate) fn serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Whether leadership is being handed over.
+    pub(crate) fn draining(&self) -> bool {
+        self.heir.is_some()
+    }
+
+    /// How far each other replica's vote reaches.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
+        self.followers.iter().map(|follower| (follower.replica, follower.accepted))
     }
 
     pub(crate) fn note_append(&mut self, seq: AppendSeq, last: Index) {
@@ -88,12 +281,17 @@ impl Leader {
         }
     }
 
-    pub(crate) fn follower(&mut self, replica: ReplicaId) -> Option<&mut Follower> {
+    fn follower(&mut self, replica: ReplicaId) -> Option<&mut Follower> {
         self.followers.iter_mut().find(|follower| follower.replica == replica)
     }
 
+    /// How far the own disk has this ballot's log.
+    pub(crate) fn own_durable(&self) -> Index {
+        self.own_durable
+    }
+
     /// How far `replica`'s vote reaches: durable and in this ballot.
-    pub(crate) fn mark(&self, me: ReplicaId, replica: ReplicaId) -> Index {
+    fn mark(&self, me: ReplicaId, replica: ReplicaId) -> Index {
         if replica == me {
             return self.own_durable;
         }
@@ -102,13 +300,13 @@ impl Leader {
     }
 
     /// How far a quorum of every configuration that counts has come.
-    pub(crate) fn reached(&self, me: ReplicaId, log: &Log) -> Index {
+    fn reached(&self, me: ReplicaId, log: &Log) -> Index {
         let marks = log.configs().map(|config| config.reached(|replica| self.mark(me, replica)));
         marks.fold(log.last(), Index::min)
     }
 
     /// Sends followers what they may have.
-    pub(crate) fn stream(&mut self, log: &Log, options: &Options, out: &mut Outbox) {
+    fn stream(&mut self, log: &Log, options: &Options, out: &mut Outbox) {
         let (ballot, decided) = (self.ballot, log.decided());
         for follower in &mut self.followers {
             while let Some(entries) = follower.take_next(log, options) {
@@ -119,13 +317,7 @@ impl Leader {
     }
 
     /// Starts to bring a replica up to date whose state is known.
-    pub(crate) fn start_follower(
-        &mut self,
-        state: PromiseFrom,
-        log: &Log,
-        options: &Options,
-        out: &mut Outbox,
-    ) {
+    fn start_follower(&mut self, state: Standing, log: &Log, options: &Options, out: &mut Outbox) {
         let ballot = self.ballot;
         let Some(follower) = self.follower(state.replica) else { return };
         if state.accepted == ballot {
@@ -157,6 +349,19 @@ impl Leader {
         }
     }
 
+    /// A late promise: brings this replica up to date as well.
+    pub(crate) fn handle_promise(
+        &mut self,
+        promise: Standing,
+        log: &Log,
+        options: &Options,
+        out: &mut Outbox,
+    ) {
+        if self.follower(promise.replica).is_some_and(|follower| follower.stage == Stage::Unknown) {
+            self.start_follower(promise, log, options, out);
+        }
+    }
+
     /// A follower's vote reaches to `index`. Returns whether that is news.
     pub(crate) fn note_accepted(&mut self, from: ReplicaId, index: Index, last: Index) -> bool {
         let ballot = self.ballot;
@@ -177,7 +382,7 @@ impl Leader {
     }
 
     /// Something did not fit: goes back to where the follower stands.
-    pub(crate) fn rewind(&mut self, state: PromiseFrom, log: &Log, options: &Options, out: &mut Outbox) {
+    pub(crate) fn rewind(&mut self, state: Standing, log: &Log, options: &Options, out: &mut Outbox) {
         let standing = if state.accepted == self.ballot { state.length } else { state.decided };
         let Some(follower) = self.follower(state.replica) else { return };
         if follower.rewound == Some(standing) {
@@ -192,7 +397,7 @@ impl Leader {
 
     /// Marks that no Accept has carried, and, if it is time to `probe`, questions to those who
     /// are heard and have not answered.
-    pub(crate) fn tell_followers(
+    fn tell_followers(
         &mut self,
         log: &Log,
         heard: impl Fn(ReplicaId) -> bool,
@@ -229,11 +434,6 @@ impl Leader {
     /// Tells a follower where it should stand, and asks where it does.
     pub(crate) fn probe(&self, log: &Log) -> Message {
         Message::Decide { ballot: self.ballot, decided: log.decided(), length: log.last() }
-    }
-
-    /// For planted faults only: counts the own vote before it is durable.
-    pub(crate) fn count_own(&mut self, last: Index) {
-        self.own_durable = last;
     }
 }
 

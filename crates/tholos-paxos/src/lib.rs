@@ -132,6 +132,7 @@ mod acceptor;
 mod ballot;
 mod candidate;
 mod connectivity;
+mod election;
 mod follower;
 mod group;
 mod leader;
@@ -144,7 +145,8 @@ mod reads;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 pub use connectivity::Connectivity;
-pub use group::{Group, ProposeError};
+pub use group::Group;
+pub use leader::ProposeError;
 pub use log::Base;
 pub use message::{Checkpoint, Config, Entry, Message, Payload, Record};
 pub use options::{Options, Planted};

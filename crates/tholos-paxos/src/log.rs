@@ -11,7 +11,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::ballot::{Ballot, Index, Millis};
+use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::message::{Checkpoint, Config, Entry, Payload};
 
 /// The last entry that is no longer in memory.
@@ -186,6 +186,11 @@ impl Log {
         self.configs.iter().map(|(_, config)| config)
     }
 
+    /// Whether those for whom `has` is true are a majority of each of them.
+    pub(crate) fn quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        self.configs().all(|config| config.majority(&has))
+    }
+
     pub(crate) fn latest_config(&self) -> &Config {
         &self.configs.last().expect("a log always has a configuration").1
     }
@@ -326,7 +331,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::ballot::ReplicaId;
 
     const BALLOT: Ballot = Ballot { round: 1, replica: ReplicaId(1) };
 

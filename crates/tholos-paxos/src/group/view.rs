@@ -2,44 +2,45 @@
 
 use super::{Group, Role};
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::leader::Leader;
 use crate::log::Base;
 use crate::message::{Config, Entry};
 
 impl Group {
     /// This replica.
     pub fn me(&self) -> ReplicaId {
-        self.me
+        self.acceptor.me()
     }
 
     /// The ballot in which this replica leads, if it does.
     pub fn leading(&self) -> Option<Ballot> {
         match &self.role {
-            Role::Leader(leader) => Some(leader.ballot),
+            Role::Leader(leader) => Some(leader.ballot()),
             _ => None,
         }
     }
 
     /// Whether this replica leads and the no-op of its ballot is decided.
     pub fn serving(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.serving && leader.heir.is_none())
+        matches!(&self.role, Role::Leader(leader) if leader.serving() && !leader.draining())
     }
 
     /// Whether this replica leads and is handing leadership over.
     pub fn draining(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.heir.is_some())
+        matches!(&self.role, Role::Leader(leader) if leader.draining())
     }
 
     /// On the leader: how far its own disk has its ballot's log; zero on others.
     pub fn own_durable_index(&self) -> Index {
         match &self.role {
-            Role::Leader(leader) => leader.mark(self.me, self.me),
+            Role::Leader(leader) => leader.own_durable(),
             _ => Index::ZERO,
         }
     }
 
     /// The ballot of the leader known, itself included. A hint (R11).
     pub fn leader(&self) -> Option<Ballot> {
-        self.leading().or(self.leader)
+        self.leading().or(self.election.leader())
     }
 
     /// The highest ballot promised.
@@ -49,70 +50,70 @@ impl Group {
 
     /// The ballot in which the whole log is accepted.
     pub fn accepted_ballot(&self) -> Ballot {
-        self.log.accepted()
+        self.acceptor.log().accepted()
     }
 
     /// The last index of the log.
     pub fn accepted_index(&self) -> Index {
-        self.log.last()
+        self.acceptor.log().last()
     }
 
     /// Everything up to here is decided, as far as this replica knows.
     pub fn decided_index(&self) -> Index {
-        self.log.decided()
+        self.acceptor.log().decided()
     }
 
     /// Everything up to here was handed out by [`Group::take_decided`].
     pub fn applied_index(&self) -> Index {
-        self.log.applied()
+        self.acceptor.log().applied()
     }
 
     /// The last index that is no longer in memory.
     pub fn base(&self) -> Base {
-        self.log.base()
+        self.acceptor.log().base()
     }
 
     /// Index, origin and time of the last applied entry: what a snapshot taken now covers.
     pub fn applied_base(&self) -> Base {
-        let applied = self.log.applied();
-        match self.log.get(applied) {
+        let applied = self.acceptor.log().applied();
+        match self.acceptor.log().get(applied) {
             Some(entry) => Base { index: applied, origin: entry.origin, time: entry.time },
-            None => self.log.base(),
+            None => self.acceptor.log().base(),
         }
     }
 
     /// The configuration in force at the applied index.
     pub fn applied_config(&self) -> &Config {
-        self.log.config_at(self.log.applied())
+        self.acceptor.log().config_at(self.acceptor.log().applied())
     }
 
     /// The latest configuration in the log.
     pub fn config(&self) -> &Config {
-        self.log.latest_config()
+        self.acceptor.log().latest_config()
     }
 
     /// Shard time of the last entry in the log.
     pub fn last_time(&self) -> Millis {
-        self.log.last_time()
+        self.acceptor.log().last_time()
     }
 
     /// Bytes of entries in memory, about.
     pub fn log_bytes(&self) -> usize {
-        self.log.cost_bytes()
+        self.acceptor.log().cost_bytes()
     }
 
     /// On the leader: for each other replica, how far it has durably accepted.
     pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.followers.as_slice(),
-            _ => &[],
+        let leader = match &self.role {
+            Role::Leader(leader) => Some(leader),
+            _ => None,
         };
-        followers.iter().map(|follower| (follower.replica, follower.accepted))
+        leader.into_iter().flat_map(Leader::marks)
     }
 
     /// The entry at `index`, if it is in memory.
     pub fn entry(&self, index: Index) -> Option<&Entry> {
-        self.log.get(index)
+        self.acceptor.log().get(index)
     }
 
     /// Whether some of what this group asked to append is not durable yet.

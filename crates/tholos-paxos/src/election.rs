@@ -1,0 +1,131 @@
+//! What a replica of any role remembers of elections: ballots seen, the leader heard, candidacies failed.
+//!
+//! None of it is durable and none of it decides what is safe: a candidate's ballot is above the one that
+//! it has *promised* (R2), which the acceptor keeps. Rules kept here: R9 (who may stand, and when), R11 (the leader is
+//! a hint, and a lower ballot does not hide a higher one).
+
+use crate::ballot::{Ballot, Millis, ReplicaId};
+use crate::options::Options;
+
+#[derive(Debug, Default)]
+pub(crate) struct Election {
+    /// The highest ballot seen in any message: a candidate outbids it.
+    highest_seen: Ballot,
+    /// The leader heard last in the ballot promised last.
+    leader: Option<Ballot>,
+    /// Candidacies in a row that came to nothing.
+    failures: u32,
+}
+
+impl Election {
+    pub(crate) fn leader(&self) -> Option<Ballot> {
+        self.leader
+    }
+
+    /// A message named `ballot`.
+    pub(crate) fn see(&mut self, ballot: Ballot) {
+        self.highest_seen = self.highest_seen.max(ballot);
+    }
+
+    /// A ballot of `me` above all that was seen, and above what was promised.
+    pub(crate) fn next_ballot(&self, me: ReplicaId, promised: Ballot) -> Ballot {
+        self.highest_seen.max(promised).next_for(me)
+    }
+
+    /// For planted faults only: whether a candidate can take what it has promised for a ballot of its own.
+    pub(crate) fn takes_promised(&self, me: ReplicaId, promised: Ballot) -> bool {
+        promised.replica == me && self.highest_seen <= promised
+    }
+
+    /// The leader of `ballot` is heard, or is this replica.
+    pub(crate) fn follow(&mut self, ballot: Ballot) {
+        // R11: a lower ballot that was not deposed here yet does not hide a higher one.
+        self.leader = self.leader.max(Some(ballot));
+        self.failures = 0;
+    }
+
+    /// Nobody leads, as far as this replica knows.
+    pub(crate) fn lose_leader(&mut self) {
+        self.leader = None;
+    }
+
+    /// Who canvasses for `ballot` does not lead: it restarted, or stepped down, and nobody missed it.
+    pub(crate) fn handle_canvass(&mut self, from: ReplicaId, ballot: Ballot) {
+        if self.leader.is_some_and(|leader| leader.replica == from && leader < ballot) {
+            self.leader = None;
+        }
+    }
+
+    /// A candidacy came to nothing.
+    pub(crate) fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.leader = None;
+    }
+
+    /// How long a voter of this rank waits after it has lost its leader. After failures the
+    /// order is shuffled, deterministically, and stretched, so that candidates do not go on
+    /// outbidding each other.
+    pub(crate) fn patience(&self, options: &Options, me: ReplicaId, rank: u64) -> Millis {
+        let stagger = options.stagger.0;
+        if self.failures == 0 {
+            return Millis(rank * stagger);
+        }
+        let mixed = (u64::from(me.0) << 32 | u64::from(self.failures)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let steps = 2 + 2 * u64::from(self.failures.min(4));
+        Millis((mixed >> 32) % (steps * stagger).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(round: u64, replica: u32) -> Ballot {
+        Ballot { round, replica: ReplicaId(replica) }
+    }
+
+    #[test]
+    fn a_new_ballot_is_above_what_was_seen_and_what_was_promised() {
+        let mut election = Election::default();
+        for (seen, promised) in [(ballot(3, 2), ballot(1, 1)), (ballot(3, 2), ballot(5, 3))] {
+            election.see(seen);
+            let next = election.next_ballot(ReplicaId(1), promised);
+            assert!(next > seen && next > promised && next.replica == ReplicaId(1), "{next}");
+        }
+    }
+
+    #[test]
+    fn a_lower_ballot_does_not_hide_a_higher_leader() {
+        let mut election = Election::default();
+        election.follow(ballot(5, 2));
+        election.follow(ballot(4, 3));
+        assert_eq!(election.leader(), Some(ballot(5, 2)));
+    }
+
+    #[test]
+    fn only_the_leader_s_own_later_canvass_loses_it() {
+        let mut election = Election::default();
+        election.follow(ballot(5, 2));
+        election.handle_canvass(ReplicaId(3), ballot(6, 3));
+        election.handle_canvass(ReplicaId(2), ballot(4, 2));
+        assert_eq!(election.leader(), Some(ballot(5, 2)));
+        election.handle_canvass(ReplicaId(2), ballot(6, 2));
+        assert_eq!(election.leader(), None);
+    }
+
+    #[test]
+    fn voters_stand_in_walk_order_until_one_fails() {
+        let options = Options::default();
+        let mut election = Election::default();
+        let patience = |election: &Election| {
+            [0, 1, 2].map(|rank| election.patience(&options, ReplicaId(rank + 1), rank.into()))
+        };
+        assert_eq!(patience(&election), [Millis(0), Millis(40), Millis(80)]);
+        election.fail();
+        // Shuffled by replica, and within the stretch.
+        assert!(patience(&election).iter().all(|patience| *patience < Millis(4 * 40)));
+        assert_ne!(patience(&election), [Millis(0), Millis(40), Millis(80)]);
+        election.follow(ballot(1, 1));
+        assert_eq!(patience(&election), [Millis(0), Millis(40), Millis(80)]);
+    }
+}
