@@ -1,0 +1,171 @@
+//! Which records of the log are still needed, and how long that makes the log (R22).
+//!
+//! - **S1** A shard needs everything from its first append on, until a checkpoint of it is durable; then everything
+//!   from that checkpoint on.
+//! - **S2** What is released is never needed again: it only rises.
+
+use alloc::vec::Vec;
+
+use tholos_paxos::{AppendSeq, Record};
+use tholos_ring::ShardId;
+
+/// Bytes of memory that a log entry costs beside its batch, about, in the log file.
+const RECORD_BYTES: u64 = 64;
+
+#[derive(Debug)]
+pub(super) struct Retained {
+    shards: Vec<Need>,
+    /// Bytes ever appended, as a position.
+    position: u64,
+    log_bytes_max: u64,
+    released: AppendSeq,
+}
+
+/// What one shard needs of the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Need {
+    /// Its oldest needed append; zero is one of an earlier boot.
+    from: AppendSeq,
+    /// The bytes appended before it.
+    position: u64,
+    /// Whether it has appended anything at all.
+    any: bool,
+    /// A checkpoint under way: its append and position.
+    next: Option<(AppendSeq, u64)>,
+}
+
+impl Retained {
+    pub(super) fn new(shard_count: u16, log_bytes_max: u64) -> Retained {
+        Retained {
+            shards: (0..shard_count).map(|_| Need::default()).collect(),
+            position: 0,
+            log_bytes_max,
+            released: AppendSeq(0),
+        }
+    }
+
+    /// A record found in the log at start.
+    pub(super) fn recovered(&mut self, shard: ShardId, bytes: u64, checkpoint: bool) {
+        if let Some(need) = self.shards.get_mut(usize::from(shard.0)) {
+            if checkpoint || !need.any {
+                need.position = self.position;
+            }
+            need.any = true;
+        }
+        self.position += bytes;
+    }
+
+    /// An append was asked for.
+    pub(super) fn appended(&mut self, shard: ShardId, seq: AppendSeq, record: &Record) {
+        let need = &mut self.shards[usize::from(shard.0)];
+        if !need.any {
+            *need = Need { from: seq, position: self.position, any: true, next: None };
+        }
+        if matches!(record, Record::Checkpoint(_)) {
+            need.next = Some((seq, self.position));
+        }
+        self.position += cost_of(record);
+    }
+
+    /// `seq` is durable: the shards whose checkpoints are with it (S1).
+    pub(super) fn checkpoints_done(&mut self, seq: AppendSeq) -> Vec<ShardId> {
+        let mut done = Vec::new();
+        for (at, need) in self.shards.iter_mut().enumerate() {
+            if let Some((from, position)) = need.next.filter(|(from, _)| *from <= seq) {
+                (need.from, need.position, need.next) = (from, position, None);
+                done.push(ShardId(at as u16));
+            }
+        }
+        done
+    }
+
+    /// The oldest append that some shard still needs, if it has moved (S2).
+    pub(super) fn releasable(&mut self) -> Option<AppendSeq> {
+        let oldest = self.shards.iter().filter(|need| need.any).map(|need| need.from).min()?;
+        if oldest <= self.released {
+            return None;
+        }
+        self.released = oldest;
+        Some(oldest)
+    }
+
+    /// The shard that holds up the oldest of the log, if the log is too long and no checkpoint is under way. Its length
+    /// is an estimate, so when its room gets short a fraction is too long already.
+    pub(super) fn due(&self, disk_full: bool) -> Option<ShardId> {
+        if self.shards.iter().any(|need| need.next.is_some()) {
+            return None;
+        }
+        let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.any);
+        let (at, oldest) = numbered.min_by_key(|(_, need)| need.position)?;
+        let bytes_max = if disk_full { self.log_bytes_max / 8 } else { self.log_bytes_max };
+        (self.position - oldest.position > bytes_max).then_some(ShardId(at as u16))
+    }
+}
+
+/// What a record costs in the log, about.
+pub(crate) fn cost_of(record: &Record) -> u64 {
+    let entries = match record {
+        Record::Promised { .. } => return RECORD_BYTES,
+        Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
+        Record::Checkpoint(checkpoint) => &checkpoint.entries,
+    };
+    RECORD_BYTES + entries.iter().map(|entry| entry.cost_bytes() as u64).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use tholos_paxos::{Ballot, Checkpoint};
+
+    use super::*;
+
+    const PROMISED: Record = Record::Promised { ballot: Ballot::ZERO };
+
+    /// Appends 1 to 4 of s0, s1, s0, s1, each of [`RECORD_BYTES`].
+    fn retained() -> Retained {
+        let mut retained = Retained::new(2, 4 * RECORD_BYTES);
+        for (shard, seq) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
+            retained.appended(ShardId(shard), AppendSeq(seq), &PROMISED);
+        }
+        retained
+    }
+
+    fn checkpoint(retained: &mut Retained, shard: u16, seq: u64) {
+        retained.appended(ShardId(shard), AppendSeq(seq), &Record::Checkpoint(Checkpoint::default()));
+    }
+
+    #[test]
+    fn a_shard_needs_all_until_its_checkpoint_is_durable() {
+        let mut retained = retained();
+        assert_eq!(retained.releasable(), Some(AppendSeq(1)));
+        checkpoint(&mut retained, 0, 5);
+        assert_eq!((retained.checkpoints_done(AppendSeq(4)), retained.releasable()), (Vec::new(), None));
+        assert_eq!(retained.checkpoints_done(AppendSeq(5)), [ShardId(0)]);
+        assert_eq!(retained.releasable(), Some(AppendSeq(2)));
+        checkpoint(&mut retained, 1, 6);
+        assert_eq!(retained.checkpoints_done(AppendSeq(9)), [ShardId(1)]);
+        assert_eq!((retained.releasable(), retained.releasable()), (Some(AppendSeq(5)), None));
+    }
+
+    #[test]
+    fn the_shard_with_the_oldest_need_is_due_when_the_log_is_too_long() {
+        let mut retained = retained();
+        assert_eq!((retained.due(false), retained.due(true)), (None, Some(ShardId(0))));
+        retained.appended(ShardId(1), AppendSeq(5), &PROMISED);
+        assert_eq!(retained.due(false), Some(ShardId(0)));
+        checkpoint(&mut retained, 0, 6);
+        assert_eq!(retained.due(true), None, "one at a time");
+        retained.checkpoints_done(AppendSeq(6));
+        assert_eq!(retained.due(false), Some(ShardId(1)));
+    }
+
+    #[test]
+    fn records_of_an_earlier_boot_count_from_the_last_checkpoint() {
+        let mut retained = Retained::new(1, 100);
+        for (bytes, checkpoint) in [(90, false), (50, true), (50, false)] {
+            retained.recovered(ShardId(0), bytes, checkpoint);
+        }
+        assert_eq!((retained.due(false), retained.releasable()), (None, None));
+        retained.recovered(ShardId(0), 1, false);
+        assert_eq!(retained.due(false), Some(ShardId(0)));
+    }
+}
