@@ -98,7 +98,7 @@ impl Reader {
         Ok(count)
     }
 
-    /// A list of things of which each takes at least one byte.
+    /// A list of things of which each takes at least one byte. Its room grows with what is there: lists may be nested.
     pub(crate) fn list<T>(
         &mut self,
         mut one: impl FnMut(&mut Reader) -> Result<T, WireError>,

@@ -91,12 +91,10 @@ fn read_value_within(depth: usize, reader: &mut Reader) -> Result<Value, WireErr
         MAP => {
             let depth = depth.checked_sub(1).ok_or(WireError::TooDeep)?;
             let count = reader.count(2)?;
-            let mut pairs = Vec::with_capacity(count);
-            for _ in 0..count {
-                let key = read_value_within(depth, reader)?;
-                pairs.push((key, read_value_within(depth, reader)?));
-            }
-            Value::Map(pairs)
+            // Grows with what is there: if each of 64 nested maps reserved what it claims, they would reserve what only
+            // one of them can hold 64 times (W1).
+            let pair = |_| Ok((read_value_within(depth, reader)?, read_value_within(depth, reader)?));
+            Value::Map((0..count).map(pair).collect::<Result<_, WireError>>()?)
         }
         SET => Value::Set(read_list(depth, reader)?),
         DOUBLE => Value::Double(f64::from_bits(reader.u64()?)),

@@ -253,6 +253,22 @@ fn claims_are_not_believed() {
     }
 }
 
+/// W1 for claims within claims: each of 64 maps in maps claims as many pairs as can be there.
+#[test]
+fn claims_within_claims_take_no_memory() {
+    let mut bytes = bytes_of(&answer(Outcome::Done(Value::Null)));
+    bytes.pop();
+    for _ in 0..VALUE_DEPTH_MAX {
+        bytes.extend([7, 0x80, 0x80, 2]);
+    }
+    bytes.resize(bytes.len() + (1 << 16) + 64, 5);
+    let length = bytes.len() as u64;
+    let used = allocation_counter::measure(|| {
+        assert_eq!(decode_peer(Bytes::from(bytes)), Err(WireError::Truncated));
+    });
+    assert!(used.bytes_max < 100 * length, "{} bytes of memory for {length}", used.bytes_max);
+}
+
 #[test]
 fn a_number_has_one_way_to_be_written() {
     for round in [&[0x83, 0x00][..], &[0x80; 11], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]]
