@@ -1,6 +1,6 @@
 //! Snapshots arriving from leaders, chunk by chunk and in order.
 //!
-//! One for each shard: the one of the highest ballot, unless it stands still. It is kept in memory until it is whole.
+//! One for each shard: the latest of the highest ballot, unless it stands still. It is kept in memory until it is whole.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -43,7 +43,9 @@ impl Incoming {
         let fresh = Transfer { from, ballot, index, count, chunks: Vec::new(), at: now };
         let transfer = self.transfers.entry(shard).or_insert(fresh);
         if (transfer.from, transfer.ballot, transfer.index, transfer.count) != (from, ballot, index, count) {
-            if ballot < transfer.ballot && now.since(transfer.at) < TRANSFER_TIMEOUT {
+            if (ballot, index) < (transfer.ballot, transfer.index)
+                && now.since(transfer.at) < TRANSFER_TIMEOUT
+            {
                 return None;
             }
             *transfer = Transfer { from, ballot, index, count, chunks: Vec::new(), at: now };
@@ -79,10 +81,20 @@ mod tests {
 
     /// Chunk `number` of three from the leader of `round`, at `now`: what is asked for next, and whether that was all.
     fn take(incoming: &mut Incoming, round: u64, number: u32, now: u64) -> (Option<u32>, bool) {
+        take_of(incoming, (round, 7), number, now)
+    }
+
+    /// The same of the snapshot at `index`.
+    fn take_of(
+        incoming: &mut Incoming,
+        (round, index): (u64, u64),
+        number: u32,
+        now: u64,
+    ) -> (Option<u32>, bool) {
         let chunk = SnapshotChunk {
             shard: ShardId(0),
             ballot: Ballot { round, replica: ReplicaId(2) },
-            index: Index(7),
+            index: Index(index),
             chunk: number,
             chunks: 3,
             bytes: Bytes::from_static(b"x"),
@@ -104,6 +116,15 @@ mod tests {
         assert_eq!(take(&mut incoming, 1, 0, 0), (Some(1), false));
         assert_eq!(take(&mut incoming, 1, 1, 0), (Some(2), false));
         assert_eq!((take(&mut incoming, 1, 2, 0), incoming.count()), ((Some(3), true), 0));
+    }
+
+    #[test]
+    fn a_late_chunk_of_an_earlier_snapshot_disturbs_nothing() {
+        let mut incoming = Incoming::default();
+        assert_eq!(take_of(&mut incoming, (1, 7), 0, 0), (Some(1), false));
+        assert_eq!(take_of(&mut incoming, (1, 9), 0, 10), (Some(1), false));
+        assert_eq!(take_of(&mut incoming, (1, 7), 1, 20), (None, false));
+        assert_eq!(take_of(&mut incoming, (1, 9), 1, 30), (Some(2), false), "the later one goes on");
     }
 
     #[test]
