@@ -4,3 +4,6 @@
 pub mod cluster;
 pub mod engine;
 pub mod resp;
+pub mod rpc;
+pub mod wal;
+pub mod wire;
