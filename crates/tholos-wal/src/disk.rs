@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::SECTOR_BYTES;
 
-/// Memory and place of a write that may go around the page cache are multiples of this, in bytes; its length is one of
-/// [`SECTOR_BYTES`]. A page, since some controllers want more than a sector of the memory.
+/// The memory of a write that may go around the page cache begins at a multiple of this, in bytes; its place and its
+/// length are multiples of [`SECTOR_BYTES`]. A page, since some controllers want more of the memory than a sector.
 pub(crate) const MEMORY_ALIGNMENT: usize = 4096;
 
 /// One directory of files.
@@ -142,6 +142,11 @@ impl DiskFile {
         if !fits || self.refused.load(Ordering::Relaxed) {
             return Ok(0);
         }
+        self.try_direct(direct, offset, bytes)
+    }
+
+    /// Writes to the direct handle until all is written or it is refused, and says how much was written.
+    fn try_direct(&self, direct: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {
             match direct.write_at(&bytes[written..], offset + written as u64) {
@@ -294,14 +299,23 @@ mod tests {
     fn file_system_that_refuses_direct_writes_is_written_to_all_the_same() {
         let path = directory("refused");
         let disk = FileDisk::new(&path).expect("create");
-        let mut file = disk.create("segment").expect("create");
-        // As it stands after the first refusal.
-        file.refused = AtomicBool::new(true);
+        let file = disk.create("segment").expect("create");
+        if let Some(direct) = &file.direct {
+            // At a place within a sector: `EINVAL` on every file system that writes directly at all.
+            let written = file.try_direct(direct, 7, &[9; SECTOR_BYTES]).expect("a refusal is no error");
+            assert_eq!(
+                file.refused.load(Ordering::Relaxed),
+                written < SECTOR_BYTES,
+                "a refusal is remembered"
+            );
+        }
         let mut aligned = AlignedBuffer::default();
         aligned.reset(SECTOR_BYTES);
         aligned.push(&[9; SECTOR_BYTES]);
         disk.write_at(&file, 4096, aligned.bytes()).expect("write");
-        assert_eq!(disk.length(&file).expect("length"), 4096 + SECTOR_BYTES as u64);
+        let mut seen = [0; SECTOR_BYTES];
+        assert_eq!(disk.read_at(&file, 4096, &mut seen).expect("read"), SECTOR_BYTES);
+        assert_eq!(seen, [9; SECTOR_BYTES]);
         fs::remove_dir_all(path).expect("remove");
     }
 }
