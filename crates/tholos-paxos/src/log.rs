@@ -191,6 +191,16 @@ impl Log {
         self.configs().all(|config| config.majority(&has))
     }
 
+    /// Whether those for whom `has` is true meet every quorum that phase 1 of a higher ballot can be won with (R12).
+    ///
+    /// Who wins it counts under the log that it adopts (R6), and that log holds whatever was decided. So it needs a
+    /// majority of one of these configurations at least, perhaps of one alone: for each, those who are *not* among
+    /// them must be no majority. Learners are in no configuration's voters and change nothing here.
+    #[cfg_attr(not(test), expect(dead_code, reason = "leases count with it"))]
+    pub(crate) fn meets_every_phase1_quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        self.configs().all(|config| !config.majority(|voter| !has(voter)))
+    }
+
     pub(crate) fn latest_config(&self) -> &Config {
         &self.configs.last().expect("a log always has a configuration").1
     }
@@ -398,6 +408,42 @@ mod tests {
         // What was not decided may still be replaced, and then counts no more.
         log.replace(Index(3), vec![entry(3, BALLOT, 0)]);
         assert_eq!(numbers(&log), [1]);
+    }
+
+    /// The dumb second version: tries every set of voters that is a majority of one configuration.
+    fn meets_dumb(configs: &[Vec<u32>], has: u32) -> bool {
+        let among = |set: u32, voter: &u32| set & 1 << voter != 0;
+        let majorities = (0..1 << 6).filter(|set| {
+            let wins = |voters: &Vec<u32>| {
+                2 * voters.iter().filter(|voter| among(*set, voter)).count() > voters.len()
+            };
+            configs.iter().any(wins)
+        });
+        majorities.into_iter().all(|set: u32| set & has != 0)
+    }
+
+    #[test]
+    fn who_meets_every_phase_1_quorum_leaves_none_without_them() {
+        for configs in [
+            vec![vec![1]],
+            vec![vec![1, 2, 3]],
+            vec![vec![1, 2, 3], vec![1, 2, 4]],
+            vec![vec![1, 2, 3, 4]],
+            vec![vec![1], vec![1, 2, 3, 4, 5]],
+        ] {
+            let config = |at: usize| {
+                let voters = configs[at].iter().copied().map(ReplicaId).collect();
+                Config { number: at as u64, voters }
+            };
+            let mut log = Log::new(config(0));
+            for at in 1..configs.len() {
+                log.append(Entry { payload: Payload::Config(config(at)), ..entry(at as u64, BALLOT, 0) });
+            }
+            for has in (0..1 << 6).filter(|has| has & 1 == 0) {
+                let meets = log.meets_every_phase1_quorum(|voter| has & 1 << voter.0 != 0);
+                assert_eq!(meets, meets_dumb(&configs, has), "{configs:?} {has:b}");
+            }
+        }
     }
 
     #[test]
