@@ -19,7 +19,7 @@ use crate::message::{Checkpoint, Config, Entry, Message, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Acceptor {
     me: ReplicaId,
     promised: Ballot,
@@ -32,7 +32,7 @@ pub(crate) struct Acceptor {
 }
 
 /// A message that may leave when `seq` is durable.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Held {
     seq: AppendSeq,
     to: ReplicaId,
@@ -40,7 +40,7 @@ struct Held {
 }
 
 /// Where a replica stands: who, and what their log is like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Standing {
     pub(crate) replica: ReplicaId,
     pub(crate) accepted: Ballot,

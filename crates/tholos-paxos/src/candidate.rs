@@ -19,7 +19,7 @@ use crate::message::{Entry, Message};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Candidate {
     ballot: Ballot,
     step: Step,
@@ -29,7 +29,7 @@ pub(crate) struct Candidate {
     repeats: Millis,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 enum Step {
     /// Asking whether the others, too, have lost the leader. Binds nobody.
     Canvass { endorsed: Vec<ReplicaId> },

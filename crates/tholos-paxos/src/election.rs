@@ -7,7 +7,7 @@
 use crate::ballot::{Ballot, Millis, ReplicaId};
 use crate::options::Options;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Election {
     /// The highest ballot seen in any message: a candidate outbids it.
     highest_seen: Ballot,

@@ -11,7 +11,7 @@ use crate::message::{Entry, Message};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Following {
     /// Since when the leader is lost and a quorum is heard.
     lost_since: Option<Millis>,
@@ -23,7 +23,7 @@ pub(crate) struct Following {
 }
 
 /// Pieces of a re-sent log.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Staging {
     pub(crate) ballot: Ballot,
     pub(crate) from: Index,

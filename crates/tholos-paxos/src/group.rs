@@ -29,7 +29,10 @@ use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
 
 /// One replica of one Multi-Paxos group.
-#[derive(Debug)]
+///
+/// A value like any other: a clone goes its own way from here on, and what is hashed is all that decides
+/// what it will do. So a model checker can keep its states, and tell those that it has met.
+#[derive(Clone, Hash, Debug)]
 pub struct Group {
     options: Options,
     acceptor: Acceptor,
@@ -37,7 +40,7 @@ pub struct Group {
     role: Role,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 enum Role {
     Follower(Following),
     Candidate(Candidate),

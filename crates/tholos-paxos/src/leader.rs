@@ -29,7 +29,7 @@ pub enum ProposeError {
     WindowFull,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Leader {
     ballot: Ballot,
     /// The no-op that opens this ballot.
@@ -48,7 +48,7 @@ pub(crate) struct Leader {
 }
 
 /// What the leader knows of one other replica.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Follower {
     replica: ReplicaId,
     stage: Stage,
@@ -63,7 +63,7 @@ struct Follower {
 }
 
 /// How a replica is brought up to date.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
     /// Nothing is known of its log: ask.
     Unknown,

@@ -15,7 +15,7 @@ use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::message::{Checkpoint, Config, Entry, Payload};
 
 /// The last entry that is no longer in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Base {
     /// Its index; zero before the first entry.
     pub index: Index,
@@ -25,7 +25,7 @@ pub struct Base {
     pub time: Millis,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Log {
     /// The ballot in which the whole log is accepted (R1).
     accepted: Ballot,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 
 /// What one index of the log holds (R4).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Payload {
     /// A framed batch of commands, opaque to the protocol: encoded once, never unpacked here.
     Batch(Bytes),
@@ -20,7 +20,7 @@ pub enum Payload {
 }
 
 /// One index of the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Entry {
     /// Where it stands.
     pub index: Index,
@@ -48,7 +48,7 @@ impl Entry {
 }
 
 /// The replica set of a group, numbered (R7).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Config {
     /// Counts up by one with each change; the first set is number 0.
     pub number: u64,
@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 /// What one replica says to another about one group.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
     /// Would you promise `ballot`? Binds nobody (R9: a quorum must call the leader lost first).
     Canvass {
@@ -180,7 +180,7 @@ pub enum Message {
 }
 
 /// What a replica asks the log to keep. Recovery replays these in the order of their appending.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Record {
     /// No lower ballot will be accepted (phase 1b).
     Promised {
@@ -211,7 +211,7 @@ pub enum Record {
 }
 
 /// The whole durable state of one replica of one group.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Checkpoint {
     /// The highest ballot promised.
     pub promised: Ballot,

@@ -3,7 +3,7 @@
 use crate::ballot::Millis;
 
 /// Limits and times of a group; the same on all its replicas unless said otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Options {
     /// A candidacy that has not won after this long is given up.
     pub election_timeout: Millis,
@@ -47,7 +47,7 @@ impl Default for Options {
 }
 
 /// Faults that a test can plant to see that the simulator catches them (docs/protocol/mutants.md).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum Planted {
     /// The protocol as it should be.

@@ -7,7 +7,7 @@ use crate::message::{Message, Record};
 
 /// Effects of one or more calls, to be carried out by the driver: appends in the order given,
 /// all else at once and in any order. Nothing here waits for anything else here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
     /// Messages to other replicas.
     pub sends: Vec<(ReplicaId, Message)>,

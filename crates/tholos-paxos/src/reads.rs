@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::ballot::{Index, ReplicaId};
 use crate::outbox::Outbox;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Reads {
     /// Arrived since the last round was sent.
     arrived: Vec<(u64, Index)>,
@@ -19,7 +19,7 @@ pub(crate) struct Reads {
     last_round: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Round {
     round: u64,
     reads: Vec<(u64, Index)>,
