@@ -11,7 +11,7 @@ use crate::metadata::{Dependency, Package};
 
 /// Layers from 0; `PURE` and below have neither `std` nor effects.
 const LAYERS: &[(u8, &[&str])] = &[
-    (0, &["tholos-ring", "tholos-paxos", "tholos-resp"]),
+    (0, &["tholos-ring", "tholos-paxos", "tholos-resp", "tholos-check"]),
     (1, &["tholos-engine", "tholos-cluster"]),
     (2, &["tholos-node"]),
     (3, &["tholos-wire", "tholos-wal", "tholos-rpc"]),
@@ -71,10 +71,6 @@ fn check_ours(name: &str, layer: u8, dependency: &Dependency) -> Option<String> 
     let on = &dependency.name;
     if on == GOLDEN {
         return (!dependency.dev).then(|| format!("L7 {name} uses {GOLDEN} outside of its tests"));
-    }
-    // The process tests of the binary check their histories as the simulator does; nothing looks back.
-    if dependency.dev && (name, on.as_str()) == ("tholos", "tholos-sim") {
-        return None;
     }
     // A test may look down as the crate itself may, never sideways: else a cycle of tests grows.
     if layer_of(on).is_some_and(|lower| lower >= layer) {
@@ -160,7 +156,7 @@ mod tests {
         expect(package("tholos-new", &[]), &["L1"]);
         expect(package("tholos-paxos", &[("tholos-ring", false, true)]), &["L2"]);
         expect(package("tholos-paxos", &[("tholos-node", true, true)]), &["L2"]);
-        expect(package("tholos", &[("tholos-sim", false, true)]), &["L2"]);
+        expect(package("tholos", &[("tholos-sim", true, true)]), &["L2"]);
         expect(package("tholos-node", &[("tokio", false, false)]), &["L4"]);
         expect(package("tholos-node", &[("bytes", false, true)]), &["L4"]);
         expect(package("tholos-wal", &[("tholos-paxos", false, true)]), &["L6"]);
@@ -175,7 +171,6 @@ mod tests {
         expect(package("tholos-node", &[("tholos-paxos", false, true), ("bytes", false, false)]), &[]);
         expect(package("tholos-node", &[("tholos-golden", true, true), ("proptest", true, true)]), &[]);
         expect(package("tholos-sim", &[("tholos-wal", false, true), ("rand", false, true)]), &[]);
-        expect(package("tholos", &[("tholos-sim", true, true)]), &[]);
         expect(package("tholos-golden", &[]), &[]);
     }
 

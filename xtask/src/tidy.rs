@@ -40,6 +40,7 @@ const TIMELESS: &[&str] = &[
     "tholos-ring",
     "tholos-paxos",
     "tholos-resp",
+    "tholos-check",
     "tholos-engine",
     "tholos-cluster",
     "tholos-node",

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use tholos_node::ClientId;
 use tholos_resp::{Value, ValueDecoder, ValueLimits};
 
-use crate::check::{Kind, Operation, Outcome, Reply};
 use crate::random::Random;
+use tholos_check::{Kind, Operation, Outcome, Reply};
 
 /// Keys that clients fight over.
 pub const KEYS: u64 = 6;

@@ -3,7 +3,6 @@
 //!
 //! The same seed gives the same run, event for event: its hash is printed as `trace`.
 
-pub mod check;
 pub mod client;
 pub mod faults;
 pub mod host;

@@ -10,12 +10,12 @@ use tholos_paxos::{AppendSeq, Ballot, Index, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
 
-use crate::check::{Limits, Operation, Verdict, linearizable};
 use crate::client::{Client, Mortals};
 use crate::faults::{Fault, FaultCounts, plan_faults};
 use crate::host::Host;
 use crate::net::Net;
 use crate::random::Random;
+use tholos_check::{Limits, Operation, Verdict, linearizable};
 
 /// True time at which faults stop.
 pub const FAULTS_END_US: u64 = 50_000_000;
@@ -540,7 +540,7 @@ impl Sim {
             let late = self.history.iter().rev().any(|operation| {
                 operation.client == self.clients[client].number
                     && operation.invoked >= LIVE_AGAIN_US
-                    && matches!(operation.outcome, crate::check::Outcome::Ok(_))
+                    && matches!(operation.outcome, tholos_check::Outcome::Ok(_))
             });
             if !late && self.report.violation.is_none() {
                 self.violate(format!("client {client} is not served after the faults have stopped"));

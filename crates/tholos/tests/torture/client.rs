@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use tholos_check::{Kind, Operation, Outcome, Reply};
 use tholos_resp::{Value, ValueDecoder, ValueLimits, encode_command};
-use tholos_sim::check::{Kind, Operation, Outcome, Reply};
 
 use super::nemesis::Random;
 use super::process::Target;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use client::{Load, Mix};
 use nemesis::{Act, Random};
 use process::{Cluster, NodePlan};
-use tholos_sim::check::{Limits, Operation, Outcome, Verdict, linearizable};
+use tholos_check::{Limits, Operation, Outcome, Verdict, linearizable};
 
 /// Rounds in a plain `cargo test`.
 const ROUNDS_SHORT: u32 = 3;

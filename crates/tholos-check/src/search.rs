@@ -4,13 +4,14 @@
 //! and how many of each class of unknown operations were used. Going forward needs no choice until an operation
 //! returns without an instant; there a frame is pushed with the operations that could take theirs next.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::BuildHasherDefault;
 
 use super::lists::{MixHasher, UsedLists};
 use super::model::{Effect, NIL, Product, State, Step, Values};
 use super::remaining::Remaining;
-use super::{Limits, Operation};
+use super::{HashMap, Limits, Operation};
 
 /// Operations of one key that may be open at once; more end the search with a limit.
 const OPEN_MAX: usize = 256;
@@ -126,7 +127,7 @@ pub(super) struct Search<'a> {
     used_lists: UsedLists,
     trail: Vec<u32>,
     frames: Vec<Frame>,
-    refuted: HashMap<Configuration, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    refuted: hashbrown::HashMap<Configuration, Vec<u32>, BuildHasherDefault<MixHasher>>,
     refuted_count: usize,
     steps_taken: u64,
 }
@@ -151,13 +152,13 @@ impl<'a> Search<'a> {
             too_many_open: false,
             classes: Vec::new(),
             class_of: vec![0; steps.len()],
-            classes_by_product: HashMap::new(),
+            classes_by_product: HashMap::default(),
             now: Configuration { event: 0, state: NIL, done: Mask::default(), unread: false },
             used: 0,
             used_lists: UsedLists::default(),
             trail: Vec::new(),
             frames: Vec::new(),
-            refuted: HashMap::default(),
+            refuted: hashbrown::HashMap::default(),
             refuted_count: 0,
             steps_taken: 0,
             steps,
@@ -221,7 +222,7 @@ impl<'a> Search<'a> {
     }
 
     fn assign_classes(&mut self) {
-        let mut numbers: HashMap<Effect, u32> = HashMap::new();
+        let mut numbers: HashMap<Effect, u32> = HashMap::default();
         for event in 0..self.cut {
             let (i, is_return) = self.timeline.events[event];
             let Some(step) = self.steps[i as usize].as_ref().filter(|step| !is_return && !step.known) else {

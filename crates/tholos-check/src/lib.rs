@@ -20,7 +20,14 @@
 //! Times are any integers that grow: a simulator's event numbers, a process's monotonic nanoseconds. Two operations
 //! are ordered only if one returned *strictly* before the other was called.
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 mod explain;
+mod history;
 mod lists;
 mod model;
 mod remaining;
@@ -28,12 +35,18 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use model::Values;
 use search::{Found, Search, Timeline};
 
 pub use explain::Violation;
+pub use history::{HISTORY_HEADER, HistoryError, read_operation, write_operation};
+
+/// The same order of iteration, should any be made, in every run.
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// What a client asked of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! Small containers of the search: which unknown operations were used, and a quick hash.
 
-use std::collections::HashMap;
-use std::hash::Hasher;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::Hasher;
+
+use super::HashMap;
 
 /// Sorted lists of (class, how many used), each once and by number; 0 is the empty one.
 pub(super) struct UsedLists {
@@ -11,7 +14,7 @@ pub(super) struct UsedLists {
 
 impl Default for UsedLists {
     fn default() -> Self {
-        Self { lists: vec![Vec::new()], numbers: HashMap::from([(Vec::new(), 0)]) }
+        Self { lists: vec![Vec::new()], numbers: HashMap::from_iter([(Vec::new(), 0)]) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the operations that have not happened yet need and can bring about.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::model::{Effect, NIL, Product, State, Step, Values};
 

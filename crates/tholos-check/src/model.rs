@@ -1,8 +1,10 @@
 //! The sequential store of one key, and operations compiled to what they ask of it.
 
-use std::collections::HashMap;
+use alloc::string::ToString as _;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use super::{Kind, Operation, Outcome, Reply};
+use super::{HashMap, Kind, Operation, Outcome, Reply};
 
 /// A value by number, or absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +23,7 @@ pub(super) struct Values {
 
 impl Values {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { numbers: HashMap::new(), values: vec![Vec::new()], bytes: 0, bytes_max }
+        Self { numbers: HashMap::default(), values: vec![Vec::new()], bytes: 0, bytes_max }
     }
 
     /// The number of a value, the same for equal values.
@@ -63,7 +65,7 @@ fn parse_integer(bytes: &[u8]) -> Option<i64> {
         [b'1'..=b'9', ..] => true,
         _ => false,
     };
-    if canonical { std::str::from_utf8(bytes).ok()?.parse().ok() } else { None }
+    if canonical { core::str::from_utf8(bytes).ok()?.parse().ok() } else { None }
 }
 
 /// What an operation, together with its reply, asks of the state before it and makes of it.

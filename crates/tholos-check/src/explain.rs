@@ -1,6 +1,11 @@
 //! A violation made small and readable.
 
-use std::fmt::Write as _;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 use super::search::{Found, Timeline};
 use super::{Kind, Limits, Operation, Outcome, Reply, decide};
@@ -122,7 +127,7 @@ impl Violation {
         text
     }
 
-    fn write(&self, text: &mut String) -> std::fmt::Result {
+    fn write(&self, text: &mut String) -> core::fmt::Result {
         let culprit = &self.operations[self.culprit];
         writeln!(text, "key {} is not linearizable: no order of its operations explains", shown(&self.key))?;
         writeln!(text, "    {}", line(culprit))?;

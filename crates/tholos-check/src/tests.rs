@@ -1,5 +1,9 @@
 //! Known-good and known-bad histories, and agreement with a checker that tries every order.
 
+use std::format;
+use std::string::{String, ToString as _};
+use std::vec;
+
 use super::*;
 
 /// Histories compared with the brute force; without optimisation this takes two seconds.
@@ -418,22 +422,4 @@ fn many_unknown_operations_on_one_key_do_not_explode() {
     let total = history.len() as i64;
     history.push(incr(1, 900_000, 900_010, total + 2));
     bad(&history);
-}
-
-/// `cargo test --profile sim -p tholos-sim -- --ignored --nocapture a_million` prints how long it takes.
-#[test]
-#[ignore = "a measurement"]
-fn a_million_operations() {
-    for (keys, clients_overlap) in [(1_000, 160), (10, 160), (1, 80), (1, 160)] {
-        let mut random = Random(5);
-        let mut history = Vec::new();
-        for key in 0..keys {
-            let mut run = correct_run(&mut random, 1_000_000 / keys, clients_overlap, true, 2_000);
-            run.iter_mut().for_each(|operation| operation.key = format!("k{key}").into_bytes());
-            history.extend(run);
-        }
-        let begin = std::time::Instant::now();
-        let verdict = linearizable(&history, &Limits::default());
-        println!("{keys} keys, overlap {}: {:?} {verdict:?}", clients_overlap / 10, begin.elapsed());
-    }
 }
