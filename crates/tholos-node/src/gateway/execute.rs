@@ -240,6 +240,7 @@ impl Gateway {
                 attempts: 0,
                 sent: None,
                 parked: false,
+                overtook: false,
             };
             self.submit(request, writes, view);
         }

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - G1: replies leave in the order of their commands (R30).
 //! - G2: of one connection and one shard, reads and writes are never in flight together, and
-//!   each kind keeps its order.
+//!   each kind keeps its order. A read that was answered before an earlier one is asked again,
+//!   or it could be the older of the two.
 //! - G3: a client is told that nothing was written only if no attempt ever reached a leader.
 
 mod commands;
@@ -115,6 +116,8 @@ struct Request {
     sent: Option<(NodeId, Millis)>,
     /// It waits in the gateway's list of those to be routed again.
     parked: bool,
+    /// It was answered before an earlier read of its lane, and is asked again after that one (G2).
+    overtook: bool,
 }
 
 /// Session and sequence of a write (R18).
@@ -431,6 +434,7 @@ impl Gateway {
         let Some(request) = self.requests.get(&id) else { return };
         let tried_before = request.write.is_some() && request.attempts > 1;
         match outcome {
+            Outcome::Done(_) if self.overtakes(id) => self.set_back(id),
             Outcome::Done(value) => self.complete(id, value, view),
             // G3: an earlier attempt may have been applied, and only another one can tell.
             Outcome::Refused(_) if tried_before => self.park(id),
@@ -443,6 +447,23 @@ impl Gateway {
                 self.complete(id, in_doubt(), view);
             }
             Outcome::Expired => self.refuse(id, &not_written(), view),
+        }
+    }
+
+    /// Whether this is a read, and one before it in its lane is still to be answered.
+    fn overtakes(&self, id: u64) -> bool {
+        let Some(request) = self.requests.get(&id).filter(|request| request.write.is_none()) else {
+            return false;
+        };
+        let lane = self.connections.get(&request.client).and_then(|c| c.lanes.get(&request.shard));
+        lane.and_then(|lane| lane.in_flight.front()).is_some_and(|first| *first != id)
+    }
+
+    /// Waits for the reads before it, and is then asked again.
+    fn set_back(&mut self, id: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.sent = None;
+            request.overtook = true;
         }
     }
 
@@ -484,6 +505,11 @@ impl Gateway {
         let Some(connection) = self.connections.get_mut(&request.client) else { return };
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);
+            for next in &lane.in_flight {
+                let Some(next_request) = self.requests.get_mut(next).filter(|next| next.overtook) else { break };
+                next_request.overtook = false;
+                self.outgoing.push(*next);
+            }
         }
         if let Some((join, parts)) = connection.fill(request.slot, request.part, value) {
             let exec = matches!(join, Join::Exec { .. });

@@ -1,7 +1,7 @@
 //! What clients see when writes are refused, leaders change and answers are lost.
 
 use crate::support::{Client, Cluster, check, flat};
-use tholos_node::{Event, Port};
+use tholos_node::{Ask, Event, PeerMessage, Port};
 use tholos_ring::{ShardId, shard_of, slot};
 
 /// The one key of these tests.
@@ -69,6 +69,29 @@ fn a_write_that_may_have_happened_is_not_moved() {
     assert_eq!(flat(&cluster.read(client)), ":1");
     let other = cluster.connect(new, Port::Cluster);
     check(&mut cluster, other, &[("GET k", "$1 1")]);
+}
+
+#[test]
+fn a_read_is_not_older_than_the_one_before_it() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let client = cluster.connect((leader + 1) % 3, Port::Gateway);
+    let other = cluster.connect(leader, Port::Gateway);
+    // The first read does not arrive, those after it do.
+    cluster.lost = |message| match message {
+        PeerMessage::Forward(forward) => {
+            let operation = match &forward.ask {
+                Ask::Read { operation } | Ask::Write { operation, .. } => operation,
+            };
+            operation.windows(4).any(|window| window == b"a{k}")
+        }
+        _ => false,
+    };
+    cluster.send(client, &["GET a{k}", "GET b{k}", "GET c{k}", "SET d{k} 1"]);
+    check(&mut cluster, other, &[("MSET b{k} 1 c{k} 1", "+OK"), ("SET a{k} 1", "+OK")]);
+    cluster.lost = |_| false;
+    cluster.advance(2000);
+    assert_eq!(flat(&cluster.read(client)), "$1 1 $1 1 $1 1 +OK");
 }
 
 #[test]
