@@ -36,6 +36,8 @@ pub struct NodeConfig {
     pub maxclients: u64,
     /// How long keys and values may be.
     pub limits: Limits,
+    /// Longest reply that another node is sent for its client, in bytes: what the connections between nodes carry.
+    pub relayed_reply_bytes_max: usize,
     /// The version that INFO shows.
     pub version: String,
     /// The process, for INFO.
@@ -59,6 +61,7 @@ impl NodeConfig {
             maxmemory: 0,
             maxclients: 10_240,
             limits: Limits::default(),
+            relayed_reply_bytes_max: 64 << 20,
             version: String::from(env!("CARGO_PKG_VERSION")),
             process_id: 0,
         }

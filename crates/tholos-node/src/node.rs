@@ -19,6 +19,7 @@ use crate::event::{Append, Effects, Event, Notice, Now};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
+use crate::refusal;
 use crate::shard::{Answers, Origin, Shard, mix};
 use crate::snapshot::Transfers;
 
@@ -416,7 +417,15 @@ impl Node {
     fn answer(&mut self, origin: Origin, outcome: Outcome, out: &mut Effects) {
         let Origin { node, boot, request } = origin;
         match node {
-            Some(node) => out.sends.push((node, PeerMessage::Answer { request, boot, outcome })),
+            Some(node) => {
+                let outcome = match outcome {
+                    Outcome::Done(reply) => {
+                        Outcome::Done(refusal::relayed(reply, self.config.relayed_reply_bytes_max))
+                    }
+                    other => other,
+                };
+                out.sends.push((node, PeerMessage::Answer { request, boot, outcome }));
+            }
             None => {
                 let (gateway, view) = self.gateway_and_view();
                 gateway.handle_answer(request, outcome, &view);

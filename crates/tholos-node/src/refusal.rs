@@ -1,4 +1,5 @@
-//! Writes that a leader refuses before anything is proposed. Only the leader's word counts: gateways ask any leader.
+//! What a leader refuses: writes, before anything is proposed, and replies that no other node could be sent. Only the
+//! leader's word counts: gateways ask any leader.
 
 use tholos_cluster::NodeId;
 use tholos_engine::table::{self, Flags};
@@ -8,6 +9,7 @@ use tholos_ring::ShardId;
 use crate::node::Node;
 use crate::operation::Operation;
 use crate::peer::Ask;
+use crate::sessions::size_of_reply;
 
 impl Node {
     /// Why this leader does not take a request, if it does not.
@@ -36,6 +38,19 @@ pub(crate) fn over_memory(
     let count = replicas.iter().filter(|node| full(**node)).count();
     let over = full(leader) || 2 * count > replicas.len();
     over.then(|| Value::error("OOM command not allowed when used memory > 'maxmemory'."))
+}
+
+/// The reply as another node may be sent it: one that is longer would be dropped on the way, and its client would wait
+/// in vain.
+pub(crate) fn relayed(reply: Value, bytes_max: usize) -> Value {
+    if size_of_reply(&reply) <= bytes_max {
+        return reply;
+    }
+    Value::error(alloc::format!(
+        "ERR the reply is longer than the {} MiB that one node passes on to another: ask for less at once, or on the \
+         node that leads the shard; what this command writes was written",
+        bytes_max >> 20
+    ))
 }
 
 fn needs_memory(operation: &Operation) -> bool {

@@ -176,7 +176,8 @@ impl Sessions {
     }
 }
 
-fn size_of_reply(reply: &Value) -> usize {
+/// Bytes of a reply, about, and never fewer than it has on its way to another node.
+pub(crate) fn size_of_reply(reply: &Value) -> usize {
     match reply {
         Value::Simple(bytes) | Value::Error(bytes) | Value::Bulk(bytes) | Value::BigNumber(bytes) => {
             bytes.len()

@@ -217,6 +217,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.requirepass = tuning.requirepass.clone();
     config.maxmemory = tuning.maxmemory_bytes;
     config.limits = tuning.limits;
+    config.relayed_reply_bytes_max = COMMAND_BYTES_MAX;
     config.maxclients = tuning.clients.clients_max as u64;
     config.process_id = std::process::id();
     config.request_timeout = millis(tuning.request_timeout);

@@ -95,6 +95,23 @@ fn a_read_is_not_older_than_the_one_before_it() {
 }
 
 #[test]
+fn a_reply_too_long_to_be_passed_on_is_refused() {
+    let mut cluster = Cluster::start(3, 3, |config| config.relayed_reply_bytes_max = 2 << 20);
+    cluster.wait_for_leaders();
+    let leader = leader(&cluster, None).unwrap();
+    let client = cluster.connect((leader + 1) % 3, Port::Gateway);
+    check(&mut cluster, client, &[("SETRANGE k 1048575 x", ":1048576")]);
+    let refused = "-ERR the reply is longer than the 2 MiB that one node passes on to another: ask for less at once, \
+                   or on the node that leads the shard; what this command writes was written";
+    check(&mut cluster, client, &[("MGET k k", refused)]);
+    assert_eq!(cluster.ask(client, &["MGET k"]).len(), "*1\r\n$1048576\r\n\r\n".len() + 1_048_576);
+    let near = cluster.connect(leader, Port::Gateway);
+    assert!(cluster.ask(near, &["MGET k k"]).starts_with("*2"));
+    check(&mut cluster, client, &[("MULTI", "+OK"), ("SET a{k} 1", "+QUEUED"), ("MGET k k", "+QUEUED")]);
+    check(&mut cluster, client, &[("EXEC", refused), ("GET a{k}", "$1 1")]);
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_serves_reads() {
     let mut cluster = three();
     let leader = leader(&cluster, None).unwrap();
