@@ -506,7 +506,9 @@ impl Gateway {
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);
             for next in &lane.in_flight {
-                let Some(next_request) = self.requests.get_mut(next).filter(|next| next.overtook) else { break };
+                let Some(next_request) = self.requests.get_mut(next).filter(|next| next.overtook) else {
+                    break;
+                };
                 next_request.overtook = false;
                 self.outgoing.push(*next);
             }
