@@ -14,7 +14,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (0, &["tholos-ring", "tholos-paxos", "tholos-resp", "tholos-check"]),
     (1, &["tholos-engine", "tholos-cluster"]),
     (2, &["tholos-node"]),
-    (3, &["tholos-wire", "tholos-wal", "tholos-rpc"]),
+    (3, &["tholos-wire", "tholos-wal", "tholos-rpc", "tholos-load"]),
     (4, &["tholos-server"]),
     (5, &["tholos", "tholos-sim", "xtask"]),
 ];

@@ -29,7 +29,8 @@ Exit codes: 0 ok · 1 the thing asked is not so · 2 usage · 3 cannot reach · 
 Examples:
   tholos dev                     a cluster of three nodes in one process; then: redis-cli SET hello world
   tholos cluster status          how a running cluster is
-  tholos bench --seconds 5       measure it"
+  tholos bench --seconds 5       measure it
+  tholos check --seconds 60      is it linearizable, whatever you do to it meanwhile"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +44,7 @@ enum Task {
     Cluster(cmd::cluster::ClusterArgs),
     Config(cmd::config::ConfigArgs),
     Bench(cmd::bench::BenchArgs),
+    Check(cmd::check::CheckArgs),
 }
 
 /// One form of help everywhere, with a line for each option, so that it fits a screen.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cmd::cluster::run(args),
         Task::Config(args) => cmd::config::run(args),
         Task::Bench(args) => cmd::bench::run(args),
+        Task::Check(args) => cmd::check::run(args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -88,7 +88,7 @@ pub(crate) struct BenchArgs {
     json: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "it must be a number of seconds".to_owned())?;
     if (0.0..=86_400.0).contains(&number) {
         Ok(number)
@@ -99,7 +99,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs the load and prints what came of it.
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
-    let password = password(args)?;
+    let password = password(args.password_file.as_deref())?;
     let routes = discover(args, password.as_deref())?;
     let plan = Plan {
         mix: args.mix.clone(),
@@ -129,8 +129,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     Ok(if report.operations == 0 { Exit::NotSo } else { Exit::Ok })
 }
 
-fn password(args: &BenchArgs) -> Result<Option<String>, Failure> {
-    if let Some(path) = &args.password_file {
+/// The password from a file or the environment.
+pub(super) fn password(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
+    if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let what = format!("cannot read {}", path.display());
             Failure::new(Exit::Usage, what, error, "give the path of a file that holds the password")
