@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use tholos_cluster::NodeId;
-use tholos_paxos::{Connectivity, Millis, ReplicaId};
+use tholos_paxos::{Connectivity, Millis, ReplicaId, Serial};
 
 use crate::event::Now;
 use crate::peer::Heartbeat;
@@ -180,14 +180,14 @@ impl Detector {
     }
 }
 
-/// The replica of a node, while a node has at most one replica of a shard in its life.
+/// The replica of a node that was there when its shard was founded.
 pub fn replica_of(node: NodeId) -> ReplicaId {
-    ReplicaId(u32::from(node.0))
+    ReplicaId::new(node.0, Serial(0))
 }
 
 /// The node of a replica.
 pub fn node_of(replica: ReplicaId) -> NodeId {
-    NodeId(replica.0 as u16)
+    NodeId(replica.node())
 }
 
 impl Connectivity for Detector {

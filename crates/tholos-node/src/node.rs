@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
-use tholos_paxos::{AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, RoleChange};
+use tholos_paxos::{
+    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, ReplicaId, RoleChange, Serial,
+};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
@@ -311,9 +313,7 @@ impl Node {
     /// Moves what a group asked for to the effects, then applies and answers.
     pub(crate) fn collect(&mut self, id: ShardId, out: &mut Effects) {
         let at = usize::from(id.0);
-        if self.shards[at].is_none() {
-            return;
-        }
+        let Some(from) = self.shards[at].as_ref().map(|shard| shard.group.me().serial()) else { return };
         let first = self.outbox.last_seq().0 + 1 - self.outbox.appends.len() as u64;
         for (offset, record) in self.outbox.appends.drain(..).enumerate() {
             let seq = AppendSeq(first + offset as u64);
@@ -322,7 +322,7 @@ impl Node {
             out.appends.push(Append { seq, shard: id, record });
         }
         for (to, message) in self.outbox.sends.drain(..) {
-            out.sends.push((node_of(to), PeerMessage::Paxos { shard: id, message }));
+            out.sends.push((node_of(to), PeerMessage::Paxos { shard: id, from, to: to.serial(), message }));
         }
         let changes = core::mem::take(&mut self.outbox.changes);
         for change in changes {
@@ -458,7 +458,10 @@ impl Node {
         self.detector.heard(from);
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
-            PeerMessage::Paxos { shard, message } => self.handle_paxos(from, shard, message, out),
+            PeerMessage::Paxos { shard, from: serial, to, message } => {
+                let replica = ReplicaId::new(from.0, serial);
+                self.handle_paxos(from, replica, to, shard, message, out);
+            }
             PeerMessage::Forward(forward) => self.handle_forward(from, forward),
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
                 let shard = hints::question_of(request).or_else(|| self.gateway.shard_of(request));
@@ -516,10 +519,19 @@ impl Node {
         }
     }
 
-    fn handle_paxos(&mut self, from: NodeId, id: ShardId, message: Message, out: &mut Effects) {
-        let replica = replica_of(from);
+    fn handle_paxos(
+        &mut self,
+        from: NodeId,
+        replica: ReplicaId,
+        to: Serial,
+        id: ShardId,
+        message: Message,
+        out: &mut Effects,
+    ) {
         let known = self.shards.get_mut(usize::from(id.0)).and_then(Option::as_mut);
-        let Some(shard) = known.filter(|shard| shard.group.config().is_voter(replica)) else {
+        let meant =
+            |shard: &&mut Shard| shard.group.me().serial() == to && shard.group.config().is_voter(replica);
+        let Some(shard) = known.filter(meant) else {
             out.notices
                 .push(Notice::MessageDropped { node: from, reason: "for a shard it has no replica of" });
             return;
@@ -687,7 +699,7 @@ fn new_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard
     if !voters.contains(&config.me) {
         return None;
     }
-    let group_config = Config { number: 0, voters: voters.iter().copied().map(replica_of).collect() };
+    let group_config = Config::founding(voters.iter().copied().map(replica_of).collect());
     let group = Group::new(replica_of(config.me), group_config, config.group);
     // Secret from clients, the same on all replicas (R25).
     let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_paxos::{Ballot, Index, Message, Millis};
+use tholos_paxos::{Ballot, Index, Message, Millis, Serial};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
@@ -17,6 +17,10 @@ pub enum PeerMessage {
     Paxos {
         /// The group.
         shard: ShardId,
+        /// Which of the replicas that its node has had of the shard the sender is (R7).
+        from: Serial,
+        /// Which replica of the receiver's node it is for.
+        to: Serial,
         /// The message.
         message: Message,
     },

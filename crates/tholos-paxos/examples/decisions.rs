@@ -39,7 +39,7 @@ pub(crate) struct Trio {
 
 impl Trio {
     pub(crate) fn new(options: Options) -> Trio {
-        let config = Config { number: 0, voters: (1..=3).map(ReplicaId).collect() };
+        let config = Config::founding((1..=3).map(ReplicaId).collect());
         let member = |number| Member {
             group: Group::new(ReplicaId(number), config.clone(), options),
             out: Outbox::default(),

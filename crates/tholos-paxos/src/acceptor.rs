@@ -22,6 +22,8 @@ use crate::outbox::Outbox;
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Acceptor {
     me: ReplicaId,
+    /// [`Acceptor::me`] if this replica has joined a running group (R7); zero for a founder.
+    joined: ReplicaId,
     promised: Ballot,
     log: Log,
     /// The last append of this group.
@@ -59,12 +61,25 @@ impl Acceptor {
     pub(crate) fn new(me: ReplicaId, config: Config) -> Acceptor {
         Acceptor {
             me,
+            joined: ReplicaId::default(),
             promised: Ballot::ZERO,
             log: Log::new(config),
             appended: AppendSeq(0),
             durable: AppendSeq(0),
             held: VecDeque::new(),
         }
+    }
+
+    /// A replica that joins a running group: it knows no configuration, so it can win nothing before it has
+    /// learnt one.
+    pub(crate) fn join(me: ReplicaId, out: &mut Outbox) -> Acceptor {
+        let mut acceptor = Acceptor::joined(me);
+        acceptor.record(Record::Joined { replica: me }, out);
+        acceptor
+    }
+
+    fn joined(me: ReplicaId) -> Acceptor {
+        Acceptor { joined: me, ..Acceptor::new(me, Config::default()) }
     }
 
     /// Takes back one record, in order. All are durable.
@@ -80,8 +95,16 @@ impl Acceptor {
             }
             Record::Checkpoint(checkpoint) => {
                 let promised = checkpoint.promised.max(checkpoint.accepted);
+                if checkpoint.joined != ReplicaId::default() {
+                    (self.me, self.joined) = (checkpoint.joined, checkpoint.joined);
+                }
                 self.log = Log::recover_checkpoint(checkpoint)?;
                 promised
+            }
+            Record::Joined { replica } => {
+                // Whoever lived here before has nothing to do with this one.
+                *self = Acceptor::joined(replica);
+                return Ok(());
             }
         };
         if planted != Planted::PromiseForgotten {
@@ -171,6 +194,7 @@ impl Acceptor {
             snapshot_time: snapshot.time,
             snapshot_origin: snapshot.origin,
             config,
+            joined: self.joined,
             decided: self.log.decided(),
             entries: self.log.after(snapshot.index),
         }
@@ -390,7 +414,7 @@ mod tests {
     const BALLOT: Ballot = Ballot { round: 2, replica: ReplicaId(2) };
 
     fn acceptor() -> Acceptor {
-        Acceptor::new(ReplicaId(1), Config { number: 0, voters: vec![ReplicaId(1), ReplicaId(2)] })
+        Acceptor::new(ReplicaId(1), Config::founding(vec![ReplicaId(1), ReplicaId(2)]))
     }
 
     fn entries(indexes: core::ops::RangeInclusive<u64>) -> Vec<Entry> {
@@ -422,6 +446,32 @@ mod tests {
             let decided = again.log().decided();
             assert_eq!(again.standing(), Standing { decided, ..acceptor.standing() });
             assert_eq!(again.promised(), BALLOT);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_joined_comes_back_under_its_id_and_without_the_one_before_it() {
+        let (mut before, mut out) = (acceptor(), Outbox::default());
+        before.promise(BALLOT, &mut out);
+        let me = ReplicaId::new(1, crate::ballot::Serial(3));
+        let mut joined = Acceptor::join(me, &mut out);
+        let config = Config { number: 4, ..Config::founding(vec![ReplicaId(2), me]) };
+        joined.install(
+            BALLOT,
+            Base { index: Index(7), ..Base::default() },
+            config.clone(),
+            Planted::Nothing,
+            &mut out,
+        );
+        for records in [&out.appends[..2], &out.appends[..], &out.appends[2..]] {
+            let mut again = acceptor();
+            for record in records {
+                again.recover(record.clone(), Planted::Nothing).unwrap();
+            }
+            assert_eq!(again.me(), me);
+            let known = if records.len() == 2 { Config::default() } else { config.clone() };
+            assert_eq!(again.log().latest_config(), &known);
+            assert_eq!(again.promised(), if records.len() == 2 { Ballot::ZERO } else { BALLOT });
         }
     }
 

@@ -4,14 +4,47 @@ use core::fmt;
 
 /// One replica of one group. Unique within its group for ever: a replica that was wiped
 /// or removed comes back under a new id (R7).
+///
+/// The lower 16 bits say where the replica lives, the upper ones are its [`Serial`]. To the protocol
+/// only this matters: ids of replicas that join later are higher, and one that was once proposed means the
+/// same replica for ever, also if nothing came of the proposal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ReplicaId(pub u32);
 
-impl fmt::Display for ReplicaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "n{}", self.0)
+/// How many changes had brought new replicas to a group before the one that brought this replica; zero for a founder.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Serial(pub u16);
+
+impl ReplicaId {
+    /// The replica at `node` that joined with `serial`.
+    pub const fn new(node: u16, serial: Serial) -> ReplicaId {
+        ReplicaId((serial.0 as u32) << 16 | node as u32)
+    }
+
+    /// Where it lives: a number that the driver gave, which the protocol does not look at.
+    pub const fn node(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Which of the replicas that have lived there it is.
+    pub const fn serial(self) -> Serial {
+        Serial((self.0 >> 16) as u16)
     }
 }
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.serial() {
+            Serial(0) => write!(f, "n{}", self.node()),
+            Serial(serial) => write!(f, "n{}+{serial}", self.node()),
+        }
+    }
+}
+
+/// The order that a change of the replica set carries out (R7): a number that whoever gave the order chose, zero for the
+/// founding. The protocol keeps it and does not look at it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct MoveId(pub u64);
 
 /// A leadership round. Ordered by round, then by replica, so that no two replicas ever
 /// own the same ballot (Paxos Made Simple §2.2: distinct proposal numbers).

@@ -228,7 +228,7 @@ mod tests {
     /// Of five, with two entries accepted in [`OWN`]; its own promise counts already.
     fn preparing() -> (Candidate, Acceptor) {
         let voters = (1..=5).map(ReplicaId).collect();
-        let mut acceptor = Acceptor::new(ReplicaId(1), Config { number: 0, voters });
+        let mut acceptor = Acceptor::new(ReplicaId(1), Config::founding(voters));
         let mut out = Outbox::default();
         acceptor.adopt(OWN, vec![entry(1), entry(2)], &mut out);
         let seq = acceptor.promise(BALLOT, &mut out);

@@ -58,6 +58,12 @@ impl Group {
         }
     }
 
+    /// A replica that joins a running group under an id that no replica of it has ever had (R7). It gets entries and
+    /// snapshots once a configuration of the group names it, and that first one is how it learns of any.
+    pub fn join(me: ReplicaId, options: Options, out: &mut Outbox) -> Group {
+        Group { acceptor: Acceptor::join(me, out), ..Group::new(me, Config::default(), options) }
+    }
+
     /// Takes back one record of an earlier run, in the order in which they were appended.
     /// All of them are durable. Returns what is wrong with a record that cannot follow the
     /// ones before it: the replica must then not run.

@@ -13,7 +13,7 @@
 //! #     fn hears(&self, _: ReplicaId, _: ReplicaId) -> bool { true }
 //! # }
 //! let (me, now, mut out) = (ReplicaId(1), Millis(0), Outbox::default());
-//! let mut group = Group::new(me, Config { number: 0, voters: vec![me] }, Options::default());
+//! let mut group = Group::new(me, Config::founding(vec![me]), Options::default());
 //! while !group.serving() {
 //!     group.handle_tick(now, &Everybody, &mut out);
 //!     group.handle_durable(out.last_seq(), now, &mut out); // after `out.appends` went to the disk
@@ -143,7 +143,7 @@ mod outbox;
 mod quorum;
 mod reads;
 
-pub use ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
+pub use ballot::{AppendSeq, Ballot, Index, Millis, MoveId, ReplicaId, Serial};
 pub use connectivity::Connectivity;
 pub use group::Group;
 pub use leader::ProposeError;

@@ -350,7 +350,7 @@ mod tests {
     }
 
     fn config_entry(index: u64, number: u64) -> Entry {
-        Entry { payload: Payload::Config(Config { number, voters: vec![] }), ..entry(index, BALLOT, 0) }
+        Entry { payload: Payload::Config(Config { number, ..Config::default() }), ..entry(index, BALLOT, 0) }
     }
 
     fn log(entries: u64) -> Log {
@@ -433,7 +433,7 @@ mod tests {
         ] {
             let config = |at: usize| {
                 let voters = configs[at].iter().copied().map(ReplicaId).collect();
-                Config { number: at as u64, voters }
+                Config { number: at as u64, ..Config::founding(voters) }
             };
             let mut log = Log::new(config(0));
             for at in 1..configs.len() {

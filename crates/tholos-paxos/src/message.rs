@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::ballot::{Ballot, Index, Millis, MoveId, ReplicaId};
 
 /// What one index of the log holds (R4).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -41,7 +41,7 @@ impl Entry {
     pub fn cost_bytes(&self) -> usize {
         64 + match &self.payload {
             Payload::Batch(bytes) => bytes.len(),
-            Payload::Config(config) => 8 * config.voters.len(),
+            Payload::Config(config) => 8 * (config.voters.len() + config.learners.len()),
             Payload::Noop | Payload::Tick => 0,
         }
     }
@@ -52,8 +52,23 @@ impl Entry {
 pub struct Config {
     /// Counts up by one with each change; the first set is number 0.
     pub number: u64,
+    /// The order that it carries out.
+    pub move_id: MoveId,
     /// The replicas whose votes count, in walk order: the first is the preferred leader.
     pub voters: Vec<ReplicaId>,
+    /// Replicas that get entries and snapshots, and are in no quorum.
+    pub learners: Vec<ReplicaId>,
+    /// The highest id that a replica of this group has ever had: whoever has this id or a lower one, and is neither
+    /// voter nor learner, is retired for ever.
+    pub last_replica: ReplicaId,
+}
+
+impl Config {
+    /// The first configuration of a group.
+    pub fn founding(voters: Vec<ReplicaId>) -> Config {
+        let last_replica = voters.iter().copied().max().unwrap_or_default();
+        Config { voters, last_replica, ..Config::default() }
+    }
 }
 
 /// What one replica says to another about one group.
@@ -208,6 +223,12 @@ pub enum Record {
     },
     /// The whole state of the group, so that nothing before it is needed (R22).
     Checkpoint(Checkpoint),
+    /// A replica that joins a group that is there already begins here, and remembers nothing (R7). Whatever comes
+    /// before is of a replica that lived here before it.
+    Joined {
+        /// The id under which it joins.
+        replica: ReplicaId,
+    },
 }
 
 /// The whole durable state of one replica of one group.
@@ -225,6 +246,8 @@ pub struct Checkpoint {
     pub snapshot_origin: Ballot,
     /// The configuration in force at `snapshot`.
     pub config: Config,
+    /// The id under which this replica has joined; zero for a founder, whose driver knows its id.
+    pub joined: ReplicaId,
     /// How far the log is known to be decided.
     pub decided: Index,
     /// The entries after `snapshot`.

@@ -55,7 +55,7 @@ mod tests {
         for size in 1..=5_u32 {
             for code in 0..6_u64.pow(size) {
                 let marks: Vec<u64> = (0..size).map(|i| code / 6_u64.pow(i) % 6).collect();
-                let config = Config { number: 0, voters: (1..=size).map(ReplicaId).collect() };
+                let config = Config::founding((1..=size).map(ReplicaId).collect());
                 assert_eq!(
                     config.reached(|r| Index(marks[r.0 as usize - 1])),
                     reached_dumb(&marks),

@@ -14,11 +14,11 @@
 
 use alloc::vec::Vec;
 
-use tholos_paxos::{Ballot, Config, Entry, Index, Millis, Payload};
+use tholos_paxos::{Ballot, Config, Entry, Index, Millis, MoveId, Payload, ReplicaId};
 
-use crate::WireError;
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_bytes, push_number, push_signed, push_u64};
+use crate::writer::{push_ballot, push_bytes, push_number, push_replica, push_signed, push_u64};
+use crate::{VERSION, WireError};
 
 const PAYLOAD_MASK: u8 = 0b0000_0111;
 const INDEX_WRITTEN: u8 = 0b0000_1000;
@@ -50,16 +50,16 @@ impl Last {
     }
 }
 
-pub(crate) fn push_entries(ballot: Ballot, entries: &[Entry], out: &mut Vec<u8>) {
+pub(crate) fn push_entries(version: u8, ballot: Ballot, entries: &[Entry], out: &mut Vec<u8>) {
     push_number(entries.len() as u64, out);
     let mut last = Last::before_first(ballot);
     for entry in entries {
-        push_entry(&last, entry, out);
+        push_entry(version, &last, entry, out);
         last = Last { index: entry.index, origin: entry.origin, time: entry.time };
     }
 }
 
-fn push_entry(last: &Last, entry: &Entry, out: &mut Vec<u8>) {
+fn push_entry(version: u8, last: &Last, entry: &Entry, out: &mut Vec<u8>) {
     let mut flags = match &entry.payload {
         Payload::Batch(_) => BATCH,
         Payload::Config(_) => CONFIG,
@@ -88,7 +88,7 @@ fn push_entry(last: &Last, entry: &Entry, out: &mut Vec<u8>) {
     }
     match &entry.payload {
         Payload::Batch(bytes) => push_bytes(bytes, out),
-        Payload::Config(config) => push_config(config, out),
+        Payload::Config(config) => push_config(version, config, out),
         Payload::Noop | Payload::Tick => {}
     }
 }
@@ -132,14 +132,33 @@ fn read_entry(last: &Last, reader: &mut Reader) -> Result<Entry, WireError> {
     Ok(Entry { index, origin, time, seed, payload })
 }
 
-pub(crate) fn push_config(config: &Config, out: &mut Vec<u8>) {
+/// Version 1 has number and voters alone.
+pub(crate) fn push_config(version: u8, config: &Config, out: &mut Vec<u8>) {
     push_number(config.number, out);
-    push_number(config.voters.len() as u64, out);
-    for voter in &config.voters {
-        push_number(u64::from(voter.0), out);
+    push_replicas(&config.voters, out);
+    if version > VERSION {
+        push_replicas(&config.learners, out);
+        push_replica(config.last_replica, out);
+        push_number(config.move_id.0, out);
     }
 }
 
+fn push_replicas(replicas: &[ReplicaId], out: &mut Vec<u8>) {
+    push_number(replicas.len() as u64, out);
+    replicas.iter().for_each(|replica| push_replica(*replica, out));
+}
+
 pub(crate) fn read_config(reader: &mut Reader) -> Result<Config, WireError> {
-    Ok(Config { number: reader.number()?, voters: reader.list(Reader::replica)? })
+    let number = reader.number()?;
+    let config = Config::founding(reader.list(Reader::replica)?);
+    if reader.version() == VERSION {
+        return Ok(Config { number, ..config });
+    }
+    Ok(Config {
+        number,
+        learners: reader.list(Reader::replica)?,
+        last_replica: reader.replica()?,
+        move_id: MoveId(reader.number()?),
+        ..config
+    })
 }

@@ -28,6 +28,7 @@ mod peer;
 mod reader;
 mod record;
 mod value;
+mod version;
 mod writer;
 
 pub use error::WireError;
@@ -35,8 +36,11 @@ pub use frame::{FrameBuilder, Frames, frames};
 pub use peer::{decode_peer, encode_peer};
 pub use record::{decode_record, encode_record};
 
-/// The version of everything in this crate; the first byte of each message and each record.
+/// The version of all that does not need a later one; the first byte of each message and each record.
 pub const VERSION: u8 = 1;
+
+/// The newest version known here: only what version 1 cannot say is written in it.
+pub const VERSION_MAX: u8 = 2;
 
 /// Lists within lists of one reply, at most: deeper ones are refused, so that decoding needs little stack.
 pub const VALUE_DEPTH_MAX: usize = 64;

@@ -48,7 +48,7 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
 }
 
 /// Appends the fields that follow kind and shard: the ballot first, then as declared, entries last.
-pub(crate) fn push_message(message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
     match message {
         Message::Endorse { ballot } | Message::Released { ballot } | Message::Reject { promised: ballot } => {
             push_ballot(*ballot, out);
@@ -71,13 +71,13 @@ pub(crate) fn push_message(message: &Message, out: &mut Vec<u8>) {
         | Message::Accept { ballot, entries, decided: index } => {
             push_ballot(*ballot, out);
             push_number(index.0, out);
-            push_entries(*ballot, entries, out);
+            push_entries(version, *ballot, entries, out);
         }
         Message::Sync { ballot, from, entries, whole_to } => {
             push_ballot(*ballot, out);
             push_number(from.0, out);
             push_number(whole_to.0, out);
-            push_entries(*ballot, entries, out);
+            push_entries(version, *ballot, entries, out);
         }
         Message::Decide { ballot, decided, length } => {
             push_ballot(*ballot, out);

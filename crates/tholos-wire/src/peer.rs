@@ -11,7 +11,7 @@ use crate::paxos::{CANVASS, RELEASED, kind_of, push_message, read_message};
 use crate::reader::Reader;
 use crate::value::{push_value, read_value};
 use crate::writer::{push_ballot, push_bytes, push_number, push_u64};
-use crate::{VERSION, WireError};
+use crate::{VERSION, WireError, version};
 
 const HEARTBEAT: u8 = 1;
 const FORWARD_WRITE: u8 = 2;
@@ -30,12 +30,17 @@ const EXPIRED: u8 = 6;
 
 /// Appends the bytes of a message.
 pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let version = version::of_peer(message);
+    out.push(version);
     match message {
-        PeerMessage::Paxos { shard, message } => {
+        PeerMessage::Paxos { shard, from, to, message } => {
             out.push(kind_of(message));
             push_shard(*shard, out);
-            push_message(message, out);
+            if version > VERSION {
+                push_number(u64::from(from.0), out);
+                push_number(u64::from(to.0), out);
+            }
+            push_message(version, message, out);
         }
         PeerMessage::Heartbeat(heartbeat) => push_heartbeat(heartbeat, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
@@ -68,7 +73,7 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
 pub fn decode_peer(bytes: Bytes) -> Result<PeerMessage, WireError> {
     let mut reader = Reader::new(bytes)?;
     let message = read_peer(&mut reader)?;
-    reader.finish()?;
+    reader.finish(version::of_peer(&message))?;
     Ok(message)
 }
 
@@ -76,7 +81,9 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
     let message = match reader.u8()? {
         kind @ CANVASS..=RELEASED => {
             let shard = read_shard(reader)?;
-            PeerMessage::Paxos { shard, message: read_message(kind, reader)? }
+            let plain = reader.version() == VERSION;
+            let (from, to) = if plain { Default::default() } else { (reader.serial()?, reader.serial()?) };
+            PeerMessage::Paxos { shard, from, to, message: read_message(kind, reader)? }
         }
         HEARTBEAT => PeerMessage::Heartbeat(read_heartbeat(reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),

@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_paxos::{Ballot, Index, Millis, ReplicaId};
+use tholos_paxos::{Ballot, Index, Millis, ReplicaId, Serial};
 
-use crate::{VERSION, WireError};
+use crate::{VERSION, VERSION_MAX, WireError};
 
 pub(crate) struct Reader {
+    version: u8,
     bytes: Bytes,
     at: usize,
 }
@@ -15,17 +16,22 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads and checks the version byte.
     pub(crate) fn new(bytes: Bytes) -> Result<Reader, WireError> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = Reader { version: VERSION, bytes, at: 0 };
         match reader.u8()? {
-            VERSION => Ok(reader),
+            version @ VERSION..=VERSION_MAX => Ok(Reader { version, ..reader }),
             other => Err(WireError::Version(other)),
         }
     }
 
-    /// The end must have been reached.
-    pub(crate) fn finish(self) -> Result<(), WireError> {
+    pub(crate) fn version(&self) -> u8 {
+        self.version
+    }
+
+    /// The end must have been reached, and what was read must need the version that it is written in (W3).
+    pub(crate) fn finish(self, version_needed: u8) -> Result<(), WireError> {
         match self.remaining() {
-            0 => Ok(()),
+            0 if self.version == version_needed => Ok(()),
+            0 => Err(WireError::Kind { what: "need of the version", byte: self.version }),
             count => Err(WireError::Trailing(count)),
         }
     }
@@ -121,6 +127,10 @@ impl Reader {
 
     pub(crate) fn replica(&mut self) -> Result<ReplicaId, WireError> {
         self.narrow().map(ReplicaId)
+    }
+
+    pub(crate) fn serial(&mut self) -> Result<Serial, WireError> {
+        self.narrow().map(Serial)
     }
 
     pub(crate) fn index(&mut self) -> Result<Index, WireError> {

@@ -3,21 +3,23 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_paxos::{Checkpoint, Record};
+use tholos_paxos::{Checkpoint, Record, ReplicaId};
 
 use crate::entry::{push_config, push_entries, read_config, read_entries};
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_number};
-use crate::{VERSION, WireError};
+use crate::writer::{push_ballot, push_number, push_replica};
+use crate::{VERSION, WireError, version};
 
 const PROMISED: u8 = 1;
 const ACCEPTED: u8 = 2;
 const REPLACED: u8 = 3;
 const CHECKPOINT: u8 = 4;
+const JOINED: u8 = 5;
 
 /// Appends the bytes of a record.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let version = version::of_record(record);
+    out.push(version);
     match record {
         Record::Promised { ballot } => {
             out.push(PROMISED);
@@ -27,17 +29,21 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             out.push(ACCEPTED);
             push_ballot(*ballot, out);
             push_number(decided.0, out);
-            push_entries(*ballot, entries, out);
+            push_entries(version, *ballot, entries, out);
         }
         Record::Replaced { ballot, from, entries } => {
             out.push(REPLACED);
             push_ballot(*ballot, out);
             push_number(from.0, out);
-            push_entries(*ballot, entries, out);
+            push_entries(version, *ballot, entries, out);
         }
         Record::Checkpoint(checkpoint) => {
             out.push(CHECKPOINT);
-            push_checkpoint(checkpoint, out);
+            push_checkpoint(version, checkpoint, out);
+        }
+        Record::Joined { replica } => {
+            out.push(JOINED);
+            push_replica(*replica, out);
         }
     }
 }
@@ -56,21 +62,25 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             Record::Replaced { ballot, from, entries: read_entries(ballot, &mut reader)? }
         }
         CHECKPOINT => Record::Checkpoint(read_checkpoint(&mut reader)?),
+        JOINED if reader.version() > VERSION => Record::Joined { replica: reader.replica()? },
         byte => return Err(WireError::Kind { what: "record", byte }),
     };
-    reader.finish()?;
+    reader.finish(version::of_record(&record))?;
     Ok(record)
 }
 
-fn push_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+fn push_checkpoint(version: u8, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
     push_ballot(checkpoint.promised, out);
     push_ballot(checkpoint.accepted, out);
     push_number(checkpoint.snapshot.0, out);
     push_number(checkpoint.snapshot_time.0, out);
     push_ballot(checkpoint.snapshot_origin, out);
-    push_config(&checkpoint.config, out);
+    push_config(version, &checkpoint.config, out);
+    if version > VERSION {
+        push_replica(checkpoint.joined, out);
+    }
     push_number(checkpoint.decided.0, out);
-    push_entries(checkpoint.accepted, &checkpoint.entries, out);
+    push_entries(version, checkpoint.accepted, &checkpoint.entries, out);
 }
 
 fn read_checkpoint(reader: &mut Reader) -> Result<Checkpoint, WireError> {
@@ -83,6 +93,7 @@ fn read_checkpoint(reader: &mut Reader) -> Result<Checkpoint, WireError> {
         snapshot_time: reader.millis()?,
         snapshot_origin: reader.ballot()?,
         config: read_config(reader)?,
+        joined: if reader.version() > VERSION { reader.replica()? } else { ReplicaId::default() },
         decided: reader.index()?,
         entries: read_entries(accepted, reader)?,
     })

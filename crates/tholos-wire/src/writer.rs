@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use tholos_paxos::Ballot;
+use tholos_paxos::{Ballot, ReplicaId};
 
 pub(crate) fn push_number(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -27,5 +27,9 @@ pub(crate) fn push_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 
 pub(crate) fn push_ballot(ballot: Ballot, out: &mut Vec<u8>) {
     push_number(ballot.round, out);
-    push_number(u64::from(ballot.replica.0), out);
+    push_replica(ballot.replica, out);
+}
+
+pub(crate) fn push_replica(replica: ReplicaId, out: &mut Vec<u8>) {
+    push_number(u64::from(replica.0), out);
 }

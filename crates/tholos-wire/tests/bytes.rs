@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
-use tholos_paxos::{Ballot, Checkpoint, Config, Entry, Index, Message, Millis, Payload, Record, ReplicaId};
+use tholos_paxos::{
+    Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
+};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 use tholos_wire::{
@@ -35,7 +37,7 @@ fn bytes_of(message: &PeerMessage) -> Vec<u8> {
 }
 
 fn paxos(message: Message) -> PeerMessage {
-    PeerMessage::Paxos { shard: ShardId(12), message }
+    PeerMessage::Paxos { shard: ShardId(12), from: Serial(0), to: Serial(0), message }
 }
 
 fn answer(outcome: Outcome) -> PeerMessage {
@@ -46,7 +48,7 @@ fn answer(outcome: Outcome) -> PeerMessage {
 fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
     let (ballot, older) = (ballot(3, 2), ballot(2, 1));
     let entries = vec![batch(1041, b"SET k v"), batch(1042, b"")];
-    let config = Config { number: 4, voters: vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)] };
+    let config = Config { number: 4, ..Config::founding(vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)]) };
     let mixed = vec![
         noop(91, older),
         Entry { payload: Payload::Config(config), ..noop(92, older) },
@@ -138,7 +140,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
 /// One of each kind of record, named as in the fixtures.
 fn sample_records() -> Vec<(&'static str, Record)> {
     let ballot = ballot(3, 2);
-    let config = Config { number: 4, voters: vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)] };
+    let config = Config { number: 4, ..Config::founding(vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)]) };
     let entries = vec![batch(1041, b"SET k v"), batch(1042, b"")];
     let checkpoint = Checkpoint {
         promised: Ballot { round: 4, replica: ReplicaId(1) },
@@ -147,6 +149,7 @@ fn sample_records() -> Vec<(&'static str, Record)> {
         snapshot_time: Millis(1_700_000_001_040),
         snapshot_origin: ballot,
         config,
+        joined: ReplicaId::default(),
         decided: Index(1041),
         entries: entries.clone(),
     };
@@ -156,6 +159,53 @@ fn sample_records() -> Vec<(&'static str, Record)> {
         ("replaced", Record::Replaced { ballot, from: Index(91), entries: vec![noop(91, ballot)] }),
         ("replaced-by-nothing", Record::Replaced { ballot, from: Index(91), entries: vec![] }),
         ("checkpoint", Record::Checkpoint(checkpoint)),
+    ]
+}
+
+/// What only version 2 can say, named as in its fixtures: replicas that joined later, and learners.
+fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
+    let ballot = Ballot { round: 3, replica: ReplicaId::new(2, Serial(1)) };
+    let later = |message| PeerMessage::Paxos { shard: ShardId(12), from: Serial(1), to: Serial(0), message };
+    let entries = vec![Entry { payload: Payload::Config(config_2()), ..noop(92, ballot) }];
+    vec![
+        ("accept-config", paxos(Message::Accept { ballot, entries: entries.clone(), decided: Index(91) })),
+        ("sync-config", later(Message::Sync { ballot, from: Index(92), entries, whole_to: Index(92) })),
+        ("accepted-of-a-later-replica", later(Message::Accepted { ballot, index: Index(1042) })),
+        (
+            "endorse-to-a-later-replica",
+            PeerMessage::Paxos {
+                shard: ShardId(12),
+                from: Serial(0),
+                to: Serial(2),
+                message: Message::Endorse { ballot },
+            },
+        ),
+    ]
+}
+
+fn config_2() -> Config {
+    Config {
+        number: 4,
+        move_id: MoveId(1041),
+        voters: vec![ReplicaId(1), ReplicaId(2), ReplicaId::new(2, Serial(3))],
+        learners: vec![ReplicaId::new(4, Serial(4))],
+        last_replica: ReplicaId::new(5, Serial(4)),
+    }
+}
+
+fn sample_records_2() -> Vec<(&'static str, Record)> {
+    let ballot = ballot(3, 2);
+    let joined = ReplicaId::new(4, Serial(4));
+    let entries = vec![Entry { payload: Payload::Config(config_2()), ..noop(92, ballot) }];
+    let checkpoint =
+        Checkpoint { promised: ballot, accepted: ballot, config: config_2(), ..Checkpoint::default() };
+    vec![
+        ("joined", Record::Joined { replica: joined }),
+        ("accepted-config", Record::Accepted { ballot, decided: Index(91), entries: entries.clone() }),
+        ("replaced-config", Record::Replaced { ballot, from: Index(92), entries }),
+        ("checkpoint-config", Record::Checkpoint(checkpoint.clone())),
+        ("checkpoint-joined", Record::Checkpoint(Checkpoint { joined, ..checkpoint })),
+        ("checkpoint-joined-only", Record::Checkpoint(Checkpoint { joined, ..Checkpoint::default() })),
     ]
 }
 
@@ -171,32 +221,30 @@ fn from_hex(digits: &str) -> Bytes {
         .collect()
 }
 
-const FIXTURES: &str = "fixtures/v0.1/wire.txt";
-
-/// The bytes of version 1 never change: a cluster holds them on disk, and speaks them during an upgrade.
-#[test]
-fn bytes_of_version_1_are_frozen() {
-    let messages = sample_messages();
-    let records = sample_records();
-    let mut text = String::from("# Bytes of wire version 1, written by release 0.1: name, then hex.\n");
-    for (name, message) in &messages {
+/// Writes and reads one of each; none of their bytes may ever change: a cluster holds them on disk, and speaks them
+/// during an upgrade.
+fn check_frozen(version: u8, messages: &[(&str, PeerMessage)], records: &[(&str, Record)]) {
+    let path = format!("fixtures/v0.1/wire{}.txt", if version == 1 { "" } else { "-2" });
+    let mut text = format!("# Bytes of wire version {version}, written by release 0.1: name, then hex.\n");
+    for (name, message) in messages {
         text += &format!("peer {name} {}\n", hex(&bytes_of(message)));
     }
-    for (name, record) in &records {
+    for (name, record) in records {
         let mut bytes = Vec::new();
         encode_record(record, &mut bytes);
         text += &format!("record {name} {}\n", hex(&bytes));
     }
     if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
-        std::fs::write(FIXTURES, &text).expect("fixtures can be written");
+        std::fs::write(&path, &text).expect("fixtures can be written");
     }
-    let fixtures = std::fs::read_to_string(FIXTURES).expect("fixtures can be read");
-    assert_eq!(fixtures, text, "the bytes of version 1 changed");
+    let fixtures = std::fs::read_to_string(&path).expect("fixtures can be read");
+    assert_eq!(fixtures, text, "the bytes of version {version} changed");
 
     let mut decoded = 0;
     for line in fixtures.lines().filter(|line| !line.starts_with('#')) {
         let [kind, name, digits] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let bytes = from_hex(digits);
+        assert_eq!(bytes[0], version, "W4: the lowest version that can say it: {name}");
         if kind == "peer" {
             let (_, expected) = messages.iter().find(|(known, _)| *known == name).expect(name);
             assert_eq!(decode_peer(bytes).as_ref(), Ok(expected), "{name}");
@@ -207,6 +255,28 @@ fn bytes_of_version_1_are_frozen() {
         decoded += 1;
     }
     assert_eq!(decoded, messages.len() + records.len());
+}
+
+#[test]
+fn bytes_of_version_1_are_frozen() {
+    check_frozen(1, &sample_messages(), &sample_records());
+}
+
+#[test]
+fn bytes_of_version_2_are_frozen() {
+    check_frozen(2, &sample_messages_2(), &sample_records_2());
+}
+
+/// W3: version 2 is not another way to say what version 1 says, nor the other way round.
+#[test]
+fn a_version_is_written_only_if_it_is_needed() {
+    let unneeded = Err(WireError::Kind { what: "need of the version", byte: 2 });
+    assert_eq!(decode_record(Bytes::from_static(&[2, 1, 3, 2])), unneeded);
+    // An endorsement between founders.
+    let unneeded = Err(WireError::Kind { what: "need of the version", byte: 2 });
+    assert_eq!(decode_peer(Bytes::from_static(&[2, 17, 12, 0, 0, 3, 2])), unneeded);
+    let joined = Err(WireError::Kind { what: "record", byte: 5 });
+    assert_eq!(decode_record(Bytes::from_static(&[1, 5, 9])), joined);
 }
 
 #[test]
@@ -238,7 +308,7 @@ fn a_batch_is_a_slice_of_its_message() {
 
 #[test]
 fn a_newer_version_is_named() {
-    assert_eq!(decode_record(Bytes::from_static(&[2, 1, 3, 2])), Err(WireError::Version(2)));
+    assert_eq!(decode_record(Bytes::from_static(&[3, 1, 3, 2])), Err(WireError::Version(3)));
     assert_eq!(decode_peer(Bytes::from_static(&[0])), Err(WireError::Version(0)));
     assert_eq!(decode_peer(Bytes::new()), Err(WireError::Truncated));
 }

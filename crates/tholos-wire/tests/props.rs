@@ -6,7 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 use tholos_cluster::NodeId;
 use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
-use tholos_paxos::{Ballot, Checkpoint, Config, Entry, Index, Message, Millis, Payload, Record, ReplicaId};
+use tholos_paxos::{
+    Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
+};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 use tholos_wire::{FrameBuilder, decode_peer, decode_record, encode_peer, encode_record, frames};
@@ -29,9 +31,20 @@ fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..200).prop_map(Bytes::from)
 }
 
+/// Of both versions.
 fn config() -> impl Strategy<Value = Config> {
-    (number(), vec(any::<u32>().prop_map(ReplicaId), 0..6))
-        .prop_map(|(number, voters)| Config { number, voters })
+    let replicas = || vec(any::<u32>().prop_map(ReplicaId), 0..6);
+    let plain =
+        || (number(), replicas()).prop_map(|(number, voters)| Config { number, ..Config::founding(voters) });
+    let any = (plain(), number(), replicas(), any::<u32>()).prop_map(|(plain, order, learners, last)| {
+        Config { move_id: MoveId(order), learners, last_replica: ReplicaId(last), ..plain }
+    });
+    prop_oneof![plain(), any]
+}
+
+/// Mostly a founder's.
+fn serial() -> impl Strategy<Value = Serial> {
+    prop_oneof![2 => Just(Serial(0)), 1 => any::<u16>().prop_map(Serial)]
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -105,19 +118,23 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    let checkpoint = (ballot(), ballot(), index(), number(), ballot(), config(), index(), entries())
-        .prop_map(|(promised, accepted, snapshot, time, snapshot_origin, config, decided, entries)| {
-            Checkpoint {
-                promised,
-                accepted,
-                snapshot,
-                snapshot_time: Millis(time),
-                snapshot_origin,
-                config,
-                decided,
-                entries,
-            }
-        });
+    let joined = || prop_oneof![Just(ReplicaId::default()), any::<u32>().prop_map(ReplicaId)];
+    let checkpoint =
+        (ballot(), ballot(), index(), number(), ballot(), config(), joined(), index(), entries()).prop_map(
+            |(promised, accepted, snapshot, time, snapshot_origin, config, joined, decided, entries)| {
+                Checkpoint {
+                    promised,
+                    accepted,
+                    snapshot,
+                    snapshot_time: Millis(time),
+                    snapshot_origin,
+                    config,
+                    joined,
+                    decided,
+                    entries,
+                }
+            },
+        );
     prop_oneof![
         ballot().prop_map(|ballot| Record::Promised { ballot }),
         (ballot(), index(), entries()).prop_map(|(ballot, decided, entries)| Record::Accepted {
@@ -131,6 +148,7 @@ fn record() -> impl Strategy<Value = Record> {
             entries
         }),
         checkpoint.prop_map(Record::Checkpoint),
+        any::<u32>().prop_map(|replica| Record::Joined { replica: ReplicaId(replica) }),
     ]
 }
 
@@ -182,7 +200,8 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => Just(Outcome::Expired),
     ];
     prop_oneof![
-        6 => (shard(), message()).prop_map(|(shard, message)| PeerMessage::Paxos { shard, message }),
+        6 => (shard(), serial(), serial(), message())
+            .prop_map(|(shard, from, to, message)| PeerMessage::Paxos { shard, from, to, message }),
         1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>()).prop_map(
             |(boot, heard, wall, disk_stall_ms, memory_full)| {
                 PeerMessage::Heartbeat(Heartbeat { boot, heard, wall: Millis(wall), disk_stall_ms, memory_full })
@@ -258,8 +277,12 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(kind in 0..32_u8, rest in vec(any::<u8>(), 0..100)) {
-        let mut bytes = vec![tholos_wire::VERSION, kind];
+    fn random_bytes_do_no_harm(
+        version in 1..=tholos_wire::VERSION_MAX,
+        kind in 0..32_u8,
+        rest in vec(any::<u8>(), 0..100),
+    ) {
+        let mut bytes = vec![version, kind];
         bytes.extend(rest);
         check_any_bytes(Bytes::from(bytes))?;
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use tholos_engine::{Keyspace, Loader};
-use tholos_paxos::{Ballot, Base, Config, Index, Millis, ReplicaId};
+use tholos_paxos::{Ballot, Base, Config, Index, Millis, MoveId, ReplicaId};
 use tholos_resp::{Protocol, Value, ValueDecoder, ValueLimits, encode};
 
 use crate::operation::{Malformed, Reader};
@@ -15,8 +15,8 @@ use crate::shard::Shard;
 
 /// Bytes of one chunk.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Version of the head.
-const HEAD_VERSION: u8 = 1;
+/// Version of the head. Version 1, which is still read, had of the configuration only number and voters.
+const HEAD_VERSION: u8 = 2;
 /// Bytes of the head's length before it.
 const HEAD_LENGTH_BYTES: usize = 8;
 
@@ -59,6 +59,10 @@ fn encode_head(shard: &Shard) -> Vec<u8> {
     put(config.number);
     put(config.voters.len() as u64);
     config.voters.iter().for_each(|voter| put(u64::from(voter.0)));
+    put(config.learners.len() as u64);
+    config.learners.iter().for_each(|learner| put(u64::from(learner.0)));
+    put(u64::from(config.last_replica.0));
+    put(config.move_id.0);
     let sessions = shard.sessions.export();
     put(sessions.len() as u64);
     for (id, session) in sessions {
@@ -97,15 +101,14 @@ fn take_head(chunks: &mut impl Iterator<Item = Bytes>) -> Option<(Bytes, Bytes)>
 
 fn decode_head(head: Bytes) -> Result<Head, Malformed> {
     let mut reader = Reader(head);
-    if reader.u8()? != HEAD_VERSION {
+    let version = reader.u8()?;
+    if !(1..=HEAD_VERSION).contains(&version) {
         return Err(Malformed);
     }
     let index = Index(reader.u64()?);
     let origin = Ballot { round: reader.u64()?, replica: replica(reader.u64()?)? };
     let base = Base { index, origin, time: Millis(reader.u64()?) };
-    let number = reader.u64()?;
-    let voters = bounded(reader.u64()?, reader.0.len())?;
-    let voters = (0..voters).map(|_| replica(reader.u64()?)).collect::<Result<_, _>>()?;
+    let config = take_config(version, &mut reader)?;
     let count = bounded(reader.u64()?, reader.0.len())?;
     let mut table = Vec::with_capacity(count);
     for _ in 0..count {
@@ -125,7 +128,23 @@ fn decode_head(head: Bytes) -> Result<Head, Malformed> {
         }
         sessions.import(id, session);
     }
-    Ok(Head { base, config: Config { number, voters }, sessions })
+    Ok(Head { base, config, sessions })
+}
+
+fn take_config(version: u8, reader: &mut Reader) -> Result<Config, Malformed> {
+    let number = reader.u64()?;
+    let config = Config { number, ..Config::founding(take_replicas(reader)?) };
+    if version == 1 {
+        return Ok(config);
+    }
+    let learners = take_replicas(reader)?;
+    let last_replica = replica(reader.u64()?)?;
+    Ok(Config { learners, last_replica, move_id: MoveId(reader.u64()?), ..config })
+}
+
+fn take_replicas(reader: &mut Reader) -> Result<Vec<ReplicaId>, Malformed> {
+    let count = bounded(reader.u64()?, reader.0.len())?;
+    (0..count).map(|_| replica(reader.u64()?)).collect()
 }
 
 /// A kept reply: RESP3, but for the one value that RESP3 cannot tell apart.
@@ -180,10 +199,24 @@ mod tests {
     use crate::operation::WriteHeader;
 
     fn shard() -> Shard {
-        let config = Config { number: 0, voters: vec![ReplicaId(1)] };
+        let config = Config::founding(vec![ReplicaId(1)]);
         let group = Group::new(ReplicaId(1), config, Options::default());
         let keyspace = Keyspace::new(tholos_ring::slots_of(ShardId(0), 16), 7);
         Shard::new(ShardId(0), vec![NodeId(1)], group, keyspace, Planted::Nothing)
+    }
+
+    #[test]
+    fn a_head_of_version_1_is_read() {
+        let mut shard = shard();
+        let whole = chunks_of(&mut shard).concat();
+        let known = load([Bytes::from(whole.clone())].into_iter()).unwrap().0.config;
+        // Length, version, four fields of the base, number, one voter; then what version 1 did not have.
+        let at = HEAD_LENGTH_BYTES + 1 + 8 * (4 + 1 + 2);
+        let mut old = [&whole[..at], &whole[at + 8 * 3..]].concat();
+        old[HEAD_LENGTH_BYTES] = 1;
+        let length = u64::from_le_bytes(*whole.first_chunk().unwrap()) - 8 * 3;
+        old[..HEAD_LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(load([Bytes::from(old)].into_iter()).unwrap().0.config, known);
     }
 
     #[test]

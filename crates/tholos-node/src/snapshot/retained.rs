@@ -105,7 +105,7 @@ impl Retained {
 /// What a record costs in the log, about.
 pub(crate) fn cost_of(record: &Record) -> u64 {
     let entries = match record {
-        Record::Promised { .. } => return RECORD_BYTES,
+        Record::Promised { .. } | Record::Joined { .. } => return RECORD_BYTES,
         Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
         Record::Checkpoint(checkpoint) => &checkpoint.entries,
     };

@@ -242,7 +242,7 @@ impl Cluster {
             let entries = match &append.record {
                 Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
                 Record::Checkpoint(checkpoint) => &checkpoint.entries,
-                Record::Promised { .. } => continue,
+                Record::Promised { .. } | Record::Joined { .. } => continue,
             };
             let bytes = entries.iter().map(Entry::cost_bytes).sum();
             self.largest_append = self.largest_append.max(bytes);

@@ -159,7 +159,7 @@ impl Council {
     }
 
     pub fn config(replicas: u32) -> Config {
-        Config { number: 0, voters: (1..=replicas).map(ReplicaId).collect() }
+        Config::founding((1..=replicas).map(ReplicaId).collect())
     }
 
     pub fn traced(replicas: u32, options: Options) -> Council {
@@ -640,7 +640,7 @@ impl Disk {
         let record = self.pending.pop_front().expect("something is pending");
         self.seq = AppendSeq(self.seq.0 + 1);
         match &record {
-            Record::Promised { .. } => {}
+            Record::Promised { .. } | Record::Joined { .. } => {}
             Record::Accepted { entries, .. } => self.note(entries),
             Record::Replaced { from, entries, .. } => {
                 self.origins.split_off(from);

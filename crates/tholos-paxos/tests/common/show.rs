@@ -70,6 +70,7 @@ pub fn record(record: &Record) -> String {
         Record::Replaced { ballot, from, entries } => {
             format!("Replaced {ballot} from {from} {}", self::entries(entries))
         }
+        Record::Joined { replica } => format!("Joined as {replica}"),
         Record::Checkpoint(checkpoint) => format!(
             "Checkpoint promised {}, {}, snapshot to {}, {}",
             checkpoint.promised,

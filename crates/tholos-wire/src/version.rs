@@ -1,0 +1,44 @@
+//! Which version a value is written in: the lowest that can say it (W4).
+//!
+//! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
+//! replica id; ids of replicas that joined later; the record with which they begin.
+
+use tholos_node::PeerMessage;
+use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
+
+use crate::{VERSION, VERSION_MAX};
+
+pub(crate) fn of_record(record: &Record) -> u8 {
+    match record {
+        Record::Promised { .. } => VERSION,
+        Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => of_entries(entries),
+        Record::Checkpoint(checkpoint) if checkpoint.joined != ReplicaId::default() => VERSION_MAX,
+        Record::Checkpoint(checkpoint) => of_config(&checkpoint.config).max(of_entries(&checkpoint.entries)),
+        Record::Joined { .. } => VERSION_MAX,
+    }
+}
+
+pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
+    match message {
+        PeerMessage::Paxos { from, to, .. } if (*from, *to) != (Serial(0), Serial(0)) => VERSION_MAX,
+        PeerMessage::Paxos {
+            message:
+                Message::Accept { entries, .. } | Message::Sync { entries, .. } | Message::Fetched { entries, .. },
+            ..
+        } => of_entries(entries),
+        _ => VERSION,
+    }
+}
+
+fn of_entries(entries: &[Entry]) -> u8 {
+    let version = |entry: &Entry| match &entry.payload {
+        Payload::Config(config) => of_config(config),
+        Payload::Batch(_) | Payload::Noop | Payload::Tick => VERSION,
+    };
+    entries.iter().map(version).max().unwrap_or(VERSION)
+}
+
+fn of_config(config: &Config) -> u8 {
+    let plain = Config { number: config.number, ..Config::founding(config.voters.clone()) };
+    if *config == plain { VERSION } else { VERSION_MAX }
+}
