@@ -40,5 +40,7 @@ pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
 pub use ports::PortError;
 pub use recover::RecoverError;
 pub use serve::Server;
-pub use server::{NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
+pub use server::{
+    NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node, start_node_on,
+};
 pub use status::{ClusterStatus, Location, NodeReport, NodeState, NodeStatus, ShardReport, Verdict};

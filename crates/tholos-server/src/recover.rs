@@ -1,6 +1,7 @@
 //! From a directory to a core that knows all it knew: the snapshots first, then the log's records in their order.
 
 use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use tholos_cluster::ClusterMap;
@@ -8,7 +9,7 @@ use tholos_node::{Node, NodeConfig};
 use tholos_paxos::Index;
 use tholos_ring::ShardId;
 use tholos_wal::{
-    Damage, FileDisk, Log, OpenError, Options, Recovery, SnapshotError, SnapshotName, SnapshotReader, Tail,
+    Damage, Disk, Log, OpenError, Options, Recovery, SnapshotError, SnapshotName, SnapshotReader, Tail,
     remove_unfinished_snapshots,
 };
 
@@ -68,23 +69,25 @@ pub enum RecoverError {
 }
 
 /// A core with its past, and its open log.
-pub(crate) struct Recovered {
+pub(crate) struct Recovered<D: Disk> {
     pub(crate) node: Node,
-    pub(crate) log: Log<FileDisk>,
-    pub(crate) snapshots: FileDisk,
+    pub(crate) log: Log<D>,
+    pub(crate) snapshots: D,
     pub(crate) recovery: Recovery,
 }
 
-/// Reads everything that the directory holds. Blocks for as long as the disk takes.
-pub(crate) fn recover(
+/// Reads everything that the directory holds, by what `open_disk` makes of its parts. Blocks for as long as the disk
+/// takes.
+pub(crate) fn recover<D: Disk>(
     directory: &NodeDir,
+    open_disk: impl Fn(&Path) -> io::Result<D>,
     config: NodeConfig,
     map: ClusterMap,
     options: Options,
-) -> Result<Recovered, RecoverError> {
+) -> Result<Recovered<D>, RecoverError> {
     let wal_path = directory.wal_path();
     let open = |path: std::path::PathBuf| {
-        FileDisk::new(path.clone())
+        open_disk(&path)
             .map_err(|source| RecoverError::Directory { path: path.display().to_string(), source })
     };
     let snapshots = open(directory.snapshot_path())?;
@@ -114,9 +117,9 @@ pub(crate) fn recover(
     Ok(Recovered { node, log, snapshots, recovery })
 }
 
-fn recover_record(
+fn recover_record<D: Disk>(
     node: &mut Node,
-    snapshots: &FileDisk,
+    snapshots: &D,
     path: &str,
     group: u32,
     payload: &[u8],
@@ -139,7 +142,7 @@ fn recover_record(
 }
 
 /// Reads a snapshot that a record of the log names; `None` if there is no such file.
-fn load(disk: &FileDisk, shard: ShardId, index: Index) -> Result<Option<Vec<Bytes>>, SnapshotError> {
+fn load<D: Disk>(disk: &D, shard: ShardId, index: Index) -> Result<Option<Vec<Bytes>>, SnapshotError> {
     let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
     let mut reader = match SnapshotReader::open(disk.clone(), name) {
         Ok(reader) => reader,

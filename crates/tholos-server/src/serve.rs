@@ -1,13 +1,15 @@
 //! One node of a cluster as a process of its own: genesis if its directory is new, then the node and its admin interface.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tholos_cluster::{ClusterMap, NodeId, NodeRow, Seed, Settings};
 use tholos_resp::Limits;
 use tholos_rpc::{Rpc, Secret};
+use tholos_wal::{Disk, FileDisk};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,7 +21,7 @@ use crate::dev::{self, Addresses};
 use crate::genesis;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
-use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node};
+use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node_on};
 use crate::status::{Verdict, cluster_status};
 use crate::worker_task::PEER_EVENTS_MAX;
 
@@ -44,6 +46,17 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Server, StartError> {
+        Self::start_on(config, |path| FileDisk::new(path)).await
+    }
+
+    /// The same with log and snapshots on what `open_disk` makes of their directories, see [`start_node_on`].
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_on<D: Disk + 'static>(
+        config: &Config,
+        open_disk: impl Fn(&Path) -> io::Result<D> + Send + 'static,
+    ) -> Result<Server, StartError> {
         let started = Instant::now();
         client_task::raise_open_files();
         if let Some(file) = &config.ready_file {
@@ -77,7 +90,7 @@ impl Server {
             secret: secret.clone(),
             tuning: tuning(config),
         };
-        let node = start_node(settings).await?;
+        let node = start_node_on(settings, open_disk).await?;
         let addresses = Addresses::of(&map, own.gateway, own.http);
         let admin = Admin::node(node.handle(), map, secret, open);
         let mut tasks = JoinSet::new();

@@ -1,7 +1,9 @@
 //! One running node: start, stop, and the wiring between its tasks. Everything that runs is spawned here.
 
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
@@ -13,6 +15,7 @@ use tholos_node::{Event, Node, NodeConfig, Port, node_of};
 use tholos_paxos::{AppendSeq, Millis};
 use tholos_ring::ShardId;
 use tholos_rpc::{LocalHello, Rpc, Secret};
+use tholos_wal::{Disk, FileDisk};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -160,6 +163,18 @@ pub struct RunningNode {
 /// # Errors
 /// See [`StartError`].
 pub async fn start_node(settings: NodeSettings) -> Result<RunningNode, StartError> {
+    start_node_on(settings, |path| FileDisk::new(path)).await
+}
+
+/// Starts a node whose log and snapshots are on what `open_disk` makes of their directories: something else than the
+/// real file system, to find out what a power cut or a bad disk does to it. Everything else is as in [`start_node`].
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start_node_on<D: Disk + 'static>(
+    settings: NodeSettings,
+    open_disk: impl Fn(&Path) -> io::Result<D> + Send + 'static,
+) -> Result<RunningNode, StartError> {
     let NodeSettings { directory, map, gateway, cluster, peer, secret, tuning } = settings;
     let me = member(&directory, &map)?;
     // Ports first: the commonest mistake is told before a long recovery.
@@ -173,7 +188,8 @@ pub async fn start_node(settings: NodeSettings) -> Result<RunningNode, StartErro
     let wal_options = tholos_wal::Options { salt: random()?, ..tuning.wal.clone() };
     let core_map = map.clone();
     let recovering = tokio::task::spawn_blocking(move || {
-        recover::recover(&directory, config, core_map, wal_options).map(|recovered| (directory, recovered))
+        recover::recover(&directory, open_disk, config, core_map, wal_options)
+            .map(|recovered| (directory, recovered))
     });
     let (directory, recovered) = recovering.await.map_err(|error| StartError::System {
         what: "read the node's data",
@@ -287,7 +303,7 @@ struct Wired {
 }
 
 impl Wired {
-    fn spawn(self, recovered: Recovered) -> Result<RunningNode, StartError> {
+    fn spawn<D: Disk + 'static>(self, recovered: Recovered<D>) -> Result<RunningNode, StartError> {
         let Recovered { node, log, snapshots, .. } = recovered;
         let (control, control_inputs) = mpsc::channel(INPUTS_MAX);
         let (client_sender, client_inputs) = mpsc::channel(INPUTS_MAX);
