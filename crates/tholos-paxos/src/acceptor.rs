@@ -113,6 +113,24 @@ impl Acceptor {
         Ok(())
     }
 
+    /// Whether the records taken back so far hold all that `checkpoint` does; then its marks are taken over, and no
+    /// snapshot is needed for it. Whoever lacks a first part of its records has another last index: recovery takes an
+    /// entry only after the one before.
+    pub(crate) fn recover_known(&mut self, checkpoint: &Checkpoint, planted: Planted) -> bool {
+        let last = Index(checkpoint.snapshot.0 + checkpoint.entries.len() as u64);
+        let known = self.joined == checkpoint.joined
+            && self.log.accepted() == checkpoint.accepted
+            && self.log.last() == last
+            && self.log.origin_at(checkpoint.snapshot) == Some(checkpoint.snapshot_origin);
+        if known {
+            self.log.decide(checkpoint.decided);
+            if planted != Planted::PromiseForgotten {
+                self.promised = self.promised.max(checkpoint.promised);
+            }
+        }
+        known
+    }
+
     pub(crate) fn me(&self) -> ReplicaId {
         self.me
     }
@@ -473,6 +491,36 @@ mod tests {
             assert_eq!(again.log().latest_config(), &known);
             assert_eq!(again.promised(), if records.len() == 2 { Ballot::ZERO } else { BALLOT });
         }
+    }
+
+    #[test]
+    fn a_checkpoint_is_known_to_whoever_has_all_before_it() {
+        let (mut acceptor, mut out) = (acceptor(), Outbox::default());
+        acceptor.adopt(BALLOT, entries(1..=3), &mut out);
+        accept(&mut acceptor, BALLOT, 4, 5, &mut out);
+        acceptor.promise(Ballot { round: 3, replica: ReplicaId(1) }, &mut out);
+        acceptor.decide(Index(4));
+        let base = Base { index: Index(3), origin: BALLOT, time: Millis(3) };
+        let checkpoint = acceptor.checkpoint(base, Config::default());
+        let recovered = |records: &[Record]| {
+            let mut again = super::tests::acceptor();
+            for record in records {
+                // What follows a lost record cannot be taken.
+                let _ = again.recover(record.clone(), Planted::Nothing);
+            }
+            again
+        };
+        let mut whole = recovered(&out.appends);
+        assert!(whole.recover_known(&checkpoint, Planted::Nothing));
+        assert_eq!(whole.standing(), acceptor.standing());
+        assert_eq!(whole.promised(), acceptor.promised());
+        for lost in [&out.appends[1..], &out.appends[..1], &[]] {
+            assert!(!recovered(lost).recover_known(&checkpoint, Planted::Nothing));
+        }
+        // The promise is in the checkpoint too.
+        let mut unpromised = recovered(&out.appends[..2]);
+        assert!(unpromised.recover_known(&checkpoint, Planted::Nothing));
+        assert_eq!(unpromised.promised(), acceptor.promised());
     }
 
     #[test]

@@ -73,6 +73,15 @@ impl Group {
         Ok(())
     }
 
+    /// At recovery, before [`Group::recover`] of a checkpoint: whether all that it holds was taken back already, so that
+    /// neither it nor its snapshot is needed. A checkpoint may be appended before its snapshot is durable, as long as
+    /// nothing before it is forgotten until then.
+    pub fn recover_known(&mut self, checkpoint: &Checkpoint) -> bool {
+        let known = self.acceptor.recover_known(checkpoint, self.options.planted);
+        self.election.see(self.acceptor.promised());
+        known
+    }
+
     /// Time passed, or failure detection has news. Wanted about every 10 ms; costs a few
     /// comparisons when there is nothing to do.
     pub fn handle_tick(&mut self, now: Millis, net: &impl Connectivity, out: &mut Outbox) {

@@ -66,7 +66,8 @@
 //! serves in that ballot again, whatever becomes of the heir (R10).
 //!
 //! **Snapshots.** Entries may be forgotten once a durable snapshot covers them; a [`Record::Checkpoint`]
-//! then holds all that recovery needs. A follower that lacks what was forgotten is reported in
+//! then holds all that recovery needs. It may be appended before its snapshot is durable, if what is before it in the
+//! log stays until then: [`Group::recover_known`] does without the snapshot where it can. A follower that lacks what was forgotten is reported in
 //! [`Outbox::snapshots_wanted`]; carrying the snapshot over is the driver's work, [`Group::install`] takes
 //! it in. Three things are to be got right there:
 //!
