@@ -50,8 +50,8 @@ fn load(bytes: &[u8], cut: usize) -> Result<Keyspace, SnapshotError> {
 }
 
 fn save(keyspace: &mut Keyspace) -> Vec<u8> {
-    keyspace.begin_snapshot();
-    std::iter::from_fn(|| keyspace.next_snapshot_chunk(50)).flatten().collect()
+    keyspace.begin_snapshot(50);
+    std::iter::from_fn(|| keyspace.next_snapshot_chunk(7)).flatten().collect()
 }
 
 fn scan(keyspace: &Keyspace, time_ms: u64) -> usize {

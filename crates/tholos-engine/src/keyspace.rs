@@ -11,6 +11,7 @@
 //!     given an expiry. The second makes a key that came, and died of its TTL, between WATCH and EXEC a change.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use tholos_resp::Value;
@@ -18,7 +19,7 @@ use tholos_resp::Value;
 use crate::command::{Access, Command};
 use crate::error;
 use crate::session::{Reader, Session};
-use crate::snapshot::Walk;
+use crate::snapshot::{Discarded, Walk};
 use crate::store::entry::{Entry, Stamp, View};
 use crate::store::hash::Digest;
 use crate::store::tree::{Place, Tree};
@@ -63,6 +64,7 @@ pub struct Keyspace {
     digest: u64,
     allocated_bytes: usize,
     walk: Option<Walk>,
+    discarded: Vec<Tree>,
 }
 
 /// When the entry at a place dies.
@@ -97,7 +99,8 @@ impl Keyspace {
     pub fn new(slots: Range<u16>, hash_seed: u64) -> Keyspace {
         let count = slots.end.saturating_sub(slots.start);
         let tree = Tree::new(slots.start, count, hash_seed);
-        Keyspace { tree, due: BTreeSet::new(), len: 0, digest: 0, allocated_bytes: 0, walk: None }
+        let (due, discarded) = (BTreeSet::new(), Vec::new());
+        Keyspace { tree, due, len: 0, digest: 0, allocated_bytes: 0, walk: None, discarded }
     }
 
     /// The slots whose keys are here.
@@ -172,7 +175,7 @@ impl Keyspace {
     }
 
     /// The key of an entry at the place of `due` that dies then.
-    fn key_due(&self, due: Due) -> Option<alloc::vec::Vec<u8>> {
+    fn key_due(&self, due: Due) -> Option<Vec<u8>> {
         self.tree
             .at(due.place)
             .find(|entry| entry.expire_at() == Some(due.at_ms))
@@ -205,9 +208,11 @@ impl Keyspace {
             digest = digest.wrapping_add(absent_digest(slot, absent));
         }
         let old = core::mem::replace(&mut self.tree, tree);
-        if let Some(walk) = &mut self.walk {
-            walk.keep(old);
-        }
+        let unneeded = match &mut self.walk {
+            Some(walk) => walk.keep(old),
+            None => Some(old),
+        };
+        self.discard(unneeded);
         self.due.clear();
         self.len = 0;
         self.allocated_bytes = 0;
@@ -275,6 +280,23 @@ impl Keyspace {
     /// The snapshot under way, beside the tree it walks.
     pub(crate) fn walk_mut(&mut self) -> (&Tree, &mut Option<Walk>) {
         (&self.tree, &mut self.walk)
+    }
+
+    pub(crate) fn walk(&self) -> Option<&Walk> {
+        self.walk.as_ref()
+    }
+
+    /// Puts aside entries that are gone, if there are any.
+    pub(crate) fn discard(&mut self, tree: Option<Tree>) {
+        self.discarded.extend(tree.filter(|tree| tree.iter_from(Place::FIRST).next().is_some()));
+    }
+
+    /// What was flushed, and what a snapshot held of it, for the caller to drop where nobody waits.
+    pub fn take_discarded(&mut self) -> Option<Discarded> {
+        if self.discarded.is_empty() {
+            return None;
+        }
+        Some(Discarded::new(core::mem::take(&mut self.discarded)))
     }
 
     pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {

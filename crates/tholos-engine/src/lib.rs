@@ -29,5 +29,5 @@ pub mod wide;
 pub use command::{Access, Command};
 pub use keyspace::{Context, Keyspace, Version};
 pub use limits::{Limits, check_limits};
-pub use snapshot::{FORMAT as SNAPSHOT_FORMAT, Loader, SnapshotError};
+pub use snapshot::{Discarded, FORMAT as SNAPSHOT_FORMAT, Loader, SnapshotError};
 pub use transaction::Transaction;

@@ -4,6 +4,9 @@
 //! of an entry that the walk has not reached first hands its old image to the stream. Dead keys that are still in
 //! memory belong to the state (R17).
 //!
+//! The work of one slice is bounded in bytes and in entries. Only a single value larger than a chunk makes it longer:
+//! it is copied whole, by the walk or by the first change of it.
+//!
 //! ```text
 //! head   "THOLKEYS" · format u16 · first slot u16 · slot count u16 · hash seed u64
 //! slot   1 · slot u16 · index u64 · position u32             the slot's absent version, if it has one
@@ -14,7 +17,7 @@
 //! Numbers are little-endian. `kind` is 0 integer, 1 plain, 2 raw, plus 4 if there is an expiry. Slots and entries
 //! come in any order. Every bit of the stream is covered by the sum or by a check.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -27,7 +30,6 @@ use crate::store::tree::{Place, Tree};
 pub const FORMAT: u16 = 1;
 
 const MAGIC: &[u8; 8] = b"THOLKEYS";
-const HEAD_BYTES: usize = 22;
 /// Marks the hash of the head; those of entries and slots have other tags.
 const HEAD_TAG: u64 = 0x200;
 const RECORD_SLOT: u8 = 1;
@@ -69,6 +71,38 @@ impl fmt::Display for SnapshotError {
 
 impl core::error::Error for SnapshotError {}
 
+/// Bytes in chunks of one length, but for the last.
+#[derive(Debug)]
+struct Chunks {
+    /// In bytes, at least 1.
+    chunk_bytes: usize,
+    full: VecDeque<Vec<u8>>,
+    last: Vec<u8>,
+}
+
+impl Chunks {
+    fn new(chunk_bytes: usize) -> Chunks {
+        Chunks { chunk_bytes: chunk_bytes.max(1), full: VecDeque::new(), last: Vec::new() }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    fn extend_from_slice(&mut self, mut bytes: &[u8]) {
+        while self.last.len() + bytes.len() >= self.chunk_bytes {
+            let (now, later) = bytes.split_at(self.chunk_bytes - self.last.len());
+            self.last.extend_from_slice(now);
+            self.full.push_back(core::mem::take(&mut self.last));
+            bytes = later;
+        }
+        if self.last.capacity() == 0 && !bytes.is_empty() {
+            self.last.reserve_exact(self.chunk_bytes);
+        }
+        self.last.extend_from_slice(bytes);
+    }
+}
+
 /// A snapshot under way.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -76,9 +110,8 @@ pub(crate) struct Walk {
     next: Option<Place>,
     /// Places at or after `next` whose image at the start is written, or that were empty then.
     done: BTreeSet<Place>,
-    /// Written and not yet taken, from `taken` on.
-    buffer: Vec<u8>,
-    taken: usize,
+    /// Written and not yet taken.
+    chunks: Chunks,
     /// The tree of the start, if a flush has since replaced it.
     kept: Option<Tree>,
     entries: u64,
@@ -93,105 +126,130 @@ impl Walk {
             return;
         }
         for entry in tree.at(place) {
-            encode_entry(&mut self.buffer, &entry.view());
+            encode_entry(&mut self.chunks, &entry.view());
         }
     }
 
-    /// Takes over the tree that a flush has emptied.
-    pub(crate) fn keep(&mut self, tree: Tree) {
-        if self.next.is_some() && self.kept.is_none() {
-            self.kept = Some(tree);
+    /// Takes over the tree that a flush has emptied, if it is needed.
+    pub(crate) fn keep(&mut self, tree: Tree) -> Option<Tree> {
+        if self.next.is_none() || self.kept.is_some() {
+            return Some(tree);
         }
+        self.kept = Some(tree);
+        None
     }
 
-    /// Walks on until `max_bytes` wait in the buffer, or to the end.
-    fn fill(&mut self, tree: &Tree, max_bytes: usize) {
-        let Some(mut next) = self.next else { return };
+    /// Walks on until a chunk is full, past `entries_max` entries, or to the end. Answers the tree that was kept for
+    /// it and is not needed any more.
+    fn fill(&mut self, tree: &Tree, entries_max: usize) -> Option<Tree> {
+        let mut next = self.next?;
         let tree = self.kept.as_ref().unwrap_or(tree);
-        for (place, entry) in tree.iter_from(next) {
+        for (passed, (place, entry)) in tree.iter_from(next).enumerate() {
             if place != next {
                 next = place;
                 // Twins stay together, so a slice ends only between places.
-                if self.buffer.len() - self.taken >= max_bytes {
+                if !self.chunks.full.is_empty() || passed >= entries_max {
                     self.next = Some(next);
-                    return;
+                    return None;
                 }
             }
-            if !self.done.contains(&place) {
-                encode_entry(&mut self.buffer, &entry.view());
+            while self.done.first().is_some_and(|first| *first < place) {
+                self.done.pop_first();
+            }
+            if self.done.first() != Some(&place) {
+                encode_entry(&mut self.chunks, &entry.view());
             }
         }
-        self.buffer.push(RECORD_END);
-        self.buffer.extend_from_slice(&self.entries.to_le_bytes());
-        self.buffer.extend_from_slice(&self.sum.to_le_bytes());
+        self.chunks.push(RECORD_END);
+        self.chunks.extend_from_slice(&self.entries.to_le_bytes());
+        self.chunks.extend_from_slice(&self.sum.to_le_bytes());
         self.next = None;
-        self.done.clear();
-        self.kept = None;
+        self.done = BTreeSet::new();
+        self.kept.take()
     }
 
-    /// Up to `max_bytes` of what waits.
-    fn take(&mut self, max_bytes: usize) -> Vec<u8> {
-        let end = self.buffer.len().min(self.taken + max_bytes);
-        let chunk = self.buffer[self.taken..end].to_vec();
-        self.taken = end;
-        if self.taken == self.buffer.len() {
-            self.buffer = Vec::new();
-            self.taken = 0;
+    /// The next full chunk, or at the end what is left; empty if there is none yet, `None` after the last.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        if let Some(chunk) = self.chunks.full.pop_front() {
+            return Some(chunk);
         }
-        chunk
+        if self.next.is_some() {
+            return Some(Vec::new());
+        }
+        let last = core::mem::take(&mut self.chunks.last);
+        (!last.is_empty()).then_some(last)
+    }
+
+    /// The tree that was kept for the walk, when that is given up.
+    fn into_kept(self) -> Option<Tree> {
+        self.kept
     }
 }
 
 impl Keyspace {
-    /// Starts a snapshot of the state as it is now; one under way is dropped.
+    /// Starts a snapshot of the state as it is now, in chunks of `chunk_bytes`; one under way is dropped. The work is
+    /// that of a few bytes for each slot.
     ///
-    /// While it runs, a changed entry costs its old image and 24 bytes of memory.
-    pub fn begin_snapshot(&mut self) {
-        let mut buffer = Vec::with_capacity(HEAD_BYTES);
+    /// While it runs, a changed entry that is not reached yet costs its old image and 24 bytes of memory.
+    pub fn begin_snapshot(&mut self, chunk_bytes: usize) {
+        self.cancel_snapshot();
+        let mut chunks = Chunks::new(chunk_bytes);
         let (entries, sum) = (self.entry_count() as u64, end_sum(self));
         let tree = self.tree();
-        buffer.extend_from_slice(MAGIC);
-        buffer.extend_from_slice(&FORMAT.to_le_bytes());
-        buffer.extend_from_slice(&tree.first_slot().to_le_bytes());
-        buffer.extend_from_slice(&tree.slot_count().to_le_bytes());
-        buffer.extend_from_slice(&tree.hash_seed().to_le_bytes());
+        chunks.extend_from_slice(MAGIC);
+        chunks.extend_from_slice(&FORMAT.to_le_bytes());
+        chunks.extend_from_slice(&tree.first_slot().to_le_bytes());
+        chunks.extend_from_slice(&tree.slot_count().to_le_bytes());
+        chunks.extend_from_slice(&tree.hash_seed().to_le_bytes());
         for slot in 0..tree.slot_count() {
             let absent = tree.absent(slot);
             if absent != Stamp::default() {
-                buffer.push(RECORD_SLOT);
-                buffer.extend_from_slice(&slot.to_le_bytes());
-                encode_stamp(&mut buffer, absent);
+                chunks.push(RECORD_SLOT);
+                chunks.extend_from_slice(&slot.to_le_bytes());
+                encode_stamp(&mut chunks, absent);
             }
         }
-        let walk = Walk {
-            next: Some(Place::FIRST),
-            done: BTreeSet::new(),
-            buffer,
-            taken: 0,
-            kept: None,
-            entries,
-            sum,
-        };
-        *self.walk_mut().1 = Some(walk);
+        let next = Some(Place::FIRST);
+        *self.walk_mut().1 = Some(Walk { next, done: BTreeSet::new(), chunks, kept: None, entries, sum });
     }
 
-    /// The next slice of the snapshot under way, at most `max_bytes` (at least 1) long; `None` after the last.
-    pub fn next_snapshot_chunk(&mut self, max_bytes: usize) -> Option<Vec<u8>> {
+    /// The next chunk of the snapshot under way, all but the last of the length asked for; `None` after the last. An
+    /// empty one says that `entries_max` entries (at least 1) were passed and none is full yet.
+    pub fn next_snapshot_chunk(&mut self, entries_max: usize) -> Option<Vec<u8>> {
         let (tree, slot) = self.walk_mut();
         let walk = slot.as_mut()?;
-        let max_bytes = max_bytes.max(1);
-        walk.fill(tree, max_bytes);
-        let chunk = walk.take(max_bytes);
-        if chunk.is_empty() {
+        // Old images of what has changed go first: they wait in memory.
+        let freed = if walk.chunks.full.is_empty() { walk.fill(tree, entries_max.max(1)) } else { None };
+        let chunk = walk.take();
+        if chunk.is_none() {
             *slot = None;
-            return None;
         }
-        Some(chunk)
+        self.discard(freed);
+        chunk
     }
 
     /// Drops the snapshot under way, if there is one.
     pub fn cancel_snapshot(&mut self) {
-        *self.walk_mut().1 = None;
+        let kept = self.walk_mut().1.take().and_then(Walk::into_kept);
+        self.discard(kept);
+    }
+
+    /// Whether a snapshot is under way.
+    #[must_use]
+    pub fn snapshot_under_way(&self) -> bool {
+        self.walk().is_some()
+    }
+}
+
+/// Entries that are gone for every command and still in memory: a million of them take a while to free, so this is
+/// to be dropped where nobody waits.
+#[derive(Debug)]
+#[must_use]
+pub struct Discarded(#[expect(dead_code, reason = "only its end matters")] Vec<Tree>);
+
+impl Discarded {
+    pub(crate) fn new(trees: Vec<Tree>) -> Discarded {
+        Discarded(trees)
     }
 }
 
@@ -203,12 +261,12 @@ fn end_sum(keyspace: &Keyspace) -> u64 {
     keyspace.digest().wrapping_add(head)
 }
 
-fn encode_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+fn encode_stamp(out: &mut Chunks, stamp: Stamp) {
     out.extend_from_slice(&stamp.index.to_le_bytes());
     out.extend_from_slice(&stamp.position.to_le_bytes());
 }
 
-fn encode_entry(out: &mut Vec<u8>, view: &View<'_>) {
+fn encode_entry(out: &mut Chunks, view: &View<'_>) {
     let number;
     let (kind, text) = match view.content {
         Content::Integer(value) => {

@@ -28,6 +28,11 @@ pub struct NodeConfig {
     pub entry_cache_bytes: usize,
     /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
     pub log_bytes_max: u64,
+    /// Bytes of one chunk of a snapshot, which is also one slice of the work on it, 1 to 4 MiB. Smaller ones keep
+    /// commands waiting for less, and cost more of them.
+    pub snapshot_chunk_bytes: usize,
+    /// Keys or sessions that one slice passes at most, 1 or more.
+    pub snapshot_slice_entries: usize,
     /// The password that AUTH asks for.
     pub requirepass: Option<Bytes>,
     /// Bytes in keyspaces above which writes are refused; 0 is no limit.
@@ -57,6 +62,9 @@ impl NodeConfig {
             request_timeout: Millis(5000),
             entry_cache_bytes: 256 << 10,
             log_bytes_max: 256 << 20,
+            // A tenth of a millisecond each, about.
+            snapshot_chunk_bytes: 64 << 10,
+            snapshot_slice_entries: 512,
             requirepass: None,
             maxmemory: 0,
             maxclients: 10_240,

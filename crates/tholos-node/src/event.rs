@@ -9,6 +9,7 @@ use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
 use tholos_ring::ShardId;
 
 use crate::peer::PeerMessage;
+use crate::snapshot::Discarded;
 
 /// The time that the driver read just before it hands in an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -93,14 +94,21 @@ pub enum Event {
         /// The last durable append.
         seq: AppendSeq,
     },
-    /// The snapshot that [`SaveSnapshot`] asked for is durable, directory included (R22).
+    /// What [`SnapshotJob::Write`] asked for is written, and the next may be asked for.
+    SnapshotWritten {
+        /// Which shard.
+        shard: ShardId,
+        /// The snapshot's last index.
+        index: Index,
+    },
+    /// The snapshot that [`SnapshotJob::Finish`] asked for is durable, directory included (R22).
     SnapshotSaved {
         /// Which shard.
         shard: ShardId,
         /// Its last index.
         index: Index,
     },
-    /// The snapshot that [`SaveSnapshot`] asked for could not be written.
+    /// A snapshot could not be written; its file is given up.
     SnapshotFailed {
         /// Which shard.
         shard: ShardId,
@@ -125,15 +133,51 @@ pub struct Append {
     pub record: Record,
 }
 
-/// A snapshot to write to its own file, then to sync with its directory (R22).
-#[derive(Clone, Debug)]
-pub struct SaveSnapshot {
-    /// Which shard.
-    pub shard: ShardId,
-    /// The last index it covers.
-    pub index: Index,
-    /// The file's contents, in order.
-    pub chunks: Vec<Bytes>,
+/// Work on the files of snapshots, and what takes a while like it. Carried out in the order given, on a thread of its
+/// own: nobody waits for it but the next piece of the same work.
+#[derive(Debug)]
+pub enum SnapshotJob {
+    /// Begin the file of a snapshot, in place of one begun earlier.
+    Begin {
+        /// Which shard.
+        shard: ShardId,
+        /// The last index that it covers.
+        index: Index,
+    },
+    /// Write a chunk of it; answered by [`Event::SnapshotWritten`], or by [`Event::SnapshotFailed`] and then nothing more.
+    Write {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+        /// The chunk. An empty one only wants the answer.
+        bytes: Bytes,
+        /// Whether the log waits for the snapshot: it is not to be slowed down for others' sake.
+        hurry: bool,
+    },
+    /// Make the file durable with its directory, under its own name (R22); answered by [`Event::SnapshotSaved`].
+    Finish {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
+    /// Give up the unfinished file.
+    Abandon {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
+    /// Snapshots of this shard below this index are not needed any more.
+    RemoveBelow {
+        /// Which shard.
+        shard: ShardId,
+        /// The oldest index still needed.
+        index: Index,
+    },
+    /// Drop this: it takes a while to free.
+    Drop(Discarded),
 }
 
 /// What the driver is to do. Appends in the order given; all else in any order, at once.
@@ -150,10 +194,8 @@ pub struct Effects {
     pub completed: Vec<(ClientId, u32)>,
     /// Clients to close once their replies are written.
     pub closes: Vec<ClientId>,
-    /// Snapshots to write.
-    pub snapshots: Vec<SaveSnapshot>,
-    /// Snapshots of these shards below these indexes are not needed any more.
-    pub obsolete_snapshots: Vec<(ShardId, Index)>,
+    /// Work on snapshots, in the order given.
+    pub snapshots: Vec<SnapshotJob>,
     /// Appends below this are not needed any more: their segments may be recycled.
     pub release: Option<AppendSeq>,
     /// What happened, for logs, metrics and the console.

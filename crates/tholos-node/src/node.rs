@@ -6,7 +6,6 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
 use tholos_paxos::{
@@ -17,13 +16,13 @@ use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
 use crate::detector::{Detector, node_of, replica_of};
-use crate::event::{Append, Effects, Event, Notice, Now};
+use crate::event::{Append, Effects, Event, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::refusal;
 use crate::shard::{Answers, Origin, Shard, mix};
-use crate::snapshot::Transfers;
+use crate::snapshot::{LoadedSnapshot, Transfers};
 
 /// A node must have been heard for so long before leaderships go back to it.
 const HAND_BACK_AFTER: Millis = Millis(30_000);
@@ -148,28 +147,34 @@ impl Node {
         }
     }
 
-    /// Takes back one record of the log, in the log's order. `load` reads the chunks of a durable
-    /// snapshot that a record names, or gives `None` if there is no such file: then a later
-    /// record must name another. An error says why the node must not start from this log.
+    /// Takes back one record of the log, in the log's order. `load` reads the durable snapshot
+    /// that a record names, or gives `None` if there is no such file: then the records before
+    /// have all that it would hold, or a later one must name another. An error says why the node
+    /// must not start from this log.
     pub fn recover_record(
         &mut self,
         shard: ShardId,
         record: Record,
-        load: &mut dyn FnMut(ShardId, Index) -> Option<Vec<Bytes>>,
+        load: &mut dyn FnMut(ShardId, Index) -> Option<LoadedSnapshot>,
     ) -> Result<(), String> {
-        let bytes = crate::snapshot::cost_of(&record);
-        self.transfers.recovered(shard, bytes, matches!(record, Record::Checkpoint(_)));
+        let (id, bytes) = (shard, crate::snapshot::cost_of(&record));
         let cache_bytes = self.config.entry_cache_bytes;
         let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
         let shard = found
             .ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))?;
+        let mut known = false;
         if let Record::Checkpoint(checkpoint) = &record {
-            crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
+            // Its file may not have been finished; with all records before it none is needed.
+            known = shard.unfit.is_none() && shard.group.recover_known(checkpoint);
+            if !known {
+                crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
+            }
         }
+        self.transfers.recovered(id, bytes, matches!(record, Record::Checkpoint(_)) && !known);
         if shard.unfit.is_some() {
             return Ok(());
         }
-        if let Err(reason) = shard.group.recover(record) {
+        if !known && let Err(reason) = shard.group.recover(record) {
             shard.unfit = Some(alloc::format!("{}: the log holds {reason}", shard.id));
             return Ok(());
         }
@@ -224,6 +229,7 @@ impl Node {
                 self.gateway.peer_down(node);
                 self.note_connectivity(out);
             }
+            Event::SnapshotWritten { shard, index } => self.handle_snapshot_written(shard, index, out),
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
             Event::SnapshotFailed { shard, index } => self.handle_snapshot_failed(shard, index),
             Event::Resign => self.resigning = true,
@@ -269,6 +275,9 @@ impl Node {
             shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
         }
         shard.group.flush(now, &mut self.outbox);
+        if let Some(discarded) = shard.keyspace.take_discarded() {
+            out.snapshots.push(SnapshotJob::Drop(discarded.into()));
+        }
         self.chance = chance;
         self.collect(id, out);
     }
@@ -440,14 +449,7 @@ impl Node {
             self.mark_dirty(id);
             self.collect(id, out);
         }
-        let done = self.transfers.checkpoints_done(seq);
-        for id in &done {
-            let covered = self.shards[usize::from(id.0)].as_ref().map_or(Index::ZERO, |shard| shard.snapshot);
-            out.obsolete_snapshots.push((*id, covered));
-        }
-        if !done.is_empty() {
-            out.release = self.transfers.releasable().or(out.release);
-        }
+        self.settle_checkpoints(out);
     }
 
     fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {

@@ -1,9 +1,11 @@
 //! Exactly once (R18): which writes of which session were applied, and their replies.
 //!
-//! Part of the replicated state: every replica keeps the same table, snapshots carry it.
+//! Part of the replicated state: every replica keeps the same table, snapshots carry it. As with keys (R24), a snapshot
+//! walks through the table in slices, and a session that changes before the walk is there hands in its old image first.
 
 use alloc::collections::{BTreeSet, VecDeque, vec_deque};
 use alloc::vec::Vec;
+use core::ops::Bound;
 use core::{iter, option};
 
 use tholos_paxos::Millis;
@@ -24,6 +26,35 @@ pub struct Sessions {
     ends: BTreeSet<(Millis, u64)>,
     /// Nothing in `ends` is before this: most entries find nothing to expire without a look at the set.
     next_end: Millis,
+    walk: Option<Walk>,
+}
+
+/// A snapshot's way through the table, in the order of `ends`.
+#[derive(Debug, Default)]
+struct Walk {
+    /// Where in `ends` the walk is; `None` at its beginning.
+    reached: Option<(Millis, u64)>,
+    /// Sessions whose image is handed out or waits, beside those that stand before `reached`; and new ones, which have none.
+    done: BTreeSet<u64>,
+    /// Old images of what has changed meanwhile.
+    waiting: VecDeque<(u64, Session)>,
+}
+
+impl Walk {
+    /// The session as it is now, before its first change or its end.
+    fn before_change(&mut self, id: u64, session: &Session) {
+        // It may have been handed out before, as it is now: two equal images do no harm.
+        if self.done.insert(id) {
+            self.waiting.push_back((id, session.clone()));
+        }
+    }
+
+    /// A session's place in `ends` becomes a later one.
+    fn before_move(&mut self, from: (Millis, u64)) {
+        if self.reached.is_some_and(|reached| from <= reached) {
+            self.done.insert(from.1);
+        }
+    }
 }
 
 /// One session: its last write, and the replies that may still be asked for.
@@ -122,6 +153,12 @@ impl Sessions {
 
     /// Remembers that a write was applied, with its reply.
     pub fn record(&mut self, header: &WriteHeader, reply: &Value) {
+        if let Some(walk) = &mut self.walk {
+            match self.sessions.get(&header.session) {
+                Some(session) => walk.before_change(header.session, session),
+                None => drop(walk.done.insert(header.session)),
+            }
+        }
         let session = self.sessions.entry(header.session).or_insert_with(|| {
             self.ends.insert((header.expires_at, header.session));
             self.next_end = self.next_end.min(header.expires_at);
@@ -143,8 +180,14 @@ impl Sessions {
             self.ends.remove(&(end, id));
             let Some(session) = self.sessions.get(&id) else { continue };
             if session.ends <= time {
+                if let Some(walk) = &mut self.walk {
+                    walk.before_change(id, session);
+                }
                 self.sessions.remove(&id);
             } else {
+                if let Some(walk) = &mut self.walk {
+                    walk.before_move((end, id));
+                }
                 self.ends.insert((session.ends, id));
             }
         }
@@ -161,8 +204,47 @@ impl Sessions {
         self.sessions.is_empty()
     }
 
-    /// All of them in the order of their ids, for a snapshot.
-    pub fn export(&self) -> Vec<(u64, &Session)> {
+    /// Starts a walk through the table as it is now, instead of one under way.
+    pub fn begin_walk(&mut self) {
+        self.walk = Some(Walk::default());
+    }
+
+    /// Up to `max` (at least 1) sessions more of the walk under way, each at least once and as it was at the start, for
+    /// the work of `max` of them; `None` when it has ended.
+    pub fn next_walked(&mut self, max: usize) -> Option<Vec<(u64, Session)>> {
+        let walk = self.walk.as_mut()?;
+        let mut walked = Vec::new();
+        for _ in 0..max.max(1) {
+            if let Some(old) = walk.waiting.pop_front() {
+                walked.push(old);
+                continue;
+            }
+            let after = walk.reached.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(next) = self.ends.range((after, Bound::Unbounded)).next().copied() else {
+                if walked.is_empty() {
+                    self.walk = None;
+                    return None;
+                }
+                break;
+            };
+            walk.reached = Some(next);
+            if !walk.done.contains(&next.1)
+                && let Some(session) = self.sessions.get(&next.1)
+            {
+                walked.push((next.1, session.clone()));
+            }
+        }
+        Some(walked)
+    }
+
+    /// Drops the walk under way, if there is one.
+    pub fn cancel_walk(&mut self) {
+        self.walk = None;
+    }
+
+    /// All of them in the order of their ids.
+    #[cfg(test)]
+    pub(crate) fn export(&self) -> Vec<(u64, &Session)> {
         let mut all: Vec<_> = self.sessions.iter().map(|(id, session)| (*id, session)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
@@ -239,6 +321,46 @@ mod tests {
         assert_eq!(sequences(&replies), [4]);
         replies.forget(9);
         assert_eq!((sequences(&replies), replies.is_empty()), (Vec::new(), true));
+    }
+
+    /// The walk gives what the table was at its start, whatever comes, changes, moves and ends meanwhile.
+    #[test]
+    fn a_walk_gives_the_table_of_its_start() {
+        let mut chance = 7_u64;
+        let mut below = |max: u64| {
+            chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (chance >> 33) % max
+        };
+        for _ in 0..300 {
+            let mut sessions = Sessions::default();
+            let mut time = 0;
+            let mut step = |sessions: &mut Sessions, time: &mut u64| {
+                *time += below(3);
+                let id = below(20);
+                let sequence = sessions.sessions.get(&id).map_or(1, |session| session.last + 1);
+                let expires_at = Millis(*time + 1 + below(40));
+                let header =
+                    WriteHeader { session: id, sequence, acknowledged: below(sequence + 1), expires_at };
+                sessions.record(&header, &Value::Integer(*time as i64));
+                sessions.expire(Millis(*time));
+            };
+            for _ in 0..30 {
+                step(&mut sessions, &mut time);
+            }
+            let own = |(id, session): (u64, &Session)| (id, session.clone());
+            let start: Vec<_> = sessions.export().into_iter().map(own).collect();
+            sessions.begin_walk();
+            let mut walked = Vec::new();
+            while let Some(slice) = sessions.next_walked(2) {
+                assert!(slice.len() <= 2);
+                walked.extend(slice);
+                step(&mut sessions, &mut time);
+            }
+            walked.sort_by_key(|(id, _)| *id);
+            // Some come twice, and then alike.
+            walked.dedup();
+            assert_eq!(walked, start);
+        }
     }
 
     #[test]

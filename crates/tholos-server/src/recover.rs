@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use tholos_cluster::ClusterMap;
-use tholos_node::{Node, NodeConfig};
+use tholos_node::{LoadedSnapshot, Node, NodeConfig, SnapshotLoader};
 use tholos_paxos::Index;
 use tholos_ring::ShardId;
 use tholos_wal::{
@@ -130,30 +130,36 @@ fn recover_record<D: Disk>(
         .map_err(|error| record_error(error.to_string()))?;
     let mut failed = None;
     let recovered = node.recover_record(shard, record, &mut |shard, index| {
-        load(snapshots, shard, index).unwrap_or_else(|error| {
+        load(snapshots, path, shard, index).unwrap_or_else(|error| {
             failed = Some(error);
             None
         })
     });
-    if let Some(error) = failed {
-        return Err(error.into());
+    match failed {
+        Some(error) => Err(error),
+        None => recovered.map_err(record_error),
     }
-    recovered.map_err(record_error)
 }
 
 /// Reads a snapshot that a record of the log names; `None` if there is no such file.
-fn load<D: Disk>(disk: &D, shard: ShardId, index: Index) -> Result<Option<Vec<Bytes>>, SnapshotError> {
+fn load<D: Disk>(
+    disk: &D,
+    path: &str,
+    shard: ShardId,
+    index: Index,
+) -> Result<Option<LoadedSnapshot>, RecoverError> {
     let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
     let mut reader = match SnapshotReader::open(disk.clone(), name) {
         Ok(reader) => reader,
         Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
-    let mut chunks = Vec::new();
+    let unreadable = |reason| RecoverError::Record { path: path.to_owned(), shard, reason };
+    let mut loader = SnapshotLoader::new();
     while let Some(chunk) = reader.next_chunk()? {
-        chunks.push(Bytes::from(chunk));
+        loader.push(&chunk).map_err(unreadable)?;
     }
-    Ok(Some(chunks))
+    loader.finish().map(Some).map_err(unreadable)
 }
 
 /// Groups are numbered as shards are; a number beyond them is refused by the core.

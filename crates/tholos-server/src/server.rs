@@ -314,13 +314,13 @@ impl Wired {
         let wal = Arc::new(WalQueue::new());
 
         let wal_task = WalTask { log, queue: Arc::clone(&wal), state: wal_sender, control: control.clone() };
-        let snapshot_task = SnapshotTask {
-            disk: snapshots,
-            jobs: snapshot_jobs,
-            control: control.clone(),
-            counters: Arc::clone(&counters),
-            abandoned: Arc::clone(&abandoned),
-        };
+        let snapshot_task = SnapshotTask::new(
+            snapshots,
+            snapshot_jobs,
+            control.clone(),
+            Arc::clone(&counters),
+            Arc::clone(&abandoned),
+        );
         let threads = vec![
             spawn_thread(format!("{}-wal", self.name), self.directory.lock(), move || wal_task.run())?,
             spawn_thread(format!("{}-snap", self.name), self.directory.lock(), move || snapshot_task.run())?,

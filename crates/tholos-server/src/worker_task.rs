@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{ClientId, Effects, Event, Node, Now};
+use tholos_node::{ClientId, Effects, Event, Node, Now, SnapshotJob};
 use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello, Refusal};
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,6 @@ use crate::genesis;
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
-use crate::snapshot_task::SnapshotJob;
 use crate::status::NodeReport;
 use crate::wal_task::{WalQueue, WalState};
 
@@ -350,9 +349,7 @@ impl Worker {
         }
         self.outputs.peers.send_all(&mut effects.sends, &self.counters);
         self.reply(&mut effects);
-        let saves = effects.snapshots.drain(..).map(SnapshotJob::Save);
-        let removals = effects.obsolete_snapshots.drain(..);
-        for job in saves.chain(removals.map(|(shard, index)| SnapshotJob::RemoveBelow(shard, index))) {
+        for job in effects.snapshots.drain(..) {
             // Its thread ends before this task only when the node is killed.
             let _ = self.outputs.snapshots.send(job);
         }

@@ -1,16 +1,18 @@
 //! One simulated machine: a node core, its disk, its clock, and the driver's duties done the
 //! way the real driver does them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now};
+use tholos_node::{
+    Append, Effects, Event, LoadedSnapshot, Node, NodeConfig, Now, SnapshotJob, SnapshotLoader,
+};
 use tholos_paxos::{AppendSeq, Index, Millis, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::{
-    Crash, Log, Lsn, MemDisk, OpenError, Options, SnapshotName, SnapshotReader, SnapshotWriter,
-    list_snapshots, remove_snapshots_below,
+    Crash, Log, Lsn, MemDisk, OpenError, Options, SnapshotError, SnapshotName, SnapshotReader,
+    SnapshotWriter, list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
 };
 
 use crate::random::Random;
@@ -19,7 +21,9 @@ use crate::random::Random;
 const LOG_BYTES_MAX: u64 = 96 << 10;
 /// Entries kept in memory per shard: small, so that lagging replicas need snapshots.
 const ENTRY_CACHE_BYTES: usize = 4 << 10;
-
+/// Chunks of snapshots and keys or sessions of one slice: small, so that each snapshot is many of them.
+const SNAPSHOT_CHUNK_BYTES: usize = 512;
+const SNAPSHOT_SLICE_ENTRIES: usize = 3;
 /// Decided entries sent again under a new ballot: few, so that a replica that lacks more needs a snapshot.
 const RESENT_BYTES_MAX: usize = 2 << 10;
 
@@ -38,6 +42,12 @@ pub struct Host {
     waiting: VecDeque<Append>,
     /// The last append of the write under way.
     pub writing: Option<AppendSeq>,
+    /// Work on snapshots that waits for its thread's next turn.
+    snapshot_jobs: VecDeque<SnapshotJob>,
+    /// Whether that thread is at work.
+    pub snapshot_busy: bool,
+    /// Unfinished files.
+    writers: BTreeMap<SnapshotName, SnapshotWriter<MemDisk>>,
     /// Lsn of each append written, for releases.
     lsns: VecDeque<(AppendSeq, Lsn)>,
     /// Added to the true time, in milliseconds, for the wall clock.
@@ -48,6 +58,8 @@ pub struct Host {
     pub stalled: Vec<Event>,
     /// How long a sync takes, in microseconds.
     pub sync_us: (u64, u64),
+    /// How long a piece of work on a snapshot takes, in microseconds.
+    pub snapshot_us: (u64, u64),
     planted: Planted,
 }
 
@@ -63,11 +75,15 @@ impl Host {
             boot: 0,
             waiting: VecDeque::new(),
             writing: None,
+            snapshot_jobs: VecDeque::new(),
+            snapshot_busy: false,
+            writers: BTreeMap::new(),
             lsns: VecDeque::new(),
             wall_offset_ms: 0,
             paused_until: 0,
             stalled: Vec::new(),
             sync_us: (100, 400),
+            snapshot_us: (50, 2_000),
             planted,
         }
     }
@@ -86,8 +102,13 @@ impl Host {
         config.group.planted = self.planted;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX;
+        config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
+        config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
         config.group.resent_bytes_max = RESENT_BYTES_MAX;
         let mut node = Node::new(config, map.clone());
+        if remove_unfinished_snapshots(&self.snapshot_disk).is_err() {
+            return false;
+        }
         let snapshots = self.snapshot_disk.clone();
         let mut load = |shard: ShardId, index: Index| load_snapshot(&snapshots, shard, index);
         let mut refused = None;
@@ -116,6 +137,9 @@ impl Host {
         self.log = None;
         self.waiting.clear();
         self.writing = None;
+        self.snapshot_jobs.clear();
+        self.snapshot_busy = false;
+        self.writers.clear();
         self.lsns.clear();
         self.stalled.clear();
         let other = match crash {
@@ -189,23 +213,48 @@ impl Host {
         }
     }
 
-    /// Writes a snapshot file. `false`: the disk failed.
-    pub fn save_snapshot(&mut self, shard: ShardId, index: Index, chunks: &[Bytes]) -> bool {
-        let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
-        let write = || {
-            let mut writer = SnapshotWriter::create(self.snapshot_disk.clone(), name)?;
-            for chunk in chunks {
-                writer.write_chunk(chunk)?;
-            }
-            writer.finish()
-        };
-        write().is_ok()
+    /// Takes work on snapshots in; `true`: their thread is idle and should begin.
+    pub fn work(&mut self, jobs: Vec<SnapshotJob>) -> bool {
+        self.snapshot_jobs.extend(jobs);
+        !self.snapshot_busy && !self.snapshot_jobs.is_empty()
     }
 
-    /// Removes the snapshots of a shard below an index.
-    pub fn remove_snapshots(&mut self, shard: ShardId, below: Index) {
-        // One that stays costs room, nothing else.
-        let _ = remove_snapshots_below(&self.snapshot_disk, u32::from(shard.0), below.0);
+    /// Does the next piece of work on snapshots. An error: the disk failed, and its power goes.
+    pub fn next_work(&mut self) -> Result<Option<Event>, SnapshotError> {
+        let Some(job) = self.snapshot_jobs.pop_front() else { return Ok(None) };
+        Ok(match job {
+            SnapshotJob::Begin { shard, index } => {
+                let name = name(shard, index);
+                self.writers.insert(name, SnapshotWriter::create(self.snapshot_disk.clone(), name)?);
+                None
+            }
+            SnapshotJob::Write { shard, index, bytes, .. } => {
+                let writer = self.writers.get_mut(&name(shard, index)).expect("it was begun");
+                if !bytes.is_empty() {
+                    writer.write_chunk(&bytes)?;
+                }
+                Some(Event::SnapshotWritten { shard, index })
+            }
+            SnapshotJob::Finish { shard, index } => {
+                self.writers.remove(&name(shard, index)).expect("it was begun").finish()?;
+                Some(Event::SnapshotSaved { shard, index })
+            }
+            SnapshotJob::Abandon { shard, index } => {
+                if let Some(writer) = self.writers.remove(&name(shard, index)) {
+                    writer.abandon()?;
+                }
+                None
+            }
+            SnapshotJob::RemoveBelow { shard, index } => {
+                // One that stays costs room, nothing else.
+                let _ = remove_snapshots_below(&self.snapshot_disk, u32::from(shard.0), index.0);
+                None
+            }
+            SnapshotJob::Drop(discarded) => {
+                drop(discarded);
+                None
+            }
+        })
     }
 
     /// Snapshot files on the disk.
@@ -214,12 +263,15 @@ impl Host {
     }
 }
 
-fn load_snapshot(disk: &MemDisk, shard: ShardId, index: Index) -> Option<Vec<Bytes>> {
-    let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
-    let mut reader = SnapshotReader::open(disk.clone(), name).ok()?;
-    let mut chunks = Vec::new();
+fn name(shard: ShardId, index: Index) -> SnapshotName {
+    SnapshotName { shard: u32::from(shard.0), index: index.0 }
+}
+
+fn load_snapshot(disk: &MemDisk, shard: ShardId, index: Index) -> Option<LoadedSnapshot> {
+    let mut reader = SnapshotReader::open(disk.clone(), name(shard, index)).ok()?;
+    let mut loader = SnapshotLoader::new();
     while let Some(chunk) = reader.next_chunk().expect("a finished snapshot is whole") {
-        chunks.push(Bytes::from(chunk));
+        loader.push(&chunk).expect("a finished snapshot can be read");
     }
-    Some(chunks)
+    Some(loader.finish().expect("a finished snapshot is whole"))
 }

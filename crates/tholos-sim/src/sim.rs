@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
 use tholos_node::{ClientId, Effects, Event, PeerMessage, Port};
-use tholos_paxos::{AppendSeq, Ballot, Index, Planted};
+use tholos_paxos::{AppendSeq, Ballot, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
 
@@ -67,7 +67,7 @@ enum Happening {
     Tick { host: usize, boot: u64 },
     Deliver { to: usize, from: usize, message: PeerMessage },
     WriteDone { host: usize, boot: u64 },
-    SnapshotDone { host: usize, boot: u64, shard: ShardId, index: Index },
+    SnapshotWork { host: usize, boot: u64 },
     Resume { host: usize },
     ToNode { host: usize, boot: u64, event: Event },
     ToClient { client: usize, connection: ClientId, bytes: Bytes },
@@ -166,6 +166,10 @@ impl Sim {
         for host in 0..NODES {
             let offset = sim.random.below(6_000) as i64 - 3_000;
             sim.hosts[host].wall_offset_ms = if clocks_differ { offset } else { 0 };
+            // Where snapshots take long, most crashes come in the middle of one.
+            if sim.random.below(2) == 0 {
+                sim.hosts[host].snapshot_us = (2_000, 80_000);
+            }
             sim.after(sim.now, Happening::Start { host });
         }
         for client in 0..sim.clients.len() {
@@ -209,11 +213,7 @@ impl Sim {
                 self.give(to, Event::Peer { from, message });
             }
             Happening::WriteDone { host, boot } => self.write_done(host, boot),
-            Happening::SnapshotDone { host, boot, shard, index } => {
-                if self.hosts[host].boot == boot {
-                    self.give(host, Event::SnapshotSaved { shard, index });
-                }
-            }
+            Happening::SnapshotWork { host, boot } => self.snapshot_work(host, boot),
             Happening::Resume { host } => self.resume(host),
             Happening::ToNode { host, boot, event } => {
                 if self.hosts[host].boot == boot {
@@ -309,23 +309,39 @@ impl Sim {
                 _ => {}
             }
         }
-        for (shard, below) in out.obsolete_snapshots {
-            self.hosts[host].remove_snapshots(shard, below);
-        }
-        for snapshot in out.snapshots {
-            if !self.hosts[host].save_snapshot(snapshot.shard, snapshot.index, &snapshot.chunks) {
-                return self.disk_failed(host);
-            }
-            self.report.checkpoints += 1;
-            let delay = self.random.between(1_000, 50_000);
-            let (boot, shard, index) = (self.hosts[host].boot, snapshot.shard, snapshot.index);
-            self.after(self.now + delay, Happening::SnapshotDone { host, boot, shard, index });
+        if self.hosts[host].work(out.snapshots) {
+            self.begin_snapshot_work(host);
         }
         if let Some(before) = out.release {
             self.hosts[host].release(before);
         }
         if self.hosts[host].append(out.appends) {
             self.begin_write(host);
+        }
+    }
+
+    fn begin_snapshot_work(&mut self, host: usize) {
+        self.hosts[host].snapshot_busy = true;
+        let (low, high) = self.hosts[host].snapshot_us;
+        let delay = self.random.between(low, high);
+        let boot = self.hosts[host].boot;
+        self.after(self.now + delay, Happening::SnapshotWork { host, boot });
+    }
+
+    fn snapshot_work(&mut self, host: usize, boot: u64) {
+        if self.hosts[host].boot != boot || self.hosts[host].node.is_none() {
+            return;
+        }
+        self.hosts[host].snapshot_busy = false;
+        let Ok(event) = self.hosts[host].next_work() else { return self.disk_failed(host) };
+        if let Some(event) = event {
+            if matches!(event, Event::SnapshotSaved { .. }) {
+                self.report.checkpoints += 1;
+            }
+            self.give(host, event);
+        }
+        if self.hosts[host].node.is_some() && self.hosts[host].work(Vec::new()) {
+            self.begin_snapshot_work(host);
         }
     }
 
@@ -432,6 +448,7 @@ impl Sim {
         self.net.heal();
         for host in 0..NODES {
             self.hosts[host].sync_us = (100, 400);
+            self.hosts[host].snapshot_us = (50, 2_000);
             self.hosts[host].paused_until = self.now.min(self.hosts[host].paused_until);
             self.resume(host);
             self.after(self.now, Happening::Start { host });

@@ -1,7 +1,7 @@
 //! Snapshot files: a stream of chunks, each verified by a checksum that covers all before it too.
 //!
-//! Rules kept here: R22: the file and its directory are synced before [`SnapshotWriter::finish`] returns, so a log record
-//! that names the snapshot never outlives it; writing syncs in steps, so that it does not hold up the log's syncs.
+//! Rules kept here: R22: the file and its directory are synced before [`SnapshotWriter::finish`] returns, so nothing that
+//! it replaces goes before it is there; writing syncs in steps, so that it does not hold up the log's syncs.
 //!
 //! The format is in `docs/protocol/wal.md`.
 
@@ -156,6 +156,15 @@ impl<D: Disk> SnapshotWriter<D> {
         self.disk.rename(&from, &to).map_err(|source| self.error("rename", source))?;
         self.disk.sync_directory().map_err(|source| self.error("sync the directory of", source))?;
         Ok(self.name)
+    }
+
+    /// Gives the unfinished file up and removes it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`]; [`remove_unfinished_snapshots`] removes it then.
+    pub fn abandon(self) -> Result<(), SnapshotError> {
+        let removed = self.disk.remove(&self.name.unfinished_name());
+        removed.map_err(|source| self.error("remove", source))
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {

@@ -140,3 +140,12 @@ fn chunks_have_bounds_and_failures_say_where() {
     assert!(error.to_string().contains("cannot sync mem/s12-1041.snap.tmp"), "{error}");
     assert_eq!(list_snapshots(&disk).expect("list"), []);
 }
+
+#[test]
+fn a_snapshot_given_up_leaves_no_file() {
+    let disk = MemDisk::new();
+    let mut writer = SnapshotWriter::create(disk.clone(), NAME).expect("create");
+    writer.write_chunk(b"x").expect("write");
+    writer.abandon().expect("remove");
+    assert_eq!(disk.list().expect("list"), [""; 0]);
+}

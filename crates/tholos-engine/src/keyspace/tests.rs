@@ -80,11 +80,10 @@ fn context(time_ms: u64, index: u64) -> Context {
     Context { time_ms, seed: index, index, position: (index % 3) as u32 }
 }
 
-/// The snapshot under way, to its end, in slices of `max_bytes`.
-fn rest_of_snapshot(keyspace: &mut Keyspace, max_bytes: usize) -> Vec<u8> {
+/// The snapshot under way, to its end, in slices of `entries_max` entries.
+fn rest_of_snapshot(keyspace: &mut Keyspace, entries_max: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = keyspace.next_snapshot_chunk(max_bytes) {
-        assert!(!chunk.is_empty() && chunk.len() <= max_bytes);
+    while let Some(chunk) = keyspace.next_snapshot_chunk(entries_max) {
         bytes.extend(chunk);
     }
     bytes
@@ -143,22 +142,66 @@ fn snapshot_is_the_state_at_its_start_whatever_follows() {
             keyspace.apply(&context(index, index), &random_command(&mut random));
         }
         let (digest, len) = (keyspace.digest(), keyspace.entry_count());
-        keyspace.begin_snapshot();
+        keyspace.begin_snapshot(100);
         let mut bytes = Vec::new();
         for index in 500..600 {
-            bytes.extend(keyspace.next_snapshot_chunk(100).unwrap_or_default());
+            bytes.extend(keyspace.next_snapshot_chunk(3).unwrap_or_default());
             keyspace.apply(&context(index, index), &random_command(&mut random));
             keyspace.evict_due(index, 2);
             if flush && index == 520 {
                 keyspace.apply(&context(index, index), &command("FLUSHALL"));
             }
         }
-        bytes.extend(rest_of_snapshot(&mut keyspace, 64));
+        bytes.extend(rest_of_snapshot(&mut keyspace, 5));
+        assert!(!keyspace.snapshot_under_way());
+        assert_eq!(keyspace.take_discarded().is_some(), flush, "seed {seed}");
         keyspace.assert_books();
         let loaded = load_masked(&bytes, mask);
         loaded.assert_books();
         assert_eq!((loaded.digest(), loaded.entry_count()), (digest, len), "seed {seed}");
     }
+}
+
+/// A slice ends at so many entries, also where every one of them is written already; all chunks but the last are of
+/// one length, whatever the lengths of the entries.
+#[test]
+fn slices_are_bounded_in_bytes_and_entries() {
+    let mut keyspace = Keyspace::new(0..16384, 7);
+    let write = |keyspace: &mut Keyspace, round: u64| {
+        for key in 0..1000 {
+            let value = "v".repeat(1 + key as usize % 97);
+            let line = format!("SET k{key} {value}");
+            keyspace.apply(&context(1, round * 1000 + key), &command(&line));
+        }
+    };
+    write(&mut keyspace, 1);
+    let digest = keyspace.digest();
+    keyspace.begin_snapshot(500);
+    write(&mut keyspace, 2);
+    let chunks: Vec<_> = std::iter::from_fn(|| keyspace.next_snapshot_chunk(10)).collect();
+    let (empty, mut full): (Vec<_>, Vec<_>) = chunks.into_iter().partition(Vec::is_empty);
+    assert!((90..=100).contains(&empty.len()), "{} slices passed what was written", empty.len());
+    let last = full.pop().unwrap();
+    assert!((1..=500).contains(&last.len()) && full.iter().all(|chunk| chunk.len() == 500));
+    let bytes = [full.concat(), last].concat();
+    assert_eq!(load(&bytes, usize::MAX).unwrap().digest(), digest);
+}
+
+#[test]
+fn what_is_flushed_is_handed_out_to_be_dropped_elsewhere() {
+    let mut keyspace = Keyspace::new(0..16384, 7);
+    let run = |keyspace: &mut Keyspace, line: &str| drop(keyspace.apply(&context(1, 1), &command(line)));
+    run(&mut keyspace, "FLUSHALL");
+    assert!(keyspace.take_discarded().is_none(), "nothing was there");
+    run(&mut keyspace, "SET a 1");
+    run(&mut keyspace, "FLUSHALL");
+    assert!(keyspace.take_discarded().is_some());
+    run(&mut keyspace, "SET a 1");
+    keyspace.begin_snapshot(100);
+    run(&mut keyspace, "FLUSHALL");
+    assert!(keyspace.take_discarded().is_none(), "the snapshot needs it");
+    keyspace.cancel_snapshot();
+    assert!(keyspace.take_discarded().is_some());
 }
 
 /// Loads into a crowded keyspace, as the mask is not part of a snapshot.
@@ -179,7 +222,7 @@ fn damaged_snapshots_are_refused_and_never_panic() {
     for (line, index) in lines.into_iter().zip(1..) {
         assert!(!keyspace.apply(&context(index, index), &command(line)).is_error());
     }
-    keyspace.begin_snapshot();
+    keyspace.begin_snapshot(4096);
     let bytes = rest_of_snapshot(&mut keyspace, 4096);
     for cut in [1, 7, 1000, usize::MAX] {
         assert_eq!(load(&bytes, cut).unwrap().digest(), keyspace.digest(), "cut {cut}");

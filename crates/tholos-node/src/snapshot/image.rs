@@ -1,10 +1,27 @@
-//! The bytes of a snapshot: the length of the head in eight bytes, the head (index, origin, time, configuration,
-//! sessions), then the keyspace's own. They are cut into chunks anywhere.
+//! The bytes of a snapshot, written and read in slices, and cut into chunks anywhere.
+//!
+//! First come records, each of a length (u32), a kind (u8) and so many bytes: the head, then sessions, then the mark of
+//! their end. What follows is the stream of the keyspace (`tholos-engine`), which knows its own end. Integers are
+//! little-endian.
+//!
+//! ```text
+//! head     1 · version u8 · index u64 · origin round u64 · origin replica u64 · time u64
+//!            · config number u64 · voters u64 · each u64 · learners u64 · each u64 · last replica u64 · move u64
+//! session  2 · id u64 · last u64 · ends u64 · replies u32 · each: sequence u64 · kept u8 · [length u32 · RESP3]
+//! end      3
+//! ```
+//!
+//! All of it is the state at the moment when the image was begun (R24). A session may come twice, and is then the same.
+//! Versions 1 and 2 had one head of another shape ([`early`]), which begins with eight bytes of length and is so told
+//! from these: the kind of their first record would be 0.
+
+mod early;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tholos_engine::{Keyspace, Loader};
 use tholos_paxos::{Ballot, Base, Config, Index, Millis, MoveId, ReplicaId};
 use tholos_resp::{Protocol, Value, ValueDecoder, ValueLimits, encode};
@@ -13,44 +30,93 @@ use crate::operation::{Malformed, Reader};
 use crate::sessions::{Session, Sessions};
 use crate::shard::Shard;
 
-/// Bytes of one chunk.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Version of the head. Version 1, which is still read, had of the configuration only number and voters.
-const HEAD_VERSION: u8 = 2;
-/// Bytes of the head's length before it.
-const HEAD_LENGTH_BYTES: usize = 8;
+/// Version of the records.
+const VERSION: u8 = 3;
+const HEAD: u8 = 1;
+const SESSION: u8 = 2;
+const SESSIONS_END: u8 = 3;
+/// Length and kind of a record.
+const RECORD_HEAD_BYTES: usize = 5;
+/// A record longer than this is damage: a session keeps replies of at most a pipeline of 4 KiB each.
+const RECORD_BYTES_MAX: usize = 256 << 20;
 
-/// What a head says.
-pub(super) struct Head {
-    pub(super) base: Base,
-    pub(super) config: Config,
-    pub(super) sessions: Sessions,
+/// How much work one slice is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SliceLimits {
+    /// Bytes of a chunk.
+    pub(super) chunk_bytes: usize,
+    /// Keys or sessions passed, at most.
+    pub(super) entries_max: usize,
 }
 
-/// Every chunk of a snapshot of the shard's applied state.
-pub(super) fn chunks_of(shard: &mut Shard) -> Vec<Bytes> {
-    // Many sessions make a head of many chunks.
-    let mut chunks = cut(Bytes::from(encode_head(shard)));
-    shard.keyspace.begin_snapshot();
-    while let Some(chunk) = shard.keyspace.next_snapshot_chunk(CHUNK_BYTES) {
-        chunks.push(Bytes::from(chunk));
+/// An image of a shard's state that is being written.
+#[derive(Debug)]
+pub(super) struct Image {
+    limits: SliceLimits,
+    /// Records that are in no chunk yet.
+    records: BytesMut,
+    sessions_ended: bool,
+}
+
+impl Image {
+    /// Begins the image of the shard's state as it is now.
+    pub(super) fn begin(shard: &mut Shard, limits: SliceLimits) -> Image {
+        shard.keyspace.begin_snapshot(limits.chunk_bytes);
+        shard.sessions.begin_walk();
+        let mut records = BytesMut::new();
+        let head = encode_head(shard.group.applied_base(), shard.group.applied_config());
+        put_record(HEAD, &head, &mut records);
+        Image { limits, records, sessions_ended: false }
     }
-    chunks
-}
 
-fn cut(mut bytes: Bytes) -> Vec<Bytes> {
-    let mut chunks = Vec::new();
-    while !bytes.is_empty() {
-        chunks.push(bytes.split_to(bytes.len().min(CHUNK_BYTES)));
+    /// The next chunk, `None` after the last. It is empty if a slice's work has filled none.
+    pub(super) fn next_chunk(&mut self, shard: &mut Shard) -> Option<Bytes> {
+        let SliceLimits { chunk_bytes, entries_max } = self.limits;
+        if !self.sessions_ended && self.records.len() < chunk_bytes {
+            self.walk_sessions(shard);
+        }
+        if self.records.len() >= chunk_bytes || (self.sessions_ended && !self.records.is_empty()) {
+            let bytes = self.records.len().min(chunk_bytes);
+            return Some(self.records.split_to(bytes).freeze());
+        }
+        if !self.sessions_ended {
+            return Some(Bytes::new());
+        }
+        shard.keyspace.next_snapshot_chunk(entries_max).map(Bytes::from)
     }
-    chunks
+
+    fn walk_sessions(&mut self, shard: &mut Shard) {
+        let mut left = self.limits.entries_max;
+        while left > 0 && self.records.len() < self.limits.chunk_bytes {
+            // A few at a time, since they are copied before they are written.
+            let count = left.min(16);
+            left -= count;
+            let Some(walked) = shard.sessions.next_walked(count) else {
+                put_record(SESSIONS_END, &[], &mut self.records);
+                self.sessions_ended = true;
+                return;
+            };
+            for (id, session) in walked {
+                put_record(SESSION, &encode_session(id, &session), &mut self.records);
+            }
+        }
+    }
 }
 
-fn encode_head(shard: &Shard) -> Vec<u8> {
-    let base = shard.group.applied_base();
-    let config = shard.group.applied_config();
-    let mut out = alloc::vec![0; HEAD_LENGTH_BYTES];
-    out.push(HEAD_VERSION);
+/// Drops what a shard keeps for an image under way.
+pub(super) fn abandon(shard: &mut Shard) {
+    shard.keyspace.cancel_snapshot();
+    shard.sessions.cancel_walk();
+}
+
+fn put_record(kind: u8, body: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&[kind]);
+    out.extend_from_slice(body);
+}
+
+fn encode_head(base: Base, config: &Config) -> Vec<u8> {
+    let mut out = alloc::vec![VERSION];
     let mut put = |number: u64| out.extend_from_slice(&number.to_le_bytes());
     put(base.index.0);
     put(base.origin.round);
@@ -63,72 +129,21 @@ fn encode_head(shard: &Shard) -> Vec<u8> {
     config.learners.iter().for_each(|learner| put(u64::from(learner.0)));
     put(u64::from(config.last_replica.0));
     put(config.move_id.0);
-    let sessions = shard.sessions.export();
-    put(sessions.len() as u64);
-    for (id, session) in sessions {
-        put(id);
-        put(session.last);
-        put(session.ends.0);
-        put(session.replies.len() as u64);
-        for (sequence, reply) in &session.replies {
-            put(*sequence);
-            put(u64::from(reply.is_some()));
-        }
-    }
-    for (_, session) in shard.sessions.export() {
-        for reply in session.replies.iter().filter_map(|(_, reply)| reply.as_ref()) {
-            put_reply(reply, &mut out);
-        }
-    }
-    let length = (out.len() - HEAD_LENGTH_BYTES) as u64;
-    out[..HEAD_LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
     out
 }
 
-/// The head's bytes, and what follows them in their last chunk.
-fn take_head(chunks: &mut impl Iterator<Item = Bytes>) -> Option<(Bytes, Bytes)> {
-    let mut bytes = Vec::new();
-    loop {
-        bytes.extend_from_slice(&chunks.next()?);
-        let Some(length) = bytes.first_chunk::<HEAD_LENGTH_BYTES>() else { continue };
-        let end = usize::try_from(u64::from_le_bytes(*length)).ok()?.checked_add(HEAD_LENGTH_BYTES)?;
-        if bytes.len() >= end {
-            let bytes = Bytes::from(bytes);
-            return Some((bytes.slice(HEAD_LENGTH_BYTES..end), bytes.slice(end..)));
-        }
-    }
-}
-
-fn decode_head(head: Bytes) -> Result<Head, Malformed> {
+fn decode_head(head: Bytes) -> Result<(Base, Config), Malformed> {
     let mut reader = Reader(head);
-    let version = reader.u8()?;
-    if !(1..=HEAD_VERSION).contains(&version) {
+    if reader.u8()? != VERSION {
         return Err(Malformed);
     }
+    Ok((take_base(&mut reader)?, take_config(VERSION, &mut reader)?))
+}
+
+fn take_base(reader: &mut Reader) -> Result<Base, Malformed> {
     let index = Index(reader.u64()?);
     let origin = Ballot { round: reader.u64()?, replica: replica(reader.u64()?)? };
-    let base = Base { index, origin, time: Millis(reader.u64()?) };
-    let config = take_config(version, &mut reader)?;
-    let count = bounded(reader.u64()?, reader.0.len())?;
-    let mut table = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (id, last, ends) = (reader.u64()?, reader.u64()?, Millis(reader.u64()?));
-        let replies = bounded(reader.u64()?, reader.0.len())?;
-        let replies: Vec<(u64, bool)> = (0..replies)
-            .map(|_| Ok((reader.u64()?, reader.u64()? != 0)))
-            .collect::<Result<_, Malformed>>()?;
-        table.push((id, last, ends, replies));
-    }
-    let mut sessions = Sessions::default();
-    for (id, last, ends, replies) in table {
-        let mut session = Session { last, ends, ..Session::default() };
-        for (sequence, kept) in replies {
-            let reply = if kept { Some(take_reply(&mut reader)?) } else { None };
-            session.replies.push_back((sequence, reply));
-        }
-        sessions.import(id, session);
-    }
-    Ok(Head { base, config, sessions })
+    Ok(Base { index, origin, time: Millis(reader.u64()?) })
 }
 
 fn take_config(version: u8, reader: &mut Reader) -> Result<Config, Malformed> {
@@ -145,6 +160,34 @@ fn take_config(version: u8, reader: &mut Reader) -> Result<Config, Malformed> {
 fn take_replicas(reader: &mut Reader) -> Result<Vec<ReplicaId>, Malformed> {
     let count = bounded(reader.u64()?, reader.0.len())?;
     (0..count).map(|_| replica(reader.u64()?)).collect()
+}
+
+fn encode_session(id: u64, session: &Session) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    for number in [id, session.last, session.ends.0] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.extend_from_slice(&(session.replies.len() as u32).to_le_bytes());
+    for (sequence, reply) in &session.replies {
+        out.extend_from_slice(&sequence.to_le_bytes());
+        out.push(u8::from(reply.is_some()));
+        if let Some(reply) = reply {
+            put_reply(reply, &mut out);
+        }
+    }
+    out
+}
+
+fn decode_session(body: Bytes) -> Result<(u64, Session), Malformed> {
+    let mut reader = Reader(body);
+    let id = reader.u64()?;
+    let mut session = Session { last: reader.u64()?, ends: Millis(reader.u64()?), ..Session::default() };
+    for _ in 0..reader.u32()? {
+        let sequence = reader.u64()?;
+        let reply = if reader.u8()? != 0 { Some(take_reply(&mut reader)?) } else { None };
+        session.replies.push_back((sequence, reply));
+    }
+    Ok((id, session))
 }
 
 /// A kept reply: RESP3, but for the one value that RESP3 cannot tell apart.
@@ -175,69 +218,106 @@ fn replica(number: u64) -> Result<ReplicaId, Malformed> {
     u32::try_from(number).map(ReplicaId).map_err(|_| Malformed)
 }
 
-/// The state that these chunks hold, if they are whole and sound.
-pub(super) fn load(mut chunks: impl Iterator<Item = Bytes>) -> Result<(Head, Keyspace), String> {
-    let (head, rest) = take_head(&mut chunks).ok_or("a snapshot without a whole head")?;
-    let head = decode_head(head).map_err(|Malformed| "the head of the snapshot cannot be read")?;
-    let mut loader = Loader::new();
-    for chunk in core::iter::once(rest).chain(chunks) {
-        loader.push(&chunk).map_err(|error| alloc::format!("the snapshot's keys: {error}"))?;
+/// The state of a shard as a snapshot holds it, read and verified.
+pub struct LoadedSnapshot {
+    pub(crate) base: Base,
+    pub(crate) config: Config,
+    pub(crate) sessions: Sessions,
+    pub(crate) keyspace: Keyspace,
+}
+
+impl LoadedSnapshot {
+    /// The last index that it covers.
+    pub fn index(&self) -> Index {
+        self.base.index
     }
-    let keyspace = loader.finish().map_err(|error| alloc::format!("the snapshot's keys: {error}"))?;
-    Ok((head, keyspace))
+}
+
+impl fmt::Debug for LoadedSnapshot {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "LoadedSnapshot({})", self.base.index)
+    }
+}
+
+/// Reads a snapshot from its chunks, in any cut. It touches no shard, so a driver does this on whatever thread it likes.
+#[derive(Debug, Default)]
+pub struct SnapshotLoader {
+    /// Bytes of a record that has not come whole.
+    records: BytesMut,
+    head: Option<(Base, Config)>,
+    sessions: Sessions,
+    /// Once the sessions have ended.
+    keys: Option<Loader>,
+}
+
+impl SnapshotLoader {
+    /// A loader that waits for the first byte.
+    pub fn new() -> SnapshotLoader {
+        SnapshotLoader::default()
+    }
+
+    /// Takes the next bytes. After an error, in words, the loader is of no more use.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if let Some(keys) = &mut self.keys {
+            return push_keys(keys, bytes);
+        }
+        self.records.extend_from_slice(bytes);
+        while self.keys.is_none() {
+            let Some((kind, body)) = self.take_record()? else { return Ok(()) };
+            self.read_record(kind, body).map_err(|Malformed| "a record of the snapshot cannot be read")?;
+        }
+        let rest = core::mem::take(&mut self.records);
+        self.keys.as_mut().map_or(Ok(()), |keys| push_keys(keys, &rest))
+    }
+
+    /// The state, if the stream was whole and its sums agree.
+    pub fn finish(self) -> Result<LoadedSnapshot, String> {
+        let (Some((base, config)), Some(keys)) = (self.head, self.keys) else {
+            return Err("the snapshot stops before its keys".into());
+        };
+        let keyspace = keys.finish().map_err(|error| alloc::format!("the snapshot's keys: {error}"))?;
+        Ok(LoadedSnapshot { base, config, sessions: self.sessions, keyspace })
+    }
+
+    /// The next record, if it is whole.
+    fn take_record(&mut self) -> Result<Option<(u8, Bytes)>, String> {
+        let Some(head) = self.records.first_chunk::<RECORD_HEAD_BYTES>() else { return Ok(None) };
+        let [a, b, c, d, kind] = *head;
+        if kind == early::KIND && self.head.is_none() {
+            return Ok(early::take(&mut self.records)?.map(|head| (early::KIND, head)));
+        }
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if length > RECORD_BYTES_MAX {
+            return Err("a record of the snapshot is longer than any can be".into());
+        }
+        if self.records.len() - RECORD_HEAD_BYTES < length {
+            return Ok(None);
+        }
+        self.records.advance(RECORD_HEAD_BYTES);
+        Ok(Some((kind, self.records.split_to(length).freeze())))
+    }
+
+    fn read_record(&mut self, kind: u8, body: Bytes) -> Result<(), Malformed> {
+        match (kind, &self.head) {
+            (HEAD, None) => self.head = Some(decode_head(body)?),
+            (early::KIND, None) => {
+                let (base, config, sessions) = early::decode(body)?;
+                (self.head, self.sessions, self.keys) = (Some((base, config)), sessions, Some(Loader::new()));
+            }
+            (SESSION, Some(_)) => {
+                let (id, session) = decode_session(body)?;
+                self.sessions.import(id, session);
+            }
+            (SESSIONS_END, Some(_)) if body.is_empty() => self.keys = Some(Loader::new()),
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    }
+}
+
+fn push_keys(keys: &mut Loader, bytes: &[u8]) -> Result<(), String> {
+    keys.push(bytes).map_err(|error| alloc::format!("the snapshot's keys: {error}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use alloc::vec;
-
-    use tholos_cluster::NodeId;
-    use tholos_paxos::{Group, Options, Planted};
-    use tholos_ring::ShardId;
-
-    use super::*;
-    use crate::operation::WriteHeader;
-
-    fn shard() -> Shard {
-        let config = Config::founding(vec![ReplicaId(1)]);
-        let group = Group::new(ReplicaId(1), config, Options::default());
-        let keyspace = Keyspace::new(tholos_ring::slots_of(ShardId(0), 16), 7);
-        Shard::new(ShardId(0), vec![NodeId(1)], group, keyspace, Planted::Nothing)
-    }
-
-    #[test]
-    fn a_head_of_version_1_is_read() {
-        let mut shard = shard();
-        let whole = chunks_of(&mut shard).concat();
-        let known = load([Bytes::from(whole.clone())].into_iter()).unwrap().0.config;
-        // Length, version, four fields of the base, number, one voter; then what version 1 did not have.
-        let at = HEAD_LENGTH_BYTES + 1 + 8 * (4 + 1 + 2);
-        let mut old = [&whole[..at], &whole[at + 8 * 3..]].concat();
-        old[HEAD_LENGTH_BYTES] = 1;
-        let length = u64::from_le_bytes(*whole.first_chunk().unwrap()) - 8 * 3;
-        old[..HEAD_LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-        assert_eq!(load([Bytes::from(old)].into_iter()).unwrap().0.config, known);
-    }
-
-    #[test]
-    fn a_head_of_many_sessions_is_cut_like_the_rest() {
-        let mut shard = shard();
-        for session in 0..2000 {
-            let header = WriteHeader { session, sequence: 1, acknowledged: 0, expires_at: Millis(9) };
-            shard.sessions.record(&header, &Value::bulk(vec![b'x'; 4000]));
-        }
-        let chunks = chunks_of(&mut shard);
-        // A snapshot file takes chunks of 1 byte to 4 MiB.
-        assert!(chunks.iter().all(|chunk| (1..=CHUNK_BYTES).contains(&chunk.len())));
-        let (head, keyspace) = load(chunks.clone().into_iter()).unwrap();
-        assert_eq!(head.sessions.export(), shard.sessions.export());
-        assert_eq!(keyspace.slots(), shard.keyspace.slots());
-        // However they are cut.
-        let whole = Bytes::from(chunks.concat());
-        let bytes = whole.chunks(999).map(Bytes::copy_from_slice);
-        assert_eq!(load(bytes).unwrap().0.sessions.len(), 2000);
-        assert!(load([whole.slice(..whole.len() - 1)].into_iter()).is_err());
-        assert!(load([whole.slice(..100)].into_iter()).is_err());
-        assert!(load(core::iter::empty()).is_err());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Which records of the log are still needed, and how long that makes the log (R22).
 //!
-//! - **S1** A shard needs everything from its first append on, until a checkpoint of it is durable; then everything
-//!   from that checkpoint on.
+//! - **S1** A shard needs everything from its first append on, until a checkpoint of it is durable and the snapshot file
+//!   that the checkpoint names is durable too; then everything from that checkpoint on.
 //! - **S2** What is released is never needed again: it only rises.
 
 use alloc::vec::Vec;
@@ -30,8 +30,16 @@ struct Need {
     position: u64,
     /// Whether it has appended anything at all.
     any: bool,
-    /// A checkpoint under way: its append and position.
-    next: Option<(AppendSeq, u64)>,
+    next: Option<Next>,
+}
+
+/// A checkpoint under way.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    seq: AppendSeq,
+    position: u64,
+    /// Whether the snapshot that it names is durable.
+    file_whole: bool,
 }
 
 impl Retained {
@@ -62,17 +70,35 @@ impl Retained {
             *need = Need { from: seq, position: self.position, any: true, next: None };
         }
         if matches!(record, Record::Checkpoint(_)) {
-            need.next = Some((seq, self.position));
+            need.next = Some(Next { seq, position: self.position, file_whole: true });
         }
         self.position += cost_of(record);
     }
 
-    /// `seq` is durable: the shards whose checkpoints are with it (S1).
+    /// The file that the checkpoint just appended names is still to be written.
+    pub(super) fn file_begun(&mut self, shard: ShardId) {
+        let next = self.shards[usize::from(shard.0)].next.as_mut();
+        next.expect("its checkpoint was appended").file_whole = false;
+    }
+
+    /// The file that the checkpoint under way names is durable.
+    pub(super) fn file_done(&mut self, shard: ShardId) {
+        if let Some(next) = &mut self.shards[usize::from(shard.0)].next {
+            next.file_whole = true;
+        }
+    }
+
+    /// The file that the checkpoint under way names will not come: the checkpoint counts for nothing.
+    pub(super) fn file_failed(&mut self, shard: ShardId) {
+        self.shards[usize::from(shard.0)].next.take_if(|next| !next.file_whole);
+    }
+
+    /// `seq` is durable: the shards whose checkpoints are with it, and with them their files (S1).
     pub(super) fn checkpoints_done(&mut self, seq: AppendSeq) -> Vec<ShardId> {
         let mut done = Vec::new();
         for (at, need) in self.shards.iter_mut().enumerate() {
-            if let Some((from, position)) = need.next.filter(|(from, _)| *from <= seq) {
-                (need.from, need.position, need.next) = (from, position, None);
+            if let Some(next) = need.next.filter(|next| next.seq <= seq && next.file_whole) {
+                (need.from, need.position, need.next) = (next.seq, next.position, None);
                 done.push(ShardId(at as u16));
             }
         }
@@ -144,6 +170,25 @@ mod tests {
         checkpoint(&mut retained, 1, 6);
         assert_eq!(retained.checkpoints_done(AppendSeq(9)), [ShardId(1)]);
         assert_eq!((retained.releasable(), retained.releasable()), (Some(AppendSeq(5)), None));
+    }
+
+    /// R22: a checkpoint is appended when its snapshot begins, and releases nothing before the file is there.
+    #[test]
+    fn a_checkpoint_counts_when_its_file_is_durable_as_well() {
+        let mut retained = retained();
+        retained.releasable();
+        checkpoint(&mut retained, 0, 5);
+        retained.file_begun(ShardId(0));
+        assert_eq!(retained.checkpoints_done(AppendSeq(5)), []);
+        retained.file_done(ShardId(0));
+        assert_eq!(retained.checkpoints_done(AppendSeq(4)), []);
+        assert_eq!(retained.checkpoints_done(AppendSeq(5)), [ShardId(0)]);
+        checkpoint(&mut retained, 1, 6);
+        retained.file_begun(ShardId(1));
+        retained.file_failed(ShardId(1));
+        retained.file_done(ShardId(1));
+        assert_eq!(retained.checkpoints_done(AppendSeq(9)), []);
+        assert_eq!(retained.releasable(), Some(AppendSeq(2)), "s1 still needs its first append");
     }
 
     #[test]

@@ -48,8 +48,9 @@ fn a_log_without_room_is_written_anew_before_its_time() {
     assert_eq!(cluster.released.get(&0).copied(), released);
 }
 
+/// However much is applied while a snapshot is written, it counts, and what was applied is not written again.
 #[test]
-fn a_checkpoint_is_never_too_large_for_the_log() {
+fn what_is_applied_meanwhile_does_not_make_a_snapshot_useless() {
     let (mut cluster, client) = single(1 << 20);
     let shard = shard_of(slot(b"k"), 16);
     let value = "v".repeat(1 << 20);
@@ -59,15 +60,35 @@ fn a_checkpoint_is_never_too_large_for_the_log() {
         cluster.ask(client, &[&large]);
         cluster.advance(100);
     }
-    // All of it would have to go into the checkpoint, for the snapshot is older.
+    let (finished, released) = (cluster.finished, cluster.released.get(&0).copied());
     for _ in 0..70 {
         cluster.ask(client, &[&large]);
     }
+    let bytes = cluster.nodes[0].shard(shard).unwrap().group.log_bytes();
+    assert!(bytes < 4 << 20, "{bytes} bytes of entries are kept in memory");
+    cluster.advance(1000);
+    assert_eq!(cluster.released.get(&0).copied(), released, "nothing is released before the file is durable");
     cluster.release_saves();
-    cluster.advance(5000);
-    assert!(cluster.released.contains_key(&0));
+    assert_eq!(cluster.finished, finished, "no other snapshot was needed");
+    assert!(cluster.released.get(&0).copied() > released);
     let mebibytes = cluster.largest_append >> 20;
-    assert!(mebibytes < 68, "a record of {mebibytes} MiB");
+    assert!(mebibytes < 9, "a record of {mebibytes} MiB");
+}
+
+/// A snapshot of many keys goes to its file chunk by chunk, each asked for when one before is written.
+#[test]
+fn a_snapshot_is_written_in_chunks() {
+    let mut cluster = Cluster::start(1, 1, |config| {
+        config.log_bytes_max = 256 << 10;
+        config.snapshot_chunk_bytes = 4 << 10;
+    });
+    cluster.wait_for_leaders();
+    let client = cluster.connect(0, Port::Gateway);
+    write(&mut cluster, client, 600, 1024);
+    cluster.advance(1000);
+    assert!(cluster.released.contains_key(&0));
+    assert_eq!(cluster.largest_chunk, 4 << 10);
+    assert!(cluster.chunks > 5 * cluster.finished, "{} of {}", cluster.chunks, cluster.finished);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
-use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, PeerMessage, Port};
+use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, PeerMessage, Port, SnapshotJob};
 use tholos_paxos::{AppendSeq, Entry, Millis, Record};
 use tholos_ring::ShardId;
 
@@ -32,6 +32,12 @@ pub struct Cluster {
     pub saves: Saves,
     /// Snapshots written and held back.
     saved: Vec<(usize, Event)>,
+    /// Snapshots written to their ends.
+    pub finished: usize,
+    /// Chunks of snapshots written.
+    pub chunks: usize,
+    /// Bytes of the largest chunk of a snapshot.
+    pub largest_chunk: usize,
     /// The newest release of a node's log.
     pub released: BTreeMap<usize, AppendSeq>,
     /// Bytes of the largest record.
@@ -100,6 +106,9 @@ impl Cluster {
             waiting: BTreeMap::new(),
             saves: Saves::AtOnce,
             saved: Vec::new(),
+            finished: 0,
+            chunks: 0,
+            largest_chunk: 0,
             released: BTreeMap::new(),
             largest_append: 0,
             lost: |_| false,
@@ -228,15 +237,8 @@ impl Cluster {
         if let Some(release) = effects.release {
             self.released.insert(at, release);
         }
-        for snapshot in effects.snapshots {
-            let (shard, index) = (snapshot.shard, snapshot.index);
-            match self.saves {
-                Saves::Fail => self.handle(at, Event::SnapshotFailed { shard, index }),
-                Saves::HoldOf(held) if held == shard => {
-                    self.saved.push((at, Event::SnapshotSaved { shard, index }));
-                }
-                _ => self.handle(at, Event::SnapshotSaved { shard, index }),
-            }
+        for job in effects.snapshots {
+            self.work(at, job);
         }
         for append in &effects.appends {
             let entries = match &append.record {
@@ -251,6 +253,27 @@ impl Cluster {
             Some(last) if self.held => drop(self.waiting.insert(at, last.seq)),
             Some(last) => self.handle(at, Event::Durable { seq: last.seq }),
             None => {}
+        }
+    }
+
+    fn work(&mut self, at: usize, job: SnapshotJob) {
+        match job {
+            SnapshotJob::Write { shard, index, bytes, .. } => {
+                self.chunks += 1;
+                self.largest_chunk = self.largest_chunk.max(bytes.len());
+                self.handle(at, Event::SnapshotWritten { shard, index });
+            }
+            SnapshotJob::Finish { shard, index } => {
+                self.finished += 1;
+                match self.saves {
+                    Saves::Fail => self.handle(at, Event::SnapshotFailed { shard, index }),
+                    Saves::HoldOf(held) if held == shard => {
+                        self.saved.push((at, Event::SnapshotSaved { shard, index }));
+                    }
+                    _ => self.handle(at, Event::SnapshotSaved { shard, index }),
+                }
+            }
+            _ => {}
         }
     }
 
