@@ -23,7 +23,6 @@ const FORBIDDEN_WORDS: &[(&str, &str)] = &[
     ("compaction", "trim"),
     ("master", "leader"),
     ("migration", "move"),
-    ("rebalance", "moves"),
     ("slave", "follower"),
     ("term", "ballot"),
 ];

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tholos_ring::{Node, NodeIndex, Ring, ShardMap, hash64, place, slot};
+use tholos_ring::{Node, NodeIndex, Ring, ShardMap, hash64, place, rebalance, slot};
 
 const USAGE: &str = "\
 usage: ring --nodes NAME[/ZONE][*WEIGHT],... [--keys KEY,...] [--add NODE,...] [--shards 64] [--replicas 3]
@@ -92,6 +92,7 @@ fn run(options: &Options) -> Result<(), String> {
             after.push(node(text)?);
         }
         print_moves(options, &ring, &nodes, &after);
+        print_plan(&map, &after, options.replicas)?;
     }
     Ok(())
 }
@@ -127,6 +128,17 @@ fn print_moves(options: &Options, ring: &Ring, nodes: &[Node<'_>], after: &[Node
         100.0 * moved as f64 / SAMPLE as f64,
         100.0 * (1.0 - weight(nodes) / weight(after))
     );
+}
+
+fn print_plan(map: &ShardMap, after: &[Node<'_>], replicas: u8) -> Result<(), String> {
+    let plan = rebalance(map, after, replicas).map_err(|error| error.to_string())?;
+    println!("\n{} replicas move; the least possible is {}", plan.moved(), plan.least_possible);
+    for step in &plan.moves {
+        let name = |node: Option<NodeIndex>| node.map_or("nobody", |node| after[usize::from(node.0)].name);
+        println!("{:<6}{} -> {}", step.shard.to_string(), name(step.from), name(step.to));
+    }
+    print_shares(&plan.map, after);
+    Ok(())
 }
 
 fn main() -> ExitCode {

@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
+use crate::place::PlaceError;
 use crate::ring::NodeIndex;
-use crate::slot::{ShardId, shard_of, slot};
+use crate::slot::{SLOT_COUNT, ShardId, shard_of, slot};
 
-/// The replica set of every shard, as [`place`](crate::place()) makes it.
+/// The replica set of every shard, as [`place`](crate::place()) and [`rebalance`](crate::rebalance()) make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardMap {
     sets: Vec<Vec<NodeIndex>>,
@@ -14,6 +15,24 @@ pub struct ShardMap {
 impl ShardMap {
     pub(crate) const fn new(sets: Vec<Vec<NodeIndex>>) -> ShardMap {
         ShardMap { sets }
+    }
+
+    /// The map that a cluster has, from the replica set of each shard, preferred leader first.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::BadShardCount`] and [`PlaceError::NodeTwice`].
+    pub fn from_sets(sets: Vec<Vec<NodeIndex>>) -> Result<ShardMap, PlaceError> {
+        let shard_count = u16::try_from(sets.len()).unwrap_or(u16::MAX);
+        if !(1..=SLOT_COUNT).contains(&shard_count) {
+            return Err(PlaceError::BadShardCount(shard_count));
+        }
+        for (shard, set) in (0..).map(ShardId).zip(&sets) {
+            if set.iter().enumerate().any(|(at, node)| set[..at].contains(node)) {
+                return Err(PlaceError::NodeTwice(shard));
+            }
+        }
+        Ok(ShardMap { sets })
     }
 
     /// Shards the slots are cut into.
