@@ -202,6 +202,29 @@ pub struct Effects {
     pub notices: Vec<Notice>,
 }
 
+/// Why a replica is mute: it promises and accepts nothing, does not stand, and confirms no read until it is repaired
+/// (R20).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Records of its log that were durable once cannot be read any more.
+    Log,
+    /// The snapshot that its log names is damaged or gone.
+    Snapshot,
+    /// It was mute when the node stopped.
+    Before,
+}
+
+impl core::fmt::Display for Loss {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Loss::Log => "records of its log cannot be read",
+            Loss::Snapshot => "its snapshot is damaged or gone",
+            Loss::Before => "its data was found damaged at an earlier start",
+        })
+    }
+}
+
 /// Something worth a log line or a counter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -236,6 +259,18 @@ pub enum Notice {
         shard: ShardId,
         /// Its last index.
         index: Index,
+    },
+    /// A replica of this node has lost data and is mute until it is repaired (R20).
+    ReplicaMuted {
+        /// Which shard.
+        shard: ShardId,
+        /// What it has lost.
+        loss: Loss,
+    },
+    /// A replica that was mute has what it lacked and votes again.
+    ReplicaRepaired {
+        /// Which shard.
+        shard: ShardId,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

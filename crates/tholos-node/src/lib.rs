@@ -19,10 +19,10 @@ mod snapshot;
 
 pub use config::NodeConfig;
 pub use detector::{Detector, node_of, replica_of};
-pub use event::{Append, ClientId, Effects, Event, Notice, Now, Port, SnapshotJob};
+pub use event::{Append, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
 pub use peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
-pub use shard::Shard;
+pub use shard::{Shard, Unfit};
 pub use snapshot::{Discarded, LoadedSnapshot, SnapshotLoader};

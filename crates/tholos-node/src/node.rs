@@ -16,12 +16,12 @@ use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
 use crate::detector::{Detector, node_of, replica_of};
-use crate::event::{Append, Effects, Event, Notice, Now, SnapshotJob};
+use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::refusal;
-use crate::shard::{Answers, Origin, Shard, mix};
+use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
 
 /// A node must have been heard for so long before leaderships go back to it.
@@ -148,17 +148,25 @@ impl Node {
     }
 
     /// Takes back one record of the log, in the log's order. `load` reads the durable snapshot
-    /// that a record names, or gives `None` if there is no such file: then the records before
-    /// have all that it would hold, or a later one must name another. An error says why the node
-    /// must not start from this log.
+    /// that a record names, or gives `None` if there is no whole file of it: then the records before
+    /// have all that it would hold, or a later one must name another, or the replica is mute. Returns
+    /// whether nothing of this shard before it is needed. An error says why the node must not start
+    /// from this log.
     pub fn recover_record(
         &mut self,
         shard: ShardId,
         record: Record,
         load: &mut dyn FnMut(ShardId, Index) -> Option<LoadedSnapshot>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let (id, bytes) = (shard, crate::snapshot::cost_of(&record));
         let cache_bytes = self.config.entry_cache_bytes;
+        if record == (Record::Muted { until: None })
+            && let Some(place) = self.shards.get_mut(usize::from(shard.0)).filter(|place| place.is_some())
+        {
+            // Everything before it is void, the applied state too.
+            *place = new_shard(&self.config, &self.map, shard);
+        }
+        let replaces_all = record.replaces_all();
         let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
         let shard = found
             .ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))?;
@@ -170,30 +178,60 @@ impl Node {
                 crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
             }
         }
-        self.transfers.recovered(id, bytes, matches!(record, Record::Checkpoint(_)) && !known);
+        self.transfers.recovered(id, bytes, replaces_all && !known);
         if shard.unfit.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         if !known && let Err(reason) = shard.group.recover(record) {
-            shard.unfit = Some(alloc::format!("{}: the log holds {reason}", shard.id));
-            return Ok(());
+            shard.unfit = Some(Unfit::Records(alloc::format!("{}: the log holds {reason}", shard.id)));
+            return Ok(false);
         }
         // Nobody waits for these.
         shard.apply_decided(&mut Vec::new());
         self.transfers.trim(shard, cache_bytes);
-        Ok(())
+        Ok(replaces_all)
     }
 
-    /// Whether what was taken back is whole: called once after the last record.
-    pub fn finish_recovery(&self) -> Result<(), String> {
-        match self.shards.iter().flatten().find_map(|shard| shard.unfit.clone()) {
-            None => Ok(()),
-            Some(reason) => Err(reason),
+    /// Whether what was taken back is whole: called once after the last record. `lost_records` says of which shards
+    /// durable records cannot be read. A replica that has lost some, or its snapshot, is mute from the start (R20); any
+    /// other that does not make a state is one that this release cannot run, and the error says why.
+    pub fn finish_recovery(&mut self, lost_records: impl Fn(ShardId) -> bool) -> Result<(), String> {
+        for at in 0..self.shards.len() {
+            let Some(shard) = self.shards[at].as_mut() else { continue };
+            let id = shard.id;
+            let loss = match (&shard.unfit, lost_records(id)) {
+                (_, true) => Loss::Log,
+                (Some(Unfit::Snapshot(_)), false) => Loss::Snapshot,
+                (Some(Unfit::Records(reason)), false) => return Err(reason.clone()),
+                (None, false) if shard.group.repair().is_some() => {
+                    shard.loss = Some(Loss::Before);
+                    continue;
+                }
+                (None, false) => continue,
+            };
+            self.shards[at] = new_shard(&self.config, &self.map, id).map(|mut shard| {
+                shard.loss = Some(loss);
+                shard
+            });
         }
+        Ok(())
     }
 
     /// Begins. Everything recovered is durable.
     pub fn start(&mut self, now: Now, out: &mut Effects) {
+        self.set_now(now);
+        for at in 0..self.shards.len() {
+            let nonce = next_chance(&mut self.chance);
+            let Some(shard) = self.shards[at].as_mut() else { continue };
+            shard.group.begin(nonce);
+            let Some(loss) = shard.loss else { continue };
+            if loss != Loss::Before {
+                shard.group.lose(nonce, &mut self.outbox);
+            }
+            let id = shard.id;
+            out.notices.push(Notice::ReplicaMuted { shard: id, loss });
+            self.collect(id, out);
+        }
         self.handle(now, Event::Tick, out);
     }
 
@@ -342,6 +380,12 @@ impl Node {
             self.send_snapshot(id, node_of(replica), out);
         }
         self.apply(id);
+        if let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.loss.is_some())
+            && shard.group.repair().is_none()
+        {
+            shard.loss = None;
+            out.notices.push(Notice::ReplicaRepaired { shard: id });
+        }
         // Answering a read may have proposed a Tick.
         if !self.outbox.appends.is_empty() {
             self.mark_dirty(id);

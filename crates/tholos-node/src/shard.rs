@@ -16,6 +16,7 @@ use tholos_paxos::{Ballot, Config, Entry, Group, Index, Millis, Outbox, Payload,
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
+use crate::event::Loss;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
 use crate::peer::{Ask, Outcome};
 use crate::sessions::{Sessions, Verdict};
@@ -44,6 +45,15 @@ pub struct Origin {
     pub request: u64,
 }
 
+/// Why the records of a replica do not make a state.
+#[derive(Clone, Debug)]
+pub enum Unfit {
+    /// They do not follow each other.
+    Records(String),
+    /// The snapshot that they go on from is not what they say, or not there.
+    Snapshot(String),
+}
+
 /// Answers on their way out.
 pub(crate) type Answers = Vec<(Origin, Outcome)>;
 
@@ -65,8 +75,10 @@ pub struct Shard {
     /// The last index that a durable snapshot covers; zero if there is none.
     pub snapshot: Index,
     /// In recovery: why the records so far do not make a state. The log may begin in the middle
-    /// of what a later checkpoint replaces (R22), so this is an error only at the end.
-    pub unfit: Option<String>,
+    /// of what a later checkpoint replaces (R22), so this counts only at the end.
+    pub unfit: Option<Unfit>,
+    /// What it has lost, while it is mute (R20).
+    pub loss: Option<Loss>,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     batches: VecDeque<Batch>,
@@ -133,6 +145,7 @@ impl Shard {
             time: Millis(0),
             snapshot: Index::ZERO,
             unfit: None,
+            loss: None,
             dirty: false,
             batches: VecDeque::new(),
             waiting_bytes: 0,

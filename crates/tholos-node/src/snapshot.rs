@@ -42,7 +42,7 @@ use crate::event::{Effects, Notice, SnapshotJob};
 use crate::node::Node;
 use crate::peer::SnapshotChunk;
 use crate::sessions::Sessions;
-use crate::shard::Shard;
+use crate::shard::{Shard, Unfit};
 
 /// A transfer without progress for this long is dropped: the leader starts a new one.
 const TRANSFER_TIMEOUT: Millis = Millis(5000);
@@ -121,14 +121,17 @@ pub(crate) fn recover(
     let id = shard.id;
     shard.unfit = None;
     if index == Index::ZERO {
-        return match shard.snapshot {
-            Index::ZERO => Ok(()),
-            later => Err(alloc::format!("{id}: a checkpoint without a snapshot after one at {later}")),
-        };
+        if shard.snapshot > Index::ZERO {
+            let later = shard.snapshot;
+            let reason = alloc::format!("{id}: a checkpoint without a snapshot after one at {later}");
+            shard.unfit = Some(Unfit::Records(reason));
+        }
+        return Ok(());
     }
     let Some(loaded) = load_file(id, index) else {
-        // A checkpoint that a later one has replaced; `finish_recovery` refuses if none has.
-        shard.unfit = Some(alloc::format!("{id} needs its snapshot {index}, and there is no such file"));
+        // A checkpoint that a later one has replaced, or the replica is mute (`finish_recovery`).
+        let reason = alloc::format!("{id} needs its snapshot {index}, and there is no whole file of it");
+        shard.unfit = Some(Unfit::Snapshot(reason));
         return Ok(());
     };
     let LoadedSnapshot { base, sessions, keyspace, .. } = loaded;

@@ -7,8 +7,8 @@
 //! decided and applied marks need no record of their own.
 //!
 //! Rules kept here: R1 (entries are taken only at accepted + 1 of that very ballot; the log's ballot rises only
-//! with the whole log), R2 and R3 (no message before the record that it rests on is durable). Of the
-//! crate's invariants: P2 and P5 for what arrives a second time, P6 for snapshots.
+//! with the whole log), R2 and R3 (no message before the record that it rests on is durable), R20 (that records
+//! were lost is itself on disk, until nothing that was lost counts any more). Of the crate's invariants: P2 and P5 for what arrives a second time, P6 for snapshots.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -31,6 +31,18 @@ pub(crate) struct Acceptor {
     /// Everything up to here is durable.
     durable: AppendSeq,
     held: VecDeque<Held>,
+    /// What it begins with, and begins with again when it has lost everything.
+    initial: Config,
+    lost: Option<Lost>,
+}
+
+/// Records that were durable are lost (R20).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Lost {
+    /// In which ballots it has voted is not known.
+    Unknown,
+    /// None at or above this one.
+    Until(Ballot),
 }
 
 /// A message that may leave when `seq` is durable.
@@ -63,10 +75,12 @@ impl Acceptor {
             me,
             joined: ReplicaId::default(),
             promised: Ballot::ZERO,
-            log: Log::new(config),
+            log: Log::new(config.clone()),
             appended: AppendSeq(0),
             durable: AppendSeq(0),
             held: VecDeque::new(),
+            initial: config,
+            lost: None,
         }
     }
 
@@ -106,6 +120,14 @@ impl Acceptor {
                 *self = Acceptor::joined(replica);
                 return Ok(());
             }
+            Record::Muted { until: None } => {
+                self.forget();
+                Ballot::ZERO
+            }
+            Record::Muted { until: Some(until) } => {
+                self.lost = Some(Lost::Until(until));
+                until
+            }
         };
         if planted != Planted::PromiseForgotten {
             self.promised = self.promised.max(promised);
@@ -143,6 +165,28 @@ impl Acceptor {
         &self.log
     }
 
+    /// Whether records are lost that its votes would rest on (R20).
+    pub(crate) fn is_mute(&self) -> bool {
+        match self.lost {
+            None => false,
+            Some(Lost::Unknown) => true,
+            Some(Lost::Until(until)) => self.log.accepted() < until,
+        }
+    }
+
+    /// What is lost; nothing any more once it is not mute.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.lost.filter(|_| self.is_mute())
+    }
+
+    /// Everything was lost, as far as is known.
+    fn forget(&mut self) {
+        self.promised = Ballot::ZERO;
+        self.held.clear();
+        self.log = Log::new(self.initial.clone());
+        self.lost = Some(Lost::Unknown);
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         Standing {
             replica: self.me,
@@ -174,6 +218,23 @@ impl Acceptor {
     pub(crate) fn promise(&mut self, ballot: Ballot, out: &mut Outbox) -> AppendSeq {
         self.raise_promised(ballot);
         self.record(Record::Promised { ballot }, out)
+    }
+
+    /// Records that were durable are lost: forgets the rest, and says so on disk before anything else (R20).
+    pub(crate) fn lose(&mut self, planted: Planted, out: &mut Outbox) {
+        self.forget();
+        if planted == Planted::RottenVotes {
+            self.lost = None;
+            return;
+        }
+        self.record(Record::Muted { until: None }, out);
+    }
+
+    /// It has voted nowhere at or above `until`, which is below every ballot to come.
+    pub(crate) fn mute_until(&mut self, until: Ballot, out: &mut Outbox) {
+        self.raise_promised(until);
+        self.lost = Some(Lost::Until(until));
+        self.record(Record::Muted { until: Some(until) }, out);
     }
 
     /// Takes `entries`, which follow the last one, into the log in the ballot that it has.
@@ -224,7 +285,14 @@ impl Acceptor {
         config: Config,
         out: &mut Outbox,
     ) -> AppendSeq {
-        self.record(Record::Checkpoint(self.checkpoint(snapshot, config)), out)
+        let seq = self.record(Record::Checkpoint(self.checkpoint(snapshot, config)), out);
+        // The checkpoint replaces what is before it, also the record that says so.
+        match self.lost() {
+            None => {}
+            Some(Lost::Unknown) => _ = self.record(Record::Muted { until: None }, out),
+            Some(Lost::Until(until)) => _ = self.record(Record::Muted { until: Some(until) }, out),
+        }
+        seq
     }
 
     /// Takes over a durable snapshot that came from the leader of `ballot`, and promises that

@@ -49,11 +49,17 @@ impl Election {
         self.leader = None;
     }
 
-    /// Who canvasses for `ballot` does not lead: it restarted, or stepped down, and nobody missed it.
-    pub(crate) fn handle_canvass(&mut self, from: ReplicaId, ballot: Ballot) {
+    /// Who canvasses for `ballot`, or has promised it, leads in no lower one: it restarted, or stepped down, and
+    /// nobody missed it.
+    pub(crate) fn handle_higher(&mut self, from: ReplicaId, ballot: Ballot) {
         if self.leader.is_some_and(|leader| leader.replica == from && leader < ballot) {
             self.leader = None;
         }
+    }
+
+    /// `from` has lost its records and does not lead.
+    pub(crate) fn handle_lost(&mut self, from: ReplicaId) {
+        self.leader = self.leader.filter(|leader| leader.replica != from);
     }
 
     /// A candidacy came to nothing.
@@ -103,13 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_leader_s_own_later_canvass_loses_it() {
+    fn only_what_the_leader_itself_says_loses_it() {
         let mut election = Election::default();
         election.follow(ballot(5, 2));
-        election.handle_canvass(ReplicaId(3), ballot(6, 3));
-        election.handle_canvass(ReplicaId(2), ballot(4, 2));
+        election.handle_higher(ReplicaId(3), ballot(6, 3));
+        election.handle_higher(ReplicaId(2), ballot(4, 2));
+        election.handle_lost(ReplicaId(3));
         assert_eq!(election.leader(), Some(ballot(5, 2)));
-        election.handle_canvass(ReplicaId(2), ballot(6, 2));
+        election.handle_higher(ReplicaId(2), ballot(6, 2));
+        assert_eq!(election.leader(), None);
+        election.follow(ballot(7, 2));
+        election.handle_lost(ReplicaId(2));
         assert_eq!(election.leader(), None);
     }
 

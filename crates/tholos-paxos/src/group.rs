@@ -16,7 +16,7 @@ mod view;
 
 use alloc::vec::Vec;
 
-use crate::acceptor::{Acceptor, Standing};
+use crate::acceptor::{Acceptor, Lost, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::{Candidate, Elected};
 use crate::connectivity::{Connectivity, leader_lost};
@@ -27,6 +27,7 @@ use crate::log::Base;
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::repair::{self, Asking};
 
 /// One replica of one Multi-Paxos group.
 ///
@@ -38,6 +39,8 @@ pub struct Group {
     acceptor: Acceptor,
     election: Election,
     role: Role,
+    /// Used while records are lost (R20).
+    asking: Asking,
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -55,6 +58,7 @@ impl Group {
             acceptor: Acceptor::new(me, config),
             election: Election::default(),
             role: Role::Follower(Following::default()),
+            asking: Asking::default(),
         }
     }
 
@@ -82,9 +86,30 @@ impl Group {
         known
     }
 
+    /// Called once after the last record was given back, before anything else. `nonce` is fresh chance.
+    pub fn begin(&mut self, nonce: u64) {
+        self.asking = Asking::new(nonce);
+    }
+
+    /// Records of this replica that were durable are lost, and which is not known. It forgets the rest and is mute until
+    /// it is repaired (R20). The caller forgets the applied state. `nonce` is fresh chance.
+    pub fn lose(&mut self, nonce: u64, out: &mut Outbox) {
+        self.asking = Asking::new(nonce);
+        self.election = Election::default();
+        if let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower(Following::default()))
+        {
+            leader.end(out);
+        }
+        self.acceptor.lose(self.options.planted, out);
+    }
+
     /// Time passed, or failure detection has news. Wanted about every 10 ms; costs a few
     /// comparisons when there is nothing to do.
     pub fn handle_tick(&mut self, now: Millis, net: &impl Connectivity, out: &mut Outbox) {
+        if self.acceptor.is_mute() {
+            self.tick_mute(now, out);
+            return;
+        }
         let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &self.options);
         let hears_quorum = log.quorum(|replica| net.hears(me, replica));
         match &mut self.role {
@@ -124,6 +149,9 @@ impl Group {
     /// A message from another replica of this group.
     pub fn handle_message(&mut self, from: ReplicaId, message: Message, now: Millis, out: &mut Outbox) {
         let planted = self.options.planted;
+        if self.acceptor.is_mute() && !repair::concerns(&message) {
+            return;
+        }
         match message {
             // What candidates ask of the others.
             Message::Canvass { ballot, decided } => self.handle_canvass(from, ballot, decided, out),
@@ -140,7 +168,7 @@ impl Group {
             Message::Fetched { ballot, entries, whole_to } => {
                 self.handle_fetched(from, ballot, entries, whole_to, now, out);
             }
-            Message::Reject { promised } => self.handle_reject(promised, now, out),
+            Message::Reject { promised } => self.handle_reject(from, promised, now, out),
             // What leaders tell their followers.
             Message::Sync { ballot, from: first, entries, whole_to } => {
                 if self.heed(from, ballot, now, out)
@@ -169,6 +197,16 @@ impl Group {
                 self.handle_behind(ballot, standing, out);
             }
             Message::Confirmed { ballot, round } => self.handle_confirmed(from, ballot, round, out),
+            // What a replica that has lost records asks, and what it is told.
+            Message::Repair { nonce } => {
+                self.election.handle_lost(from);
+                let (promised, config) =
+                    (self.acceptor.promised(), self.acceptor.log().latest_config().number);
+                out.send(from, Message::Bound { nonce, promised, config });
+            }
+            Message::Bound { nonce, promised, config } => {
+                self.handle_bound(from, nonce, promised, config, out)
+            }
         }
     }
 
@@ -299,7 +337,7 @@ impl Group {
             self.acceptor.reject(from, out);
             return;
         }
-        self.election.handle_canvass(from, ballot);
+        self.election.handle_higher(from, ballot);
         // A candidate that would need a snapshot from us could not adopt our log, so it must not lead us.
         if self.election.leader().is_none()
             && self.acceptor.log().resends_after(decided, self.options.resent_bytes_max)
@@ -412,8 +450,9 @@ impl Group {
         self.advance(now, out);
     }
 
-    fn handle_reject(&mut self, promised: Ballot, now: Millis, out: &mut Outbox) {
+    fn handle_reject(&mut self, from: ReplicaId, promised: Ballot, now: Millis, out: &mut Outbox) {
         self.election.see(promised);
+        self.election.handle_higher(from, promised);
         match &self.role {
             Role::Leader(leader) if promised > leader.ballot() => self.step_down(now, out),
             Role::Candidate(candidate) if promised >= candidate.ballot() => self.give_up(now),
@@ -444,6 +483,10 @@ impl Group {
     /// Whether a message of the leader of `ballot` is to be heeded. If so this replica follows
     /// that leader from now on.
     fn heed(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) -> bool {
+        if self.acceptor.lost() == Some(Lost::Unknown) {
+            // What it may have promised is not known (R20).
+            return false;
+        }
         self.election.see(ballot);
         let promised = self.acceptor.promised();
         let lower = ballot < promised && self.options.planted != Planted::LowerBallotAccepted;
@@ -475,6 +518,43 @@ impl Group {
         let is_voter = self.acceptor.log().latest_config().is_voter(me);
         if fits && is_voter && matches!(self.role, Role::Follower(_)) {
             self.start_promise(self.election.next_ballot(me, promised), now, out);
+        }
+    }
+}
+
+/// Mute (R20).
+impl Group {
+    /// Asks those who have not said what they have promised, or makes itself heard by a leader whose ballot is too low.
+    fn tick_mute(&mut self, now: Millis, out: &mut Outbox) {
+        let Some(ask) = self.asking.tick(now, self.options.probe_interval) else { return };
+        let me = self.acceptor.me();
+        let knows = self.acceptor.lost() != Some(Lost::Unknown);
+        for voter in &self.acceptor.log().latest_config().voters {
+            if *voter == me {
+                continue;
+            }
+            if knows {
+                // An idle leader says nothing, and would never learn that it must stand again.
+                self.acceptor.reject(*voter, out);
+            } else if !self.asking.has_answered(*voter) {
+                out.send(*voter, ask.clone());
+            }
+        }
+    }
+
+    fn handle_bound(&mut self, from: ReplicaId, nonce: u64, promised: Ballot, number: u64, out: &mut Outbox) {
+        if self.acceptor.lost() != Some(Lost::Unknown) {
+            return;
+        }
+        let config = self.acceptor.log().latest_config();
+        // In a set that has changed, others than its voters may hold a promise: only a new identity helps (R7).
+        if config.number != number {
+            return;
+        }
+        let until = self.asking.handle_bound(from, nonce, promised, self.acceptor.me(), config);
+        if let Some(until) = until {
+            self.election.see(until);
+            self.acceptor.mute_until(until, out);
         }
     }
 }

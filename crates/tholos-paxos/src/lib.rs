@@ -80,10 +80,16 @@
 //!   not, its tail was never decided: whatever was decided after that index, in whatever ballot, stands on
 //!   what was decided at it (P4, P5).
 //!
+//! **Lost records.** A replica some of whose durable records cannot be read any more is told so by
+//! [`Group::lose`]. It is *mute*: it promises, endorses, confirms and accepts nothing, and does not stand. It
+//! asks every other voter what it has promised (*Repair*, *Bound*), and so learns a ballot above all in which it
+//! may have voted. It takes that one for its promise, which makes a leader of a lower one give way, and votes again
+//! once it has the whole log of a leader of a higher one (R20; `repair.rs` says why that is enough).
+//!
 //! **What a driver must keep.** Appends in the order given, `handle_durable` only after they are on disk,
 //! everything else in any order, or never. No message may be made up or altered. Records are given back by
-//! [`Group::recover`] in order; a replica that lost any of them must come back under a new [`ReplicaId`]
-//! (R7, R21).
+//! [`Group::recover`] in order; a replica that lost any of them must be told ([`Group::lose`], R20), or
+//! come back under a new [`ReplicaId`] (R7, R21).
 //!
 //! # Rules and invariants
 //!
@@ -143,6 +149,7 @@ mod options;
 mod outbox;
 mod quorum;
 mod reads;
+mod repair;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, MoveId, ReplicaId, Serial};
 pub use connectivity::Connectivity;
@@ -152,3 +159,4 @@ pub use log::Base;
 pub use message::{Checkpoint, Config, Entry, Message, Payload, Record};
 pub use options::{Options, Planted};
 pub use outbox::{Outbox, RoleChange};
+pub use repair::Repair;

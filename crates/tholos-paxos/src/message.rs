@@ -192,6 +192,20 @@ pub enum Message {
         /// The ballot given up.
         ballot: Ballot,
     },
+    /// The sender has lost records that were durable, and does not know what it has promised (R20).
+    Repair {
+        /// Fresh in each boot of the sender.
+        nonce: u64,
+    },
+    /// The answer to a [`Message::Repair`] of a replica that has lost nothing.
+    Bound {
+        /// As it was asked.
+        nonce: u64,
+        /// No lower than any ballot that the sender has promised.
+        promised: Ballot,
+        /// The number of the last configuration in the sender's log.
+        config: u64,
+    },
 }
 
 /// What a replica asks the log to keep. Recovery replays these in the order of their appending.
@@ -229,6 +243,19 @@ pub enum Record {
         /// The id under which it joins.
         replica: ReplicaId,
     },
+    /// This replica has lost records that were durable: it votes nowhere until its log is accepted in `until` or a
+    /// higher ballot (R20).
+    Muted {
+        /// `None` as long as that ballot is not known: then everything before this record is void.
+        until: Option<Ballot>,
+    },
+}
+
+impl Record {
+    /// Whether nothing of its group before it is needed.
+    pub fn replaces_all(&self) -> bool {
+        matches!(self, Record::Checkpoint(_) | Record::Joined { .. } | Record::Muted { until: None })
+    }
 }
 
 /// The whole durable state of one replica of one group.

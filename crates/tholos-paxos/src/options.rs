@@ -81,4 +81,6 @@ pub enum Planted {
     RetryAppliedAgain,
     /// Expiry is judged by the replica's own wall clock (breaks R17; likewise).
     ExpiryByWallClock,
+    /// A replica that has lost records votes at once (breaks R20).
+    RottenVotes,
 }

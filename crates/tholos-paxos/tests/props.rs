@@ -44,6 +44,8 @@ struct Mood {
     crash: usize,
     cut: usize,
     snapshot: usize,
+    /// One in so many restarts finds rot.
+    rot: usize,
 }
 
 impl Mood {
@@ -57,6 +59,7 @@ impl Mood {
             crash: pick(&[1_000_000, 400, 80]),
             cut: pick(&[1_000_000, 200, 40]),
             snapshot: pick(&[1_000_000, 100, 15]),
+            rot: pick(&[1_000_000, 8, 2]),
         }
     }
 }
@@ -74,7 +77,7 @@ fn options(chance: &mut Chance, planted: Planted) -> Options {
 }
 
 /// One seed from its first step to its last check. Panics at the first check that does not hold.
-fn run(seed: u64, replicas: u32, planted: Planted, trace: bool) {
+fn run(seed: u64, replicas: u32, planted: Planted, trace: bool) -> u64 {
     let mut chance = Chance(seed);
     let options = options(&mut chance, planted);
     let mut council =
@@ -92,6 +95,7 @@ fn run(seed: u64, replicas: u32, planted: Planted, trace: bool) {
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
+    council.facts.repaired
 }
 
 fn print_trace(council: &mut Council) {
@@ -133,9 +137,9 @@ fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
         _ => {}
     }
     if chance.one_in(mood.crash) {
-        if council.is_up(any) { council.crash(any) } else { council.restart(any) }
+        if council.is_up(any) { council.crash(any) } else { restart(council, chance, mood, any) }
     } else if !council.is_up(any) && chance.one_in(20) {
-        council.restart(any);
+        restart(council, chance, mood, any);
     }
     if chance.one_in(mood.cut) {
         let (a, b) = (chance.below(council.size()), chance.below(council.size()));
@@ -154,6 +158,16 @@ fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
     if chance.one_in(mood.snapshot) {
         let trim = chance.one_in(2);
         council.snapshot(any, trim);
+    }
+}
+
+/// A disk may be found rotten; of two at a time what was decided may be lost.
+fn restart(council: &mut Council, chance: &mut Chance, mood: &Mood, id: ReplicaId) {
+    let others_whole = council.ids().into_iter().all(|other| other == id || !council.is_mute(other));
+    if chance.one_in(mood.rot) && others_whole && council.size() > 1 && !council.is_up(id) {
+        council.rot(id);
+    } else {
+        council.restart(id);
     }
 }
 
@@ -230,14 +244,18 @@ fn trials() -> u64 {
 }
 
 fn check(replicas: u32, seeds: u64) {
+    let mut repaired = 0;
     for seed in 0..seeds * trials() {
         let result = catch_unwind(|| run(seed, replicas, Planted::Nothing, false));
-        if result.is_err() {
+        if let Ok(count) = result {
+            repaired += count;
+        } else {
             panic!(
                 "SEED={seed} REPLICAS={replicas} cargo test -p tholos-paxos --test props one_seed -- --nocapture"
             );
         }
     }
+    assert!(replicas == 1 || repaired > seeds / 10, "rot was repaired only {repaired} times");
 }
 
 #[test]
@@ -270,7 +288,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The faults that are planted in the protocol, so that these tests are seen to fail.
-const FAULTS: [Planted; 12] = [
+const FAULTS: [Planted; 13] = [
     Planted::AcceptedBeforeDurable,
     Planted::PromiseForgotten,
     Planted::VoteCountedTwice,
@@ -283,6 +301,7 @@ const FAULTS: [Planted; 12] = [
     Planted::OwnVoteBeforeDurable,
     Planted::PromiseBeforeDurable,
     Planted::LowerBallotAccepted,
+    Planted::RottenVotes,
 ];
 
 /// Seeds until a fault must have been caught.

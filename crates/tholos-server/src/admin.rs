@@ -195,20 +195,24 @@ struct Failure {
     error: String,
 }
 
-/// This process lives and its nodes answer.
+/// This process lives and its nodes answer; what of their data is lost is told and no reason to stop them.
 async fn health(State(admin): State<Admin>) -> Response {
     let handles = admin.handles();
+    let mut text = "ok\n".to_owned();
     for handle in &handles {
-        if let Err(why) = report(handle).await {
-            let error = format!("{}: {why}", handle.name());
-            return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
+        match report(handle).await {
+            Err(why) => {
+                let error = format!("{}: {why}", handle.name());
+                return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
+            }
+            Ok(report) => text.extend(report.mute().map(|why| format!("{}: {why}\n", handle.name()))),
         }
     }
     if handles.is_empty() {
         let error = "every node is stopped".to_owned();
         return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
     }
-    "ok\n".into_response()
+    text.into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
@@ -334,6 +338,24 @@ const METRICS: &[Metric] = &[
     ("tholos_paxos_leads", Kind::Gauge, "Shards that this node leads.", |node| {
         node.report.shards.iter().filter(|shard| shard.leads).count() as u64
     }),
+    (
+        "tholos_paxos_mute_replicas",
+        Kind::Gauge,
+        "Replicas that have lost data and vote nowhere until the others have repaired them.",
+        |node| node.report.shards.iter().filter(|shard| shard.mute.is_some()).count() as u64,
+    ),
+    (
+        "tholos_paxos_muted_replicas_total",
+        Kind::Counter,
+        "Times a replica of this node was found to have lost data.",
+        |node| count(&node.handle.counters.replicas_muted),
+    ),
+    (
+        "tholos_paxos_repaired_replicas_total",
+        Kind::Counter,
+        "Times a replica of this node that had lost data was repaired.",
+        |node| count(&node.handle.counters.replicas_repaired),
+    ),
     (
         "tholos_paxos_leaders_elected_total",
         Kind::Counter,

@@ -26,6 +26,17 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.snapshots_installed, 1);
             tracing::info!(node = me, shard = %shard, index = %index, "installed a snapshot");
         }
+        Notice::ReplicaMuted { shard, loss } => {
+            add(&counters.replicas_muted, 1);
+            tracing::error!(
+                node = me, shard = %shard, lost = %loss,
+                "a replica is mute until the other voters have repaired it: check this node's disk"
+            );
+        }
+        Notice::ReplicaRepaired { shard } => {
+            add(&counters.replicas_repaired, 1);
+            tracing::info!(node = me, shard = %shard, "a replica is repaired and votes again");
+        }
         Notice::MessageDropped { node, reason } => {
             add(&counters.peer_messages_senseless, 1);
             tracing::debug!(node = me, from = %node, reason, "dropped a message");

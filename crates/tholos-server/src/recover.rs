@@ -1,5 +1,9 @@
 //! From a directory to a core that knows all it knew: the snapshots first, then the log's records in their order.
+//!
+//! What was durable and cannot be read any more costs no more than the replicas whose it was: they start mute and are
+//! repaired by their peers (R20). Only what cannot be told at all is an error.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -33,17 +37,6 @@ pub enum RecoverError {
     /// A snapshot cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// Records that were durable cannot be read any more (R20).
-    #[error(
-        "the log in {path} is damaged: {damage}, which was durable once, cannot be read; this node must not vote with \
-         it: keep a copy for examination, and give the node an empty directory and let it join again"
-    )]
-    Damaged {
-        /// The log's directory.
-        path: String,
-        /// What is lost, in words.
-        damage: String,
-    },
     /// A record is not what this release writes.
     #[error(
         "a record of {shard} in {path} cannot be used: {reason}; start the release that wrote it, or a later one"
@@ -96,16 +89,26 @@ pub(crate) fn recover<D: Disk>(
     let mut node = Node::new(config, map);
     remove_unfinished_snapshots(&snapshots)?;
     let mut failed = None;
-    let (log, recovery) = Log::open(wal, options, |group, _, payload| {
-        if failed.is_none() {
-            failed = recover_record(&mut node, &snapshots, &path, group, payload).err();
+    // Of each group, where its last record is that needs none before it.
+    let mut replaced_at = BTreeMap::new();
+    let (log, recovery) = Log::open(wal, options, |group, lsn, payload| {
+        if failed.is_some() {
+            return;
+        }
+        match recover_record(&mut node, &snapshots, &path, group, payload) {
+            Ok(true) => _ = replaced_at.insert(group, lsn),
+            Ok(false) => {}
+            Err(error) => failed = Some(error),
         }
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
-    if let Some(damage) = recovery.damage.first() {
-        return Err(RecoverError::Damaged { path, damage: words(damage) });
+    for damage in &recovery.damage {
+        let lost = words(damage);
+        tracing::error!(
+            %path, lost, "the log is damaged: what was durable cannot be read; check the disk, it may be failing"
+        );
     }
     if let Tail::Torn { from, dropped_bytes } = recovery.tail {
         tracing::info!(%path, %from, dropped_bytes, "dropped a write that a crash had cut off; nobody was promised it");
@@ -113,17 +116,22 @@ pub(crate) fn recover<D: Disk>(
     for file in &recovery.worn {
         tracing::warn!(%path, file, "one of two copies of a header cannot be read; the disk may be failing");
     }
-    node.finish_recovery().map_err(|reason| RecoverError::Incomplete { path, reason })?;
+    let lost = |shard: ShardId| {
+        let group = u32::from(shard.0);
+        recovery.lost_records_of(group, replaced_at.get(&group).copied())
+    };
+    node.finish_recovery(lost).map_err(|reason| RecoverError::Incomplete { path, reason })?;
     Ok(Recovered { node, log, snapshots, recovery })
 }
 
+/// Hands a record to the core; whether it needs none before it.
 fn recover_record<D: Disk>(
     node: &mut Node,
     snapshots: &D,
     path: &str,
     group: u32,
     payload: &[u8],
-) -> Result<(), RecoverError> {
+) -> Result<bool, RecoverError> {
     let shard = shard_of(group);
     let record_error = |reason: String| RecoverError::Record { path: path.to_owned(), shard, reason };
     let record = tholos_wire::decode_record(Bytes::copy_from_slice(payload))
@@ -141,7 +149,7 @@ fn recover_record<D: Disk>(
     }
 }
 
-/// Reads a snapshot that a record of the log names; `None` if there is no such file.
+/// Reads a snapshot that a record of the log names; `None` if there is no whole file of it.
 fn load<D: Disk>(
     disk: &D,
     path: &str,
@@ -149,17 +157,40 @@ fn load<D: Disk>(
     index: Index,
 ) -> Result<Option<LoadedSnapshot>, RecoverError> {
     let name = SnapshotName { shard: u32::from(shard.0), index: index.0 };
-    let mut reader = match SnapshotReader::open(disk.clone(), name) {
-        Ok(reader) => reader,
-        Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let unreadable = |reason| RecoverError::Record { path: path.to_owned(), shard, reason };
     let mut loader = SnapshotLoader::new();
-    while let Some(chunk) = reader.next_chunk()? {
-        loader.push(&chunk).map_err(unreadable)?;
+    let mut unreadable = None;
+    let read = read_chunks(disk, name, |chunk| {
+        unreadable = loader.push(chunk).err();
+        unreadable.is_none()
+    });
+    match read {
+        Ok(()) => {
+            let loaded = unreadable.map_or_else(|| loader.finish(), Err);
+            loaded.map(Some).map_err(|reason| RecoverError::Record { path: path.to_owned(), shard, reason })
+        }
+        Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        // What the disk refuses to read is damaged like what it reads wrongly, as in the log.
+        Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io { operation: "read", .. })) => {
+            tracing::error!(%shard, %index, %error, "a snapshot cannot be read");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
-    loader.finish().map(Some).map_err(unreadable)
+}
+
+/// Reads and verifies the whole file, as long as `take` wants more of it.
+fn read_chunks<D: Disk>(
+    disk: &D,
+    name: SnapshotName,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), SnapshotError> {
+    let mut reader = SnapshotReader::open(disk.clone(), name)?;
+    while let Some(chunk) = reader.next_chunk()? {
+        if !take(&chunk) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Groups are numbered as shards are; a number beyond them is refused by the core.

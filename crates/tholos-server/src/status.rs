@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::ClusterMap;
-use tholos_node::{Node, node_of};
+use tholos_node::{Loss, Node, node_of};
+use tholos_paxos::Repair;
 use tholos_ring::ShardId;
 
 /// What one node says of itself.
@@ -54,6 +55,9 @@ pub struct ShardReport {
     pub applied: u64,
     /// If it leads: how far each other replica has accepted, by node number.
     pub followers: BTreeMap<u16, u64>,
+    /// Why it votes nowhere, if it has lost data (R20), and what it waits for.
+    #[serde(default)]
+    pub mute: Option<String>,
 }
 
 impl NodeReport {
@@ -85,6 +89,7 @@ impl NodeReport {
                     } else {
                         BTreeMap::new()
                     },
+                    mute: shard.group.repair().map(|repair| mute_words(shard.loss, repair)),
                 }
             })
             .collect();
@@ -102,9 +107,37 @@ impl NodeReport {
         }
     }
 
+    /// Its replicas that have lost data, and why; `None` if there are none.
+    pub(crate) fn mute(&self) -> Option<String> {
+        let mute: Vec<&ShardReport> = self.shards.iter().filter(|shard| shard.mute.is_some()).collect();
+        let why = mute.first()?.mute.as_deref()?;
+        let names: Vec<String> =
+            mute.iter().take(MUTE_NAMED_MAX).map(|shard| ShardId(shard.shard).to_string()).collect();
+        let more = if mute.len() > MUTE_NAMED_MAX { ", …" } else { "" };
+        let (count, names) = (mute.len(), names.join(", "));
+        Some(format!("{count} of its replicas vote nowhere ({names}{more}): {why}"))
+    }
+
     /// The report as it goes to other nodes.
     pub(crate) fn to_json(&self) -> Bytes {
         Bytes::from(serde_json::to_vec(self).expect("plain fields can be written as JSON"))
+    }
+}
+
+/// Mute shards named in a reason, at most.
+const MUTE_NAMED_MAX: usize = 4;
+
+/// What a mute replica has lost, and what it waits for.
+fn mute_words(loss: Option<Loss>, repair: Repair) -> String {
+    let loss = loss.unwrap_or(Loss::Before);
+    match repair {
+        Repair::Asks { needed: 0, .. } => {
+            format!("{loss}; there is no other voter to repair it from: restore the node from a backup")
+        }
+        Repair::Asks { answered, needed } => format!(
+            "{loss}; {answered} of {needed} other voters have said what they have promised, and all must: start those              that are down"
+        ),
+        Repair::Waits { until } => format!("{loss}; it waits for a leader above {until} and for its log"),
     }
 }
 
@@ -112,9 +145,9 @@ impl NodeReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Every node is up and every shard has a leader.
+    /// Every node is up and whole, and every shard has a leader.
     Healthy,
-    /// A node is missing, and every shard has a leader.
+    /// A node is missing or has lost data, and every shard has a leader.
     Degraded,
     /// A shard has no leader: its keys can be neither read nor written.
     Unavailable,
@@ -147,7 +180,7 @@ pub struct NodeStatus {
     pub replicas: usize,
     /// Entries it is behind, summed over its shards; `None` if not known.
     pub lag: Option<u64>,
-    /// Why it is not up.
+    /// Why it is not up, or what it has lost.
     pub reason: Option<String>,
 }
 
@@ -220,13 +253,14 @@ pub(crate) fn cluster_status(map: &ClusterMap, answers: &Answers) -> ClusterStat
             leads: leaders.iter().flatten().filter(|(leader, _)| *leader == at).count(),
             replicas: replicas.len(),
             lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
-            reason: answer.err().map(str::to_owned),
+            reason: answer.map_or_else(|why| Some(why.to_owned()), NodeReport::mute),
         }
     };
     let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();
     let leaderless: Vec<u16> =
         (0..map.shard_count).filter(|shard| leaders[usize::from(*shard)].is_none()).collect();
-    let verdict = match (leaderless.is_empty(), nodes.iter().all(|node| node.state == NodeState::Up)) {
+    let whole = |node: &NodeStatus| node.state == NodeState::Up && node.reason.is_none();
+    let verdict = match (leaderless.is_empty(), nodes.iter().all(whole)) {
         (false, _) => Verdict::Unavailable,
         (true, false) => Verdict::Degraded,
         (true, true) => Verdict::Healthy,

@@ -79,6 +79,83 @@ async fn node_is_killed_and_comes_back_and_nothing_is_lost() {
     cluster.stop().await;
 }
 
+/// A node whose log and snapshots rot starts, says so, is repaired by the others, and then counts again (R20).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_with_rot_starts_mute_and_is_repaired() {
+    let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));
+    let mut settings = settings();
+    (settings.temp, settings.dir) = (false, dir.clone());
+    let cluster = start(settings).await;
+    let (gateway, http) = (cluster.addresses().gateway.clone(), cluster.addresses().http.clone());
+    let write = |value: &'static str| {
+        let at = gateway.clone();
+        beside(move || {
+            let mut client = Client::connect(&at);
+            for number in 0..100 {
+                assert_eq!(client.ask(&["SET", &format!("key:{number}"), value]), Value::ok());
+            }
+        })
+    };
+    write("one").await;
+    cluster.kill("n2").await.unwrap();
+    write("two").await;
+    // Everything that the first segment holds.
+    let wal = dir.join("n2").join("wal");
+    let mut segments: Vec<PathBuf> =
+        std::fs::read_dir(wal).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(&segments[0], bytes).unwrap();
+
+    // As long as n3 is down, nobody can say what n2 may have promised.
+    cluster.kill("n3").await.unwrap();
+    cluster.restart("n2").await.unwrap();
+    let mute = in_time("telling", async {
+        loop {
+            let status = cluster.status().await;
+            if let Some(reason) = status.nodes[1].reason.clone().filter(|reason| reason.contains("1 of 2")) {
+                return reason;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(mute.contains("vote nowhere") && mute.contains("records of its log cannot be read"), "{mute}");
+    assert_eq!(cluster.status().await.verdict, Verdict::Unavailable, "n1 is no quorum by itself");
+    let get = |path: &'static str| {
+        let at = http.clone();
+        beside(move || http_request(&at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n")))
+    };
+    let (code, text) = get("/healthz").await;
+    assert!(code == 200 && text.contains("n2: ") && text.contains("vote nowhere"), "{code} {text}");
+    let (_, metrics) = get("/metrics").await;
+    assert!(metrics.contains("tholos_paxos_mute_replicas{node=\"n2\"} 64"), "{metrics}");
+
+    cluster.restart("n3").await.unwrap();
+    in_time("repair", async {
+        loop {
+            let status = cluster.status().await;
+            if status.verdict == Verdict::Healthy && status.nodes[1].lag == Some(0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    // It and one other are a majority again, with everything that was acknowledged.
+    cluster.kill("n1").await.unwrap();
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..100 {
+            assert_eq!(client.ask(&["GET", &format!("key:{number}")]), Value::bulk("two"));
+        }
+    })
+    .await;
+    cluster.stop().await;
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_outlives_the_process() {
     let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));

@@ -63,6 +63,18 @@ pub struct Damage {
     pub groups: Option<Vec<u32>>,
 }
 
+impl Recovery {
+    /// Whether durable records of `group` are lost that count. `replaced_at` is the lsn of its last record that needs none
+    /// before it, if there is one: what was lost before that is no loss.
+    #[must_use]
+    pub fn lost_records_of(&self, group: u32, replaced_at: Option<Lsn>) -> bool {
+        let hit = |damage: &Damage| damage.groups.as_ref().is_none_or(|groups| groups.contains(&group));
+        // A batch that is damaged in part may have lost what came after the record in it.
+        let counts = |damage: &Damage| replaced_at.is_none_or(|at| at <= damage.to);
+        self.damage.iter().any(|damage| hit(damage) && counts(damage))
+    }
+}
+
 /// A batch that was found, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {

@@ -142,6 +142,24 @@ fn rot_is_reported_again_until_it_is_released() {
     assert!(!expected.contains(&seen[0]));
 }
 
+#[test]
+fn what_was_lost_before_a_record_that_needs_nothing_is_no_loss() {
+    let (disk, _) = small_log(true);
+    let first = disk.list().expect("list")[0].clone();
+    // Group 0's record of the first batch, then the first batch as a whole.
+    for (at, one_group) in [(4096 + 56 + 36, true), (4096 + 8, false)] {
+        let disk = disk.fork();
+        disk.tamper(&first, |bytes| bytes[at] ^= 1);
+        let (_, recovery, _) = open(&disk);
+        let to = recovery.damage[0].to;
+        assert_eq!(recovery.damage[0].groups.is_some(), one_group);
+        for (replaced_at, lost) in [(None, true), (Some(to), true), (Some(Lsn(to.0 + 512)), false)] {
+            assert_eq!(recovery.lost_records_of(0, replaced_at), lost, "{replaced_at:?}");
+            assert_eq!(recovery.lost_records_of(35, replaced_at), lost && !one_group, "{replaced_at:?}");
+        }
+    }
+}
+
 /// What the log wrote again when it was opened is durable, and says so: damage to it is rot even before any batch
 /// follows.
 #[test]

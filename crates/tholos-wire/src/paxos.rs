@@ -7,7 +7,7 @@ use tholos_paxos::Message;
 use crate::WireError;
 use crate::entry::{push_entries, read_entries};
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_number};
+use crate::writer::{push_ballot, push_number, push_u64};
 
 /// The kinds of these messages share one space with those of `peer`, to save a byte in the hot ones.
 pub(crate) const CANVASS: u8 = 16;
@@ -24,7 +24,9 @@ const BEHIND: u8 = 26;
 const DECIDE: u8 = 27;
 const CONFIRM: u8 = 28;
 const CONFIRMED: u8 = 29;
-pub(crate) const RELEASED: u8 = 30;
+const RELEASED: u8 = 30;
+const REPAIR: u8 = 40;
+pub(crate) const BOUND: u8 = 41;
 
 /// The byte that names a message's kind.
 pub(crate) fn kind_of(message: &Message) -> u8 {
@@ -44,6 +46,8 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
         Message::Confirm { .. } => CONFIRM,
         Message::Confirmed { .. } => CONFIRMED,
         Message::Released { .. } => RELEASED,
+        Message::Repair { .. } => REPAIR,
+        Message::Bound { .. } => BOUND,
     }
 }
 
@@ -88,11 +92,20 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_ballot(*ballot, out);
             push_number(*round, out);
         }
+        Message::Repair { nonce } => push_u64(*nonce, out),
+        Message::Bound { nonce, promised, config } => {
+            push_ballot(*promised, out);
+            push_u64(*nonce, out);
+            push_number(*config, out);
+        }
     }
 }
 
 /// Reads the fields of a message of this kind.
 pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, WireError> {
+    if kind == REPAIR {
+        return Ok(Message::Repair { nonce: reader.u64()? });
+    }
     let ballot = reader.ballot()?;
     let message = match kind {
         CANVASS => Message::Canvass { ballot, decided: reader.index()? },
@@ -129,6 +142,7 @@ pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, Wir
         CONFIRM => Message::Confirm { ballot, round: reader.number()? },
         CONFIRMED => Message::Confirmed { ballot, round: reader.number()? },
         RELEASED => Message::Released { ballot },
+        BOUND => Message::Bound { nonce: reader.u64()?, promised: ballot, config: reader.number()? },
         byte => return Err(WireError::Kind { what: "message", byte }),
     };
     Ok(message)

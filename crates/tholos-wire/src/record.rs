@@ -15,6 +15,8 @@ const ACCEPTED: u8 = 2;
 const REPLACED: u8 = 3;
 const CHECKPOINT: u8 = 4;
 const JOINED: u8 = 5;
+const MUTED: u8 = 6;
+const MUTED_UNTIL: u8 = 7;
 
 /// Appends the bytes of a record.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
@@ -45,6 +47,11 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             out.push(JOINED);
             push_replica(*replica, out);
         }
+        Record::Muted { until: None } => out.push(MUTED),
+        Record::Muted { until: Some(ballot) } => {
+            out.push(MUTED_UNTIL);
+            push_ballot(*ballot, out);
+        }
     }
 }
 
@@ -63,6 +70,8 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
         }
         CHECKPOINT => Record::Checkpoint(read_checkpoint(&mut reader)?),
         JOINED if reader.version() > VERSION => Record::Joined { replica: reader.replica()? },
+        MUTED if reader.version() > VERSION => Record::Muted { until: None },
+        MUTED_UNTIL if reader.version() > VERSION => Record::Muted { until: Some(reader.ballot()?) },
         byte => return Err(WireError::Kind { what: "record", byte }),
     };
     reader.finish(version::of_record(&record))?;

@@ -1,7 +1,8 @@
 //! Which version a value is written in: the lowest that can say it (W4).
 //!
 //! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
-//! replica id; ids of replicas that joined later; the record with which they begin.
+//! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
+//! records needs (R20).
 
 use tholos_node::PeerMessage;
 use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
@@ -14,7 +15,7 @@ pub(crate) fn of_record(record: &Record) -> u8 {
         Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => of_entries(entries),
         Record::Checkpoint(checkpoint) if checkpoint.joined != ReplicaId::default() => VERSION_MAX,
         Record::Checkpoint(checkpoint) => of_config(&checkpoint.config).max(of_entries(&checkpoint.entries)),
-        Record::Joined { .. } => VERSION_MAX,
+        Record::Joined { .. } | Record::Muted { .. } => VERSION_MAX,
     }
 }
 
@@ -26,6 +27,7 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
                 Message::Accept { entries, .. } | Message::Sync { entries, .. } | Message::Fetched { entries, .. },
             ..
         } => of_entries(entries),
+        PeerMessage::Paxos { message: Message::Repair { .. } | Message::Bound { .. }, .. } => VERSION_MAX,
         _ => VERSION,
     }
 }

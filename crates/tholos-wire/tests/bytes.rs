@@ -180,6 +180,8 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 message: Message::Endorse { ballot },
             },
         ),
+        ("repair", paxos(Message::Repair { nonce: 9 })),
+        ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),
     ]
 }
 
@@ -206,6 +208,8 @@ fn sample_records_2() -> Vec<(&'static str, Record)> {
         ("checkpoint-config", Record::Checkpoint(checkpoint.clone())),
         ("checkpoint-joined", Record::Checkpoint(Checkpoint { joined, ..checkpoint })),
         ("checkpoint-joined-only", Record::Checkpoint(Checkpoint { joined, ..Checkpoint::default() })),
+        ("muted", Record::Muted { until: None }),
+        ("muted-until", Record::Muted { until: Some(ballot) }),
     ]
 }
 

@@ -114,6 +114,12 @@ fn message() -> impl Strategy<Value = Message> {
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirm { ballot, round }),
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirmed { ballot, round }),
         ballot().prop_map(|ballot| Message::Released { ballot }),
+        any::<u64>().prop_map(|nonce| Message::Repair { nonce }),
+        (any::<u64>(), ballot(), any::<u64>()).prop_map(|(nonce, promised, config)| Message::Bound {
+            nonce,
+            promised,
+            config
+        }),
     ]
 }
 
@@ -137,6 +143,7 @@ fn record() -> impl Strategy<Value = Record> {
         );
     prop_oneof![
         ballot().prop_map(|ballot| Record::Promised { ballot }),
+        option::of(ballot()).prop_map(|until| Record::Muted { until }),
         (ballot(), index(), entries()).prop_map(|(ballot, decided, entries)| Record::Accepted {
             ballot,
             decided,

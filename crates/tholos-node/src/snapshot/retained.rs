@@ -69,7 +69,7 @@ impl Retained {
         if !need.any {
             *need = Need { from: seq, position: self.position, any: true, next: None };
         }
-        if matches!(record, Record::Checkpoint(_)) {
+        if record.replaces_all() {
             need.next = Some(Next { seq, position: self.position, file_whole: true });
         }
         self.position += cost_of(record);
@@ -131,7 +131,7 @@ impl Retained {
 /// What a record costs in the log, about.
 pub(crate) fn cost_of(record: &Record) -> u64 {
     let entries = match record {
-        Record::Promised { .. } | Record::Joined { .. } => return RECORD_BYTES,
+        Record::Promised { .. } | Record::Joined { .. } | Record::Muted { .. } => return RECORD_BYTES,
         Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
         Record::Checkpoint(checkpoint) => &checkpoint.entries,
     };

@@ -244,7 +244,7 @@ impl Cluster {
             let entries = match &append.record {
                 Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
                 Record::Checkpoint(checkpoint) => &checkpoint.entries,
-                Record::Promised { .. } | Record::Joined { .. } => continue,
+                Record::Promised { .. } | Record::Joined { .. } | Record::Muted { .. } => continue,
             };
             let bytes = entries.iter().map(Entry::cost_bytes).sum();
             self.largest_append = self.largest_append.max(bytes);

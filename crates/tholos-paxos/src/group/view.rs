@@ -1,10 +1,12 @@
 //! What others may know of a group. Nothing here changes it.
 
 use super::{Group, Role};
+use crate::acceptor::Lost;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::leader::Leader;
 use crate::log::Base;
 use crate::message::{Config, Entry};
+use crate::repair::Repair;
 
 impl Group {
     /// This replica.
@@ -114,6 +116,18 @@ impl Group {
     /// The entry at `index`, if it is in memory.
     pub fn entry(&self, index: Index) -> Option<&Entry> {
         self.acceptor.log().get(index)
+    }
+
+    /// What this replica waits for until it votes again; `None` unless it has lost records (R20).
+    pub fn repair(&self) -> Option<Repair> {
+        Some(match self.acceptor.lost()? {
+            Lost::Until(until) => Repair::Waits { until },
+            Lost::Unknown => {
+                let others = || self.config().voters.iter().filter(|voter| **voter != self.me());
+                let answered = others().filter(|voter| self.asking.has_answered(**voter)).count();
+                Repair::Asks { answered, needed: others().count() }
+            }
+        })
     }
 
     /// Whether some of what this group asked to append is not durable yet.

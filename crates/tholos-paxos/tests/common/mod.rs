@@ -52,6 +52,8 @@ pub struct Disk {
     /// The origin of each entry in the durable log, and up to where a durable snapshot covers it.
     origins: BTreeMap<Index, Ballot>,
     covered: Index,
+    /// What rot took of a replica that has not been repaired yet: others counted its votes for that.
+    rotten: Option<(BTreeMap<Index, Ballot>, Index)>,
 }
 
 pub struct Replica {
@@ -78,6 +80,8 @@ pub struct Facts {
     floors: BTreeMap<u64, Index>,
     pub reads_ready: Vec<u64>,
     pub reads_failed: Vec<u64>,
+    /// Replicas that had lost everything and count again.
+    pub repaired: u64,
     next_value: u64,
     next_token: u64,
 }
@@ -94,6 +98,7 @@ pub struct Council {
     /// `deaf[a][b]`: failure detection of a says that b is silent, whether it is or not.
     pub deaf: Vec<Vec<bool>>,
     pub facts: Facts,
+    nonces: u64,
     /// What happened, in our notation; kept only if asked for.
     pub trace: Option<Vec<String>>,
 }
@@ -154,6 +159,7 @@ impl Council {
             held: vec![vec![false; size]; size],
             deaf: vec![vec![false; size]; size],
             facts: Facts::default(),
+            nonces: 0,
             trace: None,
         }
     }
@@ -295,13 +301,21 @@ impl Council {
         if self.is_up(id) {
             return;
         }
+        let disk = &self.at(id).disk;
+        if disk.rotten.is_some() && !disk.durable.iter().any(|record| matches!(record, Record::Muted { .. }))
+        {
+            // The damage is found at each opening until something durable says that it is known.
+            return self.rot(id);
+        }
         self.say(|| format!("{id} restarts"));
         let (config, options) = (Council::config(self.size() as u32), self.options);
+        let nonce = self.fresh_nonce();
         let replica = self.at(id);
         let mut group = Group::new(id, config, options);
         for record in &replica.disk.durable {
             group.recover(record.clone()).expect("durable records follow each other");
         }
+        group.begin(nonce);
         replica.disk.seq = AppendSeq(0);
         replica.state = match group.base().index {
             Index::ZERO => Vec::new(),
@@ -310,6 +324,35 @@ impl Council {
         replica.decided_max = group.decided_index();
         replica.group = Some(group);
         self.carry_out(id);
+    }
+
+    /// Restarts a replica that is down, with all of its disk rotten but for what its driver can tell of it.
+    pub fn rot(&mut self, id: ReplicaId) {
+        assert!(!self.is_up(id), "{id} is up");
+        self.say(|| format!("{id} restarts and finds rot"));
+        let (config, options) = (Council::config(self.size() as u32), self.options);
+        let nonce = self.fresh_nonce();
+        let replica = self.at(id);
+        let mut group = Group::new(id, config, options);
+        let disk = std::mem::take(&mut replica.disk);
+        replica.disk.rotten = disk.rotten.or(Some((disk.origins, disk.covered)));
+        // A file that no record names any more may still be there.
+        replica.disk.files = disk.files;
+        replica.decided_max = Index::ZERO;
+        group.lose(nonce, &mut replica.outbox);
+        replica.group = Some(group);
+        self.carry_out(id);
+    }
+
+    /// Whether a replica has lost records and is not repaired, running or not.
+    pub fn is_mute(&self, id: ReplicaId) -> bool {
+        let replica = &self.replicas[id.0 as usize - 1];
+        replica.disk.rotten.is_some() || replica.group.as_ref().is_some_and(|group| group.repair().is_some())
+    }
+
+    fn fresh_nonce(&mut self) -> u64 {
+        self.nonces += 1;
+        self.nonces
     }
 
     /// Proposes the next value. `None`: refused.
@@ -455,6 +498,20 @@ impl Council {
             self.facts.reads_failed.push(token);
         }
         self.check_prefix(id);
+        self.note_repaired(id);
+    }
+
+    /// A replica that counts again must have everything that was decided with its lost votes.
+    fn note_repaired(&mut self, id: ReplicaId) {
+        let replica = self.at(id);
+        let mute = replica.group.as_ref().is_none_or(|group| group.repair().is_some());
+        if mute || replica.disk.rotten.is_none() || !replica.disk.pending.is_empty() {
+            return;
+        }
+        replica.disk.rotten = None;
+        self.say(|| format!("{id} is repaired"));
+        self.facts.repaired += 1;
+        self.check_all_on_majority();
     }
 
     fn send(&mut self, envelope: Envelope) {
@@ -651,6 +708,7 @@ impl Disk {
                 self.covered = checkpoint.snapshot;
                 self.note(&checkpoint.entries);
             }
+            Record::Muted { .. } => {}
         }
         self.durable.push(record);
     }
@@ -663,6 +721,11 @@ impl Disk {
         if entry.index <= self.covered {
             let state = &self.files[&self.covered].state;
             return state[entry.index.0 as usize - 1].origin == entry.origin;
+        }
+        if let Some((origins, covered)) = &self.rotten
+            && (entry.index <= *covered || origins.get(&entry.index) == Some(&entry.origin))
+        {
+            return true;
         }
         self.origins.get(&entry.index) == Some(&entry.origin)
     }

@@ -60,6 +60,10 @@ pub fn message(message: &Message) -> String {
         Message::Confirm { ballot, round } => format!("Confirm {ballot} round {round}"),
         Message::Confirmed { ballot, round } => format!("Confirmed {ballot} round {round}"),
         Message::Released { ballot } => format!("Released {ballot}"),
+        Message::Repair { nonce } => format!("Repair {nonce}"),
+        Message::Bound { nonce, promised, config } => {
+            format!("Bound {nonce}, promised {promised}, config {config}")
+        }
     }
 }
 
@@ -78,6 +82,8 @@ pub fn record(record: &Record) -> String {
             checkpoint.snapshot,
             self::entries(&checkpoint.entries)
         ),
+        Record::Muted { until: None } => "Muted".to_string(),
+        Record::Muted { until: Some(until) } => format!("Muted until {until}"),
     }
 }
 

@@ -48,6 +48,25 @@ fn all_up_and_led_is_healthy() {
 }
 
 #[test]
+fn a_mute_replica_degrades_and_tells_why() {
+    let mut hurt = report("n2", [(false, 1, 10), (false, 1, 9)]).unwrap();
+    let repair = Repair::Asks { answered: 1, needed: 2 };
+    hurt.shards[1].mute = Some(mute_words(Some(Loss::Log), repair));
+    let answers = vec![
+        report("n1", [(true, 1, 10), (true, 1, 9)]),
+        Ok(hurt),
+        report("n3", [(false, 1, 10), (false, 2, 9)]),
+    ];
+    let status = cluster_status(&map(), &answers);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    let row = &status.nodes[1];
+    let reason = row.reason.as_deref().unwrap();
+    assert!(reason.starts_with("1 of its replicas vote nowhere (s1): records of its log"), "{reason}");
+    assert!(reason.contains("1 of 2 other voters"), "{reason}");
+    assert_eq!((row.state, &status.nodes[0].reason), (NodeState::Up, &None));
+}
+
+#[test]
 fn dead_node_stays_a_row_with_its_reason_and_lag() {
     let answers = vec![
         report("n1", [(true, 1, 10), (false, 1, 9)]),

@@ -1,0 +1,150 @@
+//! A replica that has lost durable records: what it may not do, and how it comes back (R20).
+
+use tholos_paxos::{Ballot, Index, Message, Options, Repair, ReplicaId};
+
+mod common;
+use common::{Council, Envelope, Parcel, ballot, replica};
+
+/// Three with some entries decided, the last one on n1 and n3 alone; then n3 is down and its disk rotten.
+fn rotten() -> Council {
+    let mut council = Council::new(3, Options::default());
+    council.elect(1);
+    council.propose(replica(1)).expect("n1 leads");
+    council.settle();
+    council.cut_between(1, 2);
+    council.propose(replica(1)).expect("n1 leads");
+    council.settle();
+    assert_eq!(council.group(1).decided_index(), Index(3));
+    council.crash(replica(3));
+    council.heal_links();
+    council.network.clear();
+    council
+}
+
+/// What n3 answers to `message`.
+fn answers(council: &mut Council, from: u32, message: Message) -> Vec<Message> {
+    council.network.clear();
+    council.deliver(Envelope { from: replica(from), to: replica(3), parcel: Parcel::Message(message) });
+    council.sync_all();
+    let from_3 = council.network.drain(..).filter(|envelope| envelope.from == replica(3));
+    let messages = from_3.filter_map(|envelope| match envelope.parcel {
+        Parcel::Message(message) => Some(message),
+        Parcel::Snapshot { .. } => None,
+    });
+    messages.collect()
+}
+
+#[test]
+fn a_replica_with_rot_is_mute() {
+    let mut council = rotten();
+    council.rot(replica(3));
+    let high = ballot(9, 2);
+    let asks = [
+        Message::Canvass { ballot: high, decided: Index(0) },
+        Message::Prepare { ballot: high, decided: Index(0) },
+        Message::Fetch { ballot: high, from: Index(1) },
+        Message::Confirm { ballot: high, round: 1 },
+        Message::Released { ballot: high },
+        Message::Accept { ballot: high, entries: Vec::new(), decided: Index(0) },
+        Message::Sync { ballot: high, from: Index(1), entries: Vec::new(), whole_to: Index(0) },
+        Message::Decide { ballot: high, decided: Index(0), length: Index(0) },
+        // Another that has lost records may not rest on this one.
+        Message::Repair { nonce: 5 },
+    ];
+    for ask in asks {
+        assert_eq!(answers(&mut council, 2, ask.clone()), [], "{ask:?}");
+    }
+    // Nor does it stand, however long nobody leads.
+    council.crash(replica(1));
+    council.crash(replica(2));
+    for _ in 0..200 {
+        council.tick_all(10);
+        council.sync_all();
+    }
+    let says_more = |envelope: &Envelope| {
+        envelope.from == replica(3) && !matches!(envelope.parcel, Parcel::Message(Message::Repair { .. }))
+    };
+    assert!(!council.network.iter().any(says_more));
+    assert_eq!(council.group(3).repair(), Some(Repair::Asks { answered: 0, needed: 2 }));
+}
+
+#[test]
+fn a_mute_replica_waits_for_all_others_and_for_a_higher_ballot() {
+    let mut council = rotten();
+    council.crash(replica(2));
+    council.rot(replica(3));
+    council.run(3_000);
+    assert_eq!(council.group(3).repair(), Some(Repair::Asks { answered: 1, needed: 2 }), "n2 may know more");
+    let alone = council.propose(replica(1)).expect("n1 believes that it leads");
+    council.run(200);
+    assert!(council.group(1).decided_index() < alone, "n1 alone is no quorum");
+    council.restart(replica(2));
+    council.run(1_000);
+    assert_eq!(council.group(3).repair(), None);
+    let led = council.group(3).accepted_ballot();
+    assert!(led > ballot(1, 1), "a ballot in which it has never voted: {led}");
+    // What was decided with its lost vote is on its disk again, and it votes.
+    council.check_all_on_majority();
+    council.isolate(2);
+    council.run(1_000);
+    let server = council.server().expect("n1 and n3 are a quorum again");
+    let index = council.propose(server).expect("it leads");
+    council.run(200);
+    assert!(council.group(3).decided_index() >= index);
+}
+
+/// That it is mute outlives a restart, before and after it knows what it waits for.
+#[test]
+fn a_mute_replica_stays_mute_after_a_restart() {
+    let mut council = rotten();
+    council.crash(replica(1));
+    council.rot(replica(3));
+    council.sync_all();
+    let restart = |council: &mut Council| {
+        council.crash(replica(3));
+        council.network.clear();
+        council.restart(replica(3));
+        council.group(3).repair()
+    };
+    assert_eq!(restart(&mut council), Some(Repair::Asks { answered: 0, needed: 2 }));
+    // Both others have answered, and nobody leads yet.
+    let bound = |nonce, round| Message::Bound { nonce, promised: ballot(round, 1), config: 0 };
+    council.tick_all(100);
+    let nonce = council.network.iter().find_map(|envelope| match envelope.parcel {
+        Parcel::Message(Message::Repair { nonce }) => Some(nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("it asks");
+    answers(&mut council, 1, bound(nonce, 4));
+    answers(&mut council, 2, bound(nonce - 1, 9));
+    assert_eq!(
+        council.group(3).repair(),
+        Some(Repair::Asks { answered: 1, needed: 2 }),
+        "of an earlier boot"
+    );
+    answers(&mut council, 2, bound(nonce, 3));
+    let Some(Repair::Waits { until }) = council.group(3).repair() else { panic!("all have answered") };
+    assert!(until > Ballot { round: 5, replica: ReplicaId(0) });
+    assert_eq!(restart(&mut council), Some(Repair::Waits { until }));
+    // A leader of a lower ballot is told to give way, and is not followed.
+    let low = Message::Accept { ballot: ballot(5, 1), entries: Vec::new(), decided: Index(0) };
+    assert_eq!(answers(&mut council, 1, low), [Message::Reject { promised: until }]);
+}
+
+/// In a set that has changed others than its voters may hold a promise of the lost replica.
+#[test]
+fn answers_of_another_configuration_do_not_bound_what_was_promised() {
+    let mut council = rotten();
+    council.rot(replica(3));
+    council.network.clear();
+    council.tick_all(200);
+    let nonce = council.network.iter().find_map(|envelope| match envelope.parcel {
+        Parcel::Message(Message::Repair { nonce }) => Some(nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("it asks");
+    for (from, config) in [(1, 1), (2, 0)] {
+        answers(&mut council, from, Message::Bound { nonce, promised: ballot(4, 1), config });
+    }
+    assert_eq!(council.group(3).repair(), Some(Repair::Asks { answered: 1, needed: 2 }));
+}
