@@ -177,12 +177,24 @@ fn open_direct(_path: &Path) -> Option<File> {
     None
 }
 
+/// What is read of an existing file is to come from the disk: the page cache may hold good bytes over bad sectors. Best
+/// effort; what was written and not synced stays there, and recovery writes that again (R5).
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_file: &File) {}
+
 impl Disk for FileDisk {
     type File = DiskFile;
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
         let path = self.path(name);
-        Ok(DiskFile::new(OpenOptions::new().read(true).write(true).open(&path)?, &path))
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        forget_cached(&file);
+        Ok(DiskFile::new(file, &path))
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {

@@ -5,8 +5,8 @@
 use crate::Lsn;
 use crate::buffer::AlignedBuffer;
 
-/// The format this release writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format this release writes, and the newest it reads. Format 1 names no earlier openings; it is read as well.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What a disk writes whole or not at all, and what each batch begins at a multiple of, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -44,6 +44,61 @@ impl Marks {
     }
 }
 
+/// Openings that a header names, at most.
+pub(crate) const OPENINGS_MAX: usize = 28;
+/// Where they stand in a header: their number, then each.
+const OPENINGS_AT: usize = 56;
+const OPENING_BYTES: usize = 16;
+
+/// An opening of the log: from `base` on, what segments of a lower use number hold is void.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opening {
+    /// The segment that it began.
+    pub(crate) use_number: u64,
+    pub(crate) base: u64,
+}
+
+/// The last openings of a log, oldest first. Named in each header that is written later, so that they are known though
+/// the segment that an opening began is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Openings {
+    count: usize,
+    list: [Opening; OPENINGS_MAX],
+}
+
+impl Openings {
+    /// The latest of `all`, in any order.
+    pub(crate) fn latest(mut all: Vec<Opening>) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        let mut openings = Self::default();
+        for opening in &all[all.len().saturating_sub(OPENINGS_MAX)..] {
+            openings.list[openings.count] = *opening;
+            openings.count += 1;
+        }
+        openings
+    }
+
+    pub(crate) fn list(&self) -> &[Opening] {
+        &self.list[..self.count]
+    }
+
+    fn encode(&self, sector: &mut [u8]) {
+        sector[..8].copy_from_slice(&(self.count as u64).to_le_bytes());
+        for (place, opening) in sector[8..].chunks_exact_mut(OPENING_BYTES).zip(self.list()) {
+            place[..8].copy_from_slice(&opening.use_number.to_le_bytes());
+            place[8..].copy_from_slice(&opening.base.to_le_bytes());
+        }
+    }
+
+    /// The checksum held, so what is more than fits is a fault of whoever wrote it, and cut off.
+    fn decode(sector: &[u8]) -> Self {
+        let count = usize::try_from(u64_at(sector, 0)).unwrap_or(OPENINGS_MAX).min(OPENINGS_MAX);
+        let opening = |place: &[u8]| Opening { use_number: u64_at(place, 0), base: u64_at(place, 8) };
+        Self::latest(sector[8..].chunks_exact(OPENING_BYTES).take(count).map(opening).collect())
+    }
+}
+
 /// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -54,10 +109,13 @@ pub(crate) struct SegmentHeader {
     /// Position of the first batch, if it was known: what segments of lower use number hold from there on is void.
     pub(crate) base: Option<Lsn>,
     pub(crate) marks: Marks,
+    /// Openings before this was written.
+    pub(crate) openings: Openings,
 }
 
 /// What the first [`HEADER_BYTES`] of a file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one is read for each file, and never kept")]
 pub(crate) enum HeaderRead {
     /// `worn`: only one of the two copies can be read.
     Valid {
@@ -78,7 +136,8 @@ impl SegmentHeader {
         block[24..32].copy_from_slice(&self.use_number.to_le_bytes());
         block[32..40].copy_from_slice(&self.base.map_or(BASE_UNKNOWN, |lsn| lsn.0).to_le_bytes());
         block[40..48].copy_from_slice(&self.marks.synced_to.0.to_le_bytes());
-        block[48..56].copy_from_slice(&self.marks.released_to.0.to_le_bytes());
+        block[48..OPENINGS_AT].copy_from_slice(&self.marks.released_to.0.to_le_bytes());
+        self.openings.encode(&mut block[OPENINGS_AT..SECTOR_BYTES]);
         let crc = header_crc(&block[..SECTOR_BYTES]);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
         block.copy_within(..SECTOR_BYTES, HEADER_COPY_AT);
@@ -107,17 +166,19 @@ impl SegmentHeader {
         if sector[..8] != SEGMENT_MAGIC || u32_at(sector, 12) != header_crc(sector) {
             return HeaderRead::Unreadable;
         }
-        match u32_at(sector, 8) {
-            FORMAT_VERSION => {}
+        let openings = match u32_at(sector, 8) {
+            1 => Openings::default(),
+            FORMAT_VERSION => Openings::decode(&sector[OPENINGS_AT..SECTOR_BYTES]),
             version if version > FORMAT_VERSION => return HeaderRead::Newer(version),
             _ => return HeaderRead::Unreadable,
-        }
+        };
         let base = u64_at(sector, 32);
         let header = Self {
             salt: u64_at(sector, 16),
             use_number: u64_at(sector, 24),
             base: (base != BASE_UNKNOWN).then_some(Lsn(base)),
             marks: Marks { synced_to: Lsn(u64_at(sector, 40)), released_to: Lsn(u64_at(sector, 48)) },
+            openings,
         };
         HeaderRead::Valid { header, worn: false }
     }

@@ -106,7 +106,11 @@ impl<D: Disk> Log<D> {
         let (tail, offset) = write_tail(&disk, &options, salt, &mut plan, &segments, visit)?;
         let active = Active { offset, ..Active::begin(tail, salt) };
         let mut log = Self {
-            pool: Pool::new(active.use_number + 1, options.segment_bytes),
+            pool: Pool::new(
+                active.use_number + 1,
+                plan.openings_with(active.use_number),
+                options.segment_bytes,
+            ),
             salt,
             active,
             unsynced: Vec::new(),

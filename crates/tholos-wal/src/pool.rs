@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::disk::Disk;
-use crate::format::{Marks, SegmentHeader, segment_name};
+use crate::format::{Marks, Openings, SegmentHeader, segment_name};
 
 /// The file that is becoming a spare; removed when a log is opened.
 const BUILDING: &str = "spare.tmp";
@@ -51,18 +51,20 @@ pub(crate) struct Pool<F> {
     reusable: VecDeque<String>,
     building: Option<Building<F>>,
     use_number_next: u64,
+    openings: Openings,
     segment_bytes: u64,
     /// Files made rather than recycled.
     created: u64,
 }
 
 impl<F> Pool<F> {
-    pub(crate) fn new(use_number_next: u64, segment_bytes: u64) -> Self {
+    pub(crate) fn new(use_number_next: u64, openings: Openings, segment_bytes: u64) -> Self {
         Self {
             ready: VecDeque::new(),
             reusable: VecDeque::new(),
             building: None,
             use_number_next,
+            openings,
             segment_bytes,
             created: 0,
         }
@@ -179,7 +181,7 @@ impl<F> Pool<F> {
     ) -> Result<Ready<F>, Failure> {
         let use_number = self.use_number_next;
         self.use_number_next += 1;
-        let header = SegmentHeader { salt, use_number, base: None, marks };
+        let header = SegmentHeader { salt, use_number, base: None, marks, openings: self.openings };
         disk.write_at(&file, 0, &header.encode()).map_err(failure("write", unfinished))?;
         disk.sync_data(&file).map_err(failure("sync", unfinished))?;
         let name = segment_name(use_number);

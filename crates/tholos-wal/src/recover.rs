@@ -11,8 +11,8 @@ use crate::Lsn;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::format::{
-    At, Batch, FORMAT_VERSION, HEADER_BYTES, HeaderRead, Marks, SECTOR_BYTES, SegmentHeader,
-    parse_segment_name, seed, segment_name,
+    At, Batch, FORMAT_VERSION, HEADER_BYTES, HeaderRead, Marks, Opening, Openings, SECTOR_BYTES,
+    SegmentHeader, parse_segment_name, seed, segment_name,
 };
 
 /// Unit in which a file is read, so that one bad sector costs its surroundings and not the file, in bytes.
@@ -106,6 +106,8 @@ pub(crate) struct SegmentRead {
     /// Where its batches begin, if a batch or the header says.
     base: Option<u64>,
     marks: Marks,
+    /// What its header names, and itself if an opening began it.
+    openings: Vec<Opening>,
     worn: bool,
     pub(crate) batches: Vec<Found>,
     /// Places marked as a batch of this use that cannot be read.
@@ -134,6 +136,8 @@ pub(crate) struct Plan {
     /// Use numbers of files that hold nothing, and their sizes.
     pub(crate) empty: Vec<(u64, u64)>,
     pub(crate) use_number_max: u64,
+    /// Openings that still put something out of force.
+    pub(crate) openings: Vec<Opening>,
 }
 
 /// Reads a whole file; what the disk refuses to give reads as zeros, and so is judged like any other damage.
@@ -215,6 +219,7 @@ pub(crate) fn read_segment(bytes: &[u8], use_number: u64, salt: u64) -> SegmentR
         file_bytes: bytes.len() as u64,
         base: None,
         marks: Marks::default(),
+        openings: Vec::new(),
         worn: true,
         batches: Vec::new(),
         broken: Vec::new(),
@@ -224,6 +229,9 @@ pub(crate) fn read_segment(bytes: &[u8], use_number: u64, salt: u64) -> SegmentR
         segment.marks = header.marks;
         // A file whose renaming for its next use did not reach the disk has the header of that use already.
         segment.base = header.base.filter(|_| header.use_number == use_number).map(|lsn| lsn.0);
+        segment.openings = header.openings.list().to_vec();
+        // Only the segment that an opening begins knows its base beforehand.
+        segment.openings.extend(segment.base.map(|base| Opening { use_number, base }));
     }
     let seed = seed(salt, use_number);
     let mut offset = HEADER_BYTES;
@@ -301,7 +309,12 @@ impl Plan {
             }
         }
         let use_number_max = segments.iter().map(|segment| segment.use_number).max().unwrap_or(0);
-        Self { recovery, batches: judge.taken, tail_from, kept, empty, use_number_max }
+        let mut openings = openings_of(segments);
+        openings.retain(|opening| {
+            let older = segments.iter().filter(|segment| segment.use_number < opening.use_number);
+            older.into_iter().any(|segment| !segment.batches.is_empty())
+        });
+        Self { recovery, batches: judge.taken, tail_from, kept, empty, use_number_max, openings }
     }
 
     /// Reads the chosen batches again and hands their records to `visit`; the batches of the live tail also go to
@@ -344,6 +357,12 @@ impl Plan {
         Ok(())
     }
 
+    /// What later headers name: the openings before this one, and this one.
+    pub(crate) fn openings_with(&self, use_number: u64) -> Openings {
+        let this = Opening { use_number, base: self.tail_from };
+        Openings::latest(self.openings.iter().copied().chain([this]).collect())
+    }
+
     /// Bytes of the live tail.
     pub(crate) fn tail_bytes(&self) -> u64 {
         self.recovery.recovered_lsn.0 - self.tail_from
@@ -353,12 +372,17 @@ impl Plan {
 /// The batches that count, in lsn order, and for each segment where the next one that counts takes over.
 ///
 /// A segment begins where the log ended when it was begun, so what segments of lower use number hold from there on was
-/// dropped as torn, or rewritten into it (R5).
+/// dropped as torn, or rewritten into it (R5). Where the segment of an opening is lost, later headers say where it began.
 fn drop_superseded(segments: &[SegmentRead]) -> (Vec<Place>, Vec<u64>) {
     let mut limit = u64::MAX;
     let mut limits = vec![0; segments.len()];
     let mut valid = Vec::new();
+    let mut openings = openings_of(segments);
+    openings.sort_unstable();
     for (index, segment) in segments.iter().enumerate().rev() {
+        while let Some(opening) = openings.pop_if(|opening| opening.use_number > segment.use_number) {
+            limit = limit.min(opening.base);
+        }
         limits[index] = limit;
         let counts = segment.batches.iter().enumerate().filter(|(_, found)| found.end <= limit);
         valid.extend(counts.map(|(batch, _)| Place { segment: index, batch }));
@@ -366,6 +390,11 @@ fn drop_superseded(segments: &[SegmentRead]) -> (Vec<Place>, Vec<u64>) {
     }
     valid.sort_by_key(|place| place.of(segments).start);
     (valid, limits)
+}
+
+/// All openings that are named anywhere.
+fn openings_of(segments: &[SegmentRead]) -> Vec<Opening> {
+    segments.iter().flat_map(|segment| segment.openings.iter().copied()).collect()
 }
 
 /// Needed segments of which a copy of the header cannot be read. One that is released or holds nothing may be on its

@@ -12,6 +12,9 @@ use crate::options::Options;
 use crate::pool::Ready;
 use crate::recover::{Plan, SegmentRead};
 
+/// Use numbers that an opening passes over: more than a boot has files that hold nothing anybody counts on.
+const OPENING_SKIPS: u64 = 64;
+
 /// The segment that a log writes while it opens, until it is named.
 const OPENING: &str = "tail.tmp";
 
@@ -25,7 +28,9 @@ pub(crate) fn write_tail<D: Disk>(
     segments: &[SegmentRead],
     visit: impl FnMut(u32, Lsn, &[u8]),
 ) -> Result<(Ready<D::File>, u64), OpenError> {
-    let use_number = plan.use_number_max + 1;
+    // Segments at the end of the log may be lost, and their numbers with them: these are not given again.
+    let skipped = if plan.use_number_max == 0 { 0 } else { OPENING_SKIPS };
+    let use_number = plan.use_number_max + 1 + skipped;
     let tail_end = HEADER_BYTES as u64 + plan.tail_bytes();
     let file_bytes = options.segment_bytes.max(tail_end + SEAL_BYTES);
     let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
@@ -40,7 +45,8 @@ pub(crate) fn write_tail<D: Disk>(
         })
     };
     let marks = Marks { synced_to: plan.recovery.recovered_lsn, released_to: plan.recovery.released_to };
-    let header = SegmentHeader { salt, use_number, base: Some(Lsn(plan.tail_from)), marks };
+    let openings = plan.openings_with(use_number);
+    let header = SegmentHeader { salt, use_number, base: Some(Lsn(plan.tail_from)), marks, openings };
     write(0, &header.encode())?;
     let seed = seed(salt, use_number);
     let mut offset = HEADER_BYTES as u64;

@@ -1,4 +1,4 @@
-//! The bytes of format 1, kept as they were first written.
+//! The bytes of each format, kept as they were first written.
 
 mod common;
 
@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use common::{open_with, tiny};
 use tholos_wal::{Disk, Lsn, MemDisk, Options, SnapshotName, SnapshotReader, SnapshotWriter, Tail};
 
-const LOG: &str = include_str!("golden/log-v1.hex");
+const LOG_1: &str = include_str!("golden/log-v1.hex");
+const LOG_2: &str = include_str!("golden/log-v2.hex");
 const SNAPSHOT: &str = include_str!("golden/snapshot-v1.hex");
 
 fn options() -> Options {
@@ -59,20 +60,22 @@ fn the_log_is_written_as_ever() {
     log.append(&[(7, b"seven")]).expect("append");
     log.seal().expect("seal");
     assert_eq!(disk.list().expect("list"), ["0000000000000001.wal"]);
-    check("log-v1.hex", LOG, &disk.contents("0000000000000001.wal").expect("there"));
+    check("log-v2.hex", LOG_2, &disk.contents("0000000000000001.wal").expect("there"));
 }
 
 #[test]
-fn the_first_log_is_still_read() {
-    let disk = MemDisk::new();
-    disk.create("0000000000000001.wal").expect("create");
-    disk.tamper("0000000000000001.wal", |bytes| *bytes = unhex(LOG, 8192));
-    // The salt is in the file.
-    let (_, recovery, seen) = open_with(&disk, Options { salt: 0, ..tiny() }).expect("open");
-    assert_eq!(seen, [(7, 1024, b"seven".to_vec())]);
-    assert_eq!((recovery.released_to, recovery.synced_to), (Lsn(512), Lsn(1024)));
-    assert_eq!((recovery.recovered_lsn, recovery.tail), (Lsn(1536), Tail::Clean));
-    assert_eq!((recovery.damage, recovery.worn), (vec![], vec![]));
+fn logs_of_all_formats_are_read() {
+    for golden in [LOG_1, LOG_2] {
+        let disk = MemDisk::new();
+        disk.create("0000000000000001.wal").expect("create");
+        disk.tamper("0000000000000001.wal", |bytes| *bytes = unhex(golden, 8192));
+        // The salt is in the file.
+        let (_, recovery, seen) = open_with(&disk, Options { salt: 0, ..tiny() }).expect("open");
+        assert_eq!(seen, [(7, 1024, b"seven".to_vec())]);
+        assert_eq!((recovery.released_to, recovery.synced_to), (Lsn(512), Lsn(1024)));
+        assert_eq!((recovery.recovered_lsn, recovery.tail), (Lsn(1536), Tail::Clean));
+        assert_eq!((recovery.damage, recovery.worn), (vec![], vec![]));
+    }
 }
 
 #[test]
