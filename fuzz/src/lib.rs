@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod node;
 pub mod resp;
 pub mod rpc;
 pub mod wal;

@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub snapshot_chunk_bytes: usize,
     /// Keys or sessions that one slice passes at most, 1 or more.
     pub snapshot_slice_entries: usize,
+    /// Bytes of a snapshot taken from a leader, at most: more is refused as damage.
+    pub snapshot_bytes_max: u64,
     /// The password that AUTH asks for.
     pub requirepass: Option<Bytes>,
     /// Bytes in keyspaces above which writes are refused; 0 is no limit.
@@ -65,6 +67,8 @@ impl NodeConfig {
             // A tenth of a millisecond each, about.
             snapshot_chunk_bytes: 64 << 10,
             snapshot_slice_entries: 512,
+            // More than a machine's memory, for now.
+            snapshot_bytes_max: 1 << 40,
             requirepass: None,
             maxmemory: 0,
             maxclients: 10_240,

@@ -1,5 +1,6 @@
 //! What goes into a [`Node`](crate::Node) and what comes out of it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
 use tholos_ring::ShardId;
 
 use crate::peer::PeerMessage;
-use crate::snapshot::Discarded;
+use crate::snapshot::{Discarded, LoadedSnapshot};
 
 /// The time that the driver read just before it hands in an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,7 +36,7 @@ pub enum Port {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Event {
     /// Time passed. Wanted about every 10 ms.
     Tick,
@@ -108,6 +109,40 @@ pub enum Event {
         /// Its last index.
         index: Index,
     },
+    /// What [`SnapshotJob::Read`] asked for.
+    SnapshotRead(ChunkRead),
+    /// A snapshot that was to be sent cannot be read.
+    SnapshotUnreadable {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+    },
+    /// What [`SnapshotJob::Take`] asked for is written, and was not the last.
+    SnapshotTaken {
+        /// Which shard.
+        shard: ShardId,
+        /// The file, as its chunks name it.
+        file: u64,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// All of a received snapshot is durable under its own name, directory included, and has been read.
+    SnapshotLoaded {
+        /// Which shard.
+        shard: ShardId,
+        /// The file, as its chunks name it.
+        file: u64,
+        /// What it holds.
+        snapshot: Box<LoadedSnapshot>,
+    },
+    /// A received snapshot could not be written, or is not what was sent; its file is given up.
+    SnapshotRefused {
+        /// Which shard.
+        shard: ShardId,
+        /// The file, as its chunks name it.
+        file: u64,
+    },
     /// A snapshot could not be written; its file is given up.
     SnapshotFailed {
         /// Which shard.
@@ -131,6 +166,25 @@ pub struct Append {
     pub shard: ShardId,
     /// What to keep.
     pub record: Record,
+}
+
+/// A chunk of a snapshot, read to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChunkRead {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The snapshot's last index.
+    pub index: Index,
+    /// For whom.
+    pub to: NodeId,
+    /// The chunk's number.
+    pub chunk: u32,
+    /// How many there are; 0 while the file is being written.
+    pub chunks: u32,
+    /// The chunk.
+    pub bytes: Bytes,
+    /// The checksum of everything up to its end.
+    pub checksum: u32,
 }
 
 /// Work on the files of snapshots, and what takes a while like it. Carried out in the order given, on a thread of its
@@ -168,6 +222,47 @@ pub enum SnapshotJob {
         shard: ShardId,
         /// Its last index.
         index: Index,
+    },
+    /// Read a chunk of a snapshot, finished or begun, to be sent; answered by [`Event::SnapshotRead`] or
+    /// [`Event::SnapshotUnreadable`].
+    Read {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+        /// For whom.
+        to: NodeId,
+        /// The chunk's number.
+        chunk: u32,
+    },
+    /// Write a chunk that came from a leader; the first begins a file beside those of [`SnapshotJob::Begin`], instead of
+    /// one of the same shard. The chunk's checksum must be what the file's comes to. What is in it goes to a
+    /// [`SnapshotLoader`](crate::SnapshotLoader). After the last, make the file durable under its own name (R22).
+    ///
+    /// Answered by [`Event::SnapshotTaken`], after the last by [`Event::SnapshotLoaded`], or by
+    /// [`Event::SnapshotRefused`] and then nothing more.
+    Take {
+        /// Which shard.
+        shard: ShardId,
+        /// Its last index.
+        index: Index,
+        /// The file, as its chunks name it.
+        file: u64,
+        /// The chunk's number.
+        chunk: u32,
+        /// The checksum of everything up to its end.
+        checksum: u32,
+        /// The chunk.
+        bytes: Bytes,
+        /// Whether it is the last.
+        last: bool,
+    },
+    /// Give up what has come of a snapshot.
+    Forget {
+        /// Which shard.
+        shard: ShardId,
+        /// The file, as its chunks name it.
+        file: u64,
     },
     /// Snapshots of this shard below this index are not needed any more.
     RemoveBelow {
@@ -271,6 +366,15 @@ pub enum Notice {
     ReplicaRepaired {
         /// Which shard.
         shard: ShardId,
+    },
+    /// A transfer of a snapshot to another node goes on where it broke off.
+    SnapshotResumed {
+        /// Which shard.
+        shard: ShardId,
+        /// To which node.
+        node: NodeId,
+        /// The first chunk that it lacks.
+        chunk: u32,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

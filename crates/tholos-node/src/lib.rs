@@ -19,7 +19,7 @@ mod snapshot;
 
 pub use config::NodeConfig;
 pub use detector::{Detector, node_of, replica_of};
-pub use event::{Append, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};
+pub use event::{Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use node::Node;
 pub use operation::{Malformed, Operation};

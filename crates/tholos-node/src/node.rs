@@ -126,7 +126,7 @@ impl Node {
         Node {
             gateway: Gateway::new(me, config.boot, session_seed, config.request_timeout, settings),
             hints: Hints::new(map.shard_count),
-            transfers: Transfers::new(map.shard_count, config.log_bytes_max),
+            transfers: Transfers::new(map.shard_count, &config),
             chance: config.seed,
             detector,
             shards,
@@ -270,6 +270,15 @@ impl Node {
             Event::SnapshotWritten { shard, index } => self.handle_snapshot_written(shard, index, out),
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
             Event::SnapshotFailed { shard, index } => self.handle_snapshot_failed(shard, index),
+            Event::SnapshotRead(read) => self.transfers.handle_read(read, out),
+            Event::SnapshotUnreadable { shard, index } => self.transfers.handle_unreadable(shard, index),
+            Event::SnapshotTaken { shard, file, chunk } => {
+                self.transfers.handle_taken(shard, file, chunk, now.mono, out);
+            }
+            Event::SnapshotLoaded { shard, file, snapshot } => {
+                self.handle_snapshot_loaded(shard, file, *snapshot, out);
+            }
+            Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
             Event::DiskFull(full) => self.disk_full = full,
         }
@@ -520,8 +529,8 @@ impl Node {
             // To an earlier boot.
             PeerMessage::Answer { .. } => {}
             PeerMessage::SnapshotChunk(chunk) => self.handle_snapshot_chunk(from, chunk, out),
-            PeerMessage::SnapshotWanted { shard, ballot, index, chunk } => {
-                self.handle_snapshot_wanted(from, shard, ballot, index, chunk, out);
+            PeerMessage::SnapshotWanted { shard, ballot, index, file, chunk } => {
+                self.transfers.handle_wanted((shard, from), (ballot, index, file), chunk, self.now.mono, out);
             }
         }
     }

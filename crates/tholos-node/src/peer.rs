@@ -37,7 +37,7 @@ pub enum PeerMessage {
     },
     /// A piece of a snapshot, from a leader to a replica that fell behind.
     SnapshotChunk(SnapshotChunk),
-    /// How far a snapshot has arrived: the next offset wanted, in chunks.
+    /// How far a snapshot has arrived.
     SnapshotWanted {
         /// The group.
         shard: ShardId,
@@ -45,7 +45,9 @@ pub enum PeerMessage {
         ballot: Ballot,
         /// The last index of the snapshot.
         index: Index,
-        /// The next chunk wanted.
+        /// The file, as its chunks name it.
+        file: u64,
+        /// The next chunk wanted: all before it are written. `u32::MAX`: none is needed.
         chunk: u32,
     },
 }
@@ -141,10 +143,14 @@ pub struct SnapshotChunk {
     pub ballot: Ballot,
     /// The last index it covers.
     pub index: Index,
+    /// Tells the sender's files of one index apart: each holds the state in an order of its own.
+    pub file: u64,
     /// Number of this chunk, from 0.
     pub chunk: u32,
-    /// How many there are.
+    /// How many there are; 0 while that is not known, which it is with the last.
     pub chunks: u32,
+    /// The checksum, as it stands in the file, of everything up to the end of this chunk.
+    pub checksum: u32,
     /// The bytes.
     pub bytes: Bytes,
 }

@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!   log too long ─▶ checkpoint in the log ─▶ image ─▶ saves, slice by slice ─▶ both durable ─▶ older records and
-//!                                                                                              snapshots go
-//!   replica behind ─▶ image ─▶ outgoing ─ ─ chunks ─ ─▶ incoming ─▶ saves ─▶ written ─▶ installed
+//!                                                      │ file                                  snapshots go
+//!   replica behind ─▶ the last file, or a new one ─▶ outgoing ─ ─ chunks ─ ─▶ incoming ─▶ file ─▶ installed
 //! ```
 //!
 //! A checkpoint for the log's sake is appended when its snapshot *begins*, and names it: from there on the log has what
@@ -22,10 +22,9 @@ mod retained;
 mod saves;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 
-use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_engine::Keyspace;
 use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
@@ -34,17 +33,19 @@ use tholos_ring::ShardId;
 use self::image::{Image, SliceLimits};
 pub use self::image::{LoadedSnapshot, SnapshotLoader};
 use self::incoming::Incoming;
-use self::outgoing::Outgoing;
+use self::outgoing::{File, Outgoing};
 use self::retained::Retained;
 pub(crate) use self::retained::cost_of;
-use self::saves::{Own, Saves, Saving, Source};
-use crate::event::{Effects, Notice, SnapshotJob};
+use self::saves::{Saves, Saving};
+use crate::config::NodeConfig;
+use crate::detector::node_of;
+use crate::event::{ChunkRead, Effects, Notice, SnapshotJob};
 use crate::node::Node;
-use crate::peer::SnapshotChunk;
+use crate::peer::{PeerMessage, SnapshotChunk};
 use crate::sessions::Sessions;
-use crate::shard::{Shard, Unfit};
+use crate::shard::{Shard, Unfit, mix};
 
-/// A transfer without progress for this long is dropped: the leader starts a new one.
+/// A transfer without progress for this long is begun anew by the leader. What has arrived of it counts.
 const TRANSFER_TIMEOUT: Millis = Millis(5000);
 
 /// Snapshots on their way, and what the log must keep.
@@ -54,15 +55,29 @@ pub(crate) struct Transfers {
     saves: Saves,
     outgoing: Outgoing,
     incoming: Incoming,
+    /// The durable snapshots of this boot that a name was given to.
+    files: BTreeMap<ShardId, File>,
+    /// Those that cannot be read.
+    unreadable: BTreeMap<ShardId, Index>,
+    boot: u64,
+    last_file: u64,
+    /// Bytes of entries kept in memory for replicas that get a snapshot.
+    tail_bytes_max: usize,
 }
 
 impl Transfers {
-    pub(crate) fn new(shard_count: u16, log_bytes_max: u64) -> Transfers {
+    pub(crate) fn new(shard_count: u16, config: &NodeConfig) -> Transfers {
         Transfers {
-            retained: Retained::new(shard_count, log_bytes_max),
+            retained: Retained::new(shard_count, config.log_bytes_max),
             saves: Saves::default(),
             outgoing: Outgoing::default(),
-            incoming: Incoming::default(),
+            incoming: Incoming::new(config.snapshot_bytes_max),
+            files: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            boot: config.boot,
+            last_file: 0,
+            // With more, a replica could not have it sent again (the log's bound), and would need a snapshot again.
+            tail_bytes_max: config.group.resent_bytes_max,
         }
     }
 
@@ -76,13 +91,20 @@ impl Transfers {
         self.retained.appended(shard, seq, record);
     }
 
-    /// Keeps the entries in memory within `bytes_max`, and gives up only in need what a follower still lacks.
+    /// Keeps the entries in memory within `bytes_max`, but for what follows a snapshot that is being sent; and gives up
+    /// only in need what a follower still lacks.
     pub(crate) fn trim(&self, shard: &mut Shard, bytes_max: usize) {
-        if shard.group.log_bytes() <= bytes_max {
+        let bytes = shard.group.log_bytes();
+        if bytes <= bytes_max {
             return;
         }
         let mut to = shard.group.applied_index();
-        if shard.group.log_bytes() <= 8 * bytes_max
+        if bytes <= self.tail_bytes_max
+            && let Some(floor) = self.outgoing.floor(shard.id)
+        {
+            to = to.min(floor);
+        }
+        if bytes <= 8 * bytes_max
             && let Some(slowest) = shard.group.followers().map(|(_, accepted)| accepted).min()
         {
             to = to.min(slowest);
@@ -90,6 +112,67 @@ impl Transfers {
         // Half of the room is freed at once, oldest first.
         let half = shard.group.base().index.0 + (to.0.saturating_sub(shard.group.base().index.0)).div_ceil(2);
         shard.group.trim(Index(half.min(to.0)));
+    }
+
+    /// A chunk was read, to be sent.
+    pub(crate) fn handle_read(&mut self, read: ChunkRead, out: &mut Effects) {
+        self.outgoing.handle_read(read, out);
+    }
+
+    /// A file that was to be sent cannot be read: another is to be written.
+    pub(crate) fn handle_unreadable(&mut self, shard: ShardId, index: Index) {
+        self.outgoing.drop_file(shard, index);
+        self.unreadable.insert(shard, index);
+    }
+
+    /// A replica says how much of a snapshot it has.
+    pub(crate) fn handle_wanted(
+        &mut self,
+        key: (ShardId, NodeId),
+        name: (Ballot, Index, u64),
+        wanted: u32,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        self.outgoing.handle_wanted(key, name, wanted, now, out);
+    }
+
+    /// A chunk from a leader is written.
+    pub(crate) fn handle_taken(
+        &mut self,
+        shard: ShardId,
+        file: u64,
+        chunk: u32,
+        now: Millis,
+        out: &mut Effects,
+    ) {
+        self.incoming.handle_taken(shard, file, chunk, now, out);
+    }
+
+    /// A name for a file that no other file of the shard has.
+    fn name_file(&mut self, index: Index) -> File {
+        self.last_file += 1;
+        File { index, id: mix(self.boot, self.last_file) }
+    }
+
+    /// The file of the shard's durable snapshot, if the replicas that take it over can have the rest from memory.
+    fn durable_file(&mut self, shard: &Shard) -> Option<File> {
+        let index = shard.snapshot;
+        let usable = index > Index::ZERO
+            && self.unreadable.get(&shard.id) != Some(&index)
+            && shard.group.resends_after(index);
+        if !usable {
+            return None;
+        }
+        match self.files.get(&shard.id) {
+            Some(file) if file.index == index => Some(*file),
+            // Written in an earlier boot, or by a leader.
+            _ => {
+                let file = self.name_file(index);
+                self.files.insert(shard.id, file);
+                Some(file)
+            }
+        }
     }
 }
 
@@ -148,22 +231,23 @@ pub(crate) fn recover(
     Ok(())
 }
 
-/// For the log's sake.
+/// Snapshots written here.
 impl Node {
-    /// Writes a snapshot of the shard that holds up the oldest part of a log grown too long.
+    /// Begins a snapshot of the shard that holds up the oldest part of a log grown too long, or of one that a replica
+    /// needs.
     pub(crate) fn start_checkpoint(&mut self, out: &mut Effects) {
-        if !self.transfers.saves.may_begin(self.time().mono) {
+        if !self.transfers.saves.may_begin(self.time().mono) || self.transfers.retained.is_busy() {
             return;
         }
-        let Some(id) = self.transfers.retained.due(self.disk_full) else { return };
+        let due = self.transfers.retained.due(self.disk_full);
+        let Some(id) = self.transfers.saves.next(due) else { return };
         let limits = self.slice_limits();
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        let base = shard.group.applied_base();
-        let config = shard.applied_config();
-        let is_new = base.index != shard.snapshot;
+        let (base, config) = (shard.group.applied_base(), shard.applied_config());
+        let is_new = base.index != shard.snapshot || self.transfers.unreadable.get(&id) == Some(&base.index);
         if is_new {
-            let source = Source::Own(Own::new(Image::begin(shard, limits)));
-            self.transfers.saves.begin(id, Saving { index: base.index, source });
+            let file = self.transfers.name_file(base.index);
+            self.transfers.saves.begin(id, Saving::new(file, Image::begin(shard, limits)));
         }
         // With nothing new to snapshot, only the records move to the head of the log.
         shard.group.append_checkpoint(base, config, &mut self.outbox);
@@ -172,6 +256,9 @@ impl Node {
             self.transfers.retained.file_begun(id);
             out.snapshots.push(SnapshotJob::Begin { shard: id, index: base.index });
             self.produce_chunks(id, out);
+        }
+        for to in self.transfers.saves.take_needed(id) {
+            self.send_snapshot(id, to, out);
         }
     }
 
@@ -191,61 +278,55 @@ impl Node {
     }
 
     pub(crate) fn handle_snapshot_written(&mut self, id: ShardId, index: Index, out: &mut Effects) {
-        self.transfers.saves.written(id, index);
+        let now = self.time().mono;
+        self.transfers.saves.handle_written(id, index);
         self.produce_chunks(id, out);
+        if let Some(saving) = self.transfers.saves.get(id) {
+            // Whoever gets this file gets it as far as it has come.
+            self.transfers.outgoing.handle_written(id, saving.file, saving.written(), now, out);
+        }
     }
 
     pub(crate) fn handle_snapshot_failed(&mut self, id: ShardId, index: Index) {
         let now = self.time().mono;
-        let Some(failed) = self.transfers.saves.fail(id, index, now) else { return };
-        if let (Source::Own(_), Some(shard)) = (failed.source, self.shards[usize::from(id.0)].as_mut()) {
+        if !self.transfers.saves.fail(id, index, now) {
+            return;
+        }
+        self.transfers.outgoing.drop_file(id, index);
+        self.transfers.retained.file_failed(id);
+        if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
             image::abandon(shard);
-            self.transfers.retained.file_failed(id);
         }
     }
 
     pub(crate) fn handle_snapshot_saved(&mut self, id: ShardId, index: Index, out: &mut Effects) {
         let Some(saving) = self.transfers.saves.take(id, index) else { return };
-        match saving.source {
-            Source::Own(_) => {
-                if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
-                    shard.snapshot = index;
-                }
-                self.transfers.retained.file_done(id);
-                self.settle_checkpoints(out);
-            }
-            Source::Leader(ballot, loaded) => self.install(id, ballot, *loaded, out),
-        }
-    }
-
-    /// Puts the state of a durable snapshot from a leader in the place of the shard's own.
-    fn install(&mut self, id: ShardId, ballot: Ballot, loaded: LoadedSnapshot, out: &mut Effects) {
-        let now = self.time().mono;
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        let LoadedSnapshot { base, config, sessions, keyspace } = loaded;
-        let index = base.index;
-        if shard.group.install(ballot, base, config, now, &mut self.outbox).is_some() {
+        if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
             shard.snapshot = index;
-            shard.time = base.time;
-            let keyspace = core::mem::replace(&mut shard.keyspace, keyspace);
-            let sessions = core::mem::replace(&mut shard.sessions, sessions);
-            out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new((keyspace, sessions))))));
-            out.notices.push(Notice::SnapshotInstalled { shard: id, index });
         }
-        self.collect(id, out);
+        self.transfers.files.insert(id, saving.file);
+        self.transfers.unreadable.remove(&id);
+        self.transfers.retained.file_done(id);
+        self.settle_checkpoints(out);
     }
 
     /// Lets go of what checkpoints have replaced that are durable by now, with their files.
     pub(crate) fn settle_checkpoints(&mut self, out: &mut Effects) {
         let done = self.transfers.retained.checkpoints_done(self.appends.durable);
         for shard in &done {
-            let covered =
-                self.shards[usize::from(shard.0)].as_ref().map_or(Index::ZERO, |shard| shard.snapshot);
-            out.snapshots.push(SnapshotJob::RemoveBelow { shard: *shard, index: covered });
+            self.remove_old_files(*shard, out);
         }
         if !done.is_empty() {
             out.release = self.transfers.retained.releasable().or(out.release);
         }
+    }
+
+    /// What is being sent stays until it has arrived.
+    fn remove_old_files(&self, id: ShardId, out: &mut Effects) {
+        let Some(shard) = self.shards[usize::from(id.0)].as_ref() else { return };
+        let sent = self.transfers.outgoing.oldest(id);
+        let index = sent.map_or(shard.snapshot, |sent| sent.min(shard.snapshot));
+        out.snapshots.push(SnapshotJob::RemoveBelow { shard: id, index });
     }
 
     /// Snapshots being sent, received or written to a file.
@@ -260,74 +341,100 @@ impl Node {
     /// Sends again what was lost of transfers that stand still, and gives up those that nobody answers.
     pub(crate) fn tick_transfers(&mut self, out: &mut Effects) {
         let now = self.time().mono;
-        self.transfers.outgoing.tick(now, out);
-        self.transfers.incoming.tick(now);
+        let shards = &self.shards;
+        let standing = |id: ShardId, node: NodeId| {
+            let group = &shards[usize::from(id.0)].as_ref()?.group;
+            let accepted = group.followers().find(|(replica, _)| node_of(*replica) == node);
+            Some((group.leading()?, accepted.map_or(Index::ZERO, |(_, accepted)| accepted)))
+        };
+        let ended = self.transfers.outgoing.tick(standing, now, out);
+        for id in ended {
+            self.remove_old_files(id, out);
+        }
+        self.transfers.incoming.tick(now, out);
     }
 
-    /// Begins to send a snapshot to a replica, unless that is under way.
+    /// Begins to send a snapshot to a replica, unless that is under way: the last one if it is young enough, else one
+    /// that is being written or will be.
     pub(crate) fn send_snapshot(&mut self, id: ShardId, to: NodeId, out: &mut Effects) {
-        let (now, limits) = (self.time().mono, self.slice_limits());
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        let Some(ballot) = shard.group.leading() else { return };
-        let index = shard.group.applied_index();
-        if index == Index::ZERO || self.transfers.outgoing.is_under_way(id, to, ballot, now) {
-            return;
-        }
-        // One image at a time; the replica is asked about again.
-        if self.transfers.saves.index(id).is_some() {
-            return;
-        }
-        let mut image = Image::begin(shard, limits);
-        let mut chunks = Vec::new();
-        while let Some(chunk) = image.next_chunk(shard) {
-            if !chunk.is_empty() {
-                chunks.push(chunk);
-            }
-        }
-        self.transfers.outgoing.begin((id, to), (ballot, index), chunks, now, out);
-    }
-
-    pub(crate) fn handle_snapshot_wanted(
-        &mut self,
-        from: NodeId,
-        shard: ShardId,
-        ballot: Ballot,
-        index: Index,
-        wanted: u32,
-        out: &mut Effects,
-    ) {
         let now = self.time().mono;
-        self.transfers.outgoing.handle_wanted((shard, from), (ballot, index), wanted, now, out);
+        let Some(shard) = self.shards[usize::from(id.0)].as_ref() else { return };
+        let Some(ballot) = shard.group.leading() else { return };
+        if shard.group.applied_index() == Index::ZERO
+            || self.transfers.outgoing.is_under_way(id, to, ballot, now)
+            // It will be asked for again.
+            || !self.transfers.outgoing.may_begin()
+        {
+            return;
+        }
+        let saving =
+            self.transfers.saves.get(id).filter(|saving| shard.group.resends_after(saving.file.index));
+        if let Some((file, written)) = saving.map(|saving| (saving.file, saving.written())) {
+            self.transfers.outgoing.begin((id, to), (ballot, file), true, now, out);
+            self.transfers.outgoing.handle_written(id, file, written, now, out);
+        } else if let Some(file) = self.transfers.durable_file(shard) {
+            self.transfers.outgoing.begin((id, to), (ballot, file), false, now, out);
+        } else {
+            self.transfers.saves.need(id, to);
+        }
     }
 
     pub(crate) fn handle_snapshot_chunk(&mut self, from: NodeId, chunk: SnapshotChunk, out: &mut Effects) {
-        let (id, ballot, index) = (chunk.shard, chunk.ballot, chunk.index);
+        let SnapshotChunk { shard: id, ballot, index, file, .. } = chunk;
         let now = self.time().mono;
         let known = self.shards.get(usize::from(id.0)).and_then(Option::as_ref);
         let Some(shard) = known else { return };
-        if index <= shard.group.applied_index() || self.transfers.saves.index(id).is_some() {
+        if index <= shard.group.applied_index() {
+            self.transfers.incoming.forget(id, out);
+            let none = PeerMessage::SnapshotWanted { shard: id, ballot, index, file, chunk: u32::MAX };
+            out.sends.push((from, none));
             return;
         }
-        let Some(chunks) = self.transfers.incoming.handle_chunk(from, chunk, now, out) else { return };
-        match load(&chunks) {
-            Ok(loaded) if loaded.base.index == index => {
-                let source = Source::Leader(ballot, Box::new(loaded));
-                self.transfers.saves.begin(id, Saving { index, source });
-                out.snapshots.push(SnapshotJob::Begin { shard: id, index });
-                let write = |bytes| SnapshotJob::Write { shard: id, index, bytes, hurry: false };
-                out.snapshots.extend(chunks.into_iter().map(write));
-                out.snapshots.push(SnapshotJob::Finish { shard: id, index });
-            }
-            _ => {
-                let reason = "a snapshot that cannot be read";
-                out.notices.push(Notice::MessageDropped { node: from, reason });
-            }
+        if let Err(reason) = self.transfers.incoming.handle_chunk(from, chunk, now, out) {
+            out.notices.push(Notice::MessageDropped { node: from, reason });
         }
     }
-}
 
-fn load(chunks: &[Bytes]) -> Result<LoadedSnapshot, String> {
-    let mut loader = SnapshotLoader::new();
-    chunks.iter().try_for_each(|chunk| loader.push(chunk))?;
-    loader.finish()
+    pub(crate) fn handle_snapshot_refused(&mut self, id: ShardId, file: u64, out: &mut Effects) {
+        if let Some(node) = self.transfers.incoming.handle_refused(id, file) {
+            let reason = "a snapshot that cannot be written or read";
+            out.notices.push(Notice::MessageDropped { node, reason });
+        }
+    }
+
+    /// Puts the state of a durable snapshot from a leader in the place of the shard's own.
+    pub(crate) fn handle_snapshot_loaded(
+        &mut self,
+        id: ShardId,
+        file: u64,
+        loaded: LoadedSnapshot,
+        out: &mut Effects,
+    ) {
+        let now = self.time().mono;
+        let Some((node, ballot)) = self.transfers.incoming.handle_loaded(id, file, out) else { return };
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        let LoadedSnapshot { base, config, sessions, keyspace } = loaded;
+        if keyspace.slots() != shard.keyspace.slots() {
+            out.notices.push(Notice::MessageDropped { node, reason: "a snapshot of other slots" });
+            return;
+        }
+        let index = base.index;
+        if shard.group.install(ballot, base, config, now, &mut self.outbox).is_some() {
+            let keyspace = core::mem::replace(&mut shard.keyspace, keyspace);
+            let sessions = core::mem::replace(&mut shard.sessions, sessions);
+            (shard.snapshot, shard.time) = (index, base.time);
+            out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new((keyspace, sessions))))));
+            out.notices.push(Notice::SnapshotInstalled { shard: id, index });
+            // What was being written is of the state before.
+            if let Some(file) = self.transfers.saves.get(id).map(|saving| saving.file) {
+                self.transfers.saves.take(id, file.index);
+                self.transfers.retained.file_failed(id);
+                out.snapshots.push(SnapshotJob::Abandon { shard: id, index: file.index });
+            }
+            self.transfers.outgoing.drop_shard(id);
+            self.transfers.unreadable.remove(&id);
+            self.transfers.files.remove(&id);
+        }
+        self.collect(id, out);
+    }
 }

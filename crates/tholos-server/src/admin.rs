@@ -374,6 +374,18 @@ const METRICS: &[Metric] = &[
     ("tholos_wal_snapshots_saved_total", Kind::Counter, "Snapshot files written.", |node| {
         count(&node.handle.counters.snapshots_saved)
     }),
+    (
+        "tholos_node_snapshots_resumed_total",
+        Kind::Counter,
+        "Transfers of snapshots to other nodes that went on after a break.",
+        |node| count(&node.handle.counters.snapshots_resumed),
+    ),
+    (
+        "tholos_node_snapshot_slice_longest_nanoseconds",
+        Kind::Gauge,
+        "The longest that commands waited for one piece of work on a snapshot, since start.",
+        |node| count(&node.handle.counters.snapshot_slice_longest_nanos),
+    ),
     ("tholos_wal_appends_total", Kind::Counter, "Records appended to the log.", |node| {
         count(&node.handle.wal.counters.appends)
     }),

@@ -29,6 +29,7 @@ mod ports;
 mod recover;
 mod serve;
 mod server;
+mod snapshot_files;
 mod snapshot_task;
 mod status;
 mod wal_task;

@@ -23,6 +23,9 @@ pub(crate) struct Counters {
     pub(crate) snapshots_saved: AtomicU64,
     pub(crate) replicas_muted: AtomicU64,
     pub(crate) replicas_repaired: AtomicU64,
+    pub(crate) snapshots_resumed: AtomicU64,
+    /// Of the work on a snapshot that the worker did in one go, the longest since start, in nanoseconds.
+    pub(crate) snapshot_slice_longest_nanos: AtomicU64,
 }
 
 /// Counts; each counter has one writer, or needs no order.

@@ -37,6 +37,10 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.replicas_repaired, 1);
             tracing::info!(node = me, shard = %shard, "a replica is repaired and votes again");
         }
+        Notice::SnapshotResumed { shard, node, chunk } => {
+            add(&counters.snapshots_resumed, 1);
+            tracing::info!(node = me, to = %node, shard = %shard, chunk, "goes on sending a snapshot");
+        }
         Notice::MessageDropped { node, reason } => {
             add(&counters.peer_messages_senseless, 1);
             tracing::debug!(node = me, from = %node, reason, "dropped a message");

@@ -1,40 +1,38 @@
-//! The snapshots' thread: writes each chunk by chunk to its own file, durably and with its directory (R22), and frees
-//! what takes a while to free. The core makes a chunk when one before is written, so the pace here is the pace of the
-//! whole: neither the log's syncs nor the worker wait for long.
+//! The snapshots' thread: writes, reads and receives snapshots chunk by chunk (R22), and frees what takes a while to
+//! free. The core makes a chunk when one before is written, and sends one when one before has arrived, so the pace here
+//! is the pace of the whole: neither the log's syncs, nor the log's messages, nor the worker wait for long.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tholos_node::{Event, SnapshotJob};
+use tholos_node::{ChunkRead, Event, SnapshotJob};
 use tholos_paxos::Index;
 use tholos_ring::ShardId;
-use tholos_wal::{Disk, SnapshotError, SnapshotName, SnapshotWriter, remove_snapshots_below};
+use tholos_wal::{Disk, SnapshotChunk, SnapshotError};
 use tokio::sync::mpsc;
 
 use crate::metrics::{Counters, add};
+use crate::snapshot_files::{Received, SnapshotFiles};
 use crate::worker_task::Input;
 
-/// Bytes written a second, at most, unless the log waits for room. A quarter of what a modest disk does, so that the
-/// log keeps the rest; a shard of 1 GiB takes eight seconds.
+/// Bytes written, read and received a second together, at most, unless the log waits for room. A part of what a modest
+/// disk or network does, so that the log keeps the rest; a shard of 1 GiB is written in eight seconds.
 const BYTES_PER_SECOND: u64 = 128 << 20;
 /// How far ahead of that pace the thread may be before it pauses.
 const AHEAD_MAX: Duration = Duration::from_millis(2);
 
 /// The thread's own state.
 pub(crate) struct SnapshotTask<D: Disk> {
-    disk: D,
+    files: SnapshotFiles<D>,
     /// The core asks for few chunks at a time, so what waits here is bounded.
     jobs: Receiver<SnapshotJob>,
     control: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     /// Set when the node is killed: leave everything as it is.
     abandoned: Arc<AtomicBool>,
-    /// Unfinished files.
-    writers: BTreeMap<SnapshotName, SnapshotWriter<D>>,
     pace: Pace,
 }
 
@@ -46,8 +44,14 @@ impl<D: Disk> SnapshotTask<D> {
         counters: Arc<Counters>,
         abandoned: Arc<AtomicBool>,
     ) -> SnapshotTask<D> {
-        let pace = Pace::default();
-        SnapshotTask { disk, jobs, control, counters, abandoned, writers: BTreeMap::new(), pace }
+        SnapshotTask {
+            files: SnapshotFiles::new(disk),
+            jobs,
+            control,
+            counters,
+            abandoned,
+            pace: Pace::default(),
+        }
     }
 
     /// Runs until the worker is gone.
@@ -66,101 +70,106 @@ impl<D: Disk> SnapshotTask<D> {
 
     /// Does one piece of work; answers what the core is to be told.
     fn work(&mut self, job: SnapshotJob) -> Option<Event> {
-        let (shard, index, done) = match job {
-            SnapshotJob::Begin { shard, index } => (shard, index, self.begin(name(shard, index))),
+        match job {
+            SnapshotJob::Begin { shard, index } => {
+                let begun = self.files.begin(shard, index);
+                begun.err().map(|error| self.failed(shard, index, &error))
+            }
             SnapshotJob::Write { shard, index, bytes, hurry } => {
                 if !hurry {
-                    self.pace.keep(bytes.len() as u64);
+                    self.pace.keep(bytes.len());
                 }
-                (shard, index, self.write(name(shard, index), &bytes))
+                match self.files.write(shard, index, &bytes) {
+                    Ok(known) => known.then_some(Event::SnapshotWritten { shard, index }),
+                    Err(error) => Some(self.failed(shard, index, &error)),
+                }
             }
-            SnapshotJob::Finish { shard, index } => (shard, index, self.finish(name(shard, index))),
+            SnapshotJob::Finish { shard, index } => match self.files.finish(shard, index) {
+                Ok(known) => {
+                    add(&self.counters.snapshots_saved, u64::from(known));
+                    known.then_some(Event::SnapshotSaved { shard, index })
+                }
+                Err(error) => Some(self.failed(shard, index, &error)),
+            },
+            SnapshotJob::Read { shard, index, to, chunk } => match self.files.read(shard, index, chunk) {
+                Ok(Some((SnapshotChunk { bytes, checksum }, chunks))) => {
+                    self.pace.keep(bytes.len());
+                    let bytes = Bytes::from(bytes);
+                    Some(Event::SnapshotRead(ChunkRead { shard, index, to, chunk, chunks, bytes, checksum }))
+                }
+                // It was given up meanwhile.
+                Ok(None) => Some(Event::SnapshotUnreadable { shard, index }),
+                Err(error) => {
+                    tracing::error!(%shard, %index, %error, "a snapshot cannot be read to be sent");
+                    Some(Event::SnapshotUnreadable { shard, index })
+                }
+            },
+            SnapshotJob::Take { shard, index, file, chunk, checksum, bytes, last } => {
+                self.pace.keep(bytes.len());
+                self.receive(shard, (index, file), chunk, (&bytes, checksum), last)
+            }
             SnapshotJob::Abandon { shard, index } => {
-                self.abandon(name(shard, index));
-                return None;
+                self.files.abandon(shard, index);
+                None
+            }
+            SnapshotJob::Forget { shard, file } => {
+                self.files.forget(shard, file);
+                None
             }
             SnapshotJob::RemoveBelow { shard, index } => {
-                if let Err(error) = remove_snapshots_below(&self.disk, u32::from(shard.0), index.0) {
-                    tracing::warn!(%shard, %index, %error, "old snapshots stay for now");
-                }
-                return None;
+                self.files.remove_below(shard, index);
+                None
             }
             SnapshotJob::Drop(discarded) => {
                 drop(discarded);
-                return None;
+                None
             }
-        };
-        match done {
-            Ok(Done::Begun | Done::Unknown) => None,
-            Ok(Done::Written) => Some(Event::SnapshotWritten { shard, index }),
-            Ok(Done::Finished) => {
-                add(&self.counters.snapshots_saved, 1);
-                Some(Event::SnapshotSaved { shard, index })
-            }
-            // The log still has everything, so this costs space and no data; the core tries again.
+        }
+    }
+
+    /// The log still has everything, so this costs space and no data; the core tries again.
+    fn failed(&mut self, shard: ShardId, index: Index, error: &SnapshotError) -> Event {
+        tracing::error!(%shard, %index, %error, "a snapshot was not written");
+        self.files.abandon(shard, index);
+        Event::SnapshotFailed { shard, index }
+    }
+
+    fn receive(
+        &mut self,
+        shard: ShardId,
+        name: (Index, u64),
+        number: u32,
+        (bytes, checksum): (&Bytes, u32),
+        last: bool,
+    ) -> Option<Event> {
+        let file = name.1;
+        match self.files.receive(shard, name, number, (bytes, checksum), last) {
+            Ok(Received::Taken) => Some(Event::SnapshotTaken { shard, file, chunk: number }),
+            Ok(Received::Loaded(snapshot)) => Some(Event::SnapshotLoaded { shard, file, snapshot }),
+            Ok(Received::Unknown) => None,
             Err(error) => {
-                tracing::error!(%shard, %index, %error, "a snapshot was not written");
-                self.abandon(name(shard, index));
-                Some(Event::SnapshotFailed { shard, index })
+                tracing::error!(%shard, index = %name.0, %error, "a snapshot from the leader was not taken");
+                self.files.forget(shard, file);
+                Some(Event::SnapshotRefused { shard, file })
             }
         }
     }
-
-    fn begin(&mut self, name: SnapshotName) -> Result<Done, SnapshotError> {
-        self.writers.insert(name, SnapshotWriter::create(self.disk.clone(), name)?);
-        Ok(Done::Begun)
-    }
-
-    fn write(&mut self, name: SnapshotName, bytes: &Bytes) -> Result<Done, SnapshotError> {
-        // What follows a failure was asked for before the core heard of it.
-        let Some(writer) = self.writers.get_mut(&name) else { return Ok(Done::Unknown) };
-        if !bytes.is_empty() {
-            // The writer syncs in steps, so that the log's own syncs never wait for long.
-            writer.write_chunk(bytes)?;
-        }
-        Ok(Done::Written)
-    }
-
-    fn finish(&mut self, name: SnapshotName) -> Result<Done, SnapshotError> {
-        let Some(writer) = self.writers.remove(&name) else { return Ok(Done::Unknown) };
-        writer.finish()?;
-        Ok(Done::Finished)
-    }
-
-    fn abandon(&mut self, name: SnapshotName) {
-        if let Some(Err(error)) = self.writers.remove(&name).map(SnapshotWriter::abandon) {
-            tracing::warn!(%error, "an unfinished snapshot stays until the next start");
-        }
-    }
-}
-
-fn name(shard: ShardId, index: Index) -> SnapshotName {
-    SnapshotName { shard: u32::from(shard.0), index: index.0 }
-}
-
-/// What became of a piece of work.
-enum Done {
-    Begun,
-    Written,
-    Finished,
-    /// Its file was given up.
-    Unknown,
 }
 
 /// Keeps to [`BYTES_PER_SECOND`].
 #[derive(Default)]
 struct Pace {
-    /// When what was written so far should have been.
+    /// When what was moved so far should have been.
     due: Option<Instant>,
 }
 
 impl Pace {
-    /// Waits, if need be, until `bytes` more may be written.
-    fn keep(&mut self, bytes: u64) {
+    /// Waits, if need be, until `bytes` more may be moved.
+    fn keep(&mut self, bytes: usize) {
         let now = Instant::now();
-        // Time in which nothing was written is not saved up.
+        // Time in which nothing was moved is not saved up.
         let due = self.due.map_or(now, |due| due.max(now));
-        self.due = Some(due + Duration::from_nanos(bytes * 1_000_000_000 / BYTES_PER_SECOND));
+        self.due = Some(due + Duration::from_nanos(bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND));
         let ahead = due.saturating_duration_since(now);
         if ahead >= AHEAD_MAX {
             std::thread::sleep(ahead);

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
@@ -265,12 +267,24 @@ impl Worker {
                     }
                     _ => {}
                 }
-                self.node.handle(now, event, &mut self.effects);
+                if is_slice(&event) {
+                    self.handle_slice(now, event);
+                } else {
+                    self.node.handle(now, event, &mut self.effects);
+                }
             }
             Input::Inspect(inspection) => inspection(&self.node),
             Input::Stop => return true,
         }
         false
+    }
+
+    /// A piece of work on a snapshot: commands wait for it, so its time is watched.
+    fn handle_slice(&mut self, now: Now, event: Event) {
+        let began = Instant::now();
+        self.node.handle(now, event, &mut self.effects);
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.snapshot_slice_longest_nanos.fetch_max(nanos, Ordering::Relaxed);
     }
 
     fn handle_peer(&mut self, now: Now, event: tholos_rpc::Event) {
@@ -400,6 +414,18 @@ impl Worker {
             row.output.wake();
         }
     }
+}
+
+/// Whether an event lets the core do a piece of work on a snapshot.
+fn is_slice(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::SnapshotWritten { .. }
+            | Event::SnapshotSaved { .. }
+            | Event::SnapshotRead(_)
+            | Event::SnapshotTaken { .. }
+            | Event::SnapshotLoaded { .. }
+    )
 }
 
 /// Whether a refusal is no news: the core tells when a node is lost, and while a cluster is being founded some nodes

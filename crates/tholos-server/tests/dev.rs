@@ -156,6 +156,52 @@ async fn node_with_rot_starts_mute_and_is_repaired() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// More than its leader keeps in memory: the node gets the leader's snapshot file, while writes go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_fell_far_behind_gets_a_snapshot() {
+    let cluster = start(settings()).await;
+    let addresses = cluster.addresses();
+    let value = "v".repeat(64 << 10);
+    let write = |numbers: std::ops::Range<u32>| {
+        let (at, value) = (addresses.gateway.clone(), value.clone());
+        beside(move || {
+            let mut client = Client::connect(&at);
+            for number in numbers {
+                assert_eq!(client.ask(&["SET", &format!("{{k}}{number}"), &value]), Value::ok());
+            }
+        })
+    };
+    write(0..1).await;
+    cluster.kill("n3").await.unwrap();
+    write(1..80).await;
+    cluster.restart("n3").await.unwrap();
+    write(80..120).await;
+    in_time("catching up", async {
+        while cluster.status().await.nodes[2].lag != Some(0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let http = addresses.http.clone();
+    let (code, metrics) =
+        beside(move || http_request(&http, &format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\n"))).await;
+    let installed = "tholos_node_snapshots_installed_total{node=\"n3\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(installed)).unwrap_or("none");
+    assert!(code == 200 && count != "0" && count != "none", "{count} snapshots installed");
+    // Now what it has is what a majority has.
+    cluster.kill("n1").await.unwrap();
+    let at = addresses.gateway.clone();
+    beside(move || {
+        let mut client = Client::connect(&at);
+        for number in 0..120 {
+            let length = client.ask(&["STRLEN", &format!("{{k}}{number}")]);
+            assert_eq!(length, Value::integer(64 << 10), "{number}");
+        }
+    })
+    .await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_outlives_the_process() {
     let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));

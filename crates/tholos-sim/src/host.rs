@@ -5,24 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{
-    Append, Effects, Event, LoadedSnapshot, Node, NodeConfig, Now, SnapshotJob, SnapshotLoader,
-};
+use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now};
 use tholos_paxos::{AppendSeq, Index, Millis, Planted};
 use tholos_ring::ShardId;
-use tholos_wal::{
-    Crash, Log, Lsn, MemDisk, OpenError, Options, SnapshotError, SnapshotName, SnapshotReader,
-    SnapshotWriter, list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
-};
+use tholos_wal::{Crash, Log, Lsn, MemDisk, OpenError, Options};
 
 use crate::random::Random;
+use crate::snapshots::{self, Snapshots};
 
 /// Bytes of log after which a shard is snapshotted: small, so that it happens in every run.
 const LOG_BYTES_MAX: u64 = 96 << 10;
 /// Entries kept in memory per shard: small, so that lagging replicas need snapshots.
-const ENTRY_CACHE_BYTES: usize = 4 << 10;
+const ENTRY_CACHE_BYTES: usize = 1 << 10;
 /// Chunks of snapshots and keys or sessions of one slice: small, so that each snapshot is many of them.
-const SNAPSHOT_CHUNK_BYTES: usize = 512;
+const SNAPSHOT_CHUNK_BYTES: usize = 128;
 const SNAPSHOT_SLICE_ENTRIES: usize = 3;
 /// Decided entries sent again under a new ballot: few, so that a replica that lacks more needs a snapshot.
 const RESENT_BYTES_MAX: usize = 2 << 10;
@@ -34,7 +30,8 @@ pub struct Host {
     /// The running node; `None` while it is down.
     pub node: Option<Node>,
     disk: MemDisk,
-    snapshot_disk: MemDisk,
+    /// Its snapshot files, on a disk of their own.
+    pub snapshots: Snapshots,
     log: Option<Log<MemDisk>>,
     /// Counts starts, so that events of an earlier one are dropped.
     pub boot: u64,
@@ -42,12 +39,6 @@ pub struct Host {
     waiting: VecDeque<Append>,
     /// The last append of the write under way.
     pub writing: Option<AppendSeq>,
-    /// Work on snapshots that waits for its thread's next turn.
-    snapshot_jobs: VecDeque<SnapshotJob>,
-    /// Whether that thread is at work.
-    pub snapshot_busy: bool,
-    /// Unfinished files.
-    writers: BTreeMap<SnapshotName, SnapshotWriter<MemDisk>>,
     /// Lsn of each append written, for releases.
     lsns: VecDeque<(AppendSeq, Lsn)>,
     /// Added to the true time, in milliseconds, for the wall clock.
@@ -58,8 +49,6 @@ pub struct Host {
     pub stalled: Vec<Event>,
     /// How long a sync takes, in microseconds.
     pub sync_us: (u64, u64),
-    /// How long a piece of work on a snapshot takes, in microseconds.
-    pub snapshot_us: (u64, u64),
     planted: Planted,
 }
 
@@ -70,20 +59,16 @@ impl Host {
             id,
             node: None,
             disk: MemDisk::new(),
-            snapshot_disk: MemDisk::new(),
+            snapshots: Snapshots::default(),
             log: None,
             boot: 0,
             waiting: VecDeque::new(),
             writing: None,
-            snapshot_jobs: VecDeque::new(),
-            snapshot_busy: false,
-            writers: BTreeMap::new(),
             lsns: VecDeque::new(),
             wall_offset_ms: 0,
             paused_until: 0,
             stalled: Vec::new(),
             sync_us: (100, 400),
-            snapshot_us: (50, 2_000),
             planted,
         }
     }
@@ -106,11 +91,11 @@ impl Host {
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
         config.group.resent_bytes_max = RESENT_BYTES_MAX;
         let mut node = Node::new(config, map.clone());
-        if remove_unfinished_snapshots(&self.snapshot_disk).is_err() {
+        if !self.snapshots.start() {
             return false;
         }
-        let snapshots = self.snapshot_disk.clone();
-        let mut load = |shard: ShardId, index: Index| load_snapshot(&snapshots, shard, index);
+        let snapshots = self.snapshots.disk.clone();
+        let mut load = |shard: ShardId, index: Index| snapshots::load(&snapshots, shard, index);
         let mut refused = None;
         let mut replaced_at = BTreeMap::new();
         let visit = |group: u32, lsn: Lsn, payload: &[u8]| {
@@ -145,9 +130,6 @@ impl Host {
         self.log = None;
         self.waiting.clear();
         self.writing = None;
-        self.snapshot_jobs.clear();
-        self.snapshot_busy = false;
-        self.writers.clear();
         self.lsns.clear();
         self.stalled.clear();
         let other = match crash {
@@ -155,7 +137,7 @@ impl Host {
             kept => kept,
         };
         self.disk.crash(crash);
-        self.snapshot_disk.crash(other);
+        self.snapshots.crash(other);
     }
 
     /// The disk dies after so many more changes, as if power failed in the middle of a write.
@@ -221,66 +203,8 @@ impl Host {
         }
     }
 
-    /// Takes work on snapshots in; `true`: their thread is idle and should begin.
-    pub fn work(&mut self, jobs: Vec<SnapshotJob>) -> bool {
-        self.snapshot_jobs.extend(jobs);
-        !self.snapshot_busy && !self.snapshot_jobs.is_empty()
-    }
-
-    /// Does the next piece of work on snapshots. An error: the disk failed, and its power goes.
-    pub fn next_work(&mut self) -> Result<Option<Event>, SnapshotError> {
-        let Some(job) = self.snapshot_jobs.pop_front() else { return Ok(None) };
-        Ok(match job {
-            SnapshotJob::Begin { shard, index } => {
-                let name = name(shard, index);
-                self.writers.insert(name, SnapshotWriter::create(self.snapshot_disk.clone(), name)?);
-                None
-            }
-            SnapshotJob::Write { shard, index, bytes, .. } => {
-                let writer = self.writers.get_mut(&name(shard, index)).expect("it was begun");
-                if !bytes.is_empty() {
-                    writer.write_chunk(&bytes)?;
-                }
-                Some(Event::SnapshotWritten { shard, index })
-            }
-            SnapshotJob::Finish { shard, index } => {
-                self.writers.remove(&name(shard, index)).expect("it was begun").finish()?;
-                Some(Event::SnapshotSaved { shard, index })
-            }
-            SnapshotJob::Abandon { shard, index } => {
-                if let Some(writer) = self.writers.remove(&name(shard, index)) {
-                    writer.abandon()?;
-                }
-                None
-            }
-            SnapshotJob::RemoveBelow { shard, index } => {
-                // One that stays costs room, nothing else.
-                let _ = remove_snapshots_below(&self.snapshot_disk, u32::from(shard.0), index.0);
-                None
-            }
-            SnapshotJob::Drop(discarded) => {
-                drop(discarded);
-                None
-            }
-        })
-    }
-
     /// Snapshot files on the disk.
     pub fn snapshot_count(&self) -> usize {
-        list_snapshots(&self.snapshot_disk).map_or(0, |names| names.len())
+        self.snapshots.count()
     }
-}
-
-fn name(shard: ShardId, index: Index) -> SnapshotName {
-    SnapshotName { shard: u32::from(shard.0), index: index.0 }
-}
-
-fn load_snapshot(disk: &MemDisk, shard: ShardId, index: Index) -> Option<LoadedSnapshot> {
-    let mut reader = SnapshotReader::open(disk.clone(), name(shard, index)).ok()?;
-    let mut loader = SnapshotLoader::new();
-    // One that is damaged is as good as none (R20).
-    while let Some(chunk) = reader.next_chunk().ok()? {
-        loader.push(&chunk).expect("a verified chunk can be read");
-    }
-    Some(loader.finish().expect("a finished snapshot is whole"))
 }

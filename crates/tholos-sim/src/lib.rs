@@ -10,3 +10,4 @@ pub mod net;
 pub mod planted;
 pub mod random;
 pub mod sim;
+pub mod snapshots;

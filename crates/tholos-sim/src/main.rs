@@ -37,6 +37,7 @@ struct Totals {
     refused: u64,
     elections: u64,
     installs: u64,
+    resumed: u64,
     checkpoints: u64,
     faults: FaultCounts,
     least_operations: Option<u64>,
@@ -81,6 +82,7 @@ fn work(arguments: &Arguments, next: &AtomicU64, stop: &AtomicBool, totals: &Mut
         totals.refused += report.refused;
         totals.elections += report.elections;
         totals.installs += report.installs;
+        totals.resumed += report.resumed;
         totals.checkpoints += report.checkpoints;
         totals.faults.add(&report.faults);
         if let Some(violation) = report.violation {
@@ -122,8 +124,8 @@ fn report(arguments: &Arguments, totals: &Totals, seconds: f64) -> ExitCode {
     let kinds: Vec<String> = totals.faults.by_kind().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("faults: {}", kinds.join(", "));
     println!(
-        "reached: {} elections, {} snapshots written, {} taken over",
-        totals.elections, totals.checkpoints, totals.installs
+        "reached: {} elections, {} snapshots written, {} taken over, {} transfers resumed",
+        totals.elections, totals.checkpoints, totals.installs, totals.resumed
     );
     for (seed, violation) in totals.failures.iter().take(5) {
         println!("\nseed {seed}: {violation}");

@@ -56,7 +56,9 @@ pub struct Report {
     pub elections: u64,
     /// Snapshots taken over by replicas that fell behind.
     pub installs: u64,
-    /// Snapshots written for the log's sake.
+    /// Transfers of snapshots that went on after a break.
+    pub resumed: u64,
+    /// Snapshots written.
     pub checkpoints: u64,
     /// What went wrong, if anything did.
     pub violation: Option<String>,
@@ -168,7 +170,7 @@ impl Sim {
             sim.hosts[host].wall_offset_ms = if clocks_differ { offset } else { 0 };
             // Where snapshots take long, most crashes come in the middle of one.
             if sim.random.below(2) == 0 {
-                sim.hosts[host].snapshot_us = (2_000, 80_000);
+                sim.hosts[host].snapshots.piece_us = (2_000, 80_000);
             }
             sim.after(sim.now, Happening::Start { host });
         }
@@ -306,10 +308,11 @@ impl Sim {
             match notice {
                 tholos_node::Notice::LeaderElected { .. } => self.report.elections += 1,
                 tholos_node::Notice::SnapshotInstalled { .. } => self.report.installs += 1,
+                tholos_node::Notice::SnapshotResumed { .. } => self.report.resumed += 1,
                 _ => {}
             }
         }
-        if self.hosts[host].work(out.snapshots) {
+        if self.hosts[host].snapshots.push(out.snapshots) {
             self.begin_snapshot_work(host);
         }
         if let Some(before) = out.release {
@@ -321,8 +324,8 @@ impl Sim {
     }
 
     fn begin_snapshot_work(&mut self, host: usize) {
-        self.hosts[host].snapshot_busy = true;
-        let (low, high) = self.hosts[host].snapshot_us;
+        self.hosts[host].snapshots.busy = true;
+        let (low, high) = self.hosts[host].snapshots.piece_us;
         let delay = self.random.between(low, high);
         let boot = self.hosts[host].boot;
         self.after(self.now + delay, Happening::SnapshotWork { host, boot });
@@ -332,15 +335,15 @@ impl Sim {
         if self.hosts[host].boot != boot || self.hosts[host].node.is_none() {
             return;
         }
-        self.hosts[host].snapshot_busy = false;
-        let Ok(event) = self.hosts[host].next_work() else { return self.disk_failed(host) };
+        self.hosts[host].snapshots.busy = false;
+        let Ok(event) = self.hosts[host].snapshots.step() else { return self.disk_failed(host) };
         if let Some(event) = event {
             if matches!(event, Event::SnapshotSaved { .. }) {
                 self.report.checkpoints += 1;
             }
             self.give(host, event);
         }
-        if self.hosts[host].node.is_some() && self.hosts[host].work(Vec::new()) {
+        if self.hosts[host].node.is_some() && self.hosts[host].snapshots.push(Vec::new()) {
             self.begin_snapshot_work(host);
         }
     }
@@ -448,7 +451,7 @@ impl Sim {
         self.net.heal();
         for host in 0..NODES {
             self.hosts[host].sync_us = (100, 400);
-            self.hosts[host].snapshot_us = (50, 2_000);
+            self.hosts[host].snapshots.piece_us = (50, 2_000);
             self.hosts[host].paused_until = self.now.min(self.hosts[host].paused_until);
             self.resume(host);
             self.after(self.now, Happening::Start { host });

@@ -51,8 +51,8 @@ pub use mem_disk::{Crash, MemDisk, MemFile};
 pub use options::{BATCH_BYTES_MAX, Headroom, Options, Spare, Usage};
 pub use recover::{Damage, Recovery, Tail};
 pub use snapfile::{
-    SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FORMAT_VERSION, SnapshotName, SnapshotReader, SnapshotWriter,
-    list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
+    SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FORMAT_VERSION, SnapshotChunk, SnapshotName, SnapshotReader,
+    SnapshotSource, SnapshotWriter, list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
 };
 
 /// A position in the log, in bytes since it was created; it only rises.

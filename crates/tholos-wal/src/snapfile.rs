@@ -5,6 +5,7 @@
 //!
 //! The format is in `docs/protocol/wal.md`.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::disk::Disk;
@@ -22,6 +23,9 @@ const MAGIC: [u8; 8] = *b"THOLOSSN";
 const HEADER_BYTES: usize = 32;
 const CHUNK_HEAD_BYTES: usize = 8;
 const TRAILER_BYTES: usize = 24;
+
+/// Names of files that are not finished: written here, and received from another node.
+const UNFINISHED: [&str; 2] = [".tmp", ".part"];
 
 /// Which snapshot: its shard, and the index up to which it has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +52,8 @@ impl SnapshotName {
         (parsed.file_name() == name).then_some(parsed)
     }
 
-    fn unfinished_name(&self) -> String {
-        format!("{}.tmp", self.file_name())
+    fn unfinished_name(&self, suffix: &str) -> String {
+        format!("{}{suffix}", self.file_name())
     }
 
     fn header(&self) -> [u8; HEADER_BYTES] {
@@ -68,19 +72,30 @@ fn header_crc(header: &[u8; HEADER_BYTES]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..12]), &header[16..])
 }
 
+/// One chunk of a snapshot file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The checksum of everything up to its end, as it stands in the file. The same chunks in the same order under
+    /// the same [`SnapshotName`] have the same checksums.
+    pub checksum: u32,
+}
+
 /// Writes one snapshot. Dropped before [`finish`](Self::finish), it leaves a temporary file that
 /// [`remove_unfinished_snapshots`] removes.
 #[derive(Debug)]
 pub struct SnapshotWriter<D: Disk> {
     disk: D,
     name: SnapshotName,
+    suffix: &'static str,
     file: D::File,
     /// Bytes written to the file.
     offset: u64,
     unsynced_bytes: u64,
     /// Checksum of everything so far; the next one goes on from it.
     chain: u32,
-    chunks: u64,
+    places: Places,
     bytes: u64,
 }
 
@@ -90,20 +105,34 @@ impl<D: Disk> SnapshotWriter<D> {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn create(disk: D, name: SnapshotName) -> Result<Self, SnapshotError> {
-        let file = disk.create(&name.unfinished_name()).map_err(|source| SnapshotError::Io {
+        Self::create_as(disk, name, UNFINISHED[0])
+    }
+
+    /// Begins the file of a snapshot that another node sends, under a temporary name of its own.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn receive(disk: D, name: SnapshotName) -> Result<Self, SnapshotError> {
+        Self::create_as(disk, name, UNFINISHED[1])
+    }
+
+    fn create_as(disk: D, name: SnapshotName, suffix: &'static str) -> Result<Self, SnapshotError> {
+        let unfinished = name.unfinished_name(suffix);
+        let file = disk.create(&unfinished).map_err(|source| SnapshotError::Io {
             operation: "create",
-            path: disk.path(&name.unfinished_name()),
+            path: disk.path(&unfinished),
             source,
         })?;
         let header = name.header();
         let mut writer = Self {
             disk,
             name,
+            suffix,
             file,
             offset: 0,
             unsynced_bytes: 0,
             chain: header_crc(&header),
-            chunks: 0,
+            places: Places::new(),
             bytes: 0,
         };
         writer.write(&header)?;
@@ -120,18 +149,49 @@ impl<D: Disk> SnapshotWriter<D> {
             return Err(SnapshotError::ChunkSize { bytes, max });
         }
         let length = u32::try_from(chunk.len()).expect("bounded above").to_le_bytes();
-        self.chain = crc32c::crc32c_append(crc32c::crc32c_append(self.chain, &length), chunk);
+        self.chain = chunk_crc(self.chain, length, chunk);
         let mut framed = Vec::with_capacity(CHUNK_HEAD_BYTES + chunk.len());
         framed.extend_from_slice(&length);
         framed.extend_from_slice(&self.chain.to_le_bytes());
         framed.extend_from_slice(chunk);
         self.write(&framed)?;
-        self.chunks += 1;
+        self.places.0.push(self.offset);
         self.bytes += chunk.len() as u64;
         if self.unsynced_bytes >= SYNC_STEP_BYTES {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// Appends a chunk that was read from another file of this snapshot, if it follows what is here.
+    ///
+    /// # Errors
+    /// As [`write_chunk`](Self::write_chunk); [`SnapshotError::Damaged`] if `chunk` is not what comes next, or is not what
+    /// was read: then drop the writer.
+    pub fn write_received(&mut self, chunk: &[u8], checksum: u32) -> Result<(), SnapshotError> {
+        let at = self.offset;
+        self.write_chunk(chunk)?;
+        if self.chain != checksum {
+            let path = self.disk.path(&self.name.unfinished_name(self.suffix));
+            return Err(SnapshotError::Damaged {
+                path,
+                offset: at,
+                what: "a received chunk does not follow",
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads a chunk back, from 0, while the file is still being written; `None` if it is not written yet.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::next_chunk`].
+    pub fn read_chunk(&self, number: u32) -> Result<Option<SnapshotChunk>, SnapshotError> {
+        let path = || self.disk.path(&self.name.unfinished_name(self.suffix));
+        if u64::from(number) >= self.places.chunks() {
+            return Ok(None);
+        }
+        self.places.read(&self.disk, &self.file, number, &self.name.header(), path).map(Some)
     }
 
     /// Bytes of chunks so far.
@@ -146,13 +206,13 @@ impl<D: Disk> SnapshotWriter<D> {
     /// [`SnapshotError::Io`]; the snapshot must then not be named anywhere.
     pub fn finish(mut self) -> Result<SnapshotName, SnapshotError> {
         let mut trailer = [0; TRAILER_BYTES];
-        trailer[8..16].copy_from_slice(&self.chunks.to_le_bytes());
+        trailer[8..16].copy_from_slice(&self.places.chunks().to_le_bytes());
         trailer[16..24].copy_from_slice(&self.bytes.to_le_bytes());
         let crc = trailer_crc(self.chain, &trailer);
         trailer[4..8].copy_from_slice(&crc.to_le_bytes());
         self.write(&trailer)?;
         self.sync()?;
-        let (from, to) = (self.name.unfinished_name(), self.name.file_name());
+        let (from, to) = (self.name.unfinished_name(self.suffix), self.name.file_name());
         self.disk.rename(&from, &to).map_err(|source| self.error("rename", source))?;
         self.disk.sync_directory().map_err(|source| self.error("sync the directory of", source))?;
         Ok(self.name)
@@ -163,7 +223,7 @@ impl<D: Disk> SnapshotWriter<D> {
     /// # Errors
     /// [`SnapshotError::Io`]; [`remove_unfinished_snapshots`] removes it then.
     pub fn abandon(self) -> Result<(), SnapshotError> {
-        let removed = self.disk.remove(&self.name.unfinished_name());
+        let removed = self.disk.remove(&self.name.unfinished_name(self.suffix));
         removed.map_err(|source| self.error("remove", source))
     }
 
@@ -182,7 +242,140 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 
     fn error(&self, operation: &'static str, source: std::io::Error) -> SnapshotError {
-        SnapshotError::Io { operation, path: self.disk.path(&self.name.unfinished_name()), source }
+        SnapshotError::Io { operation, path: self.disk.path(&self.name.unfinished_name(self.suffix)), source }
+    }
+}
+
+fn chunk_crc(before: u32, length: [u8; 4], chunk: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(before, &length), chunk)
+}
+
+/// Where the chunks of a file begin, and the next one would.
+#[derive(Debug)]
+struct Places(Vec<u64>);
+
+impl Places {
+    fn new() -> Places {
+        Places(vec![HEADER_BYTES as u64])
+    }
+
+    fn chunks(&self) -> u64 {
+        self.0.len() as u64 - 1
+    }
+
+    /// Reads and verifies chunk `number`, whose place is known.
+    fn read<D: Disk>(
+        &self,
+        disk: &D,
+        file: &D::File,
+        number: u32,
+        header: &[u8; HEADER_BYTES],
+        path: impl Fn() -> PathBuf,
+    ) -> Result<SnapshotChunk, SnapshotError> {
+        let at = self.0[number as usize];
+        let damaged = |what| SnapshotError::Damaged { path: path(), offset: at, what };
+        let read = |offset: u64, buffer: &mut [u8]| match disk.read_at(file, offset, buffer) {
+            Ok(count) if count == buffer.len() => Ok(()),
+            Ok(_) => Err(damaged("it ends within a chunk")),
+            Err(source) => Err(SnapshotError::Io { operation: "read", path: path(), source }),
+        };
+        let mut head = [0; CHUNK_HEAD_BYTES];
+        read(at, &mut head)?;
+        let (length, checksum) = split_head(head);
+        let bytes = u32::from_le_bytes(length) as usize;
+        if bytes == 0 || bytes > SNAPSHOT_CHUNK_BYTES_MAX {
+            return Err(damaged("a chunk's length is none that a chunk has"));
+        }
+        let before = match number.checked_sub(1) {
+            None => header_crc(header),
+            Some(before) => {
+                let mut head = [0; CHUNK_HEAD_BYTES];
+                read(self.0[before as usize], &mut head)?;
+                split_head(head).1
+            }
+        };
+        let mut chunk = vec![0; bytes];
+        read(at + CHUNK_HEAD_BYTES as u64, &mut chunk)?;
+        if chunk_crc(before, length, &chunk) != checksum {
+            return Err(damaged("a chunk's checksum does not hold"));
+        }
+        Ok(SnapshotChunk { bytes: chunk, checksum })
+    }
+}
+
+/// A chunk's length, as its bytes, and its checksum.
+fn split_head(head: [u8; CHUNK_HEAD_BYTES]) -> ([u8; 4], u32) {
+    let [a, b, c, d, rest @ ..] = head;
+    ([a, b, c, d], u32::from_le_bytes(rest))
+}
+
+/// Reads single chunks of a finished snapshot, in any order, each verified with the one before it.
+pub struct SnapshotSource<D: Disk> {
+    reader: SnapshotReader<D>,
+    places: Places,
+    chunks: u64,
+}
+
+impl<D: Disk> fmt::Debug for SnapshotSource<D> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SnapshotSource({}, {} chunks)", self.reader.name.file_name(), self.chunks)
+    }
+}
+
+impl<D: Disk> SnapshotSource<D> {
+    /// Opens a finished snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; `Io` with `NotFound` if there is none.
+    pub fn open(disk: D, name: SnapshotName) -> Result<Self, SnapshotError> {
+        let reader = SnapshotReader::open(disk, name)?;
+        let length = reader.disk.length(&reader.file).map_err(|source| reader.io(source))?;
+        let mut trailer = [0; TRAILER_BYTES];
+        let at = length.saturating_sub(TRAILER_BYTES as u64);
+        let count =
+            reader.disk.read_at(&reader.file, at, &mut trailer).map_err(|source| reader.io(source))?;
+        let chunks = u64::from_le_bytes(trailer[8..16].try_into().expect("eight bytes"));
+        // Each has a head and a byte at least; whether the count is true, each chunk's own checks will tell.
+        if count < TRAILER_BYTES || trailer[..4] != [0; 4] || chunks > length / (CHUNK_HEAD_BYTES as u64 + 1)
+        {
+            return Err(reader.damaged(at, "its trailer does not hold"));
+        }
+        Ok(Self { reader, places: Places::new(), chunks })
+    }
+
+    /// How many chunks it has.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    /// Chunk `number`, from 0; `None` after the last.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] if it or a head before it is not as it was written, [`SnapshotError::Io`].
+    pub fn read_chunk(&mut self, number: u32) -> Result<Option<SnapshotChunk>, SnapshotError> {
+        if u64::from(number) >= self.chunks {
+            return Ok(None);
+        }
+        while self.places.chunks() < u64::from(number) {
+            self.pass_chunk()?;
+        }
+        let (reader, path) = (&self.reader, || self.reader.path());
+        self.places.read(&reader.disk, &reader.file, number, &reader.name.header(), path).map(Some)
+    }
+
+    /// Finds the place after the last one known.
+    fn pass_chunk(&mut self) -> Result<(), SnapshotError> {
+        let at = self.places.0[self.places.0.len() - 1];
+        let mut head = [0; CHUNK_HEAD_BYTES];
+        self.reader.offset = at;
+        self.reader.read(&mut head, "it ends where a chunk should begin")?;
+        let bytes = u32::from_le_bytes(split_head(head).0) as usize;
+        if bytes == 0 || bytes > SNAPSHOT_CHUNK_BYTES_MAX {
+            return Err(self.reader.damaged(at, "a chunk's length is none that a chunk has"));
+        }
+        self.places.0.push(at + (CHUNK_HEAD_BYTES + bytes) as u64);
+        Ok(())
     }
 }
 
@@ -245,8 +438,7 @@ impl<D: Disk> SnapshotReader<D> {
         let at = self.offset;
         let mut head = [0; CHUNK_HEAD_BYTES];
         self.read(&mut head, "it ends where a chunk should begin")?;
-        let length: [u8; 4] = head[..4].try_into().expect("four bytes");
-        let crc = u32::from_le_bytes(head[4..].try_into().expect("four bytes"));
+        let (length, crc) = split_head(head);
         if length == [0; 4] {
             return self.read_end(at, head).map(|()| None);
         }
@@ -256,7 +448,7 @@ impl<D: Disk> SnapshotReader<D> {
         }
         let mut chunk = vec![0; bytes];
         self.read(&mut chunk, "it ends within a chunk")?;
-        self.chain = crc32c::crc32c_append(crc32c::crc32c_append(self.chain, &length), &chunk);
+        self.chain = chunk_crc(self.chain, length, &chunk);
         if self.chain != crc {
             return Err(self.damaged(at, "a chunk's checksum does not hold"));
         }
@@ -339,8 +531,10 @@ pub fn remove_snapshots_below<D: Disk>(disk: &D, shard: u32, index: u64) -> Resu
 /// # Errors
 /// [`SnapshotError::Io`]; some may be removed.
 pub fn remove_unfinished_snapshots<D: Disk>(disk: &D) -> Result<usize, SnapshotError> {
-    let unfinished =
-        |name: &String| name.strip_suffix(".tmp").is_some_and(|name| SnapshotName::parse(name).is_some());
+    let unfinished = |name: &String| {
+        let finished = UNFINISHED.iter().find_map(|suffix| name.strip_suffix(suffix));
+        finished.is_some_and(|name| SnapshotName::parse(name).is_some())
+    };
     remove(disk, list(disk)?.into_iter().filter(unfinished).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use tholos_wal::{
     Crash, Disk, MemDisk, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotError, SnapshotName, SnapshotReader,
-    SnapshotWriter, list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
+    SnapshotSource, SnapshotWriter, list_snapshots, remove_snapshots_below, remove_unfinished_snapshots,
 };
 
 const NAME: SnapshotName = SnapshotName { shard: 12, index: 1041 };
@@ -148,4 +148,79 @@ fn a_snapshot_given_up_leaves_no_file() {
     writer.write_chunk(b"x").expect("write");
     writer.abandon().expect("remove");
     assert_eq!(disk.list().expect("list"), [""; 0]);
+}
+
+/// A file sent chunk by chunk, also while it is being written, becomes the same file elsewhere; what is not the next
+/// chunk, or not as it was, is refused.
+#[test]
+fn a_received_snapshot_is_the_sent_one() {
+    let chunks: Vec<Vec<u8>> = (1..30_usize).map(|number| vec![number as u8; number * 100]).collect();
+    let (from, to) = (MemDisk::new(), MemDisk::new());
+    let mut writer = SnapshotWriter::create(from.clone(), NAME).expect("create");
+    let mut receiver = SnapshotWriter::receive(to.clone(), NAME).expect("create");
+    for (number, bytes) in (0..10).zip(&chunks) {
+        assert_eq!(writer.read_chunk(number).expect("not there"), None);
+        writer.write_chunk(bytes).expect("write");
+        let chunk = writer.read_chunk(number).expect("read").expect("it was written");
+        assert_eq!(&chunk.bytes, bytes);
+        receiver.write_received(&chunk.bytes, chunk.checksum).expect("it follows");
+    }
+    chunks[10..].iter().for_each(|bytes| writer.write_chunk(bytes).expect("write"));
+    writer.finish().expect("finish");
+    let mut source = SnapshotSource::open(from.clone(), NAME).expect("open");
+    assert_eq!(source.chunks(), 29);
+    // In any order.
+    for number in [28, 3, 15, 0, 29, u32::MAX] {
+        let chunk = source.read_chunk(number).expect("read");
+        assert_eq!(chunk.map(|chunk| chunk.bytes).as_ref(), chunks.get(number as usize), "{number}");
+    }
+    for number in 10..29 {
+        let chunk = source.read_chunk(number).expect("read").expect("it is there");
+        receiver.write_received(&chunk.bytes, chunk.checksum).expect("it follows");
+    }
+    assert_eq!(to.list().expect("list"), ["s12-1041.snap.part"]);
+    receiver.finish().expect("finish");
+    assert_eq!(to.contents(&NAME.file_name()), from.contents(&NAME.file_name()));
+    for (number, change) in [(0, 0), (2, 0), (1, 1)] {
+        let mut receiver = SnapshotWriter::receive(to.clone(), NAME).expect("create");
+        let first = source.read_chunk(0).expect("read").expect("it is there");
+        receiver.write_received(&first.bytes, first.checksum).expect("the first");
+        let mut next = source.read_chunk(number).expect("read").expect("it is there");
+        next.bytes[0] ^= change;
+        let error =
+            receiver.write_received(&next.bytes, next.checksum).expect_err("not the next, or not as it was");
+        assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
+    }
+    assert_eq!(remove_unfinished_snapshots(&to).expect("remove"), 1);
+}
+
+/// Every byte that was changed is noticed before a chunk of it is sent on, but for the counts, which nothing rests on.
+#[test]
+fn a_source_reads_no_damaged_chunk() {
+    let disk = MemDisk::new();
+    let mut writer = SnapshotWriter::create(disk.clone(), NAME).expect("create");
+    let chunks = [b"a".repeat(9), b"b".repeat(30), b"c".repeat(20)];
+    chunks.iter().for_each(|chunk| writer.write_chunk(chunk).expect("write"));
+    writer.finish().expect("finish");
+    let whole = disk.contents(&NAME.file_name()).expect("it is there");
+    for at in 0..whole.len() - 24 {
+        disk.tamper(&NAME.file_name(), |bytes| {
+            *bytes = whole.clone();
+            bytes[at] ^= 1;
+        });
+        let read = || {
+            let mut source = SnapshotSource::open(disk.clone(), NAME)?;
+            (0..3).map(|number| source.read_chunk(number)).collect::<Result<Vec<_>, _>>()
+        };
+        assert!(read().is_err(), "byte {at}");
+    }
+    for length in 0..whole.len() {
+        disk.tamper(&NAME.file_name(), |bytes| *bytes = whole[..length].to_vec());
+        let read = || {
+            let mut source = SnapshotSource::open(disk.clone(), NAME)?;
+            (0..3).map(|number| source.read_chunk(number)).collect::<Result<Vec<_>, _>>()
+        };
+        let all = |read: Vec<Option<_>>| read.iter().all(Option::is_some);
+        assert!(!read().is_ok_and(all), "cut to {length}");
+    }
 }

@@ -57,14 +57,21 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
             push_number(chunk.index.0, out);
             push_number(u64::from(chunk.chunk), out);
             push_number(u64::from(chunk.chunks), out);
+            if version > VERSION {
+                push_u64(chunk.file, out);
+                push_number(u64::from(chunk.checksum), out);
+            }
             push_bytes(&chunk.bytes, out);
         }
-        PeerMessage::SnapshotWanted { shard, ballot, index, chunk } => {
+        PeerMessage::SnapshotWanted { shard, ballot, index, file, chunk } => {
             out.push(SNAPSHOT_WANTED);
             push_shard(*shard, out);
             push_ballot(*ballot, out);
             push_number(index.0, out);
             push_number(u64::from(*chunk), out);
+            if version > VERSION {
+                push_u64(*file, out);
+            }
         }
     }
 }
@@ -92,23 +99,25 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
             boot: reader.u64()?,
             outcome: read_outcome(reader)?,
         },
-        SNAPSHOT_CHUNK => PeerMessage::SnapshotChunk(SnapshotChunk {
-            shard: read_shard(reader)?,
-            ballot: reader.ballot()?,
-            index: reader.index()?,
-            chunk: reader.narrow()?,
-            chunks: reader.narrow()?,
-            bytes: reader.bytes()?,
-        }),
+        SNAPSHOT_CHUNK => PeerMessage::SnapshotChunk(read_chunk(reader)?),
         SNAPSHOT_WANTED => PeerMessage::SnapshotWanted {
             shard: read_shard(reader)?,
             ballot: reader.ballot()?,
             index: reader.index()?,
             chunk: reader.narrow()?,
+            file: if reader.version() == VERSION { 0 } else { reader.u64()? },
         },
         byte => return Err(WireError::Kind { what: "message", byte }),
     };
     Ok(message)
+}
+
+fn read_chunk(reader: &mut Reader) -> Result<SnapshotChunk, WireError> {
+    let (shard, ballot, index) = (read_shard(reader)?, reader.ballot()?, reader.index()?);
+    let (chunk, chunks) = (reader.narrow()?, reader.narrow()?);
+    let plain = reader.version() == VERSION;
+    let (file, checksum) = if plain { (0, 0) } else { (reader.u64()?, reader.narrow()?) };
+    Ok(SnapshotChunk { shard, ballot, index, file, chunk, chunks, checksum, bytes: reader.bytes()? })
 }
 
 fn push_shard(shard: ShardId, out: &mut Vec<u8>) {

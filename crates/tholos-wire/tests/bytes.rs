@@ -125,14 +125,16 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
                 shard: ShardId(12),
                 ballot,
                 index: Index(1000),
+                file: 0,
                 chunk: 1,
                 chunks: 3,
+                checksum: 0,
                 bytes: Bytes::from_static(b"snap"),
             }),
         ),
         (
             "snapshot-wanted",
-            PeerMessage::SnapshotWanted { shard: ShardId(12), ballot, index: Index(1000), chunk: 2 },
+            PeerMessage::SnapshotWanted { shard: ShardId(12), ballot, index: Index(1000), file: 0, chunk: 2 },
         ),
     ]
 }
@@ -182,6 +184,29 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
         ),
         ("repair", paxos(Message::Repair { nonce: 9 })),
         ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),
+        (
+            "snapshot-chunk",
+            PeerMessage::SnapshotChunk(SnapshotChunk {
+                shard: ShardId(12),
+                ballot,
+                index: Index(1000),
+                file: 0x1122_3344_5566_7788,
+                chunk: 1,
+                chunks: 0,
+                checksum: 0xaabb_ccdd,
+                bytes: Bytes::from_static(b"snap"),
+            }),
+        ),
+        (
+            "snapshot-wanted",
+            PeerMessage::SnapshotWanted {
+                shard: ShardId(12),
+                ballot,
+                index: Index(1000),
+                file: 0x1122_3344_5566_7788,
+                chunk: u32::MAX,
+            },
+        ),
     ]
 }
 

@@ -186,6 +186,8 @@ fn value() -> impl Strategy<Value = Value> {
 fn peer() -> impl Strategy<Value = PeerMessage> {
     let shard = || any::<u16>().prop_map(ShardId);
     let node = || any::<u16>().prop_map(NodeId);
+    // Zero is what version 1 says by leaving it out.
+    let file = || prop_oneof![Just(0), any::<u64>()];
     let ask = prop_oneof![
         (any::<u64>(), number(), number(), number(), bytes()).prop_map(
             |(session, sequence, acknowledged, expires_at, operation)| Ask::Write {
@@ -218,13 +220,15 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(request, boot, shard, ask)| PeerMessage::Forward(Forward { request, boot, shard, ask })),
         2 => (number(), any::<u64>(), outcome)
             .prop_map(|(request, boot, outcome)| PeerMessage::Answer { request, boot, outcome }),
-        1 => (shard(), ballot(), index(), any::<u32>(), any::<u32>(), bytes()).prop_map(
-            |(shard, ballot, index, chunk, chunks, bytes)| {
-                PeerMessage::SnapshotChunk(SnapshotChunk { shard, ballot, index, chunk, chunks, bytes })
+        1 => (shard(), ballot(), index(), file(), any::<[u32; 2]>(), file(), bytes()).prop_map(
+            |(shard, ballot, index, file, [chunk, chunks], checksum, bytes)| {
+                let checksum = checksum as u32;
+                PeerMessage::SnapshotChunk(SnapshotChunk { shard, ballot, index, file, chunk, chunks, checksum, bytes })
             }
         ),
-        1 => (shard(), ballot(), index(), any::<u32>())
-            .prop_map(|(shard, ballot, index, chunk)| PeerMessage::SnapshotWanted { shard, ballot, index, chunk }),
+        1 => (shard(), ballot(), index(), file(), any::<u32>()).prop_map(|(shard, ballot, index, file, chunk)| {
+            PeerMessage::SnapshotWanted { shard, ballot, index, file, chunk }
+        }),
     ]
 }
 

@@ -115,10 +115,15 @@ impl Retained {
         Some(oldest)
     }
 
+    /// Whether a checkpoint is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shards.iter().any(|need| need.next.is_some())
+    }
+
     /// The shard that holds up the oldest of the log, if the log is too long and no checkpoint is under way. Its length
     /// is an estimate, so when its room gets short a fraction is too long already.
     pub(super) fn due(&self, disk_full: bool) -> Option<ShardId> {
-        if self.shards.iter().any(|need| need.next.is_some()) {
+        if self.is_busy() {
             return None;
         }
         let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.any);

@@ -1,90 +1,109 @@
-//! Snapshots that are being written to their files: one for each shard at most.
+//! Snapshots that are being written to their files, one at a time, and for whom.
 //!
 //! An image goes to its file slice by slice: so many chunks wait for the disk, and each one written lets the next be
 //! made. Its memory is that of these chunks, and its pace the disk's.
+//!
+//! A snapshot is written for the log's sake, or since a replica needs one and the last is too old. If both is asked for
+//! without end, they take turns.
 
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use tholos_paxos::{Ballot, Index, Millis};
+use tholos_cluster::NodeId;
+use tholos_paxos::{Index, Millis};
 use tholos_ring::ShardId;
 
-use super::image::{Image, LoadedSnapshot};
+use super::image::Image;
+use super::outgoing::File;
 use crate::event::SnapshotJob;
 use crate::shard::Shard;
 
 /// After a snapshot could not be written, the next is begun this much later.
 const RETRY_AFTER: Millis = Millis(1000);
 /// Chunks of one snapshot that wait to be written.
-const CHUNKS_WAITING_MAX: u32 = 2;
+const CHUNKS_WAITING_MAX: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct Saves {
     under_way: BTreeMap<ShardId, Saving>,
     /// No checkpoint is begun before this.
     not_before: Millis,
+    /// Replicas that need a new snapshot.
+    needed: BTreeSet<(ShardId, NodeId)>,
+    /// Whether the last one was begun for a replica's sake.
+    last_was_needed: bool,
 }
 
 /// A snapshot that is being written to its file.
 #[derive(Debug)]
 pub(super) struct Saving {
-    pub(super) index: Index,
-    pub(super) source: Source,
-}
-
-/// Where its bytes come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// This replica's own state, for the log's sake.
-    Own(Own),
-    /// The leader of this ballot: to be installed.
-    Leader(Ballot, Box<LoadedSnapshot>),
-}
-
-#[derive(Debug)]
-pub(super) struct Own {
+    pub(super) file: File,
     image: Image,
-    /// Chunks asked to be written, and not yet.
-    waiting: u32,
+    /// Of each chunk asked to be written, and not yet, whether it holds anything.
+    waiting: VecDeque<bool>,
+    /// Chunks written.
+    written: u32,
     ended: bool,
 }
 
-impl Own {
-    pub(super) fn new(image: Image) -> Own {
-        Own { image, waiting: 0, ended: false }
+impl Saving {
+    pub(super) fn new(file: File, image: Image) -> Saving {
+        Saving { file, image, waiting: VecDeque::new(), written: 0, ended: false }
+    }
+
+    /// Chunks written, and how many there are if that is all.
+    pub(super) fn written(&self) -> (u32, u32) {
+        (self.written, if self.ended && self.waiting.is_empty() { self.written } else { 0 })
     }
 }
 
 impl Saves {
-    /// Whether a checkpoint may begin: they are made one at a time, and not while a snapshot from a leader is written.
+    /// Whether a snapshot may begin: one at a time.
     pub(super) fn may_begin(&self, now: Millis) -> bool {
         now >= self.not_before && self.under_way.is_empty()
+    }
+
+    /// A replica needs a new snapshot.
+    pub(super) fn need(&mut self, shard: ShardId, to: NodeId) {
+        self.needed.insert((shard, to));
+    }
+
+    /// Which shard is next, if the log is to be shortened by a snapshot of `due`.
+    pub(super) fn next(&mut self, due: Option<ShardId>) -> Option<ShardId> {
+        let needed = self.needed.first().map(|(shard, _)| *shard);
+        let for_replica = needed.is_some() && (due.is_none() || !self.last_was_needed);
+        self.last_was_needed = for_replica;
+        if for_replica { needed } else { due }
+    }
+
+    /// The replicas that need a snapshot of the shard. They are not asked for again.
+    pub(super) fn take_needed(&mut self, shard: ShardId) -> Vec<NodeId> {
+        let all: Vec<NodeId> = self.needed.iter().filter(|(of, _)| *of == shard).map(|(_, to)| *to).collect();
+        self.needed.retain(|(of, _)| *of != shard);
+        all
     }
 
     pub(super) fn begin(&mut self, shard: ShardId, saving: Saving) {
         self.under_way.insert(shard, saving);
     }
 
-    /// The index that the snapshot being written of `shard` covers.
-    pub(super) fn index(&self, shard: ShardId) -> Option<Index> {
-        self.under_way.get(&shard).map(|saving| saving.index)
+    /// The file that is being written of `shard`, and how far it has come.
+    pub(super) fn get(&self, shard: ShardId) -> Option<&Saving> {
+        self.under_way.get(&shard)
     }
 
     /// Makes what chunks may wait for the disk, and says what to do with them.
     pub(super) fn produce(&mut self, shard: &mut Shard, hurry: bool, out: &mut Vec<SnapshotJob>) {
-        let Some(Saving { index, source: Source::Own(own) }) = self.under_way.get_mut(&shard.id) else {
-            return;
-        };
-        let (id, index) = (shard.id, *index);
-        while own.waiting < CHUNKS_WAITING_MAX && !own.ended {
-            match own.image.next_chunk(shard) {
+        let Some(saving) = self.under_way.get_mut(&shard.id) else { return };
+        let (id, index) = (shard.id, saving.file.index);
+        while saving.waiting.len() < CHUNKS_WAITING_MAX && !saving.ended {
+            match saving.image.next_chunk(shard) {
                 Some(bytes) => {
-                    own.waiting += 1;
+                    saving.waiting.push_back(!bytes.is_empty());
                     out.push(SnapshotJob::Write { shard: id, index, bytes, hurry });
                 }
                 None => {
-                    own.ended = true;
+                    saving.ended = true;
                     out.push(SnapshotJob::Finish { shard: id, index });
                 }
             }
@@ -92,28 +111,26 @@ impl Saves {
     }
 
     /// A chunk is written.
-    pub(super) fn written(&mut self, shard: ShardId, index: Index) {
-        if let Some(saving) = self.under_way.get_mut(&shard).filter(|saving| saving.index == index)
-            && let Source::Own(own) = &mut saving.source
-        {
-            own.waiting = own.waiting.saturating_sub(1);
+    pub(super) fn handle_written(&mut self, shard: ShardId, index: Index) {
+        if let Some(saving) = self.under_way.get_mut(&shard).filter(|saving| saving.file.index == index) {
+            saving.written += u32::from(saving.waiting.pop_front().unwrap_or_default());
         }
     }
 
-    /// It is written.
+    /// It is written, or given up.
     pub(super) fn take(&mut self, shard: ShardId, index: Index) -> Option<Saving> {
-        if self.index(shard) != Some(index) {
-            return None;
-        }
+        self.under_way.get(&shard).filter(|saving| saving.file.index == index)?;
         self.under_way.remove(&shard)
     }
 
-    /// It could not be written: as if it had never been asked for. The log still has everything, and a leader that
-    /// sent one sends another. Answers what it was.
-    pub(super) fn fail(&mut self, shard: ShardId, index: Index, now: Millis) -> Option<Saving> {
-        let failed = self.take(shard, index)?;
-        self.not_before = now.plus(RETRY_AFTER);
-        Some(failed)
+    /// It could not be written: as if it had never been asked for. The log still has everything. Answers whether that
+    /// is news.
+    pub(super) fn fail(&mut self, shard: ShardId, index: Index, now: Millis) -> bool {
+        let failed = self.take(shard, index).is_some();
+        if failed {
+            self.not_before = now.plus(RETRY_AFTER);
+        }
+        failed
     }
 
     pub(super) fn count(&self) -> usize {
@@ -140,7 +157,7 @@ mod tests {
 
     fn begin(saves: &mut Saves, shard: &mut Shard) {
         let image = Image::begin(shard, SliceLimits { chunk_bytes: 16, entries_max: 10 });
-        saves.begin(ShardId(1), Saving { index: Index(7), source: Source::Own(Own::new(image)) });
+        saves.begin(ShardId(1), Saving::new(File { index: Index(7), id: 9 }, image));
     }
 
     #[test]
@@ -152,9 +169,9 @@ mod tests {
         assert!(saves.take(ShardId(1), Index(7)).is_some());
         assert!(saves.may_begin(Millis(0)));
         begin(&mut saves, &mut shard);
-        assert!(saves.fail(ShardId(1), Index(6), Millis(100)).is_none());
-        assert!(saves.index(ShardId(1)).is_some());
-        assert!(saves.fail(ShardId(1), Index(7), Millis(100)).is_some());
+        assert!(!saves.fail(ShardId(1), Index(6), Millis(100)));
+        assert!(saves.get(ShardId(1)).is_some());
+        assert!(saves.fail(ShardId(1), Index(7), Millis(100)));
         assert_eq!((saves.may_begin(Millis(1099)), saves.may_begin(Millis(1100))), (false, true));
     }
 
@@ -162,22 +179,39 @@ mod tests {
     fn a_chunk_is_made_when_one_is_written_and_the_end_follows_the_last() {
         let (mut saves, mut shard) = (Saves::default(), shard());
         begin(&mut saves, &mut shard);
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        let (mut jobs, mut bytes, mut chunks) = (Vec::new(), 0, 0);
         saves.produce(&mut shard, false, &mut jobs);
         saves.produce(&mut shard, false, &mut jobs);
-        assert_eq!(jobs.len() as u32, CHUNKS_WAITING_MAX);
+        assert_eq!(jobs.len(), CHUNKS_WAITING_MAX);
         while let Some(job) = (!jobs.is_empty()).then(|| jobs.remove(0)) {
             match job {
-                SnapshotJob::Write { bytes: chunk, .. } => bytes += chunk.len(),
+                SnapshotJob::Write { bytes: chunk, .. } => {
+                    bytes += chunk.len();
+                    chunks += u32::from(!chunk.is_empty());
+                }
                 SnapshotJob::Finish { .. } => break,
                 other => panic!("{other:?}"),
             }
-            saves.written(ShardId(1), Index(6));
+            saves.handle_written(ShardId(1), Index(6));
             saves.produce(&mut shard, false, &mut jobs);
-            assert!((jobs.len() as u32) < CHUNKS_WAITING_MAX, "news of another let one be made");
-            saves.written(ShardId(1), Index(7));
+            assert!(jobs.len() < CHUNKS_WAITING_MAX, "news of another let one be made");
+            saves.handle_written(ShardId(1), Index(7));
             saves.produce(&mut shard, false, &mut jobs);
         }
         assert!(jobs.is_empty() && bytes > 100, "{bytes} bytes");
+        assert_eq!(saves.get(ShardId(1)).unwrap().written(), (chunks, chunks));
+    }
+
+    #[test]
+    fn the_log_and_the_replicas_take_turns() {
+        let mut saves = Saves::default();
+        assert_eq!((saves.next(None), saves.next(Some(ShardId(1)))), (None, Some(ShardId(1))));
+        saves.need(ShardId(2), NodeId(3));
+        saves.need(ShardId(2), NodeId(1));
+        assert_eq!(saves.next(Some(ShardId(1))), Some(ShardId(2)));
+        assert_eq!(saves.next(Some(ShardId(1))), Some(ShardId(1)));
+        assert_eq!(saves.next(None), Some(ShardId(2)));
+        assert_eq!(saves.take_needed(ShardId(2)), [NodeId(1), NodeId(3)]);
+        assert_eq!(saves.next(None), None);
     }
 }

@@ -1,7 +1,8 @@
 //! Snapshots that cannot be written, and transfers that break off.
 
 use crate::support::{Client, Cluster, Saves, check};
-use tholos_node::{Event, PeerMessage, Port};
+use tholos_node::{Event, NodeConfig, Notice, PeerMessage, Port};
+use tholos_paxos::Index;
 use tholos_ring::{ShardId, shard_of, slot};
 
 /// One node whose log is written anew after so many bytes.
@@ -91,32 +92,181 @@ fn a_snapshot_is_written_in_chunks() {
     assert!(cluster.chunks > 5 * cluster.finished, "{} of {}", cluster.chunks, cluster.finished);
 }
 
-#[test]
-fn a_transfer_that_breaks_off_is_forgotten_and_begun_again() {
-    let mut cluster = Cluster::start(3, 3, |config| config.entry_cache_bytes = 1 << 10);
+fn under_way(cluster: &Cluster) -> usize {
+    cluster.nodes.iter().map(|node| node.snapshots_under_way()).sum()
+}
+
+fn applied(cluster: &Cluster, node: usize) -> Vec<Index> {
+    let shards = (0..16).map(|id| cluster.nodes[node].shard(ShardId(id)).expect("three replicas"));
+    shards.map(|shard| shard.group.applied_index()).collect()
+}
+
+/// Three nodes, of which the last lacks `count` values of 1 KiB of one shard, with small chunks. Answers a client of the
+/// shard's leader.
+fn one_behind(count: usize, configure: impl Fn(&mut NodeConfig)) -> (Cluster, Client) {
+    let mut cluster = Cluster::start(3, 3, |config| {
+        config.entry_cache_bytes = 1 << 10;
+        config.snapshot_chunk_bytes = 1 << 10;
+        configure(config);
+    });
     cluster.wait_for_leaders();
     cluster.cut(2);
     cluster.advance(2000);
-    let client = cluster.connect(0, Port::Gateway);
-    write(&mut cluster, client, 300, 1024);
-    cluster.lost = |message| matches!(message, PeerMessage::SnapshotWanted { .. });
+    let shard = shard_of(slot(b"k"), 16);
+    let leads = |node: &usize| cluster.nodes[*node].shard(shard).expect("three replicas").group.serving();
+    let leader = (0..2).find(leads).expect("a majority is there");
+    let client = cluster.connect(leader, Port::Gateway);
+    for number in 0..count {
+        one_more(&mut cluster, client, number);
+    }
+    (cluster, client)
+}
+
+fn one_more(cluster: &mut Cluster, client: Client, number: usize) {
+    let value = "v".repeat(1 << 10);
+    assert_eq!(cluster.ask(client, &[&format!("SET {{k}}{number} {value}")]), "+OK\r\n");
+}
+
+fn installed(cluster: &Cluster, node: usize) -> usize {
+    let at = |(at, notice): &&(usize, Notice)| {
+        *at == node
+            && matches!(notice, Notice::SnapshotInstalled { shard, .. } if *shard == shard_of(slot(b"k"), 16))
+    };
+    cluster.notices.iter().filter(at).count()
+}
+
+#[test]
+fn a_transfer_that_breaks_off_goes_on_where_it_stood() {
+    let (mut cluster, _) = one_behind(300, |_| {});
+    cluster.pace = 5;
+    cluster.mend();
+    cluster.advance(600);
+    let before = cluster.taken;
+    assert!((20..250).contains(&before), "{before} chunks have come");
+    cluster.cut(2);
+    // The sender gives the transfer up; what has come is kept.
+    cluster.advance(8000);
+    cluster.mend();
+    cluster.advance(8000);
+    assert_eq!(applied(&cluster, 2), applied(&cluster, 0));
+    let resumed = cluster.notices.iter().find_map(|(_, notice)| match notice {
+        Notice::SnapshotResumed { chunk, .. } => Some(*chunk as usize),
+        _ => None,
+    });
+    assert!(resumed.is_some_and(|chunk| chunk + 50 > before), "{resumed:?}");
+    assert_eq!((installed(&cluster, 2), under_way(&cluster)), (1, 0));
+}
+
+#[test]
+fn what_has_come_is_forgotten_in_the_end() {
+    let (mut cluster, _) = one_behind(300, |_| {});
+    cluster.pace = 5;
+    cluster.mend();
+    cluster.advance(600);
+    cluster.cut(2);
+    cluster.advance(50_000);
+    assert_eq!(under_way(&cluster), 1, "the sender has given up");
+    cluster.advance(20_000);
+    assert_eq!(under_way(&cluster), 0);
+    cluster.mend();
+    cluster.advance(10_000);
+    assert_eq!(applied(&cluster, 2), applied(&cluster, 0));
+}
+
+/// The replica gets the file while it is written, and what follows it from memory: one snapshot is enough, though every
+/// entry would leave memory at once otherwise.
+#[test]
+fn a_replica_that_fell_behind_catches_up_under_load() {
+    let (mut cluster, client) = one_behind(300, |_| {});
+    cluster.pace = 4;
+    cluster.mend();
+    for number in 0..600 {
+        one_more(&mut cluster, client, 300 + number);
+        cluster.advance(10);
+    }
+    let shard = shard_of(slot(b"k"), 16);
+    let at = |node: usize| cluster.nodes[node].shard(shard).unwrap().group.applied_index().0;
+    assert!(at(0).max(at(1)) - at(2) < 5, "{} to {}", at(2), at(0));
+    assert_eq!(installed(&cluster, 2), 1);
+    // And then memory is let go.
+    cluster.advance(10_000);
+    one_more(&mut cluster, client, 0);
+    let bytes = cluster.nodes[client.node].shard(shard).unwrap().group.log_bytes();
+    assert!(bytes < 16 << 10, "{bytes} bytes are kept");
+}
+
+/// A newer snapshot of the shard is durable before an older one has arrived, and takes it away only then.
+#[test]
+fn a_snapshot_that_is_being_sent_stays() {
+    let (mut cluster, client) = one_behind(300, |config| config.log_bytes_max = 100 << 10);
+    cluster.mend();
+    cluster.pace = 8;
+    cluster.lost = |message| match message {
+        PeerMessage::SnapshotWanted { .. } => {
+            use std::sync::atomic::{AtomicU32, Ordering};
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(12)
+        }
+        _ => false,
+    };
+    let finished = cluster.finished;
+    for number in 0..600 {
+        one_more(&mut cluster, client, 300 + number);
+        cluster.advance(10);
+    }
+    cluster.lost = |_| false;
+    cluster.advance(5000);
+    assert!(cluster.finished > finished + 2, "{} since", cluster.finished - finished);
+    assert_eq!((cluster.unread, installed(&cluster, 2)), (0, 1));
+    cluster.advance(10_000);
+    let of_shard = cluster.snapshot_files(client.node, shard_of(slot(b"k"), 16));
+    assert_eq!(of_shard, 1, "the old one is gone");
+}
+
+/// What a slow replica makes its leader keep has a bound, and beyond it the replica is sent another snapshot.
+#[test]
+fn what_follows_a_snapshot_is_kept_within_bounds() {
+    let bound = 64 << 10;
+    let (mut cluster, client) = one_behind(300, |config| config.group.resent_bytes_max = bound);
+    cluster.pace = 2;
+    cluster.mend();
+    let shard = shard_of(slot(b"k"), 16);
+    for number in 0..300 {
+        one_more(&mut cluster, client, 300 + number);
+        cluster.advance(10);
+        let bytes = cluster.nodes[client.node].shard(shard).unwrap().group.log_bytes();
+        assert!(bytes < bound + (4 << 10), "{bytes} bytes are kept");
+    }
+    cluster.pace = usize::MAX;
+    cluster.advance(10_000);
+    assert_eq!(applied(&cluster, 2), applied(&cluster, 0));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_written_anew() {
+    let (mut cluster, _) = one_behind(300, |_| {});
+    cluster.unreadable = true;
     cluster.mend();
     cluster.advance(1000);
-    let under_way =
-        |cluster: &Cluster| cluster.nodes.iter().map(|node| node.snapshots_under_way()).sum::<usize>();
-    assert!(under_way(&cluster) > 0);
-    cluster.cut(2);
-    cluster.advance(7000);
-    assert_eq!(under_way(&cluster), 0);
-    cluster.lost = |_| false;
-    cluster.mend();
-    cluster.advance(7000);
-    assert_eq!(under_way(&cluster), 0);
-    let applied = |node: usize| {
-        let shards = (0..16).map(|id| cluster.nodes[node].shard(ShardId(id)).unwrap());
-        shards.map(|shard| shard.group.applied_index()).collect::<Vec<_>>()
-    };
-    assert_eq!(applied(2), applied(0));
+    assert_eq!(installed(&cluster, 2), 0);
+    cluster.unreadable = false;
+    cluster.advance(10_000);
+    assert_eq!(applied(&cluster, 2), applied(&cluster, 0));
+}
+
+/// Nothing that is away, or slow, holds up the log.
+#[test]
+fn the_log_is_trimmed_though_a_node_is_dead() {
+    let (mut cluster, client) = one_behind(0, |config| config.log_bytes_max = 128 << 10);
+    for number in 0..1000 {
+        one_more(&mut cluster, client, number % 50);
+        if number % 10 == 0 {
+            cluster.advance(50);
+        }
+    }
+    let appended = cluster.last_append(client.node);
+    let released = cluster.released[&client.node].0;
+    assert!(released > appended * 3 / 4, "released to {released} of {appended}");
 }
 
 #[test]
@@ -139,11 +289,7 @@ fn a_lost_chunk_is_sent_again() {
     cluster.mend();
     cluster.advance(10_000);
     check(&mut cluster, client, &[("DBSIZE", ":20")]);
-    let applied = |node: usize| {
-        let shards = (0..16).map(|id| cluster.nodes[node].shard(ShardId(id)).unwrap());
-        shards.map(|shard| shard.group.applied_index()).collect::<Vec<_>>()
-    };
-    assert_eq!(applied(2), applied(0));
+    assert_eq!(applied(&cluster, 2), applied(&cluster, 0));
 }
 
 #[test]

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
-use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, PeerMessage, Port, SnapshotJob};
-use tholos_paxos::{AppendSeq, Entry, Millis, Record};
+use tholos_node::{
+    ChunkRead, ClientId, Effects, Event, Node, NodeConfig, Notice, Now, PeerMessage, Port, SnapshotJob,
+    SnapshotLoader,
+};
+use tholos_paxos::{AppendSeq, Entry, Index, Millis, Record};
 use tholos_ring::ShardId;
 
 /// Wall clock at the start.
@@ -32,6 +35,22 @@ pub struct Cluster {
     pub saves: Saves,
     /// Snapshots written and held back.
     saved: Vec<(usize, Event)>,
+    /// Pieces of work on snapshots that are done in 10 ms, at most, and how many of them are left.
+    pub pace: usize,
+    jobs_left: usize,
+    /// Work on snapshots that waits.
+    jobs: VecDeque<(usize, SnapshotJob)>,
+    /// The chunks of each snapshot file, and of those that arrive.
+    files: BTreeMap<(usize, ShardId, Index), Vec<Bytes>>,
+    incoming: BTreeMap<(usize, ShardId), (u64, Vec<Bytes>)>,
+    /// Chunks taken from leaders.
+    pub taken: usize,
+    /// Whether no snapshot can be read.
+    pub unreadable: bool,
+    /// Chunks that were to be read, and could not be.
+    pub unread: usize,
+    /// What the nodes noticed.
+    pub notices: Vec<(usize, Notice)>,
     /// Snapshots written to their ends.
     pub finished: usize,
     /// Chunks of snapshots written.
@@ -40,6 +59,7 @@ pub struct Cluster {
     pub largest_chunk: usize,
     /// The newest release of a node's log.
     pub released: BTreeMap<usize, AppendSeq>,
+    last_append: BTreeMap<usize, AppendSeq>,
     /// Bytes of the largest record.
     pub largest_append: usize,
     /// Messages that are lost.
@@ -106,10 +126,20 @@ impl Cluster {
             waiting: BTreeMap::new(),
             saves: Saves::AtOnce,
             saved: Vec::new(),
+            pace: usize::MAX,
+            jobs_left: usize::MAX,
+            jobs: VecDeque::new(),
+            files: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            taken: 0,
+            unreadable: false,
+            unread: 0,
+            notices: Vec::new(),
             finished: 0,
             chunks: 0,
             largest_chunk: 0,
             released: BTreeMap::new(),
+            last_append: BTreeMap::new(),
             largest_append: 0,
             lost: |_| false,
         };
@@ -130,6 +160,7 @@ impl Cluster {
     pub fn advance(&mut self, millis: u64) {
         for _ in 0..millis / 10 {
             self.now += 10;
+            self.jobs_left = self.pace;
             for at in 0..self.nodes.len() {
                 self.handle(at, Event::Tick);
             }
@@ -181,6 +212,16 @@ impl Cluster {
         self.saved.len()
     }
 
+    /// How many snapshots of a shard a node has on its disk.
+    pub fn snapshot_files(&self, at: usize, shard: ShardId) -> usize {
+        self.files.keys().filter(|(of, name, _)| (*of, *name) == (at, shard)).count()
+    }
+
+    /// The number of a node's last append.
+    pub fn last_append(&self, at: usize) -> u64 {
+        self.last_append.get(&at).map_or(0, |seq| seq.0)
+    }
+
     /// Cuts a node off from the others.
     pub fn cut(&mut self, at: usize) {
         self.cut.insert(at);
@@ -206,6 +247,13 @@ impl Cluster {
                 self.nodes[at].flush(now, &mut effects);
                 idle &= effects.appends.is_empty() && effects.sends.is_empty();
                 self.carry_out(at, effects);
+            }
+            while self.jobs_left > 0
+                && let Some((at, job)) = self.jobs.pop_front()
+            {
+                self.jobs_left -= 1;
+                idle = false;
+                self.work(at, job);
             }
             if idle && self.mail.is_empty() {
                 return;
@@ -237,9 +285,8 @@ impl Cluster {
         if let Some(release) = effects.release {
             self.released.insert(at, release);
         }
-        for job in effects.snapshots {
-            self.work(at, job);
-        }
+        self.notices.extend(effects.notices.into_iter().map(|notice| (at, notice)));
+        self.jobs.extend(effects.snapshots.into_iter().map(|job| (at, job)));
         for append in &effects.appends {
             let entries = match &append.record {
                 Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
@@ -248,6 +295,9 @@ impl Cluster {
             };
             let bytes = entries.iter().map(Entry::cost_bytes).sum();
             self.largest_append = self.largest_append.max(bytes);
+        }
+        if let Some(last) = effects.appends.last() {
+            self.last_append.insert(at, last.seq);
         }
         match effects.appends.last() {
             Some(last) if self.held => drop(self.waiting.insert(at, last.seq)),
@@ -258,7 +308,11 @@ impl Cluster {
 
     fn work(&mut self, at: usize, job: SnapshotJob) {
         match job {
+            SnapshotJob::Begin { shard, index } => drop(self.files.insert((at, shard, index), Vec::new())),
             SnapshotJob::Write { shard, index, bytes, .. } => {
+                if !bytes.is_empty() {
+                    self.files.get_mut(&(at, shard, index)).expect("it was begun").push(bytes.clone());
+                }
                 self.chunks += 1;
                 self.largest_chunk = self.largest_chunk.max(bytes.len());
                 self.handle(at, Event::SnapshotWritten { shard, index });
@@ -273,7 +327,57 @@ impl Cluster {
                     _ => self.handle(at, Event::SnapshotSaved { shard, index }),
                 }
             }
-            _ => {}
+            SnapshotJob::Read { shard, index, to, chunk } => {
+                let chunks = self.files.get(&(at, shard, index));
+                let bytes = chunks.and_then(|chunks| chunks.get(chunk as usize));
+                let event = match bytes.filter(|_| !self.unreadable) {
+                    // How many there are is told with the end of the file alone.
+                    Some(bytes) => Event::SnapshotRead(ChunkRead {
+                        shard,
+                        index,
+                        to,
+                        chunk,
+                        chunks: if self.nodes[at].shard(shard).is_some_and(|shard| shard.snapshot == index) {
+                            chunks.map_or(0, Vec::len) as u32
+                        } else {
+                            0
+                        },
+                        bytes: bytes.clone(),
+                        checksum: bytes.iter().fold(chunk, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte)),
+                    }),
+                    None => {
+                        self.unread += 1;
+                        Event::SnapshotUnreadable { shard, index }
+                    }
+                };
+                self.handle(at, event);
+            }
+            SnapshotJob::Take { shard, index, file, chunk, checksum, bytes, last } => {
+                let sum = bytes.iter().fold(chunk, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte));
+                assert_eq!(sum, checksum);
+                self.taken += 1;
+                if chunk == 0 {
+                    self.incoming.insert((at, shard), (file, Vec::new()));
+                }
+                let (begun, chunks) = self.incoming.get_mut(&(at, shard)).expect("it was begun");
+                assert_eq!((*begun, chunks.len()), (file, chunk as usize), "chunks come in order");
+                chunks.push(bytes);
+                if !last {
+                    return self.handle(at, Event::SnapshotTaken { shard, file, chunk });
+                }
+                let (_, chunks) = self.incoming.remove(&(at, shard)).expect("it was begun");
+                let mut loader = SnapshotLoader::new();
+                chunks.iter().for_each(|chunk| loader.push(chunk).expect("it is whole"));
+                let snapshot = Box::new(loader.finish().expect("it is whole"));
+                self.files.insert((at, shard, index), chunks);
+                self.handle(at, Event::SnapshotLoaded { shard, file, snapshot });
+            }
+            SnapshotJob::Forget { shard, .. } => drop(self.incoming.remove(&(at, shard))),
+            SnapshotJob::Abandon { shard, index } => drop(self.files.remove(&(at, shard, index))),
+            SnapshotJob::RemoveBelow { shard, index } => {
+                self.files.retain(|(of, name, covered), _| *of != at || *name != shard || *covered >= index);
+            }
+            SnapshotJob::Drop(discarded) => drop(discarded),
         }
     }
 

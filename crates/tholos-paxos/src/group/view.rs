@@ -104,6 +104,11 @@ impl Group {
         self.acceptor.log().cost_bytes()
     }
 
+    /// Whether a replica that has applied everything up to `index`, say by a snapshot, can have the rest from memory.
+    pub fn resends_after(&self, index: Index) -> bool {
+        self.acceptor.log().resends_after(index, self.options.resent_bytes_max)
+    }
+
     /// On the leader: for each other replica, how far it has durably accepted.
     pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
         let leader = match &self.role {
