@@ -11,7 +11,7 @@ use crate::metadata::{Dependency, Package};
 
 /// Layers from 0; `PURE` and below have neither `std` nor effects.
 const LAYERS: &[(u8, &[&str])] = &[
-    (0, &["tholos-ring", "tholos-paxos", "tholos-resp", "tholos-check"]),
+    (0, &["tholos-ring", "tholos-balance", "tholos-paxos", "tholos-resp", "tholos-check"]),
     (1, &["tholos-engine", "tholos-cluster"]),
     (2, &["tholos-node"]),
     (3, &["tholos-wire", "tholos-wal", "tholos-rpc", "tholos-load"]),

@@ -109,6 +109,12 @@ pub(crate) fn sim(flags: &[String]) -> ExitCode {
     }
 }
 
+/// The tables of the policies of load balancing, and with `--plots DIR` their pictures.
+pub(crate) fn balance_sim(flags: &[String]) -> ExitCode {
+    let simulate = ["run", "--release", "--package", "tholos-balance", "--example", "simulate", "--"];
+    exit_as(cargo_command().args(simulate).args(flags))
+}
+
 /// Each planted fault of the protocol is caught by the simulator within so many seeds; one caught is one passed.
 pub(crate) fn mutants(seeds: &str) -> ExitCode {
     let mut steps = Steps::default();

@@ -1,0 +1,123 @@
+//! Policies side by side: servers of mixed speed, independent balancers, reports that are old, a server that slows down.
+//!
+//! `cargo xtask balance-sim` prints the tables; `-- --plots DIR` draws them besides. The same numbers on every machine.
+
+mod chance;
+mod plot;
+mod rivals;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rivals::Rival;
+use world::{Outcomes, Scene};
+
+/// What each policy is run under.
+const RIVALS: [Rival; 10] = [
+    Rival::PeakEwma,
+    Rival::TrueQueues,
+    Rival::C3,
+    Rival::TwoChoicesPeakEwma,
+    Rival::TwoChoicesInFlight,
+    Rival::LeastRequest,
+    Rival::WeightedRandom,
+    Rival::RoundRobin,
+    Rival::Random,
+    Rival::HighestWeight,
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let mut plots = None;
+    let mut seconds = 20;
+    while let Some(flag) = arguments.next() {
+        match (flag.as_str(), arguments.next()) {
+            ("--plots", Some(dir)) => plots = Some(PathBuf::from(dir)),
+            ("--seconds", Some(text)) if text.parse().is_ok_and(|number: u32| number > 0) => {
+                seconds = text.parse().unwrap_or(seconds);
+            }
+            _ => {
+                eprintln!("usage: simulate [--plots DIR] [--seconds SIMULATED]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let scene = Scene { seconds: f64::from(seconds), ..Scene::default() };
+
+    println!("20 servers of 4 workers (10 at 1x, 6 at 2x, 4 at 4x; 1 ms at 1x, exponential), 8 balancers,");
+    println!(
+        "reports with each answer and each 100 ms, 0.1 ms each way; one 2x server 10 times slower for a quarter"
+    );
+    println!("of {seconds} s; open-loop arrivals at 90 % of the capacity. Milliseconds.\n");
+    let mut rows = Vec::new();
+    table_head();
+    for rival in RIVALS {
+        rows.push((rival, table_row(rival.name(), &mut scene.run(rival))));
+    }
+
+    println!("\nthe same, each request with 3 candidates\n");
+    table_head();
+    for rival in
+        [Rival::PeakEwma, Rival::TrueQueues, Rival::C3, Rival::TwoChoicesPeakEwma, Rival::LeastRequest]
+    {
+        let few = Scene { candidates: 3, ..scene.clone() };
+        table_row(rival.name(), &mut few.run(rival));
+    }
+
+    println!("\nmore balancers, each of which hears less\n");
+    table_head();
+    let mut herd = Vec::new();
+    for balancers in [1, 4, 8, 16, 32, 64, 128, 256, 512] {
+        let many = Scene { balancers, ..scene.clone() };
+        let row = table_row(&format!("peak-ewma, {balancers} balancers"), &mut many.run(Rival::PeakEwma));
+        herd.push((balancers as f64, row[1]));
+    }
+
+    println!("\n70 % load, reports each 100 ms and none with answers: the textbook's rule\n");
+    table_head();
+    let stale = Scene { load: 0.7, answers_report: false, slow_down: false, ..scene.clone() };
+    for rival in
+        [Rival::PeakEwma, Rival::HighestWeight, Rival::WeightedRandom, Rival::LeastRequest, Rival::C3]
+    {
+        let mut outcomes = stale.run(rival);
+        table_row(rival.name(), &mut outcomes);
+        println!("{:<38} {:>3} of 20 servers idle at a time", "", outcomes.idle_servers.round());
+    }
+
+    println!("\none load after another, peak-ewma\n");
+    table_head();
+    let mut loads = Vec::new();
+    for load in [0.5, 0.7, 0.8, 0.9, 0.95] {
+        let row = table_row(
+            &format!("{} % load", (load * 100.0_f64).round()),
+            &mut Scene { load, ..scene.clone() }.run(Rival::PeakEwma),
+        );
+        loads.push((load, row));
+    }
+
+    if let Some(dir) = plots
+        && let Err(error) = plot::write(&dir, &rows, &herd, &loads)
+    {
+        eprintln!("simulate: {}: {error}", dir.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn table_head() {
+    println!("{:<38} {:>9} {:>9} {:>9} {:>12}", "", "p50", "p99", "p99.9", "p99.9 slowed");
+}
+
+/// Prints a row, and answers it.
+fn table_row(name: &str, outcomes: &mut Outcomes) -> [f64; 4] {
+    let row = [
+        outcomes.quiet.quantile(0.5),
+        outcomes.quiet.quantile(0.99),
+        outcomes.quiet.quantile(0.999),
+        outcomes.slowed.quantile(0.999),
+    ];
+    let slowed = if outcomes.slowed.is_empty() { String::from("-") } else { format!("{:.2}", row[3]) };
+    println!("{name:<38} {:>9.2} {:>9.2} {:>9.2} {slowed:>12}", row[0], row[1], row[2]);
+    row
+}

@@ -1,0 +1,358 @@
+//! The choice, and what is learned of it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::time::Duration;
+
+use crate::cell::nanos;
+use crate::load::{LoadReport, micros};
+use crate::options::{Options, Policy};
+use crate::server::{Outcome, Seen, Server};
+
+/// Reports count as old when they come so many times of service apart: meanwhile others have sent so much that who was free is
+/// no longer, and all who heard the same have gone there together.
+const OLD_SERVICES: f64 = 12.0;
+/// What each candidate adds to the weight of a queue. Of many estimates the least is most likely one that is too low.
+const WARINESS: f64 = 0.1;
+/// The least part of its share that a server gets when shares are drawn: without answers nobody would know better.
+const SHARE_LEAST: f64 = 0.02;
+
+/// Somebody who can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u32);
+
+/// A server that could serve a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Who.
+    pub server: ServerId,
+    /// How much longer than the nearest it is away, there and back. A nearer server is preferred until one more request
+    /// would wait there for longer than that.
+    pub distance: Duration,
+}
+
+impl From<ServerId> for Candidate {
+    fn from(server: ServerId) -> Candidate {
+        Candidate { server, distance: Duration::ZERO }
+    }
+}
+
+/// Chooses servers. May be shared by threads: choosing and learning take `&self` and wait for nobody.
+///
+/// It has no clock and no chance: times are durations since any fixed moment, the same in all calls.
+#[derive(Debug)]
+pub struct Balancer {
+    options: Options,
+    /// By id.
+    servers: Vec<Option<Arc<Server>>>,
+    next: AtomicUsize,
+}
+
+/// A choice. [`Pick::done`] tells how it went; dropped, the request counts as given up, and nothing is learned of it.
+#[derive(Debug)]
+#[must_use = "a choice that is dropped at once is a request given up"]
+pub struct Pick {
+    id: ServerId,
+    server: Option<Arc<Server>>,
+    options: Options,
+    sent_at: Duration,
+}
+
+/// What a balancer knows of a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// Own requests under way.
+    pub in_flight: u32,
+    /// Moving average of what answers took.
+    pub latency: Duration,
+    /// Left out for its failures.
+    pub left_out: bool,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// What is summed over the candidates before one is chosen.
+#[derive(Default)]
+struct Totals {
+    reporting: f64,
+    age: f64,
+    service: f64,
+    /// Ages in times of service, each times the capacity.
+    services: f64,
+    capacity: f64,
+    queue: f64,
+}
+
+impl Balancer {
+    /// Without servers.
+    #[must_use]
+    pub fn new(options: Options) -> Balancer {
+        Balancer { options, servers: Vec::new(), next: AtomicUsize::new(0) }
+    }
+
+    /// Adds a server, or gives one another weight. A server of weight 0 is chosen only if nobody else can be.
+    ///
+    /// Costs memory for all ids below: let them be small.
+    pub fn set(&mut self, id: ServerId, weight: u32, now: Duration) {
+        let at = id.0 as usize;
+        if self.servers.len() <= at {
+            self.servers.resize_with(at + 1, || None);
+        }
+        match &self.servers[at] {
+            Some(server) => server.weight.store(weight, Relaxed),
+            None => self.servers[at] = Some(Arc::new(Server::new(weight, now))),
+        }
+    }
+
+    /// Forgets a server. Requests under way there end as they end.
+    pub fn remove(&mut self, id: ServerId) {
+        if let Some(server) = self.servers.get_mut(id.0 as usize) {
+            *server = None;
+        }
+    }
+
+    /// A server told its load other than with an answer.
+    pub fn report(&self, id: ServerId, report: LoadReport, now: Duration) {
+        if let Some(server) = self.server(id) {
+            server.note_report(report, now);
+        }
+    }
+
+    /// Chooses one of the candidates; none if it knows none of them. `chance` is a fresh random number.
+    #[must_use]
+    pub fn pick(&self, candidates: &[Candidate], now: Duration, chance: u64) -> Option<Pick> {
+        let clock = nanos(now);
+        let at = self
+            .probe(candidates, clock)
+            .or_else(|| self.choose(candidates, clock, chance, true))
+            // Everybody is left out: then nobody is.
+            .or_else(|| self.choose(candidates, clock, chance, false))?;
+        let id = candidates[at].server;
+        let server = Arc::clone(self.server(id)?);
+        server.note_sent(now);
+        Some(Pick { id, server: Some(server), options: self.options, sent_at: now })
+    }
+
+    /// Each server's part of the whole, `c_i / Σ c_j` with c its spare capacity: workers that are free over the time of
+    /// service, times its weight, and a fiftieth of that for one that is full. For slow choices, such as where leaders
+    /// sit: shares are to be followed together, and never the largest alone. Servers that have not reported have none.
+    #[must_use]
+    pub fn shares(&self, now: Duration) -> Vec<(ServerId, f64)> {
+        let clock = nanos(now);
+        let spare = |server: &Server| {
+            let seen = server.seen(clock)?;
+            let free = (seen.workers - seen.queue).max(SHARE_LEAST * seen.workers);
+            Some(free / seen.service * server.weight() * server.warmth(clock, &self.options))
+        };
+        let known = (0..).map(ServerId).zip(&self.servers);
+        let spares: Vec<(ServerId, f64)> =
+            known.filter_map(|(id, server)| Some((id, spare(server.as_ref()?)?))).collect();
+        let sum: f64 = spares.iter().map(|(_, spare)| spare).sum();
+        spares.into_iter().map(|(id, spare)| (id, if sum > 0.0 { spare / sum } else { 0.0 })).collect()
+    }
+
+    /// What is known of a server.
+    #[must_use]
+    pub fn view(&self, id: ServerId, now: Duration) -> Option<View> {
+        let server = self.server(id)?;
+        Some(View {
+            in_flight: server.in_flight.load(Relaxed),
+            latency: Duration::from_nanos((server.latency() * 1e3) as u64),
+            left_out: server.is_left_out(nanos(now)),
+            weight: server.weight.load(Relaxed),
+        })
+    }
+
+    fn server(&self, id: ServerId) -> Option<&Arc<Server>> {
+        self.servers.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A server whose time out is over is tried by one request, whatever the others are like.
+    fn probe(&self, candidates: &[Candidate], clock: u64) -> Option<usize> {
+        candidates.iter().position(|candidate| {
+            self.server(candidate.server)
+                .is_some_and(|server| server.wants_probe(clock) && server.take_probe())
+        })
+    }
+
+    /// The candidates that may be chosen, with their places. Those left out for their failures may not, unless `strict`
+    /// is off; nor may those of weight 0, unless nobody else is there.
+    fn eligible<'a>(
+        &'a self,
+        candidates: &'a [Candidate],
+        clock: u64,
+        strict: bool,
+    ) -> impl Iterator<Item = (usize, &'a Candidate, &'a Server)> {
+        let known = candidates.iter().enumerate().filter_map(|(at, candidate)| {
+            self.server(candidate.server).map(|server| (at, candidate, &**server))
+        });
+        known.filter(move |(_, _, server)| {
+            !strict
+                || (server.weight.load(Relaxed) > 0
+                    && !server.is_left_out(clock)
+                    && !server.wants_probe(clock))
+        })
+    }
+
+    fn choose(&self, candidates: &[Candidate], clock: u64, chance: u64, strict: bool) -> Option<usize> {
+        match self.options.policy {
+            Policy::PeakEwma => {
+                let totals = self.totals(candidates, clock, strict);
+                let old = totals.reporting > 1.0 && totals.services > OLD_SERVICES * totals.capacity;
+                if old {
+                    return self.draw(candidates, clock, chance, strict, |candidate, server| {
+                        self.share(candidate, server, &totals, clock)
+                    });
+                }
+                let wariness = WARINESS * candidates.len() as f64;
+                self.least(candidates, clock, chance, strict, |candidate, server| {
+                    self.expected(candidate, server, wariness, clock)
+                })
+            }
+            Policy::LeastRequest => self.least(candidates, clock, chance, strict, |_, server| {
+                f64::from(server.in_flight.load(Relaxed) + 1) / self.part(server, clock)
+            }),
+            Policy::WeightedRandom => {
+                self.draw(candidates, clock, chance, strict, |_, server| self.part(server, clock))
+            }
+            Policy::RoundRobin => {
+                let count = self.eligible(candidates, clock, strict).count();
+                let turn = self.next.fetch_add(1, Relaxed).checked_rem(count)?;
+                self.eligible(candidates, clock, strict).nth(turn).map(|(at, _, _)| at)
+            }
+        }
+    }
+
+    /// Weight, as far as the server is warm.
+    fn part(&self, server: &Server, clock: u64) -> f64 {
+        server.weight().max(f64::MIN_POSITIVE) * server.warmth(clock, &self.options)
+    }
+
+    fn totals(&self, candidates: &[Candidate], clock: u64, strict: bool) -> Totals {
+        let mut totals = Totals::default();
+        for (_, candidate, server) in self.eligible(candidates, clock, strict) {
+            let Some(seen) = server.seen(clock) else { continue };
+            let capacity = capacity(&seen);
+            totals.reporting += 1.0;
+            totals.age += seen.age;
+            totals.service += seen.service;
+            totals.services += capacity * seen.age / seen.service;
+            totals.capacity += capacity;
+            totals.queue += seen.queue + capacity * micros(candidate.distance);
+        }
+        totals
+    }
+
+    /// The time that one more request would take, in microseconds. Each request in the system adds its part of a
+    /// service, and each that would have to wait its part again, the more the more candidates there are.
+    fn expected(&self, candidate: &Candidate, server: &Server, wariness: f64, clock: u64) -> f64 {
+        let time = match server.seen(clock) {
+            Some(seen) => {
+                let waiting = (seen.queue - (seen.workers - 1.0)).max(0.0);
+                seen.service * (1.0 + (seen.queue + wariness * waiting) / seen.workers)
+            }
+            None => server.expected_by_latency(),
+        };
+        time / server.warmth(clock, &self.options) + micros(candidate.distance)
+    }
+
+    /// The share of a server when what is known is old: its capacity, less what its queue exceeds the common length of
+    /// wait, to be made up for in the time that it takes to hear of it. Anything sharper would be overshot by all at once.
+    fn share(&self, candidate: &Candidate, server: &Server, totals: &Totals, clock: u64) -> f64 {
+        let Some(seen) = server.seen(clock) else {
+            return totals.capacity / totals.reporting * self.part(server, clock);
+        };
+        let capacity = capacity(&seen);
+        let wait = totals.queue / totals.capacity;
+        let horizon = (totals.age + totals.service) / totals.reporting;
+        let queue = seen.queue + capacity * micros(candidate.distance);
+        let share = capacity - (queue - capacity * wait) / horizon;
+        share.max(SHARE_LEAST * capacity) * self.part(server, clock)
+    }
+
+    /// The candidate of least cost; the first of equals counted from a random place.
+    fn least(
+        &self,
+        candidates: &[Candidate],
+        clock: u64,
+        chance: u64,
+        strict: bool,
+        cost: impl Fn(&Candidate, &Server) -> f64,
+    ) -> Option<usize> {
+        let first = (chance % candidates.len().max(1) as u64) as usize;
+        let (before, after) = candidates.split_at(first.min(candidates.len()));
+        let mut best = None;
+        for (offset, part) in [(first, after), (0, before)] {
+            for (at, candidate, server) in self.eligible(part, clock, strict) {
+                let cost = cost(candidate, server);
+                if best.is_none_or(|(least, _)| cost < least) {
+                    best = Some((cost, at + offset));
+                }
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
+    /// A candidate drawn in proportion to its share.
+    fn draw(
+        &self,
+        candidates: &[Candidate],
+        clock: u64,
+        chance: u64,
+        strict: bool,
+        share: impl Fn(&Candidate, &Server) -> f64,
+    ) -> Option<usize> {
+        let eligible = || self.eligible(candidates, clock, strict);
+        let sum: f64 = eligible().map(|(_, candidate, server)| share(candidate, server)).sum();
+        let mut left = sum * unit(chance);
+        let mut last = None;
+        for (at, candidate, server) in eligible() {
+            last = Some(at);
+            left -= share(candidate, server);
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+}
+
+impl Pick {
+    /// Whom to ask.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.id
+    }
+
+    /// The request ended, and the server told its load if it did.
+    pub fn done(mut self, now: Duration, outcome: Outcome, report: Option<LoadReport>) {
+        if let Some(server) = self.server.take() {
+            server.note_ended(self.sent_at, now, outcome, &self.options);
+            if let Some(report) = report {
+                server.note_report(report, now);
+            }
+        }
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.note_cancelled();
+        }
+    }
+}
+
+/// Requests that a server can serve in a microsecond.
+fn capacity(seen: &Seen) -> f64 {
+    seen.workers / seen.service
+}
+
+/// A number from 0 on and below 1.
+fn unit(chance: u64) -> f64 {
+    (chance >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests;

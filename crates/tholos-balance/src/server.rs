@@ -1,0 +1,219 @@
+//! What a balancer knows of one server, in a fixed amount of memory.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::time::Duration;
+
+use crate::cell::{Float, Time, nanos};
+use crate::load::{LoadReport, micros};
+use crate::options::Options;
+
+/// Own requests whose times of sending are remembered: those that a report cannot have counted yet.
+const SENT_MAX: usize = 4;
+/// How far the average gap between reports follows the last one.
+const GAP_STEP: f64 = 0.1;
+/// A server that fails or has just come counts as so much slower at most.
+const SLOW_START_LEAST: f64 = 0.1;
+/// Doublings of the time for which a server is left out.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// One server. Times are nanoseconds of the caller's clock, costs microseconds.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) weight: AtomicU32,
+    pub(crate) in_flight: AtomicU32,
+    /// The load last reported, when, and what each request in the system adds to the time of a new one.
+    reported_at: Time,
+    /// A moving average of the time between reports.
+    gap: Float,
+    in_system: Float,
+    workers: Float,
+    service: Float,
+    /// Own requests since then, which it does not count.
+    unseen: AtomicU32,
+    sent_at: [AtomicU64; SENT_MAX],
+    sent: AtomicUsize,
+    /// The least time that an answer took: the way there and back, about.
+    least: Float,
+    /// A moving average of response times, and when it last moved.
+    latency: Float,
+    latency_at: Time,
+    failures: AtomicU32,
+    left_out: AtomicU32,
+    left_out_until: AtomicU64,
+    probed: AtomicBool,
+    started_at: Float,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer, also one that refuses for good reason.
+    Answered,
+    /// With an error of the server, a broken connection or no answer in time.
+    Failed,
+}
+
+/// Load as a balancer sees it when it chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Requests at the server, own ones that it has not counted included.
+    pub(crate) queue: f64,
+    pub(crate) workers: f64,
+    /// Microseconds.
+    pub(crate) service: f64,
+    /// How old such a report is when the next one comes: as a rule, or this one by now if that is more. Microseconds.
+    pub(crate) age: f64,
+}
+
+impl Server {
+    pub(crate) fn new(weight: u32, now: Duration) -> Server {
+        Server {
+            weight: AtomicU32::new(weight),
+            in_flight: AtomicU32::new(0),
+            reported_at: Time::never(),
+            gap: Float::default(),
+            in_system: Float::default(),
+            workers: Float::new(1.0),
+            service: Float::default(),
+            unseen: AtomicU32::new(0),
+            sent_at: [const { AtomicU64::new(0) }; SENT_MAX],
+            sent: AtomicUsize::new(0),
+            least: Float::new(f64::MAX),
+            latency: Float::default(),
+            latency_at: Time::never(),
+            failures: AtomicU32::new(0),
+            left_out: AtomicU32::new(0),
+            left_out_until: AtomicU64::new(0),
+            probed: AtomicBool::new(false),
+            started_at: Float::new(micros(now)),
+        }
+    }
+
+    /// A request goes there.
+    pub(crate) fn note_sent(&self, now: Duration) {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.unseen.fetch_add(1, Relaxed);
+        let at = self.sent.fetch_add(1, Relaxed) % SENT_MAX;
+        self.sent_at[at].store(nanos(now), Relaxed);
+    }
+
+    /// A request was given up: nothing is learned of it.
+    pub(crate) fn note_cancelled(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+        // Fails only at 0, when a report has come since.
+        let _ = self.unseen.fetch_update(Relaxed, Relaxed, |unseen| unseen.checked_sub(1));
+        self.probed.store(false, Relaxed);
+    }
+
+    /// A request of `sent_at` ended.
+    pub(crate) fn note_ended(&self, sent_at: Duration, now: Duration, outcome: Outcome, options: &Options) {
+        self.in_flight.fetch_sub(1, Relaxed);
+        self.probed.store(false, Relaxed);
+        let took = micros(now.saturating_sub(sent_at));
+        match outcome {
+            Outcome::Answered => {
+                self.least.set(self.least.get().min(took));
+                self.note_latency(took, now, options);
+                self.failures.store(0, Relaxed);
+                if self.left_out.swap(0, Relaxed) > 0 {
+                    self.started_at.set(micros(now));
+                }
+            }
+            Outcome::Failed => {
+                // However fast it failed: a server that refuses at once must not look like the fastest.
+                let slow = took.max(micros(options.failure_takes)).max(2.0 * self.latency.get());
+                self.note_latency(slow, now, options);
+                let failures = self.failures.fetch_add(1, Relaxed) + 1;
+                if failures >= options.failures_max || self.left_out.load(Relaxed) > 0 {
+                    self.leave_out(now, options);
+                }
+            }
+        }
+    }
+
+    fn leave_out(&self, now: Duration, options: &Options) {
+        self.failures.store(0, Relaxed);
+        let times = self.left_out.fetch_add(1, Relaxed).min(DOUBLINGS_MAX);
+        let until = now.saturating_add(options.left_out_for.saturating_mul(1 << times));
+        self.left_out_until.store(nanos(until), Relaxed);
+    }
+
+    /// Follows a peak at once and forgets it slowly, as peak-EWMA does (Finagle's `PeakEwma`).
+    fn note_latency(&self, took: f64, now: Duration, options: &Options) {
+        let old = self.latency.get();
+        let fresh = match self.latency_at.get() {
+            Some(at) if took < old => {
+                let since = micros(now.saturating_sub(Duration::from_nanos(at)));
+                old + (took - old) * since / (since + micros(options.memory))
+            }
+            _ => took,
+        };
+        self.latency.set(fresh);
+        self.latency_at.set(now);
+    }
+
+    /// The server told its load.
+    pub(crate) fn note_report(&self, report: LoadReport, now: Duration) {
+        self.in_system.set(f64::from(report.in_system));
+        self.workers.set(f64::from(report.workers.max(1)));
+        self.service.set(micros(report.service).max(1e-3));
+        if let Some(at) = self.reported_at.get() {
+            let since = micros(now.saturating_sub(Duration::from_nanos(at)));
+            self.gap.set(self.gap.get() + (since - self.gap.get()) * GAP_STEP);
+        }
+        self.reported_at.set(now);
+        // What was sent less than a way there and back ago was not there yet when this was said.
+        let way = if self.least.get() < 1e12 { self.least.get() } else { 0.0 };
+        let since = nanos(now).saturating_sub((way * 1e3) as u64);
+        let sent = self.sent.load(Relaxed).min(SENT_MAX);
+        let unseen = self.sent_at[..sent].iter().filter(|at| at.load(Relaxed) > since).count() as u32;
+        self.unseen.store(unseen.min(self.in_flight.load(Relaxed)), Relaxed);
+    }
+
+    /// Its load, if it ever told it.
+    pub(crate) fn seen(&self, now: u64) -> Option<Seen> {
+        let at = self.reported_at.get()?;
+        Some(Seen {
+            queue: self.in_system.get() + f64::from(self.unseen.load(Relaxed)),
+            workers: self.workers.get(),
+            service: self.service.get(),
+            age: self.gap.get().max(now.saturating_sub(at) as f64 / 1e3),
+        })
+    }
+
+    /// Expected time of one more request by what earlier ones took, for a server that reports no load. A server of
+    /// which nothing is known costs next to nothing: somebody must try.
+    pub(crate) fn expected_by_latency(&self) -> f64 {
+        self.latency.get().max(1.0) * f64::from(self.in_flight.load(Relaxed) + 1)
+    }
+
+    /// The part of its share that a new server gets, and one that is back.
+    pub(crate) fn warmth(&self, now: u64, options: &Options) -> f64 {
+        let since = now as f64 / 1e3 - self.started_at.get();
+        let ramp = micros(options.slow_start);
+        if since >= ramp { 1.0 } else { (since / ramp).max(SLOW_START_LEAST) }
+    }
+
+    pub(crate) fn weight(&self) -> f64 {
+        f64::from(self.weight.load(Relaxed))
+    }
+
+    /// Whether it is left out for its failures.
+    pub(crate) fn is_left_out(&self, now: u64) -> bool {
+        self.left_out.load(Relaxed) > 0 && now < self.left_out_until.load(Relaxed)
+    }
+
+    /// Whether it was left out and may be tried again. One request at a time tries.
+    pub(crate) fn wants_probe(&self, now: u64) -> bool {
+        self.left_out.load(Relaxed) > 0 && now >= self.left_out_until.load(Relaxed)
+    }
+
+    /// Takes the right to try; false if somebody else does.
+    pub(crate) fn take_probe(&self) -> bool {
+        !self.probed.swap(true, Relaxed)
+    }
+
+    pub(crate) fn latency(&self) -> f64 {
+        self.latency.get()
+    }
+}
