@@ -90,6 +90,8 @@ pub enum Event {
         /// Which node.
         node: NodeId,
     },
+    /// The log is durable up to this lsn. Told beside [`Event::Durable`], for what others count of it (R21).
+    DurableLsn(u64),
     /// Every append up to and including `seq` is durable.
     Durable {
         /// The last durable append.
@@ -306,6 +308,8 @@ pub enum Loss {
     Log,
     /// The snapshot that its log names is damaged or gone.
     Snapshot,
+    /// The log had less than a peer has counted of it: the directory is an old copy, or the end of the log is gone (R21).
+    Restored,
     /// It was mute when the node stopped.
     Before,
 }
@@ -315,6 +319,7 @@ impl core::fmt::Display for Loss {
         f.write_str(match self {
             Loss::Log => "records of its log cannot be read",
             Loss::Snapshot => "its snapshot is damaged or gone",
+            Loss::Restored => "its directory is older than what the others have counted of it",
             Loss::Before => "its data was found damaged at an earlier start",
         })
     }
@@ -375,6 +380,20 @@ pub enum Notice {
         node: NodeId,
         /// The first chunk that it lacks.
         chunk: u32,
+    },
+    /// This node recovered less than a peer has counted of its log: all its replicas are mute (R21).
+    WentBack {
+        /// The peer.
+        counted_by: NodeId,
+        /// Where the log ended.
+        recovered: u64,
+        /// Where it had been durable to.
+        counted: u64,
+    },
+    /// A peer recovered less than this node has counted of its log: its word does not count until it says that it knows.
+    PeerWentBack {
+        /// The peer.
+        node: NodeId,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

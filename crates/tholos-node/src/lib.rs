@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod config;
+mod counted;
 mod detector;
 mod event;
 mod gateway;
@@ -18,6 +19,7 @@ mod shard;
 mod snapshot;
 
 pub use config::NodeConfig;
+pub use counted::Counted;
 pub use detector::{Detector, node_of, replica_of};
 pub use event::{Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};

@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
 use tholos_paxos::{
-    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, ReplicaId, RoleChange, Serial,
+    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Planted, Record, ReplicaId, RoleChange, Serial,
 };
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
+use crate::counted::{Counted, Ledger, News};
 use crate::detector::{Detector, node_of, replica_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
@@ -48,6 +49,9 @@ pub struct Node {
     pub(crate) detector: Detector,
     pub(crate) gateway: Gateway,
     pub(crate) transfers: Transfers,
+    ledger: Ledger,
+    /// The append after which everything lost is owned up to, and what had been counted (R21).
+    owning_up: Option<(AppendSeq, u64)>,
     pub(crate) outbox: Outbox,
     answers: Answers,
     /// Shards with something to propose, send or apply.
@@ -115,6 +119,7 @@ impl Node {
     pub fn new(config: NodeConfig, map: ClusterMap) -> Node {
         let me = config.me;
         let others = map.nodes.iter().map(|row| row.id).filter(|id| *id != me);
+        let ledger = Ledger::new(config.boot, others.clone());
         let detector = Detector::new(me, others, config.election_timeout);
         let shards = (0..map.shard_count).map(|shard| new_shard(&config, &map, ShardId(shard))).collect();
         let settings = Settings {
@@ -127,6 +132,8 @@ impl Node {
             gateway: Gateway::new(me, config.boot, session_seed, config.request_timeout, settings),
             hints: Hints::new(map.shard_count),
             transfers: Transfers::new(map.shard_count, &config),
+            ledger,
+            owning_up: None,
             chance: config.seed,
             detector,
             shards,
@@ -217,6 +224,20 @@ impl Node {
         Ok(())
     }
 
+    /// Says where the log ended, and what was counted of the other nodes' logs in earlier boots (R21). Called before
+    /// the start.
+    pub fn recover_counted(&mut self, recovered_lsn: u64, others: impl IntoIterator<Item = (NodeId, u64)>) {
+        self.ledger.set_recovered(recovered_lsn);
+        for (node, lsn) in others {
+            self.ledger.set_counted(node, lsn);
+        }
+    }
+
+    /// What is counted of the other nodes' logs: kept by the driver now and then, for [`Node::recover_counted`].
+    pub fn counted(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.ledger.counted()
+    }
+
     /// Begins. Everything recovered is durable.
     pub fn start(&mut self, now: Now, out: &mut Effects) {
         self.set_now(now);
@@ -242,6 +263,7 @@ impl Node {
         match event {
             Event::Tick => self.handle_tick(out),
             Event::Durable { seq } => self.handle_durable(seq, out),
+            Event::DurableLsn(lsn) => self.ledger.set_durable(lsn),
             Event::Peer { from, message } => self.handle_peer(from, message, out),
             Event::Commands { client, commands } => {
                 let (gateway, view) = self.gateway_and_view();
@@ -261,7 +283,10 @@ impl Node {
                     }
                 }
             }
-            Event::PeerUp { node } => self.detector.heard(node),
+            Event::PeerUp { node } => {
+                self.detector.heard(node);
+                self.tell_counted(node, out);
+            }
             Event::PeerDown { node } => {
                 self.detector.disconnected(node);
                 self.gateway.peer_down(node);
@@ -495,6 +520,63 @@ impl Node {
         }
     }
 
+    fn tell_counted(&mut self, node: NodeId, out: &mut Effects) {
+        if let Some(counted) = self.ledger.tell(node, self.now.mono) {
+            out.sends.push((node, PeerMessage::Counted(counted)));
+        }
+    }
+
+    fn handle_counted(&mut self, from: NodeId, said: &Counted, out: &mut Effects) {
+        match self.ledger.handle(from, said) {
+            News::None => {}
+            News::Answer => self.tell_counted(from, out),
+            News::PeerWentBack => {
+                out.notices.push(Notice::PeerWentBack { node: from });
+                self.tell_counted(from, out);
+            }
+            News::WentBack { counted } => {
+                let under_way = self.owning_up.map_or(0, |(_, lost_to)| lost_to);
+                if under_way < counted && self.config.group.planted != Planted::BackInTimeVotes {
+                    let recovered = self.ledger.recovered();
+                    out.notices.push(Notice::WentBack { counted_by: from, recovered, counted });
+                    self.lose_all(out);
+                    self.owning_up = Some((self.outbox.last_seq(), counted));
+                    self.own_up();
+                }
+            }
+        }
+    }
+
+    /// What is lost, promises too, is no longer counted with here (R20): every replica that is not mute yet becomes it.
+    fn lose_all(&mut self, out: &mut Effects) {
+        for at in 0..self.shards.len() {
+            let nonce = next_chance(&mut self.chance);
+            let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.repair().is_none()) else {
+                continue;
+            };
+            let id = shard.id;
+            shard.group.lose(nonce, &mut self.outbox);
+            // Whoever waits is answered first, from what led and leads no more.
+            self.collect(id, out);
+            let empty = empty_keyspace(&self.map, id);
+            self.forget_state(id, empty, out);
+            out.notices.push(Notice::ReplicaMuted { shard: id, loss: Loss::Restored });
+        }
+    }
+
+    fn trusts(&self, node: NodeId) -> bool {
+        self.ledger.trusts(node) || self.config.group.planted == Planted::BackInTimeVotes
+    }
+
+    /// Once that is durable, the others may know.
+    fn own_up(&mut self) {
+        if let Some((seq, counted)) = self.owning_up
+            && self.appends.durable >= seq
+        {
+            self.ledger.own_up(counted);
+        }
+    }
+
     fn handle_durable(&mut self, seq: AppendSeq, out: &mut Effects) {
         for id in self.appends.settle(seq) {
             let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
@@ -503,6 +585,7 @@ impl Node {
             self.collect(id, out);
         }
         self.settle_checkpoints(out);
+        self.own_up();
     }
 
     fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {
@@ -511,8 +594,13 @@ impl Node {
             return;
         }
         self.detector.heard(from);
+        if message.rests_on_the_log() && !self.trusts(from) {
+            // R21: what its log may lack, its votes may lack; it says first where it stands.
+            return;
+        }
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
+            PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
             PeerMessage::Paxos { shard, from: serial, to, message } => {
                 let replica = ReplicaId::new(from.0, serial);
                 self.handle_paxos(from, replica, to, shard, message, out);
@@ -660,6 +748,9 @@ impl Node {
         };
         for row in self.map.nodes.iter().filter(|row| row.id != self.config.me) {
             out.sends.push((row.id, PeerMessage::Heartbeat(heartbeat.clone())));
+            if let Some(counted) = self.ledger.tell(row.id, now) {
+                out.sends.push((row.id, PeerMessage::Counted(counted)));
+            }
         }
     }
 
@@ -756,10 +847,13 @@ fn new_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard
     }
     let group_config = Config::founding(voters.iter().copied().map(replica_of).collect());
     let group = Group::new(replica_of(config.me), group_config, config.group);
+    Some(Shard::new(id, voters, group, empty_keyspace(map, id), config.group.planted))
+}
+
+fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
     // Secret from clients, the same on all replicas (R25).
     let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));
-    let slots = tholos_ring::slots_of(id, map.shard_count);
-    Some(Shard::new(id, voters, group, Keyspace::new(slots, hash_seed), config.group.planted))
+    Keyspace::new(tholos_ring::slots_of(id, map.shard_count), hash_seed)
 }
 
 /// Steps the node's chance (SplitMix64).

@@ -8,11 +8,15 @@ use tholos_paxos::{Ballot, Index, Message, Millis, Serial};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
+use crate::counted::Counted;
+
 /// One message from node to node.
 #[derive(Clone, PartialEq, Debug)]
 pub enum PeerMessage {
     /// I am here, this is what I hear (R9), and this is my wall clock (R16).
     Heartbeat(Heartbeat),
+    /// How far the logs of both are durable, as each knows it (R21).
+    Counted(Counted),
     /// A message of one shard's Paxos group.
     Paxos {
         /// The group.
@@ -53,6 +57,20 @@ pub enum PeerMessage {
 }
 
 impl PeerMessage {
+    /// Whether it is of a shard's protocol, and so not to be taken from a peer whose log may lack what was counted of it
+    /// (R21).
+    pub(crate) fn rests_on_the_log(&self) -> bool {
+        match self {
+            PeerMessage::Heartbeat(_)
+            | PeerMessage::Counted(_)
+            | PeerMessage::Forward(_)
+            | PeerMessage::Answer { .. } => false,
+            PeerMessage::Paxos { .. }
+            | PeerMessage::SnapshotChunk(_)
+            | PeerMessage::SnapshotWanted { .. } => true,
+        }
+    }
+
     /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats (R27).
     pub fn is_bulk(&self) -> bool {
         matches!(self, PeerMessage::SnapshotChunk(_))

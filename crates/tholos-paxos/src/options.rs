@@ -83,4 +83,6 @@ pub enum Planted {
     ExpiryByWallClock,
     /// A replica that has lost records votes at once (breaks R20).
     RottenVotes,
+    /// A node whose directory went back in time votes on (breaks R21; kept by the node around the groups).
+    BackInTimeVotes,
 }

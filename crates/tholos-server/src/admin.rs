@@ -351,6 +351,12 @@ const METRICS: &[Metric] = &[
         |node| count(&node.handle.counters.replicas_muted),
     ),
     (
+        "tholos_node_went_back_total",
+        Kind::Counter,
+        "Times the others had counted more of this node's log than it has: an old copy of a directory, a lost file.",
+        |node| count(&node.handle.counters.went_back),
+    ),
+    (
         "tholos_paxos_repaired_replicas_total",
         Kind::Counter,
         "Times a replica of this node that had lost data was repaired.",

@@ -19,6 +19,7 @@ mod client_output;
 mod client_task;
 mod clock;
 pub mod config;
+mod counted_file;
 mod dev;
 mod genesis;
 mod metrics;

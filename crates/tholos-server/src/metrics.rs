@@ -21,6 +21,7 @@ pub(crate) struct Counters {
     pub(crate) nodes_lost: AtomicU64,
     pub(crate) snapshots_installed: AtomicU64,
     pub(crate) snapshots_saved: AtomicU64,
+    pub(crate) went_back: AtomicU64,
     pub(crate) replicas_muted: AtomicU64,
     pub(crate) replicas_repaired: AtomicU64,
     pub(crate) snapshots_resumed: AtomicU64,

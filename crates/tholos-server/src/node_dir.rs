@@ -12,8 +12,9 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MapError};
 
-/// The newest format of a node's directory that this release reads, and the one it writes.
-pub const DIRECTORY_FORMAT: u32 = 1;
+/// The newest format of a node's directory that this release reads, and the one it writes. Format 1 has no checksum in
+/// node.toml, and is read as well.
+pub const DIRECTORY_FORMAT: u32 = 2;
 
 /// What tells our directories from others; the value of the key `tholos` in node.toml.
 const MARKER: &str = "node directory";
@@ -57,6 +58,17 @@ pub enum DirectoryError {
     )]
     NotOurs {
         /// The directory.
+        path: PathBuf,
+        /// What shows it.
+        reason: String,
+    },
+    /// Its node.toml is not what was written.
+    #[error(
+        "{} is damaged: {reason}; put back a copy of this one file if there is one, it has not changed since the node \
+         joined its cluster, or keep the directory for examination and go on without this node", path.display()
+    )]
+    Damaged {
+        /// The file.
         path: PathBuf,
         /// What shows it.
         reason: String,
@@ -135,6 +147,19 @@ struct IdentityFile {
     /// The map's bytes in hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<String>,
+}
+
+/// The last line, over all before it.
+const CHECKSUM_KEY: &str = "checksum = ";
+
+/// What the last line of node.toml must be.
+fn checksum_line(text: &str) -> String {
+    format!("{CHECKSUM_KEY}\"{:08x}\"\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// Whether the text ends with its checksum.
+fn checksum_holds(text: &str) -> bool {
+    text.rfind(CHECKSUM_KEY).is_some_and(|at| text[at..] == checksum_line(&text[..at]))
 }
 
 /// What every format of node.toml has: read first, so that a newer one is told as such.
@@ -290,19 +315,28 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
 
 fn read_identity(path: &Path) -> Result<Option<Identity>, DirectoryError> {
     let file = path.join(IDENTITY_FILE);
+    let damaged = |reason: &str| DirectoryError::Damaged { path: file.clone(), reason: reason.to_owned() };
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged("it is no text")),
         Err(error) => return Err(io_error("read", &file)(error)),
     };
     let not_ours = |reason: String| DirectoryError::NotOurs { path: path.to_owned(), reason };
-    let unreadable = |what: &str| not_ours(format!("its {IDENTITY_FILE} cannot be read ({what})"));
+    // What still carries our mark was ours.
+    let unreadable = |what: &str| match text.contains(MARKER) {
+        true => damaged(what),
+        false => not_ours(format!("its {IDENTITY_FILE} cannot be read ({what})")),
+    };
     let head: IdentityHead = toml::from_str(&text).map_err(|error| unreadable(error.message()))?;
     if head.tholos != MARKER {
         return Err(not_ours(format!("its {IDENTITY_FILE} does not carry the mark \"{MARKER}\"")));
     }
     if head.format > DIRECTORY_FORMAT {
         return Err(DirectoryError::NewerFormat { path: path.to_owned(), found: head.format });
+    }
+    if head.format != 1 && !checksum_holds(&text) {
+        return Err(damaged("its checksum does not hold"));
     }
     let read: IdentityFile = toml::from_str(&text).map_err(|error| unreadable(error.message()))?;
     let incarnation =
@@ -335,7 +369,9 @@ fn write_identity(path: &Path, identity: &Identity) -> Result<(), DirectoryError
     let text = toml::to_string(&written).expect("five plain fields can be written as TOML");
     let (new, file) = (path.join(IDENTITY_FILE_NEW), path.join(IDENTITY_FILE));
     let stored = File::create(&new).and_then(|mut file| {
-        file.write_all(format!("{HEADING}{text}").as_bytes()).and_then(|()| file.sync_all())
+        let text = format!("{HEADING}{text}");
+        let checksum = checksum_line(&text);
+        file.write_all(format!("{text}{checksum}").as_bytes()).and_then(|()| file.sync_all())
     });
     stored.map_err(io_error("write", &new))?;
     fs::rename(&new, &file).map_err(io_error("rename", &new))?;

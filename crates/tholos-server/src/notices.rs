@@ -33,6 +33,17 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
                 "a replica is mute until the other voters have repaired it: check this node's disk"
             );
         }
+        Notice::WentBack { counted_by, recovered, counted } => {
+            add(&counters.went_back, 1);
+            tracing::error!(
+                node = me, by = %counted_by, recovered, counted,
+                "this directory is older than what the others have counted of it: it was put back from a copy, or its \
+                 disk lost what was durable; all its replicas are mute until the others have repaired them"
+            );
+        }
+        Notice::PeerWentBack { node } => {
+            tracing::error!(node = me, peer = %node, "a node came back with less than it had on disk, and is not heeded until it knows");
+        }
         Notice::ReplicaRepaired { shard } => {
             add(&counters.replicas_repaired, 1);
             tracing::info!(node = me, shard = %shard, "a replica is repaired and votes again");

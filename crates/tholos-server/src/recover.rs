@@ -17,6 +17,7 @@ use tholos_wal::{
     remove_unfinished_snapshots,
 };
 
+use crate::counted_file::CountedLsns;
 use crate::node_dir::NodeDir;
 
 /// Why a node's data cannot be read. Nothing of it was changed.
@@ -77,6 +78,7 @@ pub(crate) fn recover<D: Disk>(
     config: NodeConfig,
     map: ClusterMap,
     options: Options,
+    counted: CountedLsns,
 ) -> Result<Recovered<D>, RecoverError> {
     let wal_path = directory.wal_path();
     let open = |path: std::path::PathBuf| {
@@ -121,6 +123,7 @@ pub(crate) fn recover<D: Disk>(
         recovery.lost_records_of(group, replaced_at.get(&group).copied())
     };
     node.finish_recovery(lost).map_err(|reason| RecoverError::Incomplete { path, reason })?;
+    node.recover_counted(recovery.recovered_lsn.0, counted);
     Ok(Recovered { node, log, snapshots, recovery })
 }
 

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::client_task::{self, COMMAND_BYTES_MAX, ClientLimits, Clients};
 use crate::clock;
+use crate::counted_file::{self, CountedLsns};
 use crate::genesis;
 use crate::metrics::Counters;
 use crate::node_dir::{DirectoryError, NodeDir};
@@ -187,8 +188,10 @@ pub async fn start_node_on<D: Disk + 'static>(
     let config = node_config(me, boot, random()?, &tuning);
     let wal_options = tholos_wal::Options { salt: random()?, ..tuning.wal.clone() };
     let core_map = map.clone();
+    let counted = counted_file::read(directory.path(), &map);
+    let counted_before = counted.clone();
     let recovering = tokio::task::spawn_blocking(move || {
-        recover::recover(&directory, open_disk, config, core_map, wal_options)
+        recover::recover(&directory, open_disk, config, core_map, wal_options, counted_before)
             .map(|recovered| (directory, recovered))
     });
     let (directory, recovered) = recovering.await.map_err(|error| StartError::System {
@@ -206,7 +209,7 @@ pub async fn start_node_on<D: Disk + 'static>(
     };
     let (rpc, peer_events) = open_rpc(peer, hello, secret)?;
     rpc.set_peers(peers::addresses(&map, me));
-    let wired = Wired { name, me, map, rpc, peer_events, gateway, cluster, tuning, directory };
+    let wired = Wired { name, me, map, rpc, peer_events, gateway, cluster, tuning, directory, counted };
     wired.spawn(recovered)
 }
 
@@ -300,6 +303,8 @@ struct Wired {
     cluster: TcpListener,
     tuning: Tuning,
     directory: NodeDir,
+    /// What had been counted of the other nodes' logs.
+    counted: CountedLsns,
 }
 
 impl Wired {
@@ -362,6 +367,8 @@ impl Wired {
         }
         let handle =
             NodeHandle { name: self.name, id: self.me, control, clients, counters, wal, rpc: self.rpc };
+        let directory = self.directory.path().to_owned();
+        tasks.spawn(counted_file::keep(handle.clone(), directory, self.counted));
         Ok(RunningNode {
             handle,
             worker: abort,

@@ -135,7 +135,8 @@ fn mute_words(loss: Option<Loss>, repair: Repair) -> String {
             format!("{loss}; there is no other voter to repair it from: restore the node from a backup")
         }
         Repair::Asks { answered, needed } => format!(
-            "{loss}; {answered} of {needed} other voters have said what they have promised, and all must: start those              that are down"
+            "{loss}; {answered} of {needed} other voters have said what they have promised, and all must: start those \
+             that are down"
         ),
         Repair::Waits { until } => format!("{loss}; it waits for a leader above {until} and for its log"),
     }

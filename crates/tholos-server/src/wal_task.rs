@@ -48,6 +48,8 @@ pub(crate) struct WalCounters {
     pub(crate) syncs: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
     pub(crate) file_bytes: AtomicU64,
+    /// Up to here the log is durable: never behind what [`WalState::Durable`] says.
+    pub(crate) durable_lsn: AtomicU64,
 }
 
 #[derive(Default)]
@@ -324,6 +326,7 @@ impl<D: Disk> WalTask<D> {
                 lsns.back().is_some_and(|(_, lsn)| *lsn <= synced),
                 "a sync reaches what was written before it"
             );
+            self.queue.counters.durable_lsn.store(synced.0, Ordering::Relaxed);
             self.state.send_replace(WalState::Durable(seq));
         }
         Ok(true)

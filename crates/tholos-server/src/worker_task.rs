@@ -164,6 +164,8 @@ impl Worker {
                 WalState::Durable(seq) if *seq == durable => {}
                 WalState::Durable(seq) => {
                     durable = *seq;
+                    let lsn = self.outputs.wal.counters.durable_lsn.load(Ordering::Relaxed);
+                    self.node.handle(now, Event::DurableLsn(lsn), &mut self.effects);
                     self.node.handle(now, Event::Durable { seq: durable }, &mut self.effects);
                 }
                 WalState::Failed(why) => return Err(Arc::clone(why)),

@@ -99,13 +99,13 @@ async fn node_with_rot_starts_mute_and_is_repaired() {
     write("one").await;
     cluster.kill("n2").await.unwrap();
     write("two").await;
-    // Everything that the first segment holds.
+    // The first batches: what comes after them says that they were durable.
     let wal = dir.join("n2").join("wal");
     let mut segments: Vec<PathBuf> =
         std::fs::read_dir(wal).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.sort();
     let mut bytes = std::fs::read(&segments[0]).unwrap();
-    bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    bytes[4096..5120].iter_mut().for_each(|byte| *byte ^= 0x5a);
     std::fs::write(&segments[0], bytes).unwrap();
 
     // As long as n3 is down, nobody can say what n2 may have promised.
@@ -200,6 +200,81 @@ async fn node_that_fell_far_behind_gets_a_snapshot() {
     })
     .await;
     cluster.stop().await;
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_directory(&entry.path(), &target),
+            false => _ = std::fs::copy(entry.path(), target).unwrap(),
+        }
+    }
+}
+
+/// An old copy of a directory is put back: the node is told, counts nowhere until it is repaired, and then holds what was
+/// written meanwhile (R21).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directory_that_went_back_in_time_is_noticed_and_repaired() {
+    let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));
+    let mut settings = settings();
+    (settings.temp, settings.dir) = (false, dir.clone());
+    let cluster = start(settings).await;
+    let (gateway, http) = (cluster.addresses().gateway.clone(), cluster.addresses().http.clone());
+    let write = |value: &'static str| {
+        let at = gateway.clone();
+        beside(move || {
+            let mut client = Client::connect(&at);
+            for number in 0..100 {
+                assert_eq!(client.ask(&["SET", &format!("key:{number}"), value]), Value::ok());
+            }
+        })
+    };
+    let healthy = || async {
+        in_time("getting healthy", async {
+            loop {
+                let status = cluster.status().await;
+                if status.verdict == Verdict::Healthy && status.nodes[1].lag == Some(0) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    write("one").await;
+    cluster.kill("n2").await.unwrap();
+    copy_directory(&dir.join("n2"), &dir.join("copy"));
+    cluster.restart("n2").await.unwrap();
+    healthy().await;
+    write("two").await;
+    healthy().await;
+    // The others have heard how far its disk is by now, or hear it with the next heartbeat.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cluster.kill("n2").await.unwrap();
+    std::fs::remove_dir_all(dir.join("n2")).unwrap();
+    std::fs::rename(dir.join("copy"), dir.join("n2")).unwrap();
+    cluster.restart("n2").await.unwrap();
+    healthy().await;
+    let metrics =
+        beside(move || http_request(&http, &format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\n"))).await.1;
+    for line in
+        ["tholos_node_went_back_total{node=\"n2\"} 1", "tholos_paxos_repaired_replicas_total{node=\"n2\"} 64"]
+    {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    cluster.kill("n1").await.unwrap();
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..100 {
+            assert_eq!(client.ask(&["GET", &format!("key:{number}")]), Value::bulk("two"));
+        }
+    })
+    .await;
+    cluster.stop().await;
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

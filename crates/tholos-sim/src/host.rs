@@ -118,6 +118,7 @@ impl Host {
             recovery.lost_records_of(group, replaced_at.get(&group).copied())
         };
         node.finish_recovery(lost).expect("recovery must be whole");
+        node.recover_counted(recovery.recovered_lsn.0, []);
         self.log = Some(log);
         node.start(self.now(true_us), out);
         self.node = Some(node);
@@ -179,6 +180,11 @@ impl Host {
         let seq = self.writing.take()?;
         self.log.as_mut()?.sync().ok()?;
         Some(seq)
+    }
+
+    /// Up to where the log is durable.
+    pub fn durable_lsn(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.durable_lsn().0)
     }
 
     /// Whether more waits to be written.

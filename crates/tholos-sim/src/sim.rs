@@ -363,6 +363,8 @@ impl Sim {
             return;
         }
         let Some(AppendSeq(seq)) = self.hosts[host].end_write() else { return self.disk_failed(host) };
+        let lsn = self.hosts[host].durable_lsn();
+        self.give(host, Event::DurableLsn(lsn));
         self.give(host, Event::Durable { seq: AppendSeq(seq) });
         if self.hosts[host].node.is_some() && self.hosts[host].writing.is_none() {
             if self.hosts[host].has_waiting() {

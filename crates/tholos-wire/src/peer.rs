@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
 use tholos_ring::ShardId;
 
 use crate::paxos::{BOUND, CANVASS, kind_of, push_message, read_message};
@@ -19,6 +19,7 @@ const FORWARD_READ: u8 = 3;
 const ANSWER: u8 = 4;
 const SNAPSHOT_CHUNK: u8 = 5;
 const SNAPSHOT_WANTED: u8 = 6;
+const COUNTED: u8 = 12;
 
 const DONE: u8 = 0;
 const NOT_LEADER: u8 = 1;
@@ -43,6 +44,7 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
             push_message(version, message, out);
         }
         PeerMessage::Heartbeat(heartbeat) => push_heartbeat(heartbeat, out),
+        PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
         PeerMessage::Answer { request, boot, outcome } => {
             out.push(ANSWER);
@@ -93,6 +95,7 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
             PeerMessage::Paxos { shard, from, to, message: read_message(kind, reader)? }
         }
         HEARTBEAT => PeerMessage::Heartbeat(read_heartbeat(reader)?),
+        COUNTED => PeerMessage::Counted(read_counted(reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
         ANSWER => PeerMessage::Answer {
             request: reader.number()?,
@@ -151,6 +154,26 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
         wall: reader.millis()?,
         disk_stall_ms: reader.narrow()?,
         memory_full: reader.flag("heartbeat flag")?,
+    })
+}
+
+fn push_counted(counted: &Counted, out: &mut Vec<u8>) {
+    out.push(COUNTED);
+    push_u64(counted.boot, out);
+    push_u64(counted.of_boot, out);
+    for lsn in [counted.recovered, counted.durable, counted.owned_up, counted.of_before] {
+        push_number(lsn, out);
+    }
+}
+
+fn read_counted(reader: &mut Reader) -> Result<Counted, WireError> {
+    Ok(Counted {
+        boot: reader.u64()?,
+        of_boot: reader.u64()?,
+        recovered: reader.number()?,
+        durable: reader.number()?,
+        owned_up: reader.number()?,
+        of_before: reader.number()?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
 };
@@ -181,6 +181,17 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 to: Serial(2),
                 message: Message::Endorse { ballot },
             },
+        ),
+        (
+            "counted",
+            PeerMessage::Counted(Counted {
+                boot: 0x1122_3344_5566_7788,
+                recovered: 4096,
+                durable: 9728,
+                owned_up: 0,
+                of_boot: 5,
+                of_before: 512,
+            }),
         ),
         ("repair", paxos(Message::Repair { nonce: 9 })),
         ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),

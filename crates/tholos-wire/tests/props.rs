@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
 };
@@ -214,6 +214,11 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>()).prop_map(
             |(boot, heard, wall, disk_stall_ms, memory_full)| {
                 PeerMessage::Heartbeat(Heartbeat { boot, heard, wall: Millis(wall), disk_stall_ms, memory_full })
+            }
+        ),
+        1 => (any::<u64>(), any::<u64>(), number(), number(), number(), number()).prop_map(
+            |(boot, of_boot, recovered, durable, owned_up, of_before)| {
+                PeerMessage::Counted(Counted { boot, recovered, durable, owned_up, of_boot, of_before })
             }
         ),
         2 => (number(), any::<u64>(), shard(), ask)

@@ -94,8 +94,8 @@ fn newer_format_is_told_as_such() {
     let temp = Temp::new();
     let path = temp.0.join("n1");
     fs::create_dir(&path).unwrap();
-    fs::write(path.join("node.toml"), "tholos = \"node directory\"\nformat = 2\nidentity = [1]\n").unwrap();
-    check_refused(&temp.0, &["directory format 2", "up to 1", "start the release that wrote it"]);
+    fs::write(path.join("node.toml"), "tholos = \"node directory\"\nformat = 3\nidentity = [1]\n").unwrap();
+    check_refused(&temp.0, &["directory format 3", "up to 2", "start the release that wrote it"]);
 }
 
 #[test]
@@ -113,9 +113,40 @@ fn damaged_map_is_told_as_such() {
     directory.write_map(map(Incarnation(1))).unwrap();
     drop(directory);
     let file = temp.0.join("n1/node.toml");
-    let text = fs::read_to_string(&file).unwrap();
+    // Format 1 had no checksum.
+    let text = fs::read_to_string(&file).unwrap().replace("format = 2", "format = 1");
     fs::write(&file, text.replace("map = \"01", "map = \"63")).unwrap();
     check_refused(&temp.0, &["cluster map", "version 99"]);
+    fs::write(&file, text).unwrap();
+    assert!(NodeDir::open(&temp.0, "n1").unwrap().identity().map.is_some());
+}
+
+#[test]
+fn any_damage_to_an_identity_is_refused() {
+    let temp = Temp::new();
+    let mut directory = NodeDir::open(&temp.0, "n1").unwrap();
+    directory.write_map(map(Incarnation(1))).unwrap();
+    let (path, identity) = (directory.path().to_owned(), directory.identity().clone());
+    let text = fs::read(path.join("node.toml")).unwrap();
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(path.join("node.toml"), bytes).unwrap();
+        match read_identity(&path) {
+            Ok(read) => assert_eq!(read, None, "{what} was taken for {identity:?}"),
+            Err(error) => {
+                assert!(error.to_string().contains("node.toml") || error.to_string().contains("format"))
+            }
+        }
+    };
+    for at in 0..text.len() {
+        for bit in 0..8 {
+            let mut damaged = text.clone();
+            damaged[at] ^= 1 << bit;
+            refused(&damaged, &format!("byte {at} bit {bit}"));
+        }
+        refused(&text[..at], &format!("cut at {at}"));
+    }
+    fs::write(path.join("node.toml"), &text).unwrap();
+    assert_eq!(read_identity(&path).unwrap(), Some(identity));
 }
 
 #[test]
