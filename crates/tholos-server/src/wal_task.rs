@@ -156,7 +156,7 @@ pub(crate) struct WalTask<D: Disk> {
 enum Taken {
     /// Work, in `Round`.
     Work,
-    /// Nothing for [`SEAL_AFTER`].
+    /// Nothing for [`SEAL_AFTER`], or [`FULL_RETRY`] while writers are refused.
     Idle,
     /// The end.
     Stop(Stop),
@@ -186,7 +186,7 @@ impl<D: Disk> WalTask<D> {
         // Nothing to state or prepare is known yet, so the first idle moment looks.
         let mut tidy = false;
         loop {
-            match self.take(&mut round, tidy) {
+            match self.take(&mut round, tidy, welcome) {
                 Taken::Work => tidy = false,
                 Taken::Idle => {
                     tidy = self.tidy()?;
@@ -220,10 +220,11 @@ impl<D: Disk> WalTask<D> {
         }
     }
 
-    /// Waits for work; with nothing left to tidy, for as long as it takes.
-    fn take(&self, round: &mut Round, tidy: bool) -> Taken {
+    /// Waits for work; with nothing left to tidy, for as long as it takes. While writers are refused nothing may ever
+    /// come, and others may make room on the disk, so then it waits for a moment only.
+    fn take(&self, round: &mut Round, tidy: bool, welcome: bool) -> Taken {
         let mut state = self.queue.lock();
-        let deadline = Instant::now() + SEAL_AFTER;
+        let deadline = Instant::now() + if tidy { FULL_RETRY } else { SEAL_AFTER };
         loop {
             if state.stop == Some(Stop::Abandon) {
                 return Taken::Stop(Stop::Abandon);
@@ -246,7 +247,7 @@ impl<D: Disk> WalTask<D> {
                 return Taken::Stop(stop);
             }
             state.asleep = true;
-            state = if tidy {
+            state = if tidy && welcome {
                 self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());

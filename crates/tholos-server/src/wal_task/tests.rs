@@ -151,3 +151,29 @@ fn room_that_a_release_makes_is_told_without_a_further_append() {
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }
+
+/// A node that led every shard refused writes for ever after its disk had been full once: nothing woke the thread.
+#[test]
+fn room_that_others_make_is_told_without_any_append() {
+    let disk = MemDisk::new();
+    let mut harness = start(disk.clone());
+    harness.queue.push(&mut vec![append(1)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(1)));
+    disk.set_capacity_bytes(Some(0));
+    harness.queue.push(&mut vec![append(2)], None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut told = || {
+        let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
+        runtime.block_on(next).expect("the thread tells")
+    };
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    // The seal is the last that the thread does by itself.
+    let changes = disk.changes();
+    while disk.changes() < changes + 2 {
+        std::thread::yield_now();
+    }
+    disk.set_capacity_bytes(None);
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
