@@ -30,6 +30,7 @@ usage: cargo xtask <task> [arguments]
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
   mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000)
   balance-sim [flags]  policies of load balancing side by side, simulated (--seconds N, --plots DIR)
+  torture [flags]      three real processes and their worst days, optimised; Linux and root (--minutes N, --seed S)
   compat [flags]       stock Redis clients against the release binary; needs python3, node and redis-tools
 ";
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("mutants", []) => tasks::mutants(tasks::MUTANT_SEEDS),
         ("mutants", [flag, seeds]) if flag == "--seeds" => tasks::mutants(seeds),
         ("balance-sim", flags) => tasks::balance_sim(flags),
+        ("torture", flags) => tasks::torture(flags),
         ("compat", flags) => tasks::compat(flags),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");

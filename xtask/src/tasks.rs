@@ -129,6 +129,36 @@ pub(crate) fn mutants(seeds: &str) -> ExitCode {
     steps.finish()
 }
 
+/// Real processes, real faults. Optimised with assertions kept; what the run needs beyond Rust is installed if missing.
+pub(crate) fn torture(flags: &[String]) -> ExitCode {
+    let mut missing = Vec::new();
+    if Command::new("ip").arg("-V").output().is_err() {
+        missing.push("iproute2");
+    }
+    if !std::path::Path::new("/usr/lib").join(faketime_folder()).join("libfaketimeMT.so.1").exists() {
+        missing.push("faketime");
+    }
+    if !missing.is_empty() && !apt_install(&missing) {
+        return failure(&format!("cannot install {} with apt-get: install them by hand", missing.join(", ")));
+    }
+    let mut command = cargo_command();
+    command.args(["run", "--quiet", "--locked", "--profile", "sim", "-p", "tholos-torture", "--", "run"]);
+    exit_as(command.args(flags))
+}
+
+fn faketime_folder() -> String {
+    format!("{}-linux-gnu/faketime", std::env::consts::ARCH)
+}
+
+fn apt_install(packages: &[&str]) -> bool {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command.status().is_ok_and(|status| status.success())
+    };
+    apt(&["update", "-q"]) && apt(&[&["install", "-q", "-y", "--no-install-recommends"], packages].concat())
+}
+
 pub(crate) fn compat(flags: &[String]) -> ExitCode {
     let mut steps = Steps::default();
     if steps.run("release build", cargo_command().args(["build", "--release", "--locked", "-p", "tholos"])) {
