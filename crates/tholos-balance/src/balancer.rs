@@ -2,13 +2,13 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 
 use crate::cell::nanos;
 use crate::load::{LoadReport, micros};
 use crate::options::{Options, Policy};
-use crate::server::{Outcome, Seen, Server};
+use crate::server::{Outcome, Server};
 
 /// Reports count as old when they come so many times of service apart: meanwhile others have sent so much that who was free is
 /// no longer, and all who heard the same have gone there together.
@@ -47,6 +47,8 @@ pub struct Balancer {
     /// By id.
     servers: Vec<Option<Arc<Server>>>,
     next: AtomicUsize,
+    /// How many servers failed too often: none, as a rule.
+    suspects: Arc<AtomicU32>,
 }
 
 /// A choice. [`Pick::done`] tells how it went; dropped, the request counts as given up, and nothing is learned of it.
@@ -72,14 +74,12 @@ pub struct View {
     pub weight: u32,
 }
 
-/// What is summed over the candidates before one is chosen.
+/// What is summed over the candidates: shares are parts of it.
 #[derive(Default)]
 struct Totals {
     reporting: f64,
     age: f64,
     service: f64,
-    /// Ages in times of service, each times the capacity.
-    services: f64,
     capacity: f64,
     queue: f64,
 }
@@ -88,7 +88,7 @@ impl Balancer {
     /// Without servers.
     #[must_use]
     pub fn new(options: Options) -> Balancer {
-        Balancer { options, servers: Vec::new(), next: AtomicUsize::new(0) }
+        Balancer { options, servers: Vec::new(), next: AtomicUsize::new(0), suspects: Arc::default() }
     }
 
     /// Adds a server, or gives one another weight. A server of weight 0 is chosen only if nobody else can be.
@@ -101,7 +101,10 @@ impl Balancer {
         }
         match &self.servers[at] {
             Some(server) => server.weight.store(weight, Relaxed),
-            None => self.servers[at] = Some(Arc::new(Server::new(weight, now))),
+            None => {
+                let suspects = Arc::clone(&self.suspects);
+                self.servers[at] = Some(Arc::new(Server::new(weight, now, &self.options, suspects)));
+            }
         }
     }
 
@@ -170,9 +173,12 @@ impl Balancer {
 
     /// A server whose time out is over is tried by one request, whatever the others are like.
     fn probe(&self, candidates: &[Candidate], clock: u64) -> Option<usize> {
+        if self.suspects.load(Relaxed) == 0 {
+            return None;
+        }
         candidates.iter().position(|candidate| {
             self.server(candidate.server)
-                .is_some_and(|server| server.wants_probe(clock) && server.take_probe())
+                .is_some_and(|server| server.is_suspect() && server.wants_probe(clock) && server.take_probe())
         })
     }
 
@@ -181,45 +187,47 @@ impl Balancer {
     fn eligible<'a>(
         &'a self,
         candidates: &'a [Candidate],
-        clock: u64,
         strict: bool,
     ) -> impl Iterator<Item = (usize, &'a Candidate, &'a Server)> {
         let known = candidates.iter().enumerate().filter_map(|(at, candidate)| {
             self.server(candidate.server).map(|server| (at, candidate, &**server))
         });
         known.filter(move |(_, _, server)| {
-            !strict
-                || (server.weight.load(Relaxed) > 0
-                    && !server.is_left_out(clock)
-                    && !server.wants_probe(clock))
+            !strict || (server.weight.load(Relaxed) > 0 && !server.is_suspect())
         })
     }
 
     fn choose(&self, candidates: &[Candidate], clock: u64, chance: u64, strict: bool) -> Option<usize> {
         match self.options.policy {
             Policy::PeakEwma => {
-                let totals = self.totals(candidates, clock, strict);
-                let old = totals.reporting > 1.0 && totals.services > OLD_SERVICES * totals.capacity;
-                if old {
-                    return self.draw(candidates, clock, chance, strict, |candidate, server| {
-                        self.share(candidate, server, &totals, clock)
-                    });
-                }
                 let wariness = WARINESS * candidates.len() as f64;
-                self.least(candidates, clock, chance, strict, |candidate, server| {
-                    self.expected(candidate, server, wariness, clock)
+                let (mut capacities, mut missed) = (0.0, 0.0);
+                let best = self.least(candidates, chance, strict, |candidate, server| {
+                    let (capacity, by_one) = server.missed();
+                    capacities += capacity;
+                    missed += by_one;
+                    let time =
+                        server.expected_by_load(wariness).unwrap_or_else(|| server.expected_by_latency());
+                    self.slowed_start(time, server, clock) + micros(candidate.distance)
+                });
+                if missed <= OLD_SERVICES * capacities {
+                    return best;
+                }
+                let totals = self.totals(candidates, clock, strict);
+                self.draw(candidates, chance, strict, |candidate, server| {
+                    self.share(candidate, server, &totals, clock)
                 })
             }
-            Policy::LeastRequest => self.least(candidates, clock, chance, strict, |_, server| {
+            Policy::LeastRequest => self.least(candidates, chance, strict, |_, server| {
                 f64::from(server.in_flight.load(Relaxed) + 1) / self.part(server, clock)
             }),
             Policy::WeightedRandom => {
-                self.draw(candidates, clock, chance, strict, |_, server| self.part(server, clock))
+                self.draw(candidates, chance, strict, |_, server| self.part(server, clock))
             }
             Policy::RoundRobin => {
-                let count = self.eligible(candidates, clock, strict).count();
+                let count = self.eligible(candidates, strict).count();
                 let turn = self.next.fetch_add(1, Relaxed).checked_rem(count)?;
-                self.eligible(candidates, clock, strict).nth(turn).map(|(at, _, _)| at)
+                self.eligible(candidates, strict).nth(turn).map(|(at, _, _)| at)
             }
         }
     }
@@ -231,30 +239,21 @@ impl Balancer {
 
     fn totals(&self, candidates: &[Candidate], clock: u64, strict: bool) -> Totals {
         let mut totals = Totals::default();
-        for (_, candidate, server) in self.eligible(candidates, clock, strict) {
+        for (_, candidate, server) in self.eligible(candidates, strict) {
             let Some(seen) = server.seen(clock) else { continue };
-            let capacity = capacity(&seen);
             totals.reporting += 1.0;
             totals.age += seen.age;
             totals.service += seen.service;
-            totals.services += capacity * seen.age / seen.service;
-            totals.capacity += capacity;
-            totals.queue += seen.queue + capacity * micros(candidate.distance);
+            totals.capacity += seen.capacity;
+            totals.queue += seen.queue + seen.capacity * micros(candidate.distance);
         }
         totals
     }
 
-    /// The time that one more request would take, in microseconds. Each request in the system adds its part of a
-    /// service, and each that would have to wait its part again, the more the more candidates there are.
-    fn expected(&self, candidate: &Candidate, server: &Server, wariness: f64, clock: u64) -> f64 {
-        let time = match server.seen(clock) {
-            Some(seen) => {
-                let waiting = (seen.queue - (seen.workers - 1.0)).max(0.0);
-                seen.service * (1.0 + (seen.queue + wariness * waiting) / seen.workers)
-            }
-            None => server.expected_by_latency(),
-        };
-        time / server.warmth(clock, &self.options) + micros(candidate.distance)
+    /// A server that is not warm counts as so much slower.
+    fn slowed_start(&self, time: f64, server: &Server, clock: u64) -> f64 {
+        let warmth = server.warmth(clock, &self.options);
+        if warmth < 1.0 { time / warmth } else { time }
     }
 
     /// The share of a server when what is known is old: its capacity, less what its queue exceeds the common length of
@@ -263,7 +262,7 @@ impl Balancer {
         let Some(seen) = server.seen(clock) else {
             return totals.capacity / totals.reporting * self.part(server, clock);
         };
-        let capacity = capacity(&seen);
+        let capacity = seen.capacity;
         let wait = totals.queue / totals.capacity;
         let horizon = (totals.age + totals.service) / totals.reporting;
         let queue = seen.queue + capacity * micros(candidate.distance);
@@ -275,16 +274,15 @@ impl Balancer {
     fn least(
         &self,
         candidates: &[Candidate],
-        clock: u64,
         chance: u64,
         strict: bool,
-        cost: impl Fn(&Candidate, &Server) -> f64,
+        mut cost: impl FnMut(&Candidate, &Server) -> f64,
     ) -> Option<usize> {
-        let first = (chance % candidates.len().max(1) as u64) as usize;
-        let (before, after) = candidates.split_at(first.min(candidates.len()));
+        let first = (u128::from(chance) * candidates.len() as u128 >> 64) as usize;
+        let (before, after) = candidates.split_at(first);
         let mut best = None;
         for (offset, part) in [(first, after), (0, before)] {
-            for (at, candidate, server) in self.eligible(part, clock, strict) {
+            for (at, candidate, server) in self.eligible(part, strict) {
                 let cost = cost(candidate, server);
                 if best.is_none_or(|(least, _)| cost < least) {
                     best = Some((cost, at + offset));
@@ -298,12 +296,11 @@ impl Balancer {
     fn draw(
         &self,
         candidates: &[Candidate],
-        clock: u64,
         chance: u64,
         strict: bool,
         share: impl Fn(&Candidate, &Server) -> f64,
     ) -> Option<usize> {
-        let eligible = || self.eligible(candidates, clock, strict);
+        let eligible = || self.eligible(candidates, strict);
         let sum: f64 = eligible().map(|(_, candidate, server)| share(candidate, server)).sum();
         let mut left = sum * unit(chance);
         let mut last = None;
@@ -342,11 +339,6 @@ impl Drop for Pick {
             server.note_cancelled();
         }
     }
-}
-
-/// Requests that a server can serve in a microsecond.
-fn capacity(seen: &Seen) -> f64 {
-    seen.workers / seen.service
 }
 
 /// A number from 0 on and below 1.

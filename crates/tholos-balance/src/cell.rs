@@ -43,5 +43,8 @@ impl Time {
 }
 
 pub(crate) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(Time::NEVER - 1)
+    time.as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(time.subsec_nanos()))
+        .min(Time::NEVER - 1)
 }

@@ -1,5 +1,6 @@
 //! What a balancer knows of one server, in a fixed amount of memory.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 
@@ -28,6 +29,11 @@ pub(crate) struct Server {
     in_system: Float,
     workers: Float,
     service: Float,
+    /// Service over workers, and the inverse of that: divisions are for reports, which come less often than choices.
+    per_request: Float,
+    capacity: Float,
+    /// What it could serve between two reports with one worker, times its capacity.
+    missed: Float,
     /// Own requests since then, which it does not count.
     unseen: AtomicU32,
     sent_at: [AtomicU64; SENT_MAX],
@@ -41,7 +47,18 @@ pub(crate) struct Server {
     left_out: AtomicU32,
     left_out_until: AtomicU64,
     probed: AtomicBool,
-    started_at: Float,
+    /// How many servers of the balancer failed too often.
+    suspects: Arc<AtomicU32>,
+    /// When the slow start is over, in nanoseconds.
+    warm_at: AtomicU64,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.is_suspect() {
+            self.suspects.fetch_sub(1, Relaxed);
+        }
+    }
 }
 
 /// How a request ended.
@@ -61,12 +78,14 @@ pub(crate) struct Seen {
     pub(crate) workers: f64,
     /// Microseconds.
     pub(crate) service: f64,
+    /// Requests that it can serve in a microsecond.
+    pub(crate) capacity: f64,
     /// How old such a report is when the next one comes: as a rule, or this one by now if that is more. Microseconds.
     pub(crate) age: f64,
 }
 
 impl Server {
-    pub(crate) fn new(weight: u32, now: Duration) -> Server {
+    pub(crate) fn new(weight: u32, now: Duration, options: &Options, suspects: Arc<AtomicU32>) -> Server {
         Server {
             weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),
@@ -75,6 +94,9 @@ impl Server {
             in_system: Float::default(),
             workers: Float::new(1.0),
             service: Float::default(),
+            per_request: Float::default(),
+            capacity: Float::default(),
+            missed: Float::default(),
             unseen: AtomicU32::new(0),
             sent_at: [const { AtomicU64::new(0) }; SENT_MAX],
             sent: AtomicUsize::new(0),
@@ -85,23 +107,25 @@ impl Server {
             left_out: AtomicU32::new(0),
             left_out_until: AtomicU64::new(0),
             probed: AtomicBool::new(false),
-            started_at: Float::new(micros(now)),
+            suspects,
+            warm_at: AtomicU64::new(nanos(now.saturating_add(options.slow_start))),
         }
     }
 
     /// A request goes there.
     pub(crate) fn note_sent(&self, now: Duration) {
         self.in_flight.fetch_add(1, Relaxed);
-        self.unseen.fetch_add(1, Relaxed);
-        let at = self.sent.fetch_add(1, Relaxed) % SENT_MAX;
-        self.sent_at[at].store(nanos(now), Relaxed);
+        // These may lose one of two that come at once, and are right again with the next report.
+        self.unseen.store(self.unseen.load(Relaxed).saturating_add(1), Relaxed);
+        let sent = self.sent.load(Relaxed);
+        self.sent.store(sent.wrapping_add(1), Relaxed);
+        self.sent_at[sent % SENT_MAX].store(nanos(now), Relaxed);
     }
 
     /// A request was given up: nothing is learned of it.
     pub(crate) fn note_cancelled(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
-        // Fails only at 0, when a report has come since.
-        let _ = self.unseen.fetch_update(Relaxed, Relaxed, |unseen| unseen.checked_sub(1));
+        self.unseen.store(self.unseen.load(Relaxed).saturating_sub(1), Relaxed);
         self.probed.store(false, Relaxed);
     }
 
@@ -115,8 +139,9 @@ impl Server {
                 self.least.set(self.least.get().min(took));
                 self.note_latency(took, now, options);
                 self.failures.store(0, Relaxed);
-                if self.left_out.swap(0, Relaxed) > 0 {
-                    self.started_at.set(micros(now));
+                if self.left_out.load(Relaxed) > 0 && self.left_out.swap(0, Relaxed) > 0 {
+                    self.suspects.fetch_sub(1, Relaxed);
+                    self.warm_at.store(nanos(now.saturating_add(options.slow_start)), Relaxed);
                 }
             }
             Outcome::Failed => {
@@ -133,7 +158,11 @@ impl Server {
 
     fn leave_out(&self, now: Duration, options: &Options) {
         self.failures.store(0, Relaxed);
-        let times = self.left_out.fetch_add(1, Relaxed).min(DOUBLINGS_MAX);
+        let times = self.left_out.fetch_add(1, Relaxed);
+        if times == 0 {
+            self.suspects.fetch_add(1, Relaxed);
+        }
+        let times = times.min(DOUBLINGS_MAX);
         let until = now.saturating_add(options.left_out_for.saturating_mul(1 << times));
         self.left_out_until.store(nanos(until), Relaxed);
     }
@@ -154,13 +183,18 @@ impl Server {
 
     /// The server told its load.
     pub(crate) fn note_report(&self, report: LoadReport, now: Duration) {
-        self.in_system.set(f64::from(report.in_system));
-        self.workers.set(f64::from(report.workers.max(1)));
-        self.service.set(micros(report.service).max(1e-3));
         if let Some(at) = self.reported_at.get() {
             let since = micros(now.saturating_sub(Duration::from_nanos(at)));
             self.gap.set(self.gap.get() + (since - self.gap.get()) * GAP_STEP);
         }
+        let (workers, service) = (f64::from(report.workers.max(1)), micros(report.service).max(1e-3));
+        self.in_system.set(f64::from(report.in_system));
+        self.workers.set(workers);
+        self.service.set(service);
+        self.per_request.set(service / workers);
+        let rate = 1.0 / service;
+        self.capacity.set(workers * rate);
+        self.missed.set(self.gap.get() * rate * workers * rate);
         self.reported_at.set(now);
         // What was sent less than a way there and back ago was not there yet when this was said.
         let way = if self.least.get() < 1e12 { self.least.get() } else { 0.0 };
@@ -170,6 +204,24 @@ impl Server {
         self.unseen.store(unseen.min(self.in_flight.load(Relaxed)), Relaxed);
     }
 
+    /// Expected time of one more request, in microseconds, by the load it told, if it did. Each request there adds its part
+    /// of a service, and each that would have to wait adds that part again as often as `wariness` says.
+    pub(crate) fn expected_by_load(&self, wariness: f64) -> Option<f64> {
+        let per_request = self.per_request.get();
+        if per_request == 0.0 {
+            return None;
+        }
+        let queue = self.in_system.get() + f64::from(self.unseen.load(Relaxed));
+        let waiting = (queue - (self.workers.get() - 1.0)).max(0.0);
+        Some(self.service.get() + per_request * (queue + wariness * waiting))
+    }
+
+    /// Its capacity in requests a microsecond, and that times what one worker serves between two reports; 0 if it told
+    /// nothing.
+    pub(crate) fn missed(&self) -> (f64, f64) {
+        (self.capacity.get(), self.missed.get())
+    }
+
     /// Its load, if it ever told it.
     pub(crate) fn seen(&self, now: u64) -> Option<Seen> {
         let at = self.reported_at.get()?;
@@ -177,6 +229,7 @@ impl Server {
             queue: self.in_system.get() + f64::from(self.unseen.load(Relaxed)),
             workers: self.workers.get(),
             service: self.service.get(),
+            capacity: self.capacity.get(),
             age: self.gap.get().max(now.saturating_sub(at) as f64 / 1e3),
         })
     }
@@ -189,13 +242,20 @@ impl Server {
 
     /// The part of its share that a new server gets, and one that is back.
     pub(crate) fn warmth(&self, now: u64, options: &Options) -> f64 {
-        let since = now as f64 / 1e3 - self.started_at.get();
-        let ramp = micros(options.slow_start);
-        if since >= ramp { 1.0 } else { (since / ramp).max(SLOW_START_LEAST) }
+        let left = self.warm_at.load(Relaxed).saturating_sub(now);
+        if left == 0 {
+            return 1.0;
+        }
+        (1.0 - left as f64 / nanos(options.slow_start) as f64).max(SLOW_START_LEAST)
     }
 
     pub(crate) fn weight(&self) -> f64 {
         f64::from(self.weight.load(Relaxed))
+    }
+
+    /// Whether it failed too often, is left out for it or wants to be tried again.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.left_out.load(Relaxed) > 0
     }
 
     /// Whether it is left out for its failures.
