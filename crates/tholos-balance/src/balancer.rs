@@ -278,7 +278,7 @@ impl Balancer {
         strict: bool,
         mut cost: impl FnMut(&Candidate, &Server) -> f64,
     ) -> Option<usize> {
-        let first = (u128::from(chance) * candidates.len() as u128 >> 64) as usize;
+        let first = ((u128::from(chance) * candidates.len() as u128) >> 64) as usize;
         let (before, after) = candidates.split_at(first);
         let mut best = None;
         for (offset, part) in [(first, after), (0, before)] {
