@@ -41,5 +41,6 @@ pub use command::{
     CommandDecoder, Limits, ProtocolError, UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_BYTES_MAX,
 };
 pub use encode::{encode, encode_bulk, encode_command, format_double, push_integer};
+pub use number::parse_integer;
 pub use reply::{ValueDecoder, ValueError, ValueLimits};
 pub use value::{Protocol, Value};

@@ -1,8 +1,9 @@
 //! Numbers as the protocol spells them.
 
 /// A signed decimal, or nothing if it is not spelled in the one way Redis takes (its `string2ll`): no sign `+`, no
-/// leading zero, no space, no `-0`, and within 64 bits.
-pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
+/// leading zero, no space, no `-0`, nothing after it, and within 64 bits.
+#[must_use]
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
@@ -48,6 +49,9 @@ mod tests {
             (" 1", None),
             ("1 ", None),
             ("1a", None),
+            ("1\0", None),
+            ("12345:", None),
+            ("12345/", None),
             ("0x1", None),
         ] {
             assert_eq!(parse_integer(text.as_bytes()), expected, "{text:?}");
