@@ -14,7 +14,12 @@
 use alloc::vec::Vec;
 
 use tholos_cluster::NodeId;
-use tholos_paxos::Millis;
+use tholos_paxos::{Millis, Planted};
+use tholos_ring::ShardId;
+
+use crate::event::{Effects, Loss, Notice};
+use crate::node::{Node, empty_keyspace};
+use crate::peer::PeerMessage;
 
 /// Boots of a peer that are remembered, so that what an earlier one said late is not taken for a new one.
 const BOOTS_MAX: usize = 8;
@@ -198,6 +203,69 @@ impl Peer {
             self.counted = self.counted.max(said.durable);
         }
         went_back && !self.whole
+    }
+}
+
+/// What the ledger says, and what comes of it.
+impl Node {
+    pub(crate) fn tell_counted(&mut self, node: NodeId, out: &mut Effects) {
+        if let Some(counted) = self.ledger.tell(node, self.time().mono) {
+            out.sends.push((node, PeerMessage::Counted(counted)));
+        }
+    }
+
+    pub(crate) fn handle_counted(&mut self, from: NodeId, said: &Counted, out: &mut Effects) {
+        match self.ledger.handle(from, said) {
+            News::None => {}
+            News::Answer => self.tell_counted(from, out),
+            News::PeerWentBack => {
+                out.notices.push(Notice::PeerWentBack { node: from });
+                self.tell_counted(from, out);
+            }
+            News::WentBack { counted } => {
+                let under_way = self.owning_up.map_or(0, |(_, lost_to)| lost_to);
+                if under_way < counted && self.config.group.planted != Planted::BackInTimeVotes {
+                    let recovered = self.ledger.recovered();
+                    out.notices.push(Notice::WentBack { counted_by: from, recovered, counted });
+                    self.lose_all(out);
+                    self.owning_up = Some((self.outbox.last_seq(), counted));
+                    self.own_up();
+                }
+            }
+        }
+    }
+
+    /// What is lost, promises too, is no longer counted with here (R20): every replica that is not mute yet becomes it.
+    fn lose_all(&mut self, out: &mut Effects) {
+        for at in 0..self.shards.len() {
+            if self.shards[at].as_ref().is_some_and(|shard| shard.group.repair().is_none()) {
+                self.lose(ShardId(at as u16), Loss::Restored, out);
+            }
+        }
+    }
+
+    pub(crate) fn lose(&mut self, id: ShardId, loss: Loss, out: &mut Effects) {
+        let nonce = self.fresh_chance();
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        shard.group.lose(nonce, &mut self.outbox);
+        // Whoever waits is answered first, from what led and leads no more.
+        self.collect(id, out);
+        let empty = empty_keyspace(&self.map, id);
+        self.forget_state(id, empty, loss, out);
+        out.notices.push(Notice::ReplicaMuted { shard: id, loss });
+    }
+
+    pub(crate) fn trusts(&self, node: NodeId) -> bool {
+        self.ledger.trusts(node) || self.config.group.planted == Planted::BackInTimeVotes
+    }
+
+    /// Once that is durable, the others may know.
+    pub(crate) fn own_up(&mut self) {
+        if let Some((seq, counted)) = self.owning_up
+            && self.appends.durable >= seq
+        {
+            self.ledger.own_up(counted);
+        }
     }
 }
 

@@ -310,6 +310,8 @@ pub enum Loss {
     Snapshot,
     /// The log had less than a peer has counted of it: the directory is an old copy, or the end of the log is gone (R21).
     Restored,
+    /// Its state differed from what a majority has (R24).
+    Diverged,
     /// It was mute when the node stopped.
     Before,
 }
@@ -320,6 +322,7 @@ impl core::fmt::Display for Loss {
             Loss::Log => "records of its log cannot be read",
             Loss::Snapshot => "its snapshot is damaged or gone",
             Loss::Restored => "its directory is older than what the others have counted of it",
+            Loss::Diverged => "its state differed from the others'",
             Loss::Before => "its data was found damaged at an earlier start",
         })
     }
@@ -394,6 +397,23 @@ pub enum Notice {
     PeerWentBack {
         /// The peer.
         node: NodeId,
+    },
+    /// A replica has another state than a majority at the same index: it is repaired, a leader after it has handed over
+    /// (R24). Told by the leader.
+    ReplicaDiverged {
+        /// Which shard.
+        shard: ShardId,
+        /// Whose replica.
+        node: NodeId,
+        /// At which index.
+        index: Index,
+    },
+    /// The replicas of a shard have different states at the same index, and no majority agrees: somebody must look (R24).
+    StatesDiffer {
+        /// Which shard.
+        shard: ShardId,
+        /// At which index, about.
+        index: Index,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

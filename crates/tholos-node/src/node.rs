@@ -9,13 +9,13 @@ use alloc::vec::Vec;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
 use tholos_paxos::{
-    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Planted, Record, ReplicaId, RoleChange, Serial,
+    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, ReplicaId, RoleChange, Serial,
 };
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
-use crate::counted::{Counted, Ledger, News};
+use crate::counted::Ledger;
 use crate::detector::{Detector, node_of, replica_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
@@ -49,9 +49,9 @@ pub struct Node {
     pub(crate) detector: Detector,
     pub(crate) gateway: Gateway,
     pub(crate) transfers: Transfers,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     /// The append after which everything lost is owned up to, and what had been counted (R21).
-    owning_up: Option<(AppendSeq, u64)>,
+    pub(crate) owning_up: Option<(AppendSeq, u64)>,
     pub(crate) outbox: Outbox,
     answers: Answers,
     /// Shards with something to propose, send or apply.
@@ -359,6 +359,10 @@ impl Node {
         self.detector.set_now(now, self.appends.stall(now.mono));
     }
 
+    pub(crate) fn fresh_chance(&mut self) -> u64 {
+        next_chance(&mut self.chance)
+    }
+
     pub(crate) fn time(&self) -> Now {
         self.now
     }
@@ -414,6 +418,7 @@ impl Node {
             self.send_snapshot(id, node_of(replica), out);
         }
         self.apply(id);
+        self.answer_digest(id, out);
         if let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.loss.is_some())
             && shard.group.repair().is_none()
         {
@@ -520,63 +525,6 @@ impl Node {
         }
     }
 
-    fn tell_counted(&mut self, node: NodeId, out: &mut Effects) {
-        if let Some(counted) = self.ledger.tell(node, self.now.mono) {
-            out.sends.push((node, PeerMessage::Counted(counted)));
-        }
-    }
-
-    fn handle_counted(&mut self, from: NodeId, said: &Counted, out: &mut Effects) {
-        match self.ledger.handle(from, said) {
-            News::None => {}
-            News::Answer => self.tell_counted(from, out),
-            News::PeerWentBack => {
-                out.notices.push(Notice::PeerWentBack { node: from });
-                self.tell_counted(from, out);
-            }
-            News::WentBack { counted } => {
-                let under_way = self.owning_up.map_or(0, |(_, lost_to)| lost_to);
-                if under_way < counted && self.config.group.planted != Planted::BackInTimeVotes {
-                    let recovered = self.ledger.recovered();
-                    out.notices.push(Notice::WentBack { counted_by: from, recovered, counted });
-                    self.lose_all(out);
-                    self.owning_up = Some((self.outbox.last_seq(), counted));
-                    self.own_up();
-                }
-            }
-        }
-    }
-
-    /// What is lost, promises too, is no longer counted with here (R20): every replica that is not mute yet becomes it.
-    fn lose_all(&mut self, out: &mut Effects) {
-        for at in 0..self.shards.len() {
-            let nonce = next_chance(&mut self.chance);
-            let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.repair().is_none()) else {
-                continue;
-            };
-            let id = shard.id;
-            shard.group.lose(nonce, &mut self.outbox);
-            // Whoever waits is answered first, from what led and leads no more.
-            self.collect(id, out);
-            let empty = empty_keyspace(&self.map, id);
-            self.forget_state(id, empty, out);
-            out.notices.push(Notice::ReplicaMuted { shard: id, loss: Loss::Restored });
-        }
-    }
-
-    fn trusts(&self, node: NodeId) -> bool {
-        self.ledger.trusts(node) || self.config.group.planted == Planted::BackInTimeVotes
-    }
-
-    /// Once that is durable, the others may know.
-    fn own_up(&mut self) {
-        if let Some((seq, counted)) = self.owning_up
-            && self.appends.durable >= seq
-        {
-            self.ledger.own_up(counted);
-        }
-    }
-
     fn handle_durable(&mut self, seq: AppendSeq, out: &mut Effects) {
         for id in self.appends.settle(seq) {
             let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
@@ -601,6 +549,7 @@ impl Node {
         match message {
             PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
             PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
+            PeerMessage::Digest(note) => self.handle_digest(from, note, out),
             PeerMessage::Paxos { shard, from: serial, to, message } => {
                 let replica = ReplicaId::new(from.0, serial);
                 self.handle_paxos(from, replica, to, shard, message, out);
@@ -727,6 +676,7 @@ impl Node {
                 self.hand_back(out);
             }
         }
+        self.tick_digests(out);
         self.tick_transfers(out);
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
@@ -797,20 +747,24 @@ impl Node {
     fn resign(&mut self, out: &mut Effects) {
         for at in 0..self.shards.len() {
             let id = ShardId(at as u16);
-            let Some(shard) = self.shards[at].as_mut() else { continue };
-            if !shard.group.serving() {
-                continue;
+            if self.shards[at].as_ref().is_some_and(|shard| shard.group.serving()) {
+                self.hand_over(id, out);
             }
-            let best = shard
-                .group
-                .followers()
-                .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
-                .max_by_key(|(_, accepted)| *accepted);
-            if let Some((heir, _)) = best {
-                shard.group.transfer(heir, self.now.mono, &mut self.outbox);
-                self.mark_dirty(id);
-                self.collect(id, out);
-            }
+        }
+    }
+
+    /// Hands leadership to the replica that is heard and has most.
+    pub(crate) fn hand_over(&mut self, id: ShardId, out: &mut Effects) {
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        let best = shard
+            .group
+            .followers()
+            .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
+            .max_by_key(|(_, accepted)| *accepted);
+        if let Some((heir, _)) = best {
+            shard.group.transfer(heir, self.now.mono, &mut self.outbox);
+            self.mark_dirty(id);
+            self.collect(id, out);
         }
     }
 
@@ -850,7 +804,7 @@ fn new_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard
     Some(Shard::new(id, voters, group, empty_keyspace(map, id), config.group.planted))
 }
 
-fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
+pub(crate) fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
     // Secret from clients, the same on all replicas (R25).
     let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));
     Keyspace::new(tholos_ring::slots_of(id, map.shard_count), hash_seed)

@@ -9,6 +9,7 @@ use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::counted::Counted;
+use crate::digests::DigestNote;
 
 /// One message from node to node.
 #[derive(Clone, PartialEq, Debug)]
@@ -17,6 +18,8 @@ pub enum PeerMessage {
     Heartbeat(Heartbeat),
     /// How far the logs of both are durable, as each knows it (R21).
     Counted(Counted),
+    /// About the digests of a shard's replicas (R24).
+    Digest(DigestNote),
     /// A message of one shard's Paxos group.
     Paxos {
         /// The group.
@@ -66,6 +69,7 @@ impl PeerMessage {
             | PeerMessage::Forward(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }
+            | PeerMessage::Digest(_)
             | PeerMessage::SnapshotChunk(_)
             | PeerMessage::SnapshotWanted { .. } => true,
         }

@@ -16,6 +16,7 @@ use tholos_paxos::{Ballot, Config, Entry, Group, Index, Millis, Outbox, Payload,
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
+use crate::digests::Digests;
 use crate::event::Loss;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
 use crate::peer::{Ask, Outcome};
@@ -79,6 +80,8 @@ pub struct Shard {
     pub unfit: Option<Unfit>,
     /// What it has lost, while it is mute (R20).
     pub loss: Option<Loss>,
+    /// The comparison of its state with the other replicas' (R24).
+    pub(crate) digests: Digests,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     batches: VecDeque<Batch>,
@@ -146,6 +149,7 @@ impl Shard {
             snapshot: Index::ZERO,
             unfit: None,
             loss: None,
+            digests: Digests::default(),
             dirty: false,
             batches: VecDeque::new(),
             waiting_bytes: 0,
@@ -289,6 +293,8 @@ impl Shard {
         }
         self.keyspace.evict_due(entry.time.0, EVICT_MAX);
         self.sessions.expire(entry.time);
+        let keyspace = &self.keyspace;
+        self.digests.note_applied(entry.index, || keyspace.digest());
     }
 
     fn apply_item(&mut self, context: &Context, header: &WriteHeader, operation: Bytes) -> Outcome {
@@ -500,6 +506,12 @@ impl Shard {
         let durable = self.durable_waits.drain(..).map(|wait| wait.origin);
         let not_leader = |origin| (origin, Outcome::NotLeader { leader: None });
         answers.extend(waiting.chain(ticked).chain(durable).map(not_leader));
+    }
+
+    /// At which index this replica's state differed from the others' without a majority that agreed, if it did when it
+    /// was last compared (R24).
+    pub fn states_differ(&self) -> Option<Index> {
+        self.digests.differ
     }
 
     /// The configuration that a snapshot of the applied state carries.

@@ -39,6 +39,7 @@ pub(crate) use self::retained::cost_of;
 use self::saves::{Saves, Saving};
 use crate::config::NodeConfig;
 use crate::detector::node_of;
+use crate::digests::Digests;
 use crate::event::{ChunkRead, Effects, Loss, Notice, SnapshotJob};
 use crate::node::Node;
 use crate::peer::{PeerMessage, SnapshotChunk};
@@ -311,7 +312,7 @@ impl Node {
     }
 
     /// The replica has lost its state and begins with an empty one (R20); an image of it under way is given up.
-    pub(crate) fn forget_state(&mut self, id: ShardId, empty: Keyspace, out: &mut Effects) {
+    pub(crate) fn forget_state(&mut self, id: ShardId, empty: Keyspace, loss: Loss, out: &mut Effects) {
         if let Some(index) = self.transfers.saves.get(id).map(|saving| saving.file.index) {
             self.handle_snapshot_failed(id, index);
             out.snapshots.push(SnapshotJob::Abandon { shard: id, index });
@@ -320,7 +321,8 @@ impl Node {
         self.transfers.unreadable.remove(&id);
         self.transfers.files.remove(&id);
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        (shard.snapshot, shard.time, shard.loss) = (Index::ZERO, Millis(0), Some(Loss::Restored));
+        (shard.snapshot, shard.time, shard.loss) = (Index::ZERO, Millis(0), Some(loss));
+        shard.digests = Digests::default();
         let keyspace = core::mem::replace(&mut shard.keyspace, empty);
         let sessions = core::mem::take(&mut shard.sessions);
         out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new((keyspace, sessions))))));

@@ -205,7 +205,7 @@ async fn health(State(admin): State<Admin>) -> Response {
                 let error = format!("{}: {why}", handle.name());
                 return (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response();
             }
-            Ok(report) => text.extend(report.mute().map(|why| format!("{}: {why}\n", handle.name()))),
+            Ok(report) => text.extend(report.trouble().map(|why| format!("{}: {why}\n", handle.name()))),
         }
     }
     if handles.is_empty() {
@@ -355,6 +355,18 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "Times the others had counted more of this node's log than it has: an old copy of a directory, a lost file.",
         |node| count(&node.handle.counters.went_back),
+    ),
+    (
+        "tholos_node_diverged_replicas_total",
+        Kind::Counter,
+        "Replicas found to have another state than a majority, by this node as their leader.",
+        |node| count(&node.handle.counters.replicas_diverged),
+    ),
+    (
+        "tholos_node_undecided_differences_total",
+        Kind::Counter,
+        "Times the states of replicas differed and no majority agreed, as this node as their leader saw.",
+        |node| count(&node.handle.counters.states_differed),
     ),
     (
         "tholos_paxos_repaired_replicas_total",

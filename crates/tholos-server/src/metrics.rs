@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) snapshots_installed: AtomicU64,
     pub(crate) snapshots_saved: AtomicU64,
     pub(crate) went_back: AtomicU64,
+    pub(crate) replicas_diverged: AtomicU64,
+    pub(crate) states_differed: AtomicU64,
     pub(crate) replicas_muted: AtomicU64,
     pub(crate) replicas_repaired: AtomicU64,
     pub(crate) snapshots_resumed: AtomicU64,

@@ -44,6 +44,22 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         Notice::PeerWentBack { node } => {
             tracing::error!(node = me, peer = %node, "a node came back with less than it had on disk, and is not heeded until it knows");
         }
+        Notice::ReplicaDiverged { shard, node, index } => {
+            add(&counters.replicas_diverged, 1);
+            tracing::error!(
+                node = me, shard = %shard, differs = %node, index = %index,
+                "a replica has another state than the majority and is repaired: its memory or its disk is failing, or this \
+                 is a fault of ours; please report it"
+            );
+        }
+        Notice::StatesDiffer { shard, index } => {
+            add(&counters.states_differed, 1);
+            tracing::error!(
+                node = me, shard = %shard, index = %index,
+                "the replicas of a shard have different states and no majority agrees; which is right cannot be told: \
+                 stop writing to it and compare them"
+            );
+        }
         Notice::ReplicaRepaired { shard } => {
             add(&counters.replicas_repaired, 1);
             tracing::info!(node = me, shard = %shard, "a replica is repaired and votes again");

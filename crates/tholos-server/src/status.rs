@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::ClusterMap;
 use tholos_node::{Loss, Node, node_of};
-use tholos_paxos::Repair;
+use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
 /// What one node says of itself.
@@ -58,6 +58,9 @@ pub struct ShardReport {
     /// Why it votes nowhere, if it has lost data (R20), and what it waits for.
     #[serde(default)]
     pub mute: Option<String>,
+    /// If it leads: about where the replicas' states differed without a majority that agreed (R24).
+    #[serde(default)]
+    pub differ: Option<u64>,
 }
 
 impl NodeReport {
@@ -89,6 +92,7 @@ impl NodeReport {
                     } else {
                         BTreeMap::new()
                     },
+                    differ: shard.states_differ().map(|index| index.0),
                     mute: shard.group.repair().map(|repair| mute_words(shard.loss, repair)),
                 }
             })
@@ -107,8 +111,22 @@ impl NodeReport {
         }
     }
 
+    /// What somebody should look at; `None` if there is nothing.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.differ().or_else(|| self.mute())
+    }
+
+    /// Shards it leads whose replicas' states differ.
+    fn differ(&self) -> Option<String> {
+        let (shard, index) = self.shards.iter().find_map(|shard| Some((shard.shard, shard.differ?)))?;
+        let (shard, index) = (ShardId(shard), Index(index));
+        Some(format!(
+            "the replicas of {shard} have different states at {index}, and no majority agrees: compare them"
+        ))
+    }
+
     /// Its replicas that have lost data, and why; `None` if there are none.
-    pub(crate) fn mute(&self) -> Option<String> {
+    fn mute(&self) -> Option<String> {
         let mute: Vec<&ShardReport> = self.shards.iter().filter(|shard| shard.mute.is_some()).collect();
         let why = mute.first()?.mute.as_deref()?;
         let names: Vec<String> =
@@ -254,7 +272,7 @@ pub(crate) fn cluster_status(map: &ClusterMap, answers: &Answers) -> ClusterStat
             leads: leaders.iter().flatten().filter(|(leader, _)| *leader == at).count(),
             replicas: replicas.len(),
             lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
-            reason: answer.map_or_else(|why| Some(why.to_owned()), NodeReport::mute),
+            reason: answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble),
         }
     };
     let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();

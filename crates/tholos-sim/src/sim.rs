@@ -308,6 +308,9 @@ impl Sim {
             match notice {
                 tholos_node::Notice::LeaderElected { .. } => self.report.elections += 1,
                 tholos_node::Notice::SnapshotInstalled { .. } => self.report.installs += 1,
+                tholos_node::Notice::ReplicaDiverged { .. } | tholos_node::Notice::StatesDiffer { .. } => {
+                    self.violate(format!("the nodes themselves find that states differ: {notice:?}"));
+                }
                 tholos_node::Notice::SnapshotResumed { .. } => self.report.resumed += 1,
                 _ => {}
             }

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+};
 use tholos_ring::ShardId;
 
 use crate::paxos::{BOUND, CANVASS, kind_of, push_message, read_message};
@@ -20,6 +22,9 @@ const ANSWER: u8 = 4;
 const SNAPSHOT_CHUNK: u8 = 5;
 const SNAPSHOT_WANTED: u8 = 6;
 const COUNTED: u8 = 12;
+const DIGEST_ASKED: u8 = 13;
+const DIGEST_IS: u8 = 14;
+const DIGEST_WRONG: u8 = 15;
 
 const DONE: u8 = 0;
 const NOT_LEADER: u8 = 1;
@@ -45,6 +50,7 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
         }
         PeerMessage::Heartbeat(heartbeat) => push_heartbeat(heartbeat, out),
         PeerMessage::Counted(counted) => push_counted(counted, out),
+        PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
         PeerMessage::Answer { request, boot, outcome } => {
             out.push(ANSWER);
@@ -96,6 +102,7 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
         }
         HEARTBEAT => PeerMessage::Heartbeat(read_heartbeat(reader)?),
         COUNTED => PeerMessage::Counted(read_counted(reader)?),
+        kind @ DIGEST_ASKED..=DIGEST_WRONG => PeerMessage::Digest(read_digest(kind, reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
         ANSWER => PeerMessage::Answer {
             request: reader.number()?,
@@ -155,6 +162,29 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
         disk_stall_ms: reader.narrow()?,
         memory_full: reader.flag("heartbeat flag")?,
     })
+}
+
+fn push_digest(note: &DigestNote, out: &mut Vec<u8>) {
+    out.push(match note.said {
+        DigestSaid::Asked => DIGEST_ASKED,
+        DigestSaid::Is(_) => DIGEST_IS,
+        DigestSaid::Wrong => DIGEST_WRONG,
+    });
+    push_shard(note.shard, out);
+    push_number(note.index.0, out);
+    if let DigestSaid::Is(digest) = note.said {
+        push_u64(digest, out);
+    }
+}
+
+fn read_digest(kind: u8, reader: &mut Reader) -> Result<DigestNote, WireError> {
+    let (shard, index) = (read_shard(reader)?, reader.index()?);
+    let said = match kind {
+        DIGEST_ASKED => DigestSaid::Asked,
+        DIGEST_IS => DigestSaid::Is(reader.u64()?),
+        _ => DigestSaid::Wrong,
+    };
+    Ok(DigestNote { shard, index, said })
 }
 
 fn push_counted(counted: &Counted, out: &mut Vec<u8>) {

@@ -2,7 +2,7 @@
 //!
 //! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
 //! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
-//! records needs (R20), how it is found out (R21), the file of a snapshot and the checksum of each chunk, by which a
+//! records needs (R20), how it is found out (R21, R24), the file of a snapshot and the checksum of each chunk, by which a
 //! transfer that broke off goes on.
 
 use tholos_node::PeerMessage;
@@ -29,7 +29,8 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
             ..
         } => of_entries(entries),
         PeerMessage::Paxos { message: Message::Repair { .. } | Message::Bound { .. }, .. }
-        | PeerMessage::Counted(_) => VERSION_MAX,
+        | PeerMessage::Counted(_)
+        | PeerMessage::Digest(_) => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,
         _ => VERSION,

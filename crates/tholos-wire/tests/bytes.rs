@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+};
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
 };
@@ -165,6 +167,10 @@ fn sample_records() -> Vec<(&'static str, Record)> {
 }
 
 /// What only version 2 can say, named as in its fixtures: replicas that joined later, and learners.
+fn digest(said: DigestSaid) -> PeerMessage {
+    PeerMessage::Digest(DigestNote { shard: ShardId(12), index: Index(1041), said })
+}
+
 fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
     let ballot = Ballot { round: 3, replica: ReplicaId::new(2, Serial(1)) };
     let later = |message| PeerMessage::Paxos { shard: ShardId(12), from: Serial(1), to: Serial(0), message };
@@ -193,6 +199,9 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 of_before: 512,
             }),
         ),
+        ("digest-asked", digest(DigestSaid::Asked)),
+        ("digest-is", digest(DigestSaid::Is(0x0102_0304_0506_0708))),
+        ("digest-wrong", digest(DigestSaid::Wrong)),
         ("repair", paxos(Message::Repair { nonce: 9 })),
         ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),
         (

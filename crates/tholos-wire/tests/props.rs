@@ -5,7 +5,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Counted, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+use tholos_node::{
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+};
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
 };
@@ -221,6 +223,14 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
                 PeerMessage::Counted(Counted { boot, recovered, durable, owned_up, of_boot, of_before })
             }
         ),
+        1 => (shard(), index(), option::of(any::<u64>()), any::<bool>()).prop_map(|(shard, index, is, asked)| {
+            let said = match (is, asked) {
+                (Some(digest), _) => DigestSaid::Is(digest),
+                (None, true) => DigestSaid::Asked,
+                (None, false) => DigestSaid::Wrong,
+            };
+            PeerMessage::Digest(DigestNote { shard, index, said })
+        }),
         2 => (number(), any::<u64>(), shard(), ask)
             .prop_map(|(request, boot, shard, ask)| PeerMessage::Forward(Forward { request, boot, shard, ask })),
         2 => (number(), any::<u64>(), outcome)

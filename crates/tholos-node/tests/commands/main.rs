@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
 
 mod cluster;
+mod digests;
 mod faults;
 mod handshakes;
 mod keyspace;

@@ -64,6 +64,8 @@ pub struct Cluster {
     pub largest_append: usize,
     /// Messages that are lost.
     pub lost: fn(&PeerMessage) -> bool,
+    /// What happens to messages to a node on their way.
+    pub spoil: fn(usize, &mut PeerMessage),
 }
 
 /// What becomes of snapshots to be written.
@@ -142,6 +144,7 @@ impl Cluster {
             last_append: BTreeMap::new(),
             largest_append: 0,
             lost: |_| false,
+            spoil: |_, _| {},
         };
         for at in 0..nodes {
             let (now, mut effects) = (cluster.now(), Effects::default());
@@ -258,7 +261,8 @@ impl Cluster {
             if idle && self.mail.is_empty() {
                 return;
             }
-            for (from, to, message) in std::mem::take(&mut self.mail) {
+            for (from, to, mut message) in std::mem::take(&mut self.mail) {
+                (self.spoil)(to, &mut message);
                 let sender = usize::from(from.0) - 1;
                 if !self.cut.contains(&sender) && !self.cut.contains(&to) && !(self.lost)(&message) {
                     self.handle(to, Event::Peer { from, message });

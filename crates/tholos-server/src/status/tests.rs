@@ -67,6 +67,17 @@ fn a_mute_replica_degrades_and_tells_why() {
 }
 
 #[test]
+fn states_that_differ_are_an_alarm_of_their_leader() {
+    let mut leader = report("n1", [(true, 1, 10), (true, 1, 9)]).unwrap();
+    leader.shards[1].differ = Some(9);
+    let rest = ["n2", "n3"].map(|name| report(name, [(false, 1, 10), (false, 1, 9)]));
+    let status = cluster_status(&map(), &[vec![Ok(leader)], rest.to_vec()].concat());
+    assert_eq!(status.verdict, Verdict::Degraded);
+    let reason = status.nodes[0].reason.as_deref().unwrap();
+    assert!(reason.starts_with("the replicas of s1 have different states at @9"), "{reason}");
+}
+
+#[test]
 fn dead_node_stays_a_row_with_its_reason_and_lag() {
     let answers = vec![
         report("n1", [(true, 1, 10), (false, 1, 9)]),
