@@ -134,6 +134,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod acceptor;
 mod ballot;
