@@ -16,7 +16,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (2, &["tholos-node"]),
     (3, &["tholos-wire", "tholos-wal", "tholos-rpc", "tholos-load"]),
     (4, &["tholos-server"]),
-    (5, &["tholos", "tholos-torture", "tholos-sim", "xtask"]),
+    (5, &["tholos", "tholos-torture", "tholos-sim", "tholos-model", "xtask"]),
 ];
 
 /// The highest layer without effects.

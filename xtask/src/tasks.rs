@@ -13,11 +13,16 @@ pub(crate) const MUTANT_SEEDS: &str = "10000";
 /// the long runs.
 const TEST_SEEDS: &str = "2000";
 
+const MODEL: &str = "tholos-model";
+
 pub(crate) fn test() -> ExitCode {
     let mut steps = Steps::default();
     tests(&mut steps);
     if find("tholos-sim").is_ok_and(|package| package.has_target("bin", None)) {
         steps.run("simulation", simulator().args(["--seeds", TEST_SEEDS]));
+    }
+    if find(MODEL).is_ok() {
+        steps.run("model", optimised(MODEL).args(["--config", "small"]));
     }
     steps.finish()
 }
@@ -115,6 +120,10 @@ pub(crate) fn balance_sim(flags: &[String]) -> ExitCode {
     exit_as(cargo_command().args(simulate).args(flags))
 }
 
+pub(crate) fn model(flags: &[String]) -> ExitCode {
+    exit_as(optimised(MODEL).args(flags))
+}
+
 /// Each planted fault of the protocol is caught by the simulator within so many seeds; one caught is one passed.
 pub(crate) fn mutants(seeds: &str) -> ExitCode {
     let mut steps = Steps::default();
@@ -184,8 +193,13 @@ fn layers_step(steps: &mut Steps) {
 }
 
 fn simulator() -> Command {
+    optimised("tholos-sim")
+}
+
+/// The program of a crate, optimised, with assertions.
+fn optimised(name: &str) -> Command {
     let mut command = cargo_command();
-    command.args(["run", "--quiet", "--locked", "--profile", "sim", "-p", "tholos-sim", "--"]);
+    command.args(["run", "--quiet", "--locked", "--profile", "sim", "-p", name, "--"]);
     command
 }
 

@@ -1,0 +1,193 @@
+//! What must hold in every state, and what a search must have come by.
+
+use stateright::Property;
+use tholos_paxos::{Group, Index};
+
+use crate::Council;
+use crate::show;
+use crate::state::{Budget, State, number_of};
+
+/// No index is decided with two values, on any replicas or over time.
+pub(crate) const AGREEMENT: &str = "agreement";
+/// Only what was proposed is decided, and once.
+pub(crate) const VALIDITY: &str = "validity";
+/// What is decided is on the disks of a majority, as recovery would find it.
+pub(crate) const DURABILITY: &str = "durability";
+/// A ballot is led by its own replica, and once.
+pub(crate) const ONE_LEADER: &str = "one leader to a ballot";
+/// Of two logs accepted in one ballot, one is a prefix of the other (P4).
+pub(crate) const ONE_LOG: &str = "one log to a ballot";
+/// A read is answered by what was decided before it came, at least.
+pub(crate) const READ_FRESHNESS: &str = "read freshness";
+/// The records of a disk can be taken back at any time.
+pub(crate) const RECOVERY: &str = "recovery";
+/// The assertions of the core itself.
+pub(crate) const ASSERTIONS: &str = "assertions of the core";
+
+/// All of them, as `stateright` takes them: a property is a plain function, hence the constants.
+pub(crate) fn properties() -> Vec<Property<Council>> {
+    fn always<const AT: usize>() -> Property<Council> {
+        Property::always(NAMES[AT], |_, state: &State| {
+            state.broken.as_ref().is_none_or(|broken| broken.invariant != NAMES[AT])
+        })
+    }
+    vec![
+        always::<0>(),
+        always::<1>(),
+        always::<2>(),
+        always::<3>(),
+        always::<4>(),
+        always::<5>(),
+        always::<6>(),
+        always::<7>(),
+    ]
+}
+
+const NAMES: [&str; 8] =
+    [AGREEMENT, VALIDITY, DURABILITY, ONE_LEADER, ONE_LOG, READ_FRESHNESS, RECOVERY, ASSERTIONS];
+
+/// Checks what is to be seen in the state alone, whatever led to it.
+pub(crate) fn check(state: &mut State) {
+    if let Some(seen) = not_durable(state) {
+        state.break_with(DURABILITY, seen);
+    }
+    if let Some(seen) = two_logs(state) {
+        state.break_with(ONE_LOG, seen);
+    }
+}
+
+fn not_durable(state: &State) -> Option<String> {
+    state.facts.decided.iter().find_map(|entry| {
+        let holds = |disk: &Group| disk.entry(entry.index).is_some_and(|held| held.origin == entry.origin);
+        let count = state.replicas.iter().filter(|replica| holds(&replica.disk)).count();
+        let majority = 2 * count > state.replicas.len();
+        (!majority).then(|| format!("{} is decided, and on {count} disks only", show::entry(entry)))
+    })
+}
+
+fn two_logs(state: &State) -> Option<String> {
+    let groups = || state.replicas.iter().map(|replica| &replica.group);
+    let pairs = groups()
+        .flat_map(|one| groups().filter(move |other| one.me() < other.me()).map(move |other| (one, other)));
+    pairs.filter(|(one, other)| one.accepted_ballot() == other.accepted_ballot()).find_map(|(one, other)| {
+        let last = one.accepted_index().min(other.accepted_index());
+        let differs = |at: &Index| one.entry(*at) != other.entry(*at);
+        let at = (1..=last.0).map(Index).find(differs)?;
+        Some(format!("{} and {} differ at {at} in {}", one.me(), other.me(), one.accepted_ballot()))
+    })
+}
+
+/// Something that must come about in some state, or the search has seen too little to say anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    CommandDecided,
+    DecidedInTwoBallots,
+    TwoLeaders,
+    ReadAnswered,
+    AllHasHappened,
+}
+
+impl Wanted {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Wanted::CommandDecided => "a command is decided",
+            Wanted::DecidedInTwoBallots => "entries of two ballots are decided",
+            Wanted::TwoLeaders => "two lead at once",
+            Wanted::ReadAnswered => "a read is answered",
+            Wanted::AllHasHappened => "all that may happen has happened",
+        }
+    }
+
+    pub(crate) fn holds(self, state: &State) -> bool {
+        let decided = &state.facts.decided;
+        match self {
+            Wanted::CommandDecided => decided.iter().any(|entry| number_of(&entry.payload).is_some()),
+            Wanted::DecidedInTwoBallots => decided.windows(2).any(|pair| pair[0].origin != pair[1].origin),
+            Wanted::TwoLeaders => {
+                state.replicas.iter().filter(|replica| replica.group.leading().is_some()).count() > 1
+            }
+            Wanted::ReadAnswered => state.facts.answered > 0,
+            Wanted::AllHasHappened => state.left == Budget::default(),
+        }
+    }
+
+    pub(crate) fn property(self) -> Property<Council> {
+        let name = self.name();
+        match self {
+            Wanted::CommandDecided => {
+                Property::sometimes(name, |_, state| Wanted::CommandDecided.holds(state))
+            }
+            Wanted::DecidedInTwoBallots => {
+                Property::sometimes(name, |_, state| Wanted::DecidedInTwoBallots.holds(state))
+            }
+            Wanted::TwoLeaders => Property::sometimes(name, |_, state| Wanted::TwoLeaders.holds(state)),
+            Wanted::ReadAnswered => Property::sometimes(name, |_, state| Wanted::ReadAnswered.holds(state)),
+            Wanted::AllHasHappened => {
+                Property::sometimes(name, |_, state| Wanted::AllHasHappened.holds(state))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tholos_paxos::{Ballot, ReplicaId};
+
+    use super::*;
+    use crate::Action;
+    use crate::configs::{self, Start};
+
+    /// n1 leads, and one command is decided and known to n1: a no-op @1, the command @2.
+    fn led() -> State {
+        let start = Start::Led { commands: 1, without: None, tail: false };
+        Council::new(3, configs::options(), start, Budget::default()).begin()
+    }
+
+    #[track_caller]
+    fn expect(mut state: State, invariant: &str, seen: &str) {
+        check(&mut state);
+        let broken = state.broken.expect("it is broken");
+        assert_eq!((broken.invariant, broken.seen.as_str()), (invariant, seen));
+    }
+
+    #[test]
+    fn what_holds_breaks_nothing() {
+        let mut state = led();
+        assert_eq!(state.facts.decided.len(), 2);
+        check(&mut state);
+        assert_eq!(state.broken, None);
+    }
+
+    #[test]
+    fn what_is_decided_must_be_on_a_majority_of_disks() {
+        let mut state = led();
+        state.facts.decided[1].origin = Ballot { round: 7, replica: ReplicaId(3) };
+        expect(state, DURABILITY, "@2 command 1 of 7.n3 is decided, and on 0 disks only");
+        // One disk that is empty is one that may be; with a second one, too much is lost.
+        let mut state = led();
+        let empty = Council::new(3, configs::options(), Start::Nobody, Budget::default()).begin();
+        state.replicas[2] = Arc::clone(&empty.replicas[2]);
+        let mut two = state.clone();
+        check(&mut state);
+        assert_eq!(state.broken, None);
+        two.replicas[1] = Arc::clone(&empty.replicas[1]);
+        expect(two, DURABILITY, "@1 no-op of 1.n1 is decided, and on 1 disks only");
+    }
+
+    #[test]
+    fn two_logs_of_one_ballot_must_not_differ() {
+        let mut state = led();
+        // The same leader in another life, in which its first command was another one.
+        let start = Start::Led { commands: 0, without: None, tail: false };
+        let council = Council::new(3, configs::options(), start, Budget { commands: 1, ..Budget::default() });
+        let mut other = council.begin();
+        other.facts.proposed = 1;
+        other = council.happened(&other, Action::Propose { at: ReplicaId(1) });
+        council.settle(&mut other, |_| true);
+        state.facts.decided.clear();
+        state.replicas[1] = Arc::clone(&other.replicas[1]);
+        expect(state, ONE_LOG, "n1 and n2 differ at @2 in 1.n1");
+    }
+}

@@ -1,0 +1,34 @@
+//! Faults that can be planted in the protocol, by name (docs/protocol/mutants.md), and the council that is to find each.
+
+use tholos_paxos::Planted;
+
+/// A planted fault, and where it is in reach.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What is planted.
+    pub planted: Planted,
+    /// The name of the council that finds it.
+    pub config: &'static str,
+}
+
+const fn fault(name: &'static str, planted: Planted, config: &'static str) -> Fault {
+    Fault { name, planted, config }
+}
+
+/// All faults of the group itself; those of the state machine around it are out of the model's reach.
+pub const FAULTS: [Fault; 12] = [
+    fault("accepted-before-durable", Planted::AcceptedBeforeDurable, "small"),
+    fault("own-vote-before-durable", Planted::OwnVoteBeforeDurable, "small"),
+    fault("vote-counted-twice", Planted::VoteCountedTwice, "small"),
+    fault("promise-before-durable", Planted::PromiseBeforeDurable, "behind"),
+    fault("promise-forgotten", Planted::PromiseForgotten, "crash"),
+    fault("ballot-used-twice", Planted::BallotUsedTwice, "behind"),
+    fault("ballot-raised-by-pieces", Planted::BallotRaisedByPieces, "pieces"),
+    fault("decided-in-any-ballot", Planted::DecidedInAnyBallot, "marks"),
+    fault("longest-log-adopted", Planted::LongestLogAdopted, "tail"),
+    fault("lower-ballot-accepted", Planted::LowerBallotAccepted, "behind"),
+    fault("read-unconfirmed", Planted::ReadUnconfirmed, "reads"),
+    fault("read-confirmed-late", Planted::ReadConfirmedLate, "reads"),
+];

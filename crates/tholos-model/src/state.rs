@@ -1,0 +1,224 @@
+//! What one state of a council is: its replicas, what is on its way, and what has been learnt.
+//!
+//! A state is small and shared with its neighbours: a step changes one replica and copies nothing of the others.
+//! Whatever decides what can happen next is in its hash, and nothing else is: no clock runs here (see [`crate`]), and
+//! each disk is kept as the replica that it would bring back, not as the records that led there.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use tholos_paxos::{
+    Ballot, Config, Connectivity, Entry, Group, Index, Message, Millis, Options, Outbox, Payload, Record,
+    ReplicaId,
+};
+
+/// Time stands still: all time-outs are zero, so that whoever is ticked finds that enough of it has passed.
+pub(crate) const NOW: Millis = Millis(0);
+
+/// One replica: its process, its disk, and what is between them.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) group: Group,
+    /// What would come back if the machine lost its power now: the records on disk, taken back.
+    pub(crate) disk: Group,
+    /// Records on their way to the disk, in order.
+    pub(crate) pending: Vec<Record>,
+    /// Numbers the appends of this boot; otherwise empty between steps.
+    pub(crate) outbox: Outbox,
+    fingerprint: u64,
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) from: ReplicaId,
+    pub(crate) to: ReplicaId,
+    pub(crate) message: Message,
+    fingerprint: u64,
+}
+
+/// How many steps of a kind are still to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Budget {
+    /// A candidacy begins, or a leader falls silent.
+    pub time_outs: u8,
+    /// A machine loses its power and starts again.
+    pub crashes: u8,
+    /// A message arrives a second time.
+    pub duplicates: u8,
+    /// A leader or a follower repeats what seems lost, or tells marks that nothing carried.
+    pub ticks: u8,
+    /// A command is proposed.
+    pub commands: u8,
+    /// A read is asked for.
+    pub reads: u8,
+    /// A leader is asked to hand over.
+    pub transfers: u8,
+}
+
+/// What has been learnt by anybody, ever: the history that the invariants speak of.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Facts {
+    /// One value at each index.
+    pub(crate) decided: Vec<Entry>,
+    /// Commands proposed so far; they are numbered from 1.
+    pub(crate) proposed: u8,
+    /// Who has led in which ballot.
+    pub(crate) elected: Vec<Ballot>,
+    /// Reads under way.
+    pub(crate) reads: Vec<Read>,
+    pub(crate) tokens: u64,
+    /// How many were answered; nothing depends on it, but a search without any is worth little.
+    pub(crate) answered: u8,
+}
+
+/// A read under way: what its answer must have seen at least.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Read {
+    pub(crate) token: u64,
+    pub(crate) at: ReplicaId,
+    pub(crate) floor: Index,
+}
+
+/// A check that did not hold: which, and what was seen.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Broken {
+    pub(crate) invariant: &'static str,
+    pub(crate) seen: String,
+}
+
+/// One state of a council.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) replicas: Vec<Arc<Replica>>,
+    /// In the order of their fingerprints: the network has none of its own.
+    pub(crate) network: Vec<Arc<Envelope>>,
+    pub(crate) facts: Facts,
+    pub(crate) left: Budget,
+    pub(crate) broken: Option<Arc<Broken>>,
+}
+
+/// What one replica's failure detection says.
+pub(crate) enum Hears {
+    Everybody,
+    EverybodyBut(ReplicaId),
+    Nobody,
+}
+
+impl Connectivity for Hears {
+    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
+        a == b
+            || match self {
+                Hears::Everybody => true,
+                Hears::EverybodyBut(silent) => b != *silent,
+                Hears::Nobody => false,
+            }
+    }
+}
+
+pub(crate) fn fingerprint(value: &impl Hash) -> u64 {
+    FixedState::with_seed(0).hash_one(value)
+}
+
+/// The command of a number.
+pub(crate) fn command(number: u8) -> Payload {
+    const COMMANDS: [&[u8]; 5] = [&[0], &[1], &[2], &[3], &[4]];
+    Payload::Batch(Bytes::from_static(COMMANDS[usize::from(number)]))
+}
+
+/// The number of a command; nothing if the payload is none.
+pub(crate) fn number_of(payload: &Payload) -> Option<u8> {
+    match payload {
+        Payload::Batch(bytes) => bytes.first().copied(),
+        _ => None,
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(me: ReplicaId, config: Config, options: Options) -> Replica {
+        let group = Group::new(me, config, options);
+        let (disk, outbox) = (group.clone(), Outbox::default());
+        let mut replica = Replica { group, disk, pending: Vec::new(), outbox, fingerprint: 0 };
+        replica.seal();
+        replica
+    }
+
+    /// After a change: what it is now is what it will be known by.
+    pub(crate) fn seal(&mut self) {
+        self.fingerprint = fingerprint(&(&self.group, &self.disk, &self.pending));
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+impl Envelope {
+    pub(crate) fn new(from: ReplicaId, to: ReplicaId, message: Message) -> Envelope {
+        let fingerprint = fingerprint(&(from, to, &message));
+        Envelope { from, to, message, fingerprint }
+    }
+
+    pub(crate) fn is_canvass(&self) -> bool {
+        matches!(self.message, Message::Canvass { .. })
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+impl State {
+    pub(crate) fn new(voters: u32, options: Options, left: Budget) -> State {
+        let config = Config::founding((1..=voters).map(ReplicaId).collect());
+        let replicas =
+            config.voters.iter().map(|me| Arc::new(Replica::new(*me, config.clone(), options))).collect();
+        State { replicas, network: Vec::new(), facts: Facts::default(), left, broken: None }
+    }
+
+    pub(crate) fn replica(&self, id: ReplicaId) -> &Replica {
+        self.shared(id)
+    }
+
+    pub(crate) fn shared(&self, id: ReplicaId) -> &Arc<Replica> {
+        &self.replicas[id.0 as usize - 1]
+    }
+
+    pub(crate) fn shared_mut(&mut self, id: ReplicaId) -> &mut Arc<Replica> {
+        &mut self.replicas[id.0 as usize - 1]
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ReplicaId> + use<> {
+        (1..=self.replicas.len() as u32).map(ReplicaId)
+    }
+
+    pub(crate) fn send(&mut self, envelope: Arc<Envelope>) {
+        let at = self.network.partition_point(|known| known.fingerprint < envelope.fingerprint);
+        self.network.insert(at, envelope);
+    }
+
+    pub(crate) fn break_with(&mut self, invariant: &'static str, seen: String) {
+        if self.broken.is_none() {
+            self.broken = Some(Arc::new(Broken { invariant, seen }));
+        }
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        self.replicas.iter().for_each(|replica| to.write_u64(replica.fingerprint));
+        to.write_usize(self.network.len());
+        self.network.iter().for_each(|envelope| to.write_u64(envelope.fingerprint));
+        self.facts.hash(to);
+        self.left.hash(to);
+        self.broken.hash(to);
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &State) -> bool {
+        fingerprint(self) == fingerprint(other)
+    }
+}

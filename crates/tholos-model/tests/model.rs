@@ -1,0 +1,73 @@
+//! The model itself: it goes to the end of a small council, sees what is wrong, and tells it readably.
+
+use std::time::Duration;
+
+use tholos_model::configs::Start;
+use tholos_model::explore::{Limits, Report, explore};
+use tholos_model::planted::FAULTS;
+use tholos_model::{Budget, Council, configs};
+use tholos_paxos::{Options, Planted};
+
+/// A leader and one command: a few thousand states, also without optimisation.
+fn tiny(planted: Planted) -> Council {
+    let options = Options { planted, ..configs::options() };
+    let start = Start::Led { commands: 0, without: None, tail: false };
+    Council::new(3, options, start, Budget { commands: 1, duplicates: 1, ..Budget::default() })
+}
+
+fn search(council: &Council, threads: usize) -> Report {
+    explore(council, Limits { threads, time: Duration::from_secs(3600), steps: 10_000_000 })
+}
+
+#[test]
+fn a_tiny_council_is_explored_to_its_end() {
+    let report = search(&tiny(Planted::Nothing), 1);
+    assert!(report.violation.is_none() && report.whole && report.missed.is_empty(), "{report:?}");
+    assert!(report.states > 100 && report.depth > 8, "{report:?}");
+    // How many search changes nothing of what is found.
+    assert_eq!(search(&tiny(Planted::Nothing), 2).states, report.states);
+}
+
+#[test]
+fn what_is_never_reached_is_missed() {
+    let mut council = tiny(Planted::Nothing);
+    // One step too few for the command to be decided.
+    council.options.window_entries_max = 0;
+    assert_eq!(search(&council, 1).missed, ["all that may happen has happened", "a command is decided"]);
+}
+
+#[test]
+fn a_violation_is_told_step_by_step() {
+    let mut council = tiny(Planted::AcceptedBeforeDurable);
+    council.budget.duplicates = 0;
+    let violation = search(&council, 1).violation.expect("it is caught");
+    assert_eq!(violation.seen, "@2 command 1 of 1.n1 is decided, and on 1 disks only");
+    // n2 or n3 is the follower: both ways are as short.
+    let follower = if violation.trace[4].contains("n2") { "n2" } else { "n3" };
+    let expected = [
+        "  1  n1 is given command 1",
+        "       n1 appends Accepted 1.n1 [@2 command 1 of 1.n1]",
+        "       n1 -> n2 Accept 1.n1 [@2 command 1 of 1.n1], decided @1",
+        "       n1 -> n3 Accept 1.n1 [@2 command 1 of 1.n1], decided @1",
+        "  2  n1 -> nX Accept 1.n1 [@2 command 1 of 1.n1], decided @1 arrives",
+        "       nX appends Accepted 1.n1 [@2 command 1 of 1.n1]",
+        "       nX applies [@1 no-op of 1.n1]",
+        "       nX -> n1 Accepted 1.n1 to @2",
+    ];
+    let expected: Vec<String> = expected.iter().map(|line| line.replace("nX", follower)).collect();
+    assert_eq!(violation.trace[..8], expected);
+    // Its vote arrives, and the leader's own disk is the other one; in this order or that.
+    assert_eq!(violation.length, 4);
+    assert_eq!(violation.trace[10], "       n1 applies [@2 command 1 of 1.n1]");
+}
+
+#[test]
+fn every_fault_names_a_council_and_every_council_has_its_name() {
+    let all = configs::all();
+    for fault in &FAULTS {
+        assert!(all.iter().any(|named| named.name == fault.config), "{fault:?}");
+    }
+    for named in &all {
+        assert_eq!(all.iter().filter(|other| other.name == named.name).count(), 1, "{}", named.name);
+    }
+}
