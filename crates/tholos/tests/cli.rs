@@ -67,6 +67,7 @@ fn exit_codes_tell_usage_from_no_answer() {
     let nobody = nobody();
     fails(&["fly"], 2, &["fly"]);
     fails(&["bench", "--mix", "fly=1"], 2, &["get, set"]);
+    fails(&["bench", "--rate", "0"], 2, &["0.001 to 10000000"]);
     fails(&["bench", "--at", &nobody], 3, &["connect", "--at"]);
     fails(&["cluster", "status", "--at", &nobody], 3, &["connection refused", "THOLOS_AT"]);
     fails(&["cluster", "locate", "key", "--at", &nobody], 3, &["no node answers"]);
@@ -254,6 +255,14 @@ fn a_dev_cluster_is_watched_killed_and_restarted() {
     ]);
     let bench: Value = serde_json::from_slice(&bench.stdout).unwrap();
     assert_eq!((&bench["operations"], &bench["errors"]), (&500.into(), &0.into()), "{bench}");
+    // An open loop sends as many as were due, and no more.
+    let loads = ["--at", &gateway, "--rate", "500", "--seconds", "1", "--warmup", "0", "--connections", "4"];
+    let bench = run(&[&["bench", "--json"], &loads[..]].concat());
+    let bench: Value = serde_json::from_slice(&bench.stdout).unwrap();
+    let number = |name: &str| bench[name].as_u64().unwrap();
+    let all = number("operations") + number("errors") + number("unsent");
+    // A reply that comes after the end is not counted, of each connection one.
+    assert!((496..=500).contains(&all) && number("operations") > 0, "{bench}");
 
     let (exit, text) = dev.ask(&["dev", "restart", "n2"]);
     assert!(exit == Some(0) && text.starts_with("n2 is up, caught up"), "{text}");

@@ -1,8 +1,9 @@
-//! `tholos bench`: a closed loop of clients, and what they saw.
+//! `tholos bench`: a closed or an open loop of clients, and what they saw.
 
 mod connection;
 mod load;
 mod mix;
+mod pace;
 mod report;
 mod route;
 
@@ -18,6 +19,7 @@ use crate::failure::{Exit, Failure};
 use connection::Connection;
 use load::{Plan, Shared, Work};
 use mix::Mix;
+use pace::Metronome;
 use report::{CpuSample, Report};
 use route::Routes;
 
@@ -27,13 +29,14 @@ const VALUE_BYTES_MAX: u64 = 512 << 20;
 /// Measure a server that speaks the Redis protocol.
 ///
 /// Each connection sends a command (or a pipeline of them), waits for the replies, and sends the next. Latencies are
-/// what the client saw, from the first byte sent.
+/// what the client saw, from the first byte sent; with --rate, from when the command was due.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   tholos bench --at 127.0.0.1:6379 --seconds 5
   tholos bench --at 127.0.0.1:7001 --cluster --connections 64 --value-bytes 256 --json
   tholos bench --mix get=80,set=20 --fill --requests 1000000 --pipeline 16
+  tholos bench --mix get=90,set=10 --rate 5000 --seconds 60
 
 The password, if one is needed, comes from THOLOS_REQUIREPASS or --password-file.")]
 pub(crate) struct BenchArgs {
@@ -50,6 +53,10 @@ pub(crate) struct BenchArgs {
     /// Commands each client sends before it waits.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pipeline: u32,
+    /// An open loop: so many commands a second, at even distances, whether or not earlier ones were answered.
+    /// A connection that still waits sends late, and the lateness counts.
+    #[arg(long, value_name = "PER SECOND", value_parser = rate)]
+    rate: Option<f64>,
     /// Different keys, each as likely as the others.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     keys: u64,
@@ -97,17 +104,27 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it must be a number of commands a second".to_owned())?;
+    if (0.001..=1e7).contains(&number) {
+        Ok(number)
+    } else {
+        Err("it must be 0.001 to 10000000 commands a second".to_owned())
+    }
+}
+
 /// Runs the load and prints what came of it.
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let password = password(args.password_file.as_deref())?;
     let routes = discover(args, password.as_deref())?;
-    let plan = Plan {
+    let mut plan = Plan {
         mix: args.mix.clone(),
         keys: args.keys,
         pipeline: args.pipeline as usize,
         value_bytes: usize::try_from(args.value_bytes).expect("clap bounds it"),
         seed: args.seed,
         password,
+        metronome: None,
     };
     if args.fill {
         let shared = Arc::new(Shared::new(routes.clone(), Work::Fill { keys: args.keys }, Duration::ZERO));
@@ -117,6 +134,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         Some(requests) => Work::Requests(requests),
         None => Work::Until(Duration::from_secs_f64(args.seconds)),
     };
+    let metronome = |rate| Arc::new(Metronome::new(args.connections, rate, plan.pipeline));
+    plan.metronome = args.rate.map(metronome);
     let shared = Arc::new(Shared::new(routes, work, Duration::from_secs_f64(args.warmup)));
     let mut report = drive(args, &plan, &shared, "running")?;
     report.pids = args.pid.len();
@@ -190,6 +209,7 @@ fn drive(args: &BenchArgs, plan: &Plan, shared: &Arc<Shared>, doing: &str) -> Re
     for (_, _, go) in &workers {
         go.send(()).expect("a thread that said it is connected waits for this");
     }
+    let ticking = plan.metronome.clone().map(|ticking| std::thread::spawn(move || ticking.run(begin)));
     let measured_from = begin + shared.warmup;
     let mut progress = Progress::new(doing);
     let mut cpu = None;
@@ -216,6 +236,11 @@ fn drive(args: &BenchArgs, plan: &Plan, shared: &Arc<Shared>, doing: &str) -> Re
             .join()
             .map_err(|_| Failure::new(Exit::NotSo, "the load stopped", "a client thread failed", ""))?;
         report.add(&seen);
+    }
+    if let (Some(metronome), Some(ticking)) = (&plan.metronome, ticking) {
+        metronome.stop(ticking.thread());
+        // If it failed, the report shows it.
+        let _ended = ticking.join();
     }
     if let Work::Requests(_) | Work::Fill { .. } = shared.work {
         report.elapsed = shared.last_reply().unwrap_or(elapsed);
@@ -265,6 +290,6 @@ fn settings(args: &BenchArgs) -> serde_json::Value {
         "keys": args.keys, "value_bytes": args.value_bytes, "mix": args.mix.to_string(),
         "seconds": if args.requests.is_none() { Some(args.seconds) } else { None },
         "requests": args.requests, "warmup": args.warmup, "fill": args.fill, "seed": args.seed,
-        "threads": args.threads,
+        "threads": args.threads, "rate": args.rate,
     })
 }

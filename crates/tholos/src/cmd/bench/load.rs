@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::connection::{Connection, Seen};
 use super::mix::{Command, Mix};
+use super::pace::{Metronome, Pace};
 use super::report::Recorder;
 use super::route::{self, Routes};
 
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     pub(super) value_bytes: usize,
     pub(super) seed: u64,
     pub(super) password: Option<String>,
+    /// Of an open loop: who says when.
+    pub(super) metronome: Option<Arc<Metronome>>,
 }
 
 /// When a run ends.
@@ -78,8 +81,16 @@ impl Shared {
         if let Work::Until(time) = self.work { since.min(time) } else { since }
     }
 
+    /// When a run of so much time ends.
+    fn end(&self) -> Option<Instant> {
+        match self.work {
+            Work::Until(time) => Some(self.measured_from() + time),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        matches!(self.work, Work::Until(time) if now >= self.measured_from() + time)
+        self.end().is_some_and(|end| now >= end)
     }
 
     /// The measured time up to the last reply.
@@ -225,10 +236,24 @@ impl Client {
         let is_fill = matches!(self.shared.work, Work::Fill { .. });
         let pipeline = if is_fill { self.plan.pipeline.max(FILL_PIPELINE) } else { self.plan.pipeline };
         let measured_from = self.shared.measured_from();
+        let mut pace = self.pace();
         loop {
-            let begin = Instant::now();
-            let (first, count) = self.shared.claim(pipeline, begin);
+            if let (Some(pace), Some(end)) = (&pace, self.shared.end())
+                && pace.due() >= end
+            {
+                return;
+            }
+            let begin = match &mut pace {
+                None => Instant::now(),
+                Some(pace) => pace.turn().await,
+            };
+            // A turn may have been due before the end and come after it.
+            let (first, count) = self.shared.claim(pipeline, Instant::now());
             if count == 0 {
+                if let (Some(pace), Some(end)) = (pace, self.shared.end()) {
+                    let owed = pace.owed(end) + u64::from(begin < end);
+                    self.recorder.borrow_mut().unsent += owed * pipeline as u64;
+                }
                 return;
             }
             for number in 0..count as u64 {
@@ -243,6 +268,12 @@ impl Client {
                 self.collect(server, begin, measured_from).await;
             }
         }
+    }
+
+    /// The turns of this client, if the loop is an open one.
+    fn pace(&self) -> Option<Pace> {
+        let start = *self.shared.begin.get().expect("set before the clients start");
+        Some(Pace::new(self.plan.metronome.clone()?, self.number, start))
     }
 
     fn pick(&mut self, fill: Option<u64>) -> Pending {

@@ -22,6 +22,8 @@ pub(super) struct Recorder {
     errors: BTreeMap<String, u64>,
     /// MOVED replies followed.
     pub(super) redirections: u64,
+    /// Commands of an open loop that were due and not sent when it ended.
+    pub(super) unsent: u64,
 }
 
 impl Default for Recorder {
@@ -36,7 +38,7 @@ fn histogram() -> Histogram<u64> {
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self { latencies_us: histogram(), missing: 0, errors: BTreeMap::new(), redirections: 0 }
+        Self { latencies_us: histogram(), missing: 0, errors: BTreeMap::new(), redirections: 0, unsent: 0 }
     }
 
     pub(super) fn answered(&mut self, latency: Duration, missing: bool) {
@@ -56,6 +58,7 @@ pub(super) struct Report {
     pub(super) operations: u64,
     missing: u64,
     redirections: u64,
+    unsent: u64,
     errors: BTreeMap<String, u64>,
     pub(super) elapsed: Duration,
     /// Processor time of the server processes while it was measured, in microseconds.
@@ -65,9 +68,19 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(elapsed: Duration) -> Self {
-        let (operations, missing, redirections, errors) = Default::default();
+        let (operations, missing, redirections, unsent, errors) = Default::default();
         let latencies_us = histogram();
-        Self { latencies_us, operations, missing, redirections, errors, elapsed, cpu_us: None, pids: 0 }
+        Self {
+            latencies_us,
+            operations,
+            missing,
+            redirections,
+            unsent,
+            errors,
+            elapsed,
+            cpu_us: None,
+            pids: 0,
+        }
     }
 
     pub(super) fn add(&mut self, seen: &Recorder) {
@@ -75,6 +88,7 @@ impl Report {
         self.operations = self.latencies_us.len();
         self.missing += seen.missing;
         self.redirections += seen.redirections;
+        self.unsent += seen.unsent;
         for (why, count) in &seen.errors {
             *self.errors.entry(why.clone()).or_default() += count;
         }
@@ -100,7 +114,7 @@ impl Report {
             "max_us": self.latencies_us.max(), "mean_us": self.latencies_us.mean().round(),
             "operations": self.operations, "elapsed_s": self.elapsed.as_secs_f64(),
             "errors": self.errors.values().sum::<u64>(), "errors_by_kind": self.errors,
-            "missing": self.missing, "redirections": self.redirections,
+            "missing": self.missing, "redirections": self.redirections, "unsent": self.unsent,
             "server_cpu_us_per_op": self.cpu_us_per_op(),
             "settings": settings,
         })
@@ -128,6 +142,9 @@ impl Report {
         }
         if self.redirections > 0 {
             let _infallible = writeln!(text, "redirections followed  {}", self.redirections);
+        }
+        if self.unsent > 0 {
+            let _infallible = writeln!(text, "due at the end and not sent  {}", self.unsent);
         }
         let errors: u64 = self.errors.values().sum();
         let _infallible = writeln!(text, "errors  {errors}");
