@@ -1,10 +1,8 @@
-//! Integers as Redis reads and writes them.
+//! Integers as Redis writes them.
 
 use alloc::vec::Vec;
 
-pub use tholos_resp::parse_integer as parse;
-
-/// Writes a number in decimal. Whatever [`parse`] accepts, this writes back byte for byte, so such a text can be held as
+/// Writes a number in decimal. Whatever [`parse_integer`](tholos_resp::parse_integer) accepts, this writes back byte for byte, so such a text can be held as
 /// a number.
 #[must_use]
 pub fn format(number: i64) -> Vec<u8> {
@@ -30,7 +28,7 @@ mod tests {
     fn numbers_are_written_as_they_are_read() {
         for number in [0, 1, -1, 9, 10, -10, 99, 100, i64::MAX, i64::MIN, i64::MIN + 1] {
             assert_eq!(format(number), number.to_string().as_bytes());
-            assert_eq!(parse(&format(number)), Some(number));
+            assert_eq!(tholos_resp::parse_integer(&format(number)), Some(number));
             assert_eq!(digits(number), number.to_string().len());
         }
     }

@@ -9,7 +9,6 @@ use super::decimal::{Decimal, DecimalError};
 use super::{bulk, integer};
 use crate::command::{Command, Kind};
 use crate::error;
-use crate::number;
 use crate::session::{Expiry, Session};
 use crate::store::entry::Content;
 use crate::table::Spec;
@@ -73,7 +72,7 @@ fn apply_add(session: &mut Session<'_>, key: &Bytes, amount: i64) -> Result<Valu
         None => 0,
         Some(Content::Integer(value)) => value,
         Some(Content::Plain(text) | Content::Raw(text)) => {
-            number::parse(text).ok_or_else(error::not_an_integer)?
+            tholos_resp::parse_integer(text).ok_or_else(error::not_an_integer)?
         }
     };
     let sum = old.checked_add(amount).ok_or_else(error::overflow)?;

@@ -22,7 +22,7 @@ const NUMBER_BYTES_MAX: usize = 20;
 
 /// A value as SET takes it: held as a number if it is written as one.
 pub(crate) fn fresh(text: &[u8]) -> Content<'_> {
-    let number = if text.len() <= NUMBER_BYTES_MAX { number::parse(text) } else { None };
+    let number = if text.len() <= NUMBER_BYTES_MAX { tholos_resp::parse_integer(text) } else { None };
     number.map_or(Content::Plain(text), Content::Integer)
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn content_bytes(content: Content<'_>) -> Bytes {
 
 /// An argument that must be an integer.
 pub(crate) fn integer(arg: &[u8]) -> Result<i64, Value> {
-    number::parse(arg).ok_or_else(error::not_an_integer)
+    tholos_resp::parse_integer(arg).ok_or_else(error::not_an_integer)
 }
 
 /// Whether an argument is this option, in any case.

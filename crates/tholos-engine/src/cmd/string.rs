@@ -9,7 +9,6 @@ use tholos_resp::Value;
 use super::{bulk, fresh, is_option};
 use crate::command::{Access, Command, Kind};
 use crate::error;
-use crate::number;
 use crate::session::{Expiry, Reader, Session};
 use crate::table::Spec;
 
@@ -89,7 +88,7 @@ impl NewExpire {
     /// The time in Unix milliseconds, or Redis's error.
     fn resolve(&self, now_ms: u64, command: &str) -> Result<Option<u64>, Value> {
         let NewExpire::At { amount, unit, relative } = self else { return Ok(None) };
-        let amount = number::parse(amount).ok_or_else(error::not_an_integer)?;
+        let amount = tholos_resp::parse_integer(amount).ok_or_else(error::not_an_integer)?;
         let invalid = || error::invalid_expire(command);
         if amount <= 0 {
             return Err(invalid());

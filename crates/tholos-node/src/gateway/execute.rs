@@ -378,8 +378,7 @@ impl Gateway {
     /// WAIT and WAITAOF ask the leaders of the shards that this connection wrote (R32).
     fn wait(&mut self, client: ClientId, spec: &'static Spec, args: &[Bytes], view: &View) {
         let aof = spec.name == "waitaof";
-        let numbers: Option<Vec<i64>> =
-            args[1..].iter().map(|arg| tholos_engine::number::parse(arg)).collect();
+        let numbers: Option<Vec<i64>> = args[1..].iter().map(|arg| tholos_resp::parse_integer(arg)).collect();
         let Some(numbers) = numbers else { return self.fail(client, error::not_an_integer()) };
         let (local, replicas, timeout) = match numbers[..] {
             [local, replicas, timeout] => (local, replicas, timeout),

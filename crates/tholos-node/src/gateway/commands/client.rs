@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use bytes::Bytes;
-use tholos_engine::{error, introspect, number};
+use tholos_engine::{error, introspect};
 use tholos_resp::{Protocol, Value};
 
 use super::super::{Connection, Replies};
@@ -134,7 +134,7 @@ fn list(call: &mut Call) -> Reply {
 
 /// A client's number, which is above zero.
 fn client_id(arg: &[u8]) -> Option<ClientId> {
-    number::parse(arg).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0).map(ClientId)
+    tholos_resp::parse_integer(arg).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0).map(ClientId)
 }
 
 /// Whether a client type is the one all clients have.

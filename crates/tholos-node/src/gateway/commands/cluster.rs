@@ -14,7 +14,7 @@ use core::fmt::Write;
 
 use bytes::Bytes;
 use tholos_cluster::{NodeId, NodeRow, node_hash_id};
-use tholos_engine::{error, introspect, number};
+use tholos_engine::{error, introspect};
 use tholos_resp::Value;
 use tholos_ring::{SLOT_COUNT, ShardId, Slot, slot, slots_of};
 
@@ -83,7 +83,7 @@ pub(super) fn for_operators(sub: &[u8]) -> Value {
 
 /// What CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT ask of the slot's shard.
 pub(in crate::gateway) fn slot_question(args: &[Bytes]) -> Result<(Slot, Operation), Value> {
-    let integer = |arg: &Bytes| number::parse(arg).ok_or_else(error::not_an_integer);
+    let integer = |arg: &Bytes| tholos_resp::parse_integer(arg).ok_or_else(error::not_an_integer);
     let hash_slot = integer(&args[2])?;
     let count = args.get(3).map(integer).transpose()?;
     let hash_slot = u16::try_from(hash_slot).ok().and_then(Slot::new);

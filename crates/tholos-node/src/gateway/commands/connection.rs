@@ -76,7 +76,7 @@ fn hello(call: &mut Call) -> Reply {
 }
 
 fn protocol(version: &[u8]) -> Result<Protocol, Value> {
-    match tholos_engine::number::parse(version) {
+    match tholos_resp::parse_integer(version) {
         Some(2) => Ok(Protocol::Resp2),
         Some(3) => Ok(Protocol::Resp3),
         Some(_) => Err(Value::error("NOPROTO unsupported protocol version")),

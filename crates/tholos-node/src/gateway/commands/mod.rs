@@ -92,7 +92,7 @@ pub(super) fn is_http(args: &[Bytes]) -> bool {
 
 /// A number that must fit 32 bits, as database numbers do.
 fn int(arg: &[u8]) -> Result<i64, Value> {
-    let number = tholos_engine::number::parse(arg).ok_or_else(error::not_an_integer)?;
+    let number = tholos_resp::parse_integer(arg).ok_or_else(error::not_an_integer)?;
     if i32::try_from(number).is_ok() { Ok(number) } else { Err(error::not_an_int()) }
 }
 
