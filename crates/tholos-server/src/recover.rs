@@ -213,6 +213,9 @@ fn words(damage: &Damage) -> String {
 }
 
 #[cfg(test)]
+mod sweep;
+
+#[cfg(test)]
 mod tests {
     use tholos_wal::Lsn;
 
