@@ -43,6 +43,18 @@ pub struct Counted {
     pub of_before: u64,
 }
 
+/// What is counted of one peer's log, for the driver to keep over this node's restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CountedOf {
+    /// The latest boot of the peer that was heard of; 0 if none was. A peer that runs on through this node's restart is
+    /// in the same boot after it, and its log began that boot with less than it has now.
+    pub boot: u64,
+    /// What had been counted before that boot.
+    pub before: u64,
+    /// What is counted now.
+    pub lsn: u64,
+}
+
 /// What this node and its peers have counted of each other.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -92,10 +104,13 @@ impl Ledger {
         (self.recovered, self.durable) = (lsn, lsn);
     }
 
-    /// What was counted of `node` in earlier boots.
-    pub(crate) fn set_counted(&mut self, node: NodeId, lsn: u64) {
+    /// What was counted of `node` before this node's restart.
+    pub(crate) fn set_counted(&mut self, node: NodeId, counted: CountedOf) {
         if let Some(peer) = self.peer_mut(node) {
-            peer.counted = lsn;
+            peer.counted = counted.lsn;
+            if counted.boot != 0 {
+                peer.boots.push((counted.boot, counted.before));
+            }
         }
     }
 
@@ -113,8 +128,11 @@ impl Ledger {
     }
 
     /// What was counted of each node, for the driver to keep.
-    pub(crate) fn counted(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.peers.iter().map(|peer| (peer.node, peer.counted))
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (NodeId, CountedOf)> {
+        self.peers.iter().map(|peer| {
+            let (boot, before) = peer.boots.last().copied().unwrap_or_default();
+            (peer.node, CountedOf { boot, before, lsn: peer.counted })
+        })
     }
 
     /// Whether the word of `node` counts (C1, C2).
@@ -334,7 +352,8 @@ mod tests {
         assert_eq!(news_one, [News::PeerWentBack]);
         assert_eq!(news_back[0], News::WentBack { counted: 900 });
         assert!(!one.trusts(OTHER) && !back.trusts(ME));
-        assert_eq!(one.counted().collect::<Vec<_>>(), [(OTHER, 900)], "what was counted stays");
+        let stays = CountedOf { boot: 9, before: 900, lsn: 900 };
+        assert_eq!(one.counted().collect::<Vec<_>>(), [(OTHER, stays)], "what was counted stays");
         back.own_up(900);
         assert_eq!(exchange(&mut one, &mut back), (Vec::new(), Vec::new()));
         assert!(one.trusts(OTHER) && back.trusts(ME));
@@ -350,8 +369,39 @@ mod tests {
     #[test]
     fn what_was_counted_in_an_earlier_boot_counts() {
         let (mut one, mut two) = (ledger(ME, OTHER, 7, 1000), ledger(OTHER, ME, 8, 500));
-        one.set_counted(OTHER, 501);
+        one.set_counted(OTHER, CountedOf { boot: 6, before: 0, lsn: 501 });
         assert_eq!(exchange(&mut one, &mut two).1[0], News::WentBack { counted: 501 });
+    }
+
+    /// Found by the torture test: a node that was restarted took those that had run on for ones that went back, since
+    /// their boots had begun with less than was counted of them meanwhile; they were mute, and the cluster stood still.
+    #[test]
+    fn who_ran_on_through_a_restart_of_this_node_has_not_gone_back() {
+        let (mut one, mut two) = (ledger(ME, OTHER, 7, 1000), ledger(OTHER, ME, 8, 500));
+        two.set_durable(900);
+        exchange(&mut one, &mut two);
+        let kept: Vec<(NodeId, CountedOf)> = one.counted().collect();
+        let mut again = ledger(ME, OTHER, 10, 1000);
+        kept.iter().for_each(|&(node, counted)| again.set_counted(node, counted));
+        assert_eq!(exchange(&mut again, &mut two), (Vec::new(), Vec::new()));
+        assert!(again.trusts(OTHER) && two.trusts(ME));
+        // Its next boot is judged by all that was counted, also before the restart.
+        let mut back = ledger(OTHER, ME, 9, 899);
+        assert_eq!(exchange(&mut again, &mut back).1[0], News::WentBack { counted: 900 });
+    }
+
+    #[test]
+    fn who_went_back_before_a_restart_of_this_node_is_not_trusted_after_it() {
+        let (mut one, mut two) = (ledger(ME, OTHER, 7, 1000), ledger(OTHER, ME, 8, 500));
+        two.set_durable(900);
+        exchange(&mut one, &mut two);
+        let mut back = ledger(OTHER, ME, 9, 800);
+        one.handle(OTHER, &back.report(ME));
+        let kept: Vec<(NodeId, CountedOf)> = one.counted().collect();
+        let mut again = ledger(ME, OTHER, 10, 1000);
+        kept.iter().for_each(|&(node, counted)| again.set_counted(node, counted));
+        assert_eq!(exchange(&mut again, &mut back).1[0], News::WentBack { counted: 900 });
+        assert!(!again.trusts(OTHER));
     }
 
     #[test]

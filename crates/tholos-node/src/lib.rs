@@ -20,7 +20,7 @@ mod shard;
 mod snapshot;
 
 pub use config::NodeConfig;
-pub use counted::Counted;
+pub use counted::{Counted, CountedOf};
 pub use detector::{Detector, node_of, replica_of};
 pub use digests::{DigestNote, DigestSaid};
 pub use event::{Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};

@@ -15,7 +15,7 @@ use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
-use crate::counted::Ledger;
+use crate::counted::{CountedOf, Ledger};
 use crate::detector::{Detector, node_of, replica_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
@@ -226,15 +226,19 @@ impl Node {
 
     /// Says where the log ended, and what was counted of the other nodes' logs in earlier boots (R21). Called before
     /// the start.
-    pub fn recover_counted(&mut self, recovered_lsn: u64, others: impl IntoIterator<Item = (NodeId, u64)>) {
+    pub fn recover_counted(
+        &mut self,
+        recovered_lsn: u64,
+        others: impl IntoIterator<Item = (NodeId, CountedOf)>,
+    ) {
         self.ledger.set_recovered(recovered_lsn);
-        for (node, lsn) in others {
-            self.ledger.set_counted(node, lsn);
+        for (node, counted) in others {
+            self.ledger.set_counted(node, counted);
         }
     }
 
     /// What is counted of the other nodes' logs: kept by the driver now and then, for [`Node::recover_counted`].
-    pub fn counted(&self) -> impl Iterator<Item = (NodeId, u64)> {
+    pub fn counted(&self) -> impl Iterator<Item = (NodeId, CountedOf)> {
         self.ledger.counted()
     }
 

@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tholos_cluster::{ClusterMap, NodeId};
+use tholos_node::CountedOf;
 
 use crate::server::NodeHandle;
 
 /// How often it is written, if it has changed.
 const INTERVAL: Duration = Duration::from_secs(5);
 const FILE: &str = "counted";
-const HEADING: &str = "tholos counted 1";
+const HEADING: &str = "tholos counted 2";
 
-/// By node: the lsn counted.
-pub(crate) type CountedLsns = BTreeMap<NodeId, u64>;
+/// By node: what is counted of its log.
+pub(crate) type CountedLsns = BTreeMap<NodeId, CountedOf>;
 
 /// What the directory says of the nodes that are in the map under the incarnation it was counted of.
 pub(crate) fn read(directory: &Path, map: &ClusterMap) -> CountedLsns {
@@ -47,7 +48,7 @@ pub(crate) async fn keep(node: NodeHandle, directory: PathBuf, mut written: Coun
     loop {
         tokio::time::sleep(INTERVAL).await;
         let looked = node.inspect(|node| {
-            let counted: CountedLsns = node.counted().filter(|(_, lsn)| *lsn > 0).collect();
+            let counted: CountedLsns = node.counted().filter(|(_, counted)| counted.lsn > 0).collect();
             (text_of(&counted, node.map()), counted)
         });
         let Some((text, counted)) = looked.await else { return };
@@ -68,9 +69,10 @@ pub(crate) async fn keep(node: NodeHandle, directory: PathBuf, mut written: Coun
 
 fn text_of(counted: &CountedLsns, map: &ClusterMap) -> String {
     let mut text = format!("{HEADING}\n");
-    for (node, lsn) in counted {
+    for (node, CountedOf { boot, before, lsn }) in counted {
         if let Some(row) = map.node(*node) {
-            writeln!(text, "{} {} {lsn}", node.0, row.incarnation).expect("a string takes all");
+            writeln!(text, "{} {} {boot} {before} {lsn}", node.0, row.incarnation)
+                .expect("a string takes all");
         }
     }
     let crc = crc32c::crc32c(text.as_bytes());
@@ -90,11 +92,14 @@ fn parse(text: &str, map: &ClusterMap) -> Option<CountedLsns> {
     }
     let mut counted = CountedLsns::new();
     for line in lines {
-        let [node, incarnation, lsn] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let [node, incarnation, boot, before, lsn] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return None;
+        };
         let node = NodeId(node.parse().ok()?);
         // A node that was made anew starts at nothing.
         if map.node(node).is_some_and(|row| row.incarnation.to_string() == incarnation) {
-            counted.insert(node, lsn.parse().ok()?);
+            let (boot, before) = (boot.parse().ok()?, before.parse().ok()?);
+            counted.insert(node, CountedOf { boot, before, lsn: lsn.parse().ok()? });
         }
     }
     Some(counted)
@@ -129,9 +134,14 @@ mod tests {
         ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 2, 3).unwrap()
     }
 
+    fn some() -> CountedLsns {
+        let of = |boot, before, lsn| CountedOf { boot, before, lsn };
+        CountedLsns::from([(NodeId(2), of(u64::MAX, 0, 1024)), (NodeId(3), of(7, 512, 4096))])
+    }
+
     #[test]
     fn what_is_written_is_read_and_only_of_the_same_incarnations() {
-        let counted = CountedLsns::from([(NodeId(2), 1024), (NodeId(3), 4096)]);
+        let counted = some();
         let text = text_of(&counted, &map(40));
         assert_eq!(parse(&text, &map(40)), Some(counted));
         assert_eq!(parse(&text, &map(50)), Some(CountedLsns::new()));
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn any_damage_is_noticed() {
-        let text = text_of(&CountedLsns::from([(NodeId(2), 1024), (NodeId(3), 4096)]), &map(40)).into_bytes();
+        let text = text_of(&some(), &map(40)).into_bytes();
         for at in 0..text.len() {
             for bit in 0..8 {
                 let mut damaged = text.clone();
