@@ -674,7 +674,8 @@ impl Node {
         }
         if now.since(self.last_resign) >= RESIGN_INTERVAL {
             self.last_resign = now;
-            if self.resigning {
+            // A leader whose disk stands still goes on with the others' votes, and answers whoever would replace it.
+            if self.resigning || self.appends.stall(now) > self.config.election_timeout {
                 self.resign(out);
             } else {
                 self.hand_back(out);

@@ -111,6 +111,24 @@ fn a_reply_too_long_to_be_passed_on_is_refused() {
     check(&mut cluster, client, &[("EXEC", refused), ("GET a{k}", "$1 1")]);
 }
 
+/// Its heartbeats go on, and say that the disk does not (R9): it loses its leaderships within two election time-outs, and
+/// nobody who writes fails.
+#[test]
+fn a_leader_whose_disk_stands_still_is_replaced() {
+    let mut cluster = three();
+    let clients = clients(&mut cluster, Port::Gateway);
+    let old = leader(&cluster, None).unwrap();
+    let at = clients[(old + 1) % 3];
+    assert_eq!(flat(&cluster.ask(at, &["INCR k"])), ":1");
+    cluster.stuck = Some(old);
+    // Its own disk is one vote, so this is decided by the others.
+    assert_eq!(flat(&cluster.ask(at, &["INCR k"])), ":2");
+    cluster.advance(600);
+    let new = leader(&cluster, Some(old)).expect("another leads");
+    assert!(cluster.nodes[old].leads_nothing(), "it still leads something beside n{}", new + 1);
+    assert_eq!(flat(&cluster.ask(at, &["INCR k"])), ":3");
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_serves_reads() {
     let mut cluster = three();

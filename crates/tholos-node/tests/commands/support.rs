@@ -30,6 +30,8 @@ pub struct Cluster {
     cut: BTreeSet<usize>,
     /// Whether disks are slow without end, and what waits for them.
     held: bool,
+    /// The node whose disk alone is so.
+    pub stuck: Option<usize>,
     waiting: BTreeMap<usize, AppendSeq>,
     /// What becomes of snapshots to be written.
     pub saves: Saves,
@@ -125,6 +127,7 @@ impl Cluster {
             mail: VecDeque::new(),
             cut: BTreeSet::new(),
             held: false,
+            stuck: None,
             waiting: BTreeMap::new(),
             saves: Saves::AtOnce,
             saved: Vec::new(),
@@ -304,7 +307,7 @@ impl Cluster {
             self.last_append.insert(at, last.seq);
         }
         match effects.appends.last() {
-            Some(last) if self.held => drop(self.waiting.insert(at, last.seq)),
+            Some(last) if self.held || self.stuck == Some(at) => drop(self.waiting.insert(at, last.seq)),
             Some(last) => self.handle(at, Event::Durable { seq: last.seq }),
             None => {}
         }
