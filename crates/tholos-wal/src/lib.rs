@@ -47,7 +47,7 @@ pub use disk::{Disk, DiskFile, FileDisk};
 pub use error::{LogError, OpenError, SnapshotError};
 pub use format::{FORMAT_VERSION, HEADER_BYTES, SECTOR_BYTES};
 pub use log::Log;
-pub use mem_disk::{Crash, MemDisk, MemFile};
+pub use mem_disk::{Crash, MemDisk, MemFile, SectorFates};
 pub use options::{BATCH_BYTES_MAX, Headroom, Options, Spare, Usage};
 pub use recover::{Damage, Recovery, Tail};
 pub use snapfile::{

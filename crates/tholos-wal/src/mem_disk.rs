@@ -5,11 +5,15 @@
 //! some first part of the changes, as journals do. A failed sync leaves its sectors visible and lost for good, as page
 //! caches do.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod inode;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::inode::SectorFates;
+use self::inode::{Inode, Random};
 use crate::disk::Disk;
 use crate::format::SECTOR_BYTES;
 
@@ -35,21 +39,6 @@ pub struct MemFile {
     boot: u64,
 }
 
-type Sector = [u8; SECTOR_BYTES];
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    /// What a reader sees.
-    bytes: Vec<u8>,
-    /// What the disk has instead, for each sector written since the last sync.
-    unsynced: BTreeMap<usize, Sector>,
-    /// The same for sectors whose sync failed: later syncs do not reach them.
-    lost: BTreeMap<usize, Sector>,
-    durable_length: usize,
-    /// Sectors that cannot be read until they are written again.
-    unreadable: BTreeSet<usize>,
-}
-
 #[derive(Debug, Clone)]
 enum NameChange {
     Link(String, u64),
@@ -72,6 +61,9 @@ struct State {
     failing_syncs: bool,
     failing_writes: bool,
     capacity_bytes: Option<u64>,
+    /// The next write of a file goes to another place in it.
+    misdirected: Option<u64>,
+    fates: SectorFates,
 }
 
 impl MemDisk {
@@ -148,6 +140,58 @@ impl MemDisk {
         }
     }
 
+    /// Flips one bit, chosen by `seed`, of a sector that was durable and holds something. `None`: there is none.
+    pub fn flip_bit(&self, seed: u64) -> Option<String> {
+        self.hurt(seed, Inode::flip_bit)
+    }
+
+    /// Makes one sector, chosen by `seed`, unreadable that was durable and holds something. `None`: there is none.
+    pub fn lose_sector(&self, seed: u64) -> Option<String> {
+        self.hurt(seed, Inode::lose_sector)
+    }
+
+    fn hurt(&self, seed: u64, hurt: impl Fn(&mut Inode, usize, &mut Random)) -> Option<String> {
+        let mut state = self.lock();
+        let State { names, inodes, .. } = &mut *state;
+        let random = &mut Random(seed);
+        let sectors: Vec<(&String, u64, Vec<usize>)> =
+            names.iter().map(|(name, inode)| (name, *inode, inodes[inode].durable_sectors())).collect();
+        let count: usize = sectors.iter().map(|(_, _, sectors)| sectors.len()).sum();
+        let mut chosen = random.below(count.max(1) as u64) as usize;
+        for (name, inode, sectors) in sectors {
+            if let Some(sector) = sectors.get(chosen) {
+                hurt(inodes.get_mut(&inode)?, *sector, random);
+                return Some(name.clone());
+            }
+            chosen -= sectors.len();
+        }
+        None
+    }
+
+    /// The next write goes to another place of its file, chosen by `seed`, and says nothing.
+    pub fn misdirect_next_write(&self, seed: u64) {
+        self.lock().misdirected = Some(seed);
+    }
+
+    /// What became of unsynced sectors when the power failed, since the disk was made.
+    #[must_use]
+    pub fn sector_fates(&self) -> SectorFates {
+        self.lock().fates
+    }
+
+    /// Bytes that all files take together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
+    /// Whether the process counts as dead ([`MemDisk::die_after`]).
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        let state = self.lock();
+        state.dead_at.is_some_and(|at| state.changes >= at)
+    }
+
     /// A copy of the directory as it is, unsynced parts included, which then goes its own way.
     #[must_use]
     pub fn fork(&self) -> Self {
@@ -216,7 +260,7 @@ impl State {
         self.names = self.durable_names.clone();
         self.forget_unnamed();
         for inode in self.inodes.values_mut() {
-            inode.lose_power(random);
+            inode.lose_power(random, &mut self.fates);
         }
     }
 }
@@ -234,88 +278,6 @@ fn apply(names: &mut BTreeMap<String, u64>, change: &NameChange) {
         NameChange::Remove(name) => {
             names.remove(name);
         }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        if bytes.is_empty() {
-            return;
-        }
-        for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
-            self.unreadable.remove(&sector);
-            if !self.unsynced.contains_key(&sector) {
-                let durable = self.lost.remove(&sector).unwrap_or_else(|| self.sector(sector));
-                self.unsynced.insert(sector, durable);
-            }
-        }
-        self.bytes[offset..end].copy_from_slice(bytes);
-    }
-
-    fn sector(&self, sector: usize) -> Sector {
-        let mut copy = [0; SECTOR_BYTES];
-        let start = (sector * SECTOR_BYTES).min(self.bytes.len());
-        let end = (start + SECTOR_BYTES).min(self.bytes.len());
-        copy[..end - start].copy_from_slice(&self.bytes[start..end]);
-        copy
-    }
-
-    fn sync(&mut self) {
-        self.unsynced.clear();
-        self.durable_length = self.bytes.len();
-    }
-
-    fn fail_sync(&mut self) {
-        self.lost.append(&mut self.unsynced);
-    }
-
-    fn lose_power(&mut self, random: &mut Random) {
-        let written = std::mem::take(&mut self.bytes);
-        let mut durable = written.clone();
-        let mut length = self.durable_length;
-        let mut put = |sector: usize, bytes: &[u8]| {
-            let start = sector * SECTOR_BYTES;
-            let end = (start + SECTOR_BYTES).min(durable.len());
-            durable[start..end].copy_from_slice(&bytes[..end - start]);
-        };
-        for (sector, old) in std::mem::take(&mut self.lost) {
-            put(sector, &old);
-        }
-        // One file in four keeps all, one loses all, one keeps a prefix, one any subset: plain fates are the common ones.
-        let fate = random.below(4);
-        let cut = random.below(self.unsynced.len() as u64 + 1);
-        for (nth, (sector, old)) in std::mem::take(&mut self.unsynced).into_iter().enumerate() {
-            let kept = match fate {
-                0 => true,
-                1 => false,
-                2 => (nth as u64) < cut,
-                _ => random.below(2) == 0,
-            };
-            let torn = random.below(16) == 0 && fate >= 2;
-            if torn {
-                let mut mixed = old;
-                let from = random.below(SECTOR_BYTES as u64) as usize;
-                for (at, byte) in mixed.iter_mut().enumerate().skip(from) {
-                    *byte = match fate {
-                        2 => written.get(sector * SECTOR_BYTES + at).copied().unwrap_or(0),
-                        _ => random.next() as u8,
-                    };
-                }
-                put(sector, &mixed);
-            } else if !kept {
-                put(sector, &old);
-            }
-            if kept || torn {
-                length = length.max(((sector + 1) * SECTOR_BYTES).min(written.len()));
-            }
-        }
-        durable.truncate(length);
-        self.bytes = durable;
-        self.durable_length = length;
     }
 }
 
@@ -398,12 +360,17 @@ impl Disk for MemDisk {
         if state.failing_writes {
             return Err(failing());
         }
-        let (used, capacity) = (state.used_bytes(), state.capacity_bytes);
+        let room =
+            state.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used_bytes()));
+        let misdirected = state.misdirected.take();
         let inode = state.inode(file)?;
-        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let growth = (offset + bytes.len()).saturating_sub(inode.bytes.len()) as u64;
-        if growth > 0 && capacity.is_some_and(|capacity| used + growth > capacity) {
+        if growth > room {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(seed) = misdirected {
+            offset = inode.other_place(offset, bytes.len(), &mut Random(seed));
         }
         inode.write(offset, bytes);
         after
@@ -438,21 +405,4 @@ fn dead() -> io::Error {
 
 fn failing() -> io::Error {
     io::Error::other("input/output error (simulated)")
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }
