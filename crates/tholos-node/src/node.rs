@@ -589,13 +589,15 @@ impl Node {
 
     /// Gives a request to the replica here, which leads.
     fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
-        if let Some(refusal) = self.refusal(id, &ask) {
-            return self.answers.push((origin, Outcome::Refused(refusal)));
-        }
+        let refusal = self.refusal(id, &ask);
         // A hint may name this node for a shard that it does not hold.
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
             return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
+        // G3: "nothing was written" must be true of every copy of the request.
+        if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
+            return self.answers.push((origin, Outcome::Refused(refusal)));
+        }
         shard.ask(ask, origin, self.now.mono, &mut self.answers);
         self.mark_dirty(id);
     }

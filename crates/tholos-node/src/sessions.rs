@@ -151,6 +151,11 @@ impl Sessions {
         Verdict::Repeat(kept.and_then(|(_, reply)| reply.clone()))
     }
 
+    /// Whether a session's write was applied.
+    pub fn has_applied(&self, session: u64, sequence: u64) -> bool {
+        self.sessions.get(&session).is_some_and(|known| sequence <= known.last)
+    }
+
     /// Remembers that a write was applied, with its reply.
     pub fn record(&mut self, header: &WriteHeader, reply: &Value) {
         if let Some(walk) = &mut self.walk {

@@ -96,6 +96,8 @@ pub struct Shard {
     planted: Planted,
     /// Writes applied by this replica in this boot, for metrics.
     pub writes_applied: u64,
+    /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
+    pub writes_repeated: u64,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +163,7 @@ impl Shard {
             durable_waits: Vec::new(),
             planted,
             writes_applied: 0,
+            writes_repeated: 0,
         }
     }
 
@@ -180,6 +183,17 @@ impl Shard {
                 Err(_) => answers.push((origin, Outcome::Refused(malformed()))),
             },
         }
+    }
+
+    /// Whether a copy of a write is applied, waits here to be, or may be decided without this leader knowing it yet. The
+    /// network may double a request, and the copy finds the disk full.
+    pub(crate) fn has_taken(&self, ask: &Ask, origin: &Origin) -> bool {
+        let Ask::Write { session, sequence, .. } = ask else { return false };
+        let proposed = self.proposed.iter().flat_map(|proposed| &proposed.waiters);
+        let mut waiting = self.batches.iter().flat_map(|batch| &batch.waiters).chain(proposed);
+        !self.group.serving()
+            || self.sessions.has_applied(*session, *sequence)
+            || waiting.any(|waiter| waiter == origin)
     }
 
     fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin, answers: &mut Answers) {
@@ -309,7 +323,10 @@ impl Shard {
                 self.writes_applied += 1;
                 Outcome::Done(reply)
             }
-            Verdict::Repeat(Some(reply)) => Outcome::Done(reply),
+            Verdict::Repeat(Some(reply)) => {
+                self.writes_repeated += 1;
+                Outcome::Done(reply)
+            }
             Verdict::Repeat(None) => Outcome::Done(Value::error(
                 "INDOUBT the write was applied, but its reply is lost: read what you need to know",
             )),

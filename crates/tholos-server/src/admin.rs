@@ -312,6 +312,12 @@ const METRICS: &[Metric] = &[
         node.report.errors
     }),
     (
+        "tholos_node_repeated_writes_total",
+        Kind::Counter,
+        "Retried writes that replicas of this node found applied, and answered again.",
+        |node| node.report.repeated,
+    ),
+    (
         "tholos_node_forwarded_requests_total",
         Kind::Counter,
         "Requests sent to the leader on another node.",

@@ -32,6 +32,8 @@ pub struct NodeReport {
     pub timed_out: u64,
     /// Error replies since it started.
     pub errors: u64,
+    /// Writes that its replicas found applied already, and answered again, since it started.
+    pub repeated: u64,
 }
 
 /// What a node says of its replica of a shard.
@@ -70,11 +72,12 @@ impl NodeReport {
         let gateway = node.gateway();
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
-        let (mut keys, mut used_bytes) = (0, 0);
+        let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
                 used_bytes += shard.keyspace.used_bytes() as u64;
+                repeated += shard.writes_repeated;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -108,6 +111,7 @@ impl NodeReport {
             forwarded: counters.forwarded,
             timed_out: counters.timed_out,
             errors: counters.errors,
+            repeated,
         }
     }
 

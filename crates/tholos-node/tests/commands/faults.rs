@@ -1,7 +1,13 @@
 //! What clients see when writes are refused, leaders change and answers are lost.
 
+use std::cell::RefCell;
+
 use crate::support::{Client, Cluster, check, flat};
-use tholos_node::{Ask, Event, PeerMessage, Port};
+use bytes::Bytes;
+use tholos_cluster::NodeId;
+use tholos_node::{Ask, Event, Forward, Operation, Outcome, PeerMessage, Port};
+use tholos_paxos::Millis;
+use tholos_resp::Value;
 use tholos_ring::{ShardId, shard_of, slot};
 
 /// The one key of these tests.
@@ -152,6 +158,41 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
     for client in clients {
         check(&mut cluster, client, &[("SET k 4", "+OK"), ("INCR k", ":5"), ("GET k", "$1 5")]);
     }
+}
+
+/// Found by seed 142 of the simulator: the refusal of a copy said that nothing was written, and the first one was.
+#[test]
+fn a_copy_of_a_write_that_was_taken_is_not_refused() {
+    thread_local!(static ANSWERS: RefCell<Vec<Outcome>> = const { RefCell::new(Vec::new()) });
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let mut operation = Vec::new();
+    Operation::Command(["SET", KEY, "1"].map(Bytes::from).to_vec()).encode(&mut operation);
+    let operation = Bytes::from(operation);
+    let expires_at = Millis(u64::MAX);
+    let ask = Ask::Write { session: 5, sequence: 1, acknowledged: 0, expires_at, operation };
+    let forward = Forward { request: 7, boot: 9, shard: shard(), ask };
+    let from = NodeId((leader + 1) as u16 % 3 + 1);
+    let deliver = |cluster: &mut Cluster| {
+        let message = PeerMessage::Forward(forward.clone());
+        cluster.handle(leader, Event::Peer { from, message });
+    };
+    cluster.lost = |message| {
+        if let PeerMessage::Answer { boot: 9, outcome, .. } = message {
+            ANSWERS.with_borrow_mut(|answers| answers.push(outcome.clone()));
+        }
+        false
+    };
+    cluster.hold_disk(true);
+    deliver(&mut cluster);
+    cluster.handle(leader, Event::DiskFull(true));
+    // One copy while the first is under way, one after it was applied: R18 answers both.
+    deliver(&mut cluster);
+    cluster.hold_disk(false);
+    cluster.advance(100);
+    deliver(&mut cluster);
+    cluster.advance(100);
+    assert_eq!(ANSWERS.take(), vec![Outcome::Done(Value::Simple("OK".into())); 3]);
 }
 
 #[test]
