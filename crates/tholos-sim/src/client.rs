@@ -4,63 +4,25 @@ use bytes::{Bytes, BytesMut};
 use tholos_node::ClientId;
 use tholos_resp::{Value, ValueDecoder, ValueLimits};
 
+use crate::coverage::{Coverage, Reached};
+use crate::mortals::Mortals;
 use crate::random::Random;
 use tholos_check::{Kind, Operation, Outcome, Reply};
 
 /// Keys that clients fight over.
-pub const KEYS: u64 = 6;
+const KEYS: u64 = 6;
 
-/// Keys that die of their TTL, and who has seen them gone: gone is gone (R17).
+/// What all clients together have seen.
 #[derive(Debug, Default)]
-pub struct Mortals {
-    keys: Vec<Mortal>,
-}
-
-/// A key set once, with a TTL.
-#[derive(Debug)]
-struct Mortal {
-    key: String,
-    /// When some client first had the answer that it is gone, after it was there.
-    gone_at: Option<u64>,
-    /// When it was first known to be there.
-    seen_at: Option<u64>,
-}
-
-impl Mortals {
-    fn create(&mut self, client: u64) -> (usize, String) {
-        let key = format!("mortal:{client}:{}", self.keys.len());
-        self.keys.push(Mortal { key: key.clone(), gone_at: None, seen_at: None });
-        (self.keys.len() - 1, key)
-    }
-
-    /// One of the youngest.
-    fn pick(&self, random: &mut Random) -> Option<(usize, String)> {
-        let youngest = self.keys.len().checked_sub(1)?;
-        let at = youngest - random.below(self.keys.len().min(4) as u64) as usize;
-        Some((at, self.keys[at].key.clone()))
-    }
-
-    /// Takes a reply in. An error says which key came back from the dead.
-    fn note(&mut self, at: usize, asked: u64, now: u64, reply: &Value) -> Result<(), String> {
-        let mortal = &mut self.keys[at];
-        match reply {
-            Value::Simple(_) => mortal.seen_at = Some(mortal.seen_at.unwrap_or(now)),
-            Value::Null if mortal.seen_at.is_some_and(|seen| asked > seen) => {
-                mortal.gone_at = Some(mortal.gone_at.unwrap_or(now))
-            }
-            Value::Bulk(_) => {
-                mortal.seen_at = Some(mortal.seen_at.unwrap_or(now));
-                if let Some(gone) = mortal.gone_at.filter(|gone| asked > *gone) {
-                    let key = &mortal.key;
-                    return Err(format!(
-                        "{key} was gone at {gone} and is there again at {asked}..{now} (us)"
-                    ));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
+pub struct Seen {
+    /// What can be checked for linearizability.
+    pub history: Vec<Operation>,
+    /// Keys with a TTL.
+    pub mortals: Mortals,
+    /// Whether keys must now be gone soon after their TTL.
+    pub prompt: bool,
+    /// Branches that show in replies.
+    pub coverage: Coverage,
 }
 
 /// A client with at most a few commands under way.
@@ -74,6 +36,8 @@ pub struct Client {
     /// When the last bytes on their way arrive.
     pub last_delivery: u64,
     under_way: Vec<UnderWay>,
+    /// What is watched, once the watch is known to hold, and how it looked then.
+    watched: Option<(Watched, Value)>,
     buffer: BytesMut,
     decoder: ValueDecoder,
     random: Random,
@@ -84,6 +48,15 @@ pub struct Client {
     pub refused: u64,
 }
 
+/// A key under WATCH.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    /// One that clients fight over, by number.
+    Key(u64),
+    /// One that dies.
+    Mortal(usize),
+}
+
 /// A command that was sent and not answered.
 #[derive(Debug)]
 enum UnderWay {
@@ -91,6 +64,14 @@ enum UnderWay {
     Checked(Operation),
     /// On a key that dies: which, and when it was asked for.
     Mortal(usize, u64),
+    /// OK or QUEUED.
+    Ignored,
+    /// WATCH: if it fails, the read after it does not count.
+    Watch,
+    /// The read after WATCH.
+    WatchedRead(Watched, Box<UnderWay>),
+    /// EXEC of the watched key's read, or of a GETSET, which goes to the history; and how the key looked under WATCH.
+    Exec(Option<Operation>, Value),
 }
 
 impl Client {
@@ -102,6 +83,7 @@ impl Client {
             sent_at: 0,
             last_delivery: 0,
             under_way: Vec::new(),
+            watched: None,
             buffer: BytesMut::new(),
             decoder: ValueDecoder::new(ValueLimits::default()),
             random,
@@ -116,14 +98,20 @@ impl Client {
         self.under_way.is_empty()
     }
 
-    /// Makes the next commands and notes their call. Mostly one; sometimes a pipeline.
-    pub fn next_commands(&mut self, now: u64, mortals: &mut Mortals) -> Vec<Vec<Bytes>> {
-        let count = if self.random.below(8) == 0 { self.random.between(2, 4) } else { 1 };
+    /// Makes the next commands and notes their call. Mostly one; sometimes a pipeline or a part of a transaction.
+    pub fn next_commands(&mut self, now: u64, seen: &mut Seen) -> Vec<Vec<Bytes>> {
         self.sent_at = now;
+        if let Some((watched, looked)) = self.watched.take() {
+            return self.transaction(watched, looked, now, &seen.mortals);
+        }
+        if self.random.below(40) == 0 {
+            return self.watch(now, seen);
+        }
+        let count = if self.random.below(8) == 0 { self.random.between(2, 4) } else { 1 };
         (0..count)
             .map(|_| {
                 if self.random.below(10) == 0 {
-                    self.next_mortal(now, mortals)
+                    self.next_mortal(now, &mut seen.mortals)
                 } else {
                     self.next_command(now)
                 }
@@ -131,18 +119,63 @@ impl Client {
             .collect()
     }
 
+    /// WATCH, and a read of the same key.
+    fn watch(&mut self, now: u64, seen: &mut Seen) -> Vec<Vec<Bytes>> {
+        self.under_way.push(UnderWay::Watch);
+        let mortal = seen.mortals.pick(&mut self.random).filter(|_| self.random.below(2) == 0);
+        let (watched, key, read) = match mortal {
+            Some(at) => (Watched::Mortal(at), seen.mortals.key(at), UnderWay::Mortal(at, now)),
+            None => {
+                let number = self.random.below(KEYS);
+                let key = format!("key:{number}");
+                let read = UnderWay::Checked(self.operation(&key, Kind::Get, now));
+                (Watched::Key(number), key, read)
+            }
+        };
+        self.under_way.push(UnderWay::WatchedRead(watched, Box::new(read)));
+        vec![words(&["WATCH", &key]), words(&["GET", &key])]
+    }
+
+    fn transaction(
+        &mut self,
+        watched: Watched,
+        looked: Value,
+        now: u64,
+        mortals: &Mortals,
+    ) -> Vec<Vec<Bytes>> {
+        let (command, operation) = match watched {
+            Watched::Mortal(at) => (words(&["GET", &mortals.key(at)]), None),
+            Watched::Key(number) => {
+                let key = format!("key:{number}");
+                self.next_value += 1;
+                let value = format!("{}-{}", self.number, self.next_value);
+                let operation = self.operation(&key, Kind::GetSet(value.clone().into_bytes()), now);
+                (words(&["GETSET", &key, &value]), Some(operation))
+            }
+        };
+        self.under_way.extend([UnderWay::Ignored, UnderWay::Ignored, UnderWay::Exec(operation, looked)]);
+        vec![words(&["MULTI"]), command, words(&["EXEC"])]
+    }
+
     fn next_mortal(&mut self, now: u64, mortals: &mut Mortals) -> Vec<Bytes> {
         let known = mortals.pick(&mut self.random).filter(|_| self.random.below(4) > 0);
         let (at, words) = match known {
-            Some((at, key)) => (at, vec![String::from("GET"), key]),
-            None => {
-                let (at, key) = mortals.create(self.number);
-                let ttl = self.random.between(20, 2_000).to_string();
-                (at, vec![String::from("SET"), key, String::from("here"), String::from("PX"), ttl])
-            }
+            Some(at) => (at, vec![String::from("GET"), mortals.key(at)]),
+            None => mortals.create(self.number, &mut self.random),
         };
         self.under_way.push(UnderWay::Mortal(at, now));
         words.into_iter().map(Bytes::from).collect()
+    }
+
+    fn operation(&self, key: &str, kind: Kind, now: u64) -> Operation {
+        Operation {
+            client: self.number,
+            key: key.as_bytes().to_vec(),
+            kind,
+            invoked: now,
+            returned: None,
+            outcome: Outcome::Unknown,
+        }
     }
 
     fn next_command(&mut self, now: u64) -> Vec<Bytes> {
@@ -151,78 +184,151 @@ impl Client {
         let counter = self.random.below(3) == 0;
         let key = if counter { format!("counter:{number}") } else { format!("key:{number}") };
         self.next_value += 1;
-        let value = format!("{}-{}", self.number, self.next_value).into_bytes();
-        let (kind, words): (Kind, Vec<Vec<u8>>) = if counter {
+        let value = format!("{}-{}", self.number, self.next_value);
+        // Sometimes of several sectors, so that a write can be torn; what APPEND makes stays small enough to be kept as a
+        // session's reply.
+        let long = self.random.below(8) == 0;
+        let rest = if long { self.random.between(500, 2_500) as usize } else { 0 };
+        let whole = format!("{value}{}", ".".repeat(rest));
+        let stored = whole.clone().into_bytes();
+        let (kind, args) = if counter {
             match self.random.below(10) {
                 0..=5 => {
                     let by = self.random.between(1, 9) as i64;
-                    (Kind::IncrBy(by), vec![b"INCRBY".to_vec(), by.to_string().into_bytes()])
+                    (Kind::IncrBy(by), words(&["INCRBY", &key, &by.to_string()]))
                 }
-                6 => (Kind::Del, vec![b"DEL".to_vec()]),
-                _ => (Kind::Get, vec![b"GET".to_vec()]),
+                6 => (Kind::Del, words(&["DEL", &key])),
+                _ => (Kind::Get, words(&["GET", &key])),
             }
         } else {
             match self.random.below(20) {
-                0..=6 => (Kind::Get, vec![b"GET".to_vec()]),
-                7..=13 => (Kind::Set(value.clone()), vec![b"SET".to_vec(), value]),
-                14 => (Kind::SetNx(value.clone()), vec![b"SETNX".to_vec(), value]),
-                15 => (Kind::Del, vec![b"DEL".to_vec()]),
-                16 => (Kind::GetDel, vec![b"GETDEL".to_vec()]),
-                17 | 18 => (Kind::Append(value.clone()), vec![b"APPEND".to_vec(), value]),
-                _ => (Kind::GetSet(value.clone()), vec![b"GETSET".to_vec(), value]),
+                0..=6 => (Kind::Get, words(&["GET", &key])),
+                7..=13 => (Kind::Set(stored), words(&["SET", &key, &whole])),
+                14 => (Kind::SetNx(stored), words(&["SETNX", &key, &whole])),
+                15 => (Kind::Del, words(&["DEL", &key])),
+                16 => (Kind::GetDel, words(&["GETDEL", &key])),
+                17 | 18 => (Kind::Append(value.clone().into_bytes()), words(&["APPEND", &key, &value])),
+                _ => (Kind::GetSet(stored), words(&["GETSET", &key, &whole])),
             }
         };
-        let mut args = vec![Bytes::from(words[0].clone()), Bytes::from(key.clone())];
-        args.extend(words[1..].iter().cloned().map(Bytes::from));
-        self.under_way.push(UnderWay::Checked(Operation {
-            client: self.number,
-            key: key.into_bytes(),
-            kind,
-            invoked: now,
-            returned: None,
-            outcome: Outcome::Unknown,
-        }));
+        let operation = self.operation(&key, kind, now);
+        self.under_way.push(UnderWay::Checked(operation));
         args
     }
 
-    /// Bytes from the node. Completed operations go to `history`. An error is a violation.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        now: u64,
-        history: &mut Vec<Operation>,
-        mortals: &mut Mortals,
-    ) -> Result<(), String> {
+    /// Bytes from the node. Completed operations go to the history. An error is a violation.
+    pub fn receive(&mut self, bytes: &[u8], now: u64, seen: &mut Seen) -> Result<(), String> {
         self.buffer.extend_from_slice(bytes);
         while let Some(value) = self.decoder.decode(&mut self.buffer).expect("replies are well formed") {
             assert!(!self.under_way.is_empty(), "a reply to nothing: {value:?}");
-            let mut operation = match self.under_way.remove(0) {
-                UnderWay::Checked(operation) => operation,
-                UnderWay::Mortal(at, asked) => {
-                    mortals.note(at, asked, now, &value)?;
-                    continue;
-                }
-            };
-            operation.returned = Some(now);
-            operation.outcome = outcome(&value);
-            match operation.outcome {
-                Outcome::Ok(_) => self.answered += 1,
-                _ => self.refused += 1,
-            }
-            history.push(operation);
+            let command = self.under_way.remove(0);
+            self.take(command, &value, now, seen)?;
         }
         Ok(())
     }
 
+    fn take(&mut self, command: UnderWay, value: &Value, now: u64, seen: &mut Seen) -> Result<(), String> {
+        note_error(value, &mut seen.coverage)?;
+        match command {
+            UnderWay::Checked(mut operation) => {
+                operation.outcome = outcome(value);
+                self.complete(operation, now, seen);
+            }
+            UnderWay::Mortal(at, asked) => {
+                seen.mortals.note(at, (asked, now), value, seen.prompt, &mut seen.coverage)?;
+            }
+            UnderWay::Ignored => {}
+            UnderWay::Watch => {
+                if matches!(value, Value::Error(_))
+                    && let Some(UnderWay::WatchedRead(_, read)) =
+                        self.under_way.pop_if(|next| matches!(next, UnderWay::WatchedRead(..)))
+                {
+                    self.under_way.push(*read);
+                }
+            }
+            UnderWay::WatchedRead(watched, read) => {
+                if matches!(value, Value::Bulk(_) | Value::Null) {
+                    self.watched = Some((watched, value.clone()));
+                }
+                self.take(*read, value, now, seen)?;
+            }
+            UnderWay::Exec(operation, looked) => self.take_exec(operation, &looked, value, now, seen)?,
+        }
+        Ok(())
+    }
+
+    /// R19: what went through found the watched key as it was under WATCH.
+    fn take_exec(
+        &mut self,
+        operation: Option<Operation>,
+        looked: &Value,
+        value: &Value,
+        now: u64,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        let found = match value {
+            Value::Array(replies) => replies.first(),
+            _ => None,
+        };
+        if let Some(mut operation) = operation {
+            operation.outcome = match (value, found) {
+                (_, Some(reply)) => outcome(reply),
+                (Value::Error(text), _) if text.starts_with(b"INDOUBT") => Outcome::Unknown,
+                _ => Outcome::Failed,
+            };
+            self.complete(operation, now, seen);
+        }
+        match (value, found) {
+            (_, Some(found)) if found != looked => {
+                return Err(format!("EXEC went through, and what was watched as {looked:?} is {found:?}"));
+            }
+            (_, Some(_)) => seen.coverage.count(Reached::TransactionDone),
+            (Value::NullArray, _) => seen.coverage.count(Reached::TransactionAborted),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, mut operation: Operation, now: u64, seen: &mut Seen) {
+        operation.returned = Some(now);
+        match operation.outcome {
+            Outcome::Ok(_) => self.answered += 1,
+            _ => self.refused += 1,
+        }
+        seen.history.push(operation);
+    }
+
     /// The connection is gone: whatever is under way has an unknown fate.
-    pub fn disconnect(&mut self, history: &mut Vec<Operation>) {
+    pub fn disconnect(&mut self, seen: &mut Seen) {
         self.connection = None;
+        self.watched = None;
         self.buffer.clear();
         self.decoder = ValueDecoder::new(ValueLimits::default());
-        history.extend(self.under_way.drain(..).filter_map(|command| match command {
-            UnderWay::Checked(operation) => Some(operation),
-            UnderWay::Mortal(..) => None,
+        seen.history.extend(self.under_way.drain(..).filter_map(|command| match command {
+            UnderWay::Checked(operation) | UnderWay::Exec(Some(operation), _) => Some(operation),
+            UnderWay::WatchedRead(..)
+            | UnderWay::Exec(None, _)
+            | UnderWay::Mortal(..)
+            | UnderWay::Ignored
+            | UnderWay::Watch => None,
         }));
+    }
+}
+
+fn words(all: &[&str]) -> Vec<Bytes> {
+    all.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+/// Errors that are worth counting, and one that must not be.
+fn note_error(value: &Value, coverage: &mut Coverage) -> Result<(), String> {
+    let Value::Error(text) = value else { return Ok(()) };
+    if text.starts_with(b"DISKFULL") {
+        coverage.count(Reached::Full);
+    }
+    // No reply here is too large to be kept, so none is ever lost (R18).
+    match text.starts_with(b"INDOUBT the write was applied") {
+        true => Err(String::from("a small reply was not kept with its session")),
+        false => Ok(()),
     }
 }
 
@@ -234,6 +340,7 @@ fn outcome(value: &Value) -> Outcome {
         Value::Null => Outcome::Ok(Reply::Nil),
         Value::Error(text) if text.starts_with(b"INDOUBT") => Outcome::Unknown,
         Value::Error(text) if text.starts_with(b"CLUSTERDOWN") => Outcome::Failed,
+        Value::Error(text) if text.starts_with(b"DISKFULL") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"ERR value is not an integer") => Outcome::Ok(Reply::Refused),
         Value::Error(text) if text.starts_with(b"ERR increment") => Outcome::Ok(Reply::Refused),
         other => panic!("an unexpected reply: {other:?}"),

@@ -1,18 +1,21 @@
-//! What goes wrong, and when.
+//! What can go wrong.
 
-use crate::random::Random;
-use crate::sim::FAULTS_END_US;
+use std::fmt;
 
-/// One thing that goes wrong, or is mended.
-#[derive(Clone, Debug)]
+use crate::coverage::Reached;
+use crate::net::Weather;
+
+/// One thing that goes wrong, or is mended. Hosts are numbered from 0, times are in microseconds.
+#[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// A process is killed, or its machine loses power; it comes back after a while.
+    /// A process is killed, or its machine loses power (`power`), which may tear or lose what was not synced; it comes
+    /// back after `down_us`.
     Crash {
         /// Which machine.
         host: usize,
-        /// Power: what was not synced may be lost or torn.
+        /// Whether its power fails.
         power: bool,
-        /// Microseconds until it starts again.
+        /// Until it starts again.
         down_us: u64,
     },
     /// All at once.
@@ -22,19 +25,27 @@ pub enum Fault {
         /// See [`Fault::Crash`].
         down_us: u64,
     },
-    /// Power fails in the middle of a write to come.
+    /// Power fails in the middle of a write to come: after so many more changes to the disk, or in the next write of more
+    /// than one sector if that is none.
     CrashInWrite {
         /// Which machine.
         host: usize,
-        /// After so many more changes to its disk.
+        /// Of its disk.
         changes: u64,
     },
     /// The process stands still (SIGSTOP, a long pause of the machine).
     Pause {
         /// Which machine.
         host: usize,
-        /// Microseconds.
+        /// For so long.
         for_us: u64,
+    },
+    /// The node is told to hand over and stop, as by SIGTERM; it starts again after `down_us`.
+    Drain {
+        /// Which machine.
+        host: usize,
+        /// Until it starts again.
+        down_us: u64,
     },
     /// One direction between two nodes is cut.
     Cut {
@@ -42,6 +53,8 @@ pub enum Fault {
         from: usize,
         /// To this one.
         to: usize,
+        /// What kind of cut this is a part of.
+        part_of: Reached,
     },
     /// One direction is mended.
     Mend {
@@ -50,148 +63,173 @@ pub enum Fault {
         /// To this one.
         to: usize,
     },
-    /// How the network is from now on.
-    Weather {
-        /// Messages lost per million.
-        loss: u64,
-        /// Messages doubled per million.
-        duplication: u64,
-        /// Delay from and to, in microseconds.
-        delay_us: (u64, u64),
-        /// Messages far later than that, per million.
-        stragglers: u64,
+    /// Everything that is sent to a node arrives later.
+    Late {
+        /// Which machine.
+        host: usize,
+        /// By so much.
+        by_us: u64,
     },
+    /// How the network is from now on.
+    Weather(Weather),
     /// How long a machine's syncs take from now on.
     SlowDisk {
         /// Which machine.
         host: usize,
-        /// Microseconds, from and to.
+        /// From and to.
         sync_us: (u64, u64),
     },
+    /// A disk answers nothing for so long, while all else goes on (R9).
+    StandingDisk {
+        /// Which machine.
+        host: usize,
+        /// For so long.
+        for_us: u64,
+    },
     /// A wall clock is set.
-    ClockOffset {
+    ClockJump {
         /// Which machine.
         host: usize,
         /// Milliseconds off the truth.
         ms: i64,
     },
+    /// The next write or sync of the log fails, and the node stops (R23). The machine goes on, or loses power too.
+    DiskFails {
+        /// Which machine.
+        host: usize,
+        /// Whether it is a sync, and not a write.
+        sync: bool,
+        /// Whether power fails as well.
+        power: bool,
+    },
+    /// The disk of the log has no more room, for a while.
+    DiskFull {
+        /// Which machine.
+        host: usize,
+        /// So many bytes are left.
+        left_bytes: u64,
+    },
+    /// There is room again.
+    DiskRoom {
+        /// Which machine.
+        host: usize,
+    },
+    /// The disk hurts what it had, or is about to; the process is then killed, so that it must read it.
+    Rot {
+        /// Which machine.
+        host: usize,
+        /// How.
+        rot: Rot,
+        /// Where.
+        seed: u64,
+        /// Until the process is killed.
+        kill_after_us: u64,
+    },
 }
 
-/// Faults counted by kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FaultCounts([u64; KINDS.len()]);
-
-const KINDS: [&str; 9] = [
-    "crash",
-    "crash of all",
-    "power cut in a write",
-    "pause",
-    "cut",
-    "mend",
-    "weather",
-    "slow disk",
-    "clock",
-];
-
-impl FaultCounts {
-    /// Counts one.
-    pub fn count(&mut self, fault: &Fault) {
-        let at = match fault {
-            Fault::Crash { .. } => 0,
-            Fault::CrashAll { .. } => 1,
-            Fault::CrashInWrite { .. } => 2,
-            Fault::Pause { .. } => 3,
-            Fault::Cut { .. } => 4,
-            Fault::Mend { .. } => 5,
-            Fault::Weather { .. } => 6,
-            Fault::SlowDisk { .. } => 7,
-            Fault::ClockOffset { .. } => 8,
-        };
-        self.0[at] += 1;
-    }
-
-    /// Adds those of another run.
-    pub fn add(&mut self, other: &FaultCounts) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
-        }
-    }
-
-    /// How many of each kind.
-    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        KINDS.into_iter().zip(self.0)
-    }
-
-    /// How many in all, without mends.
-    pub fn total(&self) -> u64 {
-        self.by_kind().filter(|(kind, _)| *kind != "mend").map(|(_, count)| count).sum()
-    }
+/// What a disk does to what it had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rot {
+    /// A bit of the log flips.
+    Bit,
+    /// A sector of the log cannot be read.
+    Sector,
+    /// A bit of a snapshot flips.
+    SnapshotBit,
+    /// The next write of the log goes to another place.
+    Misdirect,
 }
 
-/// Plans a run's faults: at least ten, spread over the time until they stop.
-pub fn plan_faults(random: &mut Random, nodes: usize) -> Vec<(u64, Fault)> {
-    let mut plan = Vec::new();
-    let count = random.between(10, 24);
-    for _ in 0..count {
-        let at = random.between(1_500_000, FAULTS_END_US - 1_000_000);
-        plan_one(at, random, nodes, &mut plan);
-    }
-    plan
-}
-
-fn plan_one(at: u64, random: &mut Random, nodes: usize, plan: &mut Vec<(u64, Fault)>) {
-    let host = random.below(nodes as u64) as usize;
-    let power = random.below(2) == 0;
-    let short = random.between(1_000, 400_000);
-    let long = random.between(400_000, 6_000_000);
-    let down_us = if random.below(2) == 0 { short } else { long };
-    match random.below(20) {
-        0..=4 => plan.push((at, Fault::Crash { host, power, down_us })),
-        5 => plan.push((at, Fault::CrashAll { power, down_us: short })),
-        6 | 7 => plan.push((at, Fault::CrashInWrite { host, changes: random.between(1, 40) })),
-        8..=10 => plan.push((at, Fault::Pause { host, for_us: random.between(20_000, 2_500_000) })),
-        11..=14 => plan_partition(at, host, random, nodes, plan),
-        15..=17 => {
-            let low = random.between(20, 5_000);
-            let weather = Fault::Weather {
-                loss: random.below(300_000),
-                duplication: random.below(200_000),
-                delay_us: (low, low + random.between(1, 20_000)),
-                stragglers: random.below(50_000),
-            };
-            let calm = Fault::Weather { loss: 0, duplication: 0, delay_us: (50, 500), stragglers: 0 };
-            plan.push((at, weather));
-            plan.push((at + long, calm));
-        }
-        18 => {
-            let low = random.between(1_000, 400_000);
-            plan.push((at, Fault::SlowDisk { host, sync_us: (low, 2 * low) }));
-            plan.push((at + long, Fault::SlowDisk { host, sync_us: (100, 400) }));
-        }
-        _ => {
-            let ms = random.between(0, 20_000) as i64 - 10_000;
-            plan.push((at, Fault::ClockOffset { host, ms }));
-        }
+impl Fault {
+    /// What it counts as; mends count as nothing.
+    pub fn reached(&self) -> Option<Reached> {
+        Some(match self {
+            Fault::Crash { power: false, .. } => Reached::Killed,
+            Fault::Crash { power: true, .. } => Reached::PowerLost,
+            Fault::CrashAll { .. } => Reached::AllDown,
+            Fault::Pause { .. } => Reached::Paused,
+            Fault::Drain { .. } => Reached::Drained,
+            Fault::Cut { part_of, .. } => *part_of,
+            Fault::Weather(weather) if weather.loss > 0 => Reached::Weather,
+            Fault::SlowDisk { sync_us, .. } if sync_us.0 > 1_000 => Reached::DiskSlow,
+            Fault::StandingDisk { .. } => Reached::DiskStood,
+            Fault::ClockJump { .. } => Reached::ClockJumped,
+            Fault::DiskFull { .. } => Reached::DiskFull,
+            // These count when they come true.
+            Fault::CrashInWrite { .. } | Fault::DiskFails { .. } | Fault::Rot { .. } => return None,
+            Fault::Late { .. }
+            | Fault::Mend { .. }
+            | Fault::Weather(_)
+            | Fault::SlowDisk { .. }
+            | Fault::DiskRoom { .. } => {
+                return None;
+            }
+        })
     }
 }
 
-/// A node alone, one direction of a pair, or a pair that hears each other only through the third.
-fn plan_partition(at: u64, host: usize, random: &mut Random, nodes: usize, plan: &mut Vec<(u64, Fault)>) {
-    let until = at + random.between(300_000, 6_000_000);
-    let other = (host + 1 + random.below(nodes as u64 - 1) as usize) % nodes;
-    let mut cuts = Vec::new();
-    match random.below(4) {
-        0 => {
-            for peer in (0..nodes).filter(|peer| *peer != host) {
-                cuts.extend([(host, peer), (peer, host)]);
+/// `n2 loses power, back after 1.204 s`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = |host: &usize| format!("n{}", host + 1);
+        let ms = |us: &u64| format!("{:.3} ms", *us as f64 / 1e3);
+        let dies = |power: &bool| if *power { "loses power" } else { "is killed" };
+        match self {
+            Fault::Crash { host, power, down_us } => {
+                write!(f, "{} {}, back after {}", n(host), dies(power), ms(down_us))
+            }
+            Fault::CrashAll { power, down_us } => {
+                write!(f, "everybody {}, back after {}", dies(power), ms(down_us))
+            }
+            Fault::CrashInWrite { host, changes: 0 } => {
+                write!(f, "{} will lose power in its next long write", n(host))
+            }
+            Fault::CrashInWrite { host, changes } => {
+                write!(f, "{} will lose power at its disk's change number {changes} from here", n(host))
+            }
+            Fault::Pause { host, for_us } => write!(f, "{} stands still for {}", n(host), ms(for_us)),
+            Fault::Drain { host, down_us } => {
+                write!(f, "{} is told to stop, back after {}", n(host), ms(down_us))
+            }
+            Fault::Cut { from, to, .. } => write!(f, "cut: {} -> {}", n(from), n(to)),
+            Fault::Mend { from, to } => write!(f, "mended: {} -> {}", n(from), n(to)),
+            Fault::Late { host, by_us } => write!(f, "all that {} is sent is {} late", n(host), ms(by_us)),
+            Fault::Weather(weather) => {
+                let percent = |parts: u64| parts as f64 / 1e4;
+                let (low, high) = weather.delay_us;
+                write!(
+                    f,
+                    "weather: {:.1} % lost, {:.1} % doubled, {:.1} % far later, delay {low} to {high} us",
+                    percent(weather.loss),
+                    percent(weather.duplication),
+                    percent(weather.stragglers)
+                )
+            }
+            Fault::SlowDisk { host, sync_us: (low, high) } => {
+                write!(f, "syncs of {} take {low} to {high} us", n(host))
+            }
+            Fault::StandingDisk { host, for_us } => {
+                write!(f, "the disk of {} stands still for {}", n(host), ms(for_us))
+            }
+            Fault::ClockJump { host, ms } => write!(f, "the clock of {} is set {ms} ms off", n(host)),
+            Fault::DiskFails { host, sync, power } => {
+                let what = if *sync { "sync" } else { "write" };
+                let then = if *power { ", and its power too" } else { "" };
+                write!(f, "the next {what} of {} fails{then}", n(host))
+            }
+            Fault::DiskFull { host, left_bytes } => {
+                write!(f, "the disk of {} has {left_bytes} bytes left", n(host))
+            }
+            Fault::DiskRoom { host } => write!(f, "the disk of {} has room again", n(host)),
+            Fault::Rot { host, rot, kill_after_us, .. } => {
+                let what = match rot {
+                    Rot::Bit => "flips a bit of the log",
+                    Rot::Sector => "loses a sector of the log",
+                    Rot::SnapshotBit => "flips a bit of a snapshot",
+                    Rot::Misdirect => "will misdirect a write",
+                };
+                write!(f, "the disk of {} {what}; killed {} later", n(host), ms(kill_after_us))
             }
         }
-        1 => cuts.push((host, other)),
-        2 => cuts.extend([(host, other), (other, host)]),
-        _ => cuts.extend((0..nodes).filter(|peer| *peer != host).map(|peer| (host, peer))),
-    }
-    for (from, to) in cuts {
-        plan.push((at, Fault::Cut { from, to }));
-        plan.push((until, Fault::Mend { from, to }));
     }
 }

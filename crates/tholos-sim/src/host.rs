@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now};
-use tholos_paxos::{AppendSeq, Index, Millis, Planted};
+use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now, Shard};
+use tholos_paxos::{AppendSeq, Index, Millis, Options};
 use tholos_ring::ShardId;
-use tholos_wal::{Crash, Log, Lsn, MemDisk, OpenError, Options};
+use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
 
+use crate::coverage::{Coverage, Reached};
+use crate::durable::Durable;
 use crate::random::Random;
 use crate::snapshots::{self, Snapshots};
 
@@ -20,8 +22,6 @@ const ENTRY_CACHE_BYTES: usize = 1 << 10;
 /// Chunks of snapshots and keys or sessions of one slice: small, so that each snapshot is many of them.
 const SNAPSHOT_CHUNK_BYTES: usize = 128;
 const SNAPSHOT_SLICE_ENTRIES: usize = 3;
-/// Decided entries sent again under a new ballot: few, so that a replica that lacks more needs a snapshot.
-const RESENT_BYTES_MAX: usize = 2 << 10;
 
 /// A machine.
 pub struct Host {
@@ -29,10 +29,12 @@ pub struct Host {
     pub id: NodeId,
     /// The running node; `None` while it is down.
     pub node: Option<Node>,
-    disk: MemDisk,
-    /// Its snapshot files, on a disk of their own.
+    /// The disk of the log.
+    pub disk: MemDisk,
+    /// The snapshots, on a disk of their own.
     pub snapshots: Snapshots,
     log: Option<Log<MemDisk>>,
+    durable: Durable,
     /// Counts starts, so that events of an earlier one are dropped.
     pub boot: u64,
     /// Appends that wait for the disk's next turn.
@@ -41,35 +43,84 @@ pub struct Host {
     pub writing: Option<AppendSeq>,
     /// Lsn of each append written, for releases.
     lsns: VecDeque<(AppendSeq, Lsn)>,
+    /// Whether the log has room for clients' writes, as the node was told last.
+    welcome: bool,
     /// Added to the true time, in milliseconds, for the wall clock.
     pub wall_offset_ms: i64,
     /// Until when the machine stands still, in microseconds of true time.
     pub paused_until: u64,
+    /// Until when its disk does.
+    pub disk_stands_until: u64,
     /// Events that arrived while it stood still.
     pub stalled: Vec<Event>,
     /// How long a sync takes, in microseconds.
     pub sync_us: (u64, u64),
-    planted: Planted,
+    /// The next write or sync fails: whether power then fails as well.
+    pub failing: Option<(Reached, bool)>,
+    /// It loses power in its next write of more than one sector.
+    pub dies_in_long_write: bool,
+    /// Bytes of the write under way, about.
+    pub writing_bytes: usize,
+    /// It is killed as soon as the next write is synced and told of.
+    pub dies_after_sync: bool,
+    /// Its disk has hurt what was durable: it may refuse to start, and then stays away.
+    pub rotten: bool,
+    /// It has refused to start.
+    pub retired: bool,
+    options: Options,
+}
+
+/// How a start went.
+#[derive(Debug)]
+pub enum Started {
+    /// The node runs.
+    Up,
+    /// The disk failed meanwhile, or had no room: to be tried again.
+    DiskFailed,
+    /// The node refuses, finds rot where there is none, or would start with less than was durable.
+    Refused(String),
+}
+
+/// How a write began.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// There was nothing to write.
+    Nothing,
+    /// The disk has it.
+    Writing,
+    /// The log has no room: to be tried again.
+    NoRoom,
+    /// The disk failed: the node must stop (R23).
+    Failed,
 }
 
 impl Host {
     /// A machine with an empty disk, switched off.
-    pub fn new(id: NodeId, planted: Planted) -> Host {
+    pub fn new(id: NodeId, options: Options) -> Host {
         Host {
             id,
             node: None,
             disk: MemDisk::new(),
             snapshots: Snapshots::default(),
             log: None,
+            durable: Durable::default(),
             boot: 0,
             waiting: VecDeque::new(),
             writing: None,
             lsns: VecDeque::new(),
+            welcome: true,
             wall_offset_ms: 0,
             paused_until: 0,
+            disk_stands_until: 0,
             stalled: Vec::new(),
             sync_us: (100, 400),
-            planted,
+            failing: None,
+            dies_in_long_write: false,
+            writing_bytes: 0,
+            dies_after_sync: false,
+            rotten: false,
+            retired: false,
+            options,
         }
     }
 
@@ -80,24 +131,65 @@ impl Host {
         Now { mono: Millis(1_000_000 + ms), wall: Millis(wall as u64) }
     }
 
-    /// Starts the node from its disk. `false`: the disk failed meanwhile.
-    pub fn start(&mut self, map: &ClusterMap, true_us: u64, random: &mut Random, out: &mut Effects) -> bool {
+    /// Starts the node from its disk.
+    pub fn start(
+        &mut self,
+        map: &ClusterMap,
+        true_us: u64,
+        random: &mut Random,
+        coverage: &mut Coverage,
+        out: &mut Effects,
+    ) -> Started {
         self.boot += 1;
         let mut config = NodeConfig::new(self.id, random.bits(), random.bits());
-        config.group.planted = self.planted;
+        config.group = self.options;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX;
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
-        config.group.resent_bytes_max = RESENT_BYTES_MAX;
         let mut node = Node::new(config, map.clone());
         if !self.snapshots.start() {
-            return false;
+            return Started::DiskFailed;
         }
-        let snapshots = self.snapshots.disk.clone();
-        let mut load = |shard: ShardId, index: Index| snapshots::load(&snapshots, shard, index);
-        let mut refused = None;
+        let (log, recovery) = match self.recover(&mut node) {
+            Ok(recovered) => recovered,
+            Err(started) => return started,
+        };
+        if self.boot > 1 {
+            coverage.count(Reached::Recovered);
+        }
+        if recovery.recovered_lsn > recovery.synced_to {
+            coverage.count(Reached::TailRewritten);
+        }
+        if recovery.tail != Tail::Clean {
+            coverage.count(Reached::TearDropped);
+        }
+        node.recover_counted(recovery.recovered_lsn.0, []);
+        // Replicas that have lost records know it from here on (R20).
+        node.start(self.now(true_us), out);
+        let mute = shards(&node).filter(|shard| shard.group.repair().is_some()).count();
+        coverage.add_to(Reached::RotFound, mute as u64);
+        if mute > 0 && !self.rotten {
+            return Started::Refused(format!("{mute} replicas have lost records of a disk that lost none"));
+        }
+        if let Err(text) = self.durable.check(&node) {
+            // Its peers will notice (R21).
+            match self.rotten {
+                true => coverage.count(Reached::WentBack),
+                false => return Started::Refused(text),
+            }
+        }
+        self.durable.recovered(&node);
+        self.log = Some(log);
+        self.welcome = true;
+        self.node = Some(node);
+        Started::Up
+    }
+
+    fn recover(&self, node: &mut Node) -> Result<(Log<MemDisk>, Recovery), Started> {
+        let mut refused: Option<String> = None;
         let mut replaced_at = BTreeMap::new();
+        let mut load = |shard: ShardId, index: Index| snapshots::load(&self.snapshots.disk, shard, index);
         let visit = |group: u32, lsn: Lsn, payload: &[u8]| {
             let record = tholos_wire::decode_record(Bytes::copy_from_slice(payload));
             let record = record.expect("the log gave back a damaged record");
@@ -107,22 +199,19 @@ impl Host {
                 Err(reason) => refused = refused.take().or(Some(reason)),
             }
         };
-        let (log, recovery) = match Log::open(self.disk.clone(), Options::small(), visit) {
+        let (log, recovery) = match Log::open(self.disk.clone(), tholos_wal::Options::small(), visit) {
             Ok(opened) => opened,
-            Err(OpenError::Io { .. }) => return false,
-            Err(error) => panic!("the log of {} must open: {error}", self.id),
+            Err(OpenError::Io { .. } | OpenError::Full { .. }) => return Err(Started::DiskFailed),
+            Err(error) => return Err(Started::Refused(error.to_string())),
         };
-        assert_eq!(refused, None, "recovery of {}", self.id);
         let lost = |shard: ShardId| {
             let group = u32::from(shard.0);
             recovery.lost_records_of(group, replaced_at.get(&group).copied())
         };
-        node.finish_recovery(lost).expect("recovery must be whole");
-        node.recover_counted(recovery.recovered_lsn.0, []);
-        self.log = Some(log);
-        node.start(self.now(true_us), out);
-        self.node = Some(node);
-        true
+        match refused.or(node.finish_recovery(lost).err()) {
+            Some(reason) => Err(Started::Refused(reason)),
+            None => Ok((log, recovery)),
+        }
     }
 
     /// Stops at once. What the disk had not synced is kept or lost as `crash` says.
@@ -133,6 +222,9 @@ impl Host {
         self.writing = None;
         self.lsns.clear();
         self.stalled.clear();
+        self.failing = None;
+        self.dies_after_sync = false;
+        self.dies_in_long_write = false;
         let other = match crash {
             Crash::Power(seed) => Crash::Power(seed ^ 0x5eed),
             kept => kept,
@@ -141,9 +233,19 @@ impl Host {
         self.snapshots.crash(other);
     }
 
-    /// The disk dies after so many more changes, as if power failed in the middle of a write.
-    pub fn die_after(&self, changes: u64) {
-        self.disk.die_after(Some(changes));
+    /// Retried writes that the running node found applied.
+    pub fn writes_repeated(&self) -> u64 {
+        self.node.iter().flat_map(shards).map(|shard| shard.writes_repeated).sum()
+    }
+
+    /// The disk fails no more, and has room.
+    pub fn mend_disk(&mut self) {
+        self.disk.set_capacity_bytes(None);
+        self.disk.die_after(None);
+        self.disk.fail_syncs(false);
+        self.disk.fail_writes(false);
+        self.failing = None;
+        self.dies_in_long_write = false;
     }
 
     /// Takes appends in; `true`: the disk is idle and a write should begin.
@@ -152,12 +254,12 @@ impl Host {
         self.writing.is_none() && !self.waiting.is_empty()
     }
 
-    /// Writes everything that waits as one batch. `false`: the disk failed, the node must stop (R23).
-    pub fn begin_write(&mut self) -> bool {
-        let Some(log) = self.log.as_mut() else { return true };
-        let appends: Vec<Append> = self.waiting.drain(..).collect();
-        let Some(last) = appends.last().map(|append| append.seq) else { return true };
-        let records: Vec<(u32, Vec<u8>)> = appends
+    /// Writes everything that waits as one batch.
+    pub fn begin_write(&mut self) -> Begun {
+        let (Some(log), Some(node)) = (self.log.as_mut(), self.node.as_ref()) else { return Begun::Nothing };
+        let Some(last) = self.waiting.back().map(|append| append.seq) else { return Begun::Nothing };
+        let records: Vec<(u32, Vec<u8>)> = self
+            .waiting
             .iter()
             .map(|append| {
                 let mut bytes = Vec::new();
@@ -167,11 +269,19 @@ impl Host {
             .collect();
         match log.append(&records) {
             Ok(lsn) => {
+                self.waiting.clear();
                 self.lsns.push_back((last, lsn));
                 self.writing = Some(last);
-                true
+                self.writing_bytes = records.iter().map(|(_, bytes)| bytes.len()).sum();
+                self.durable.write(node);
+                Begun::Writing
             }
-            Err(_) => false,
+            // What was released is room only once it is stated.
+            Err(LogError::Full { .. }) => match log.seal() {
+                Ok(_) | Err(LogError::Full { .. }) => Begun::NoRoom,
+                Err(_) => Begun::Failed,
+            },
+            Err(_) => Begun::Failed,
         }
     }
 
@@ -179,6 +289,7 @@ impl Host {
     pub fn end_write(&mut self) -> Option<AppendSeq> {
         let seq = self.writing.take()?;
         self.log.as_mut()?.sync().ok()?;
+        self.durable.sync();
         Some(seq)
     }
 
@@ -192,9 +303,25 @@ impl Host {
         !self.waiting.is_empty()
     }
 
-    /// States what is durable, as the driver does when idle.
-    pub fn seal(&mut self) -> bool {
-        self.writing.is_some() || self.log.as_mut().is_none_or(|log| log.seal().is_ok())
+    /// States what is durable and prepares a spare, as the driver does when idle. `false`: the node must stop (R23).
+    pub fn tidy(&mut self) -> bool {
+        if self.writing.is_some() {
+            return true;
+        }
+        let Some(log) = self.log.as_mut() else { return true };
+        log.seal().is_ok() && matches!(log.prepare_spare(), Ok(_) | Err(LogError::Full { .. }))
+    }
+
+    /// What the node is to be told of the log's room, if that has changed.
+    pub fn room_changed(&mut self) -> Option<Event> {
+        let welcome = self.log.as_ref()?.headroom().writers_welcome;
+        let changed = std::mem::replace(&mut self.welcome, welcome) != welcome;
+        changed.then_some(Event::DiskFull(!welcome))
+    }
+
+    /// Whether clients' writes are refused for want of room.
+    pub fn is_full(&self) -> bool {
+        !self.welcome
     }
 
     /// Gives up the log below an append.
@@ -208,9 +335,9 @@ impl Host {
             log.release(lsn);
         }
     }
+}
 
-    /// Snapshot files on the disk.
-    pub fn snapshot_count(&self) -> usize {
-        self.snapshots.count()
-    }
+/// The replicas of a node.
+fn shards(node: &Node) -> impl Iterator<Item = &Shard> {
+    (0..node.map().shard_count).filter_map(|shard| node.shard(ShardId(shard)))
 }

@@ -3,11 +3,22 @@
 //!
 //! The same seed gives the same run, event for event: its hash is printed as `trace`.
 
+pub mod agreement;
 pub mod client;
+pub mod coverage;
+pub mod crowd;
+pub mod durable;
 pub mod faults;
 pub mod host;
+pub mod mortals;
 pub mod net;
+pub mod observer;
+pub mod plan;
 pub mod planted;
+pub mod queue;
 pub mod random;
+pub mod report;
+pub mod shrink;
 pub mod sim;
 pub mod snapshots;
+pub mod trail;

@@ -1,55 +1,35 @@
 //! `tholos-sim`: runs seeds of the whole simulated cluster.
 
+mod arguments;
+mod totals;
+
 use std::panic;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use tholos_sim::faults::FaultCounts;
-use tholos_sim::planted;
-use tholos_sim::sim::{RUN_END_US, Report, Settings, run};
+use tholos_sim::report::{Report, Settings, Violation};
+use tholos_sim::shrink::shrink;
+use tholos_sim::sim::{planned, run};
+use tholos_sim::trail::Line;
 
-const HELP: &str = "\
-tholos-sim: the whole cluster in one thread from one seed
+use crate::arguments::Arguments;
+use crate::totals::Totals;
 
-  --seeds N        run N seeds (default 1)
-  --seed S         the first seed (default 1)
-  --threads N      run so many at once (default: the processors)
-  --planted NAME   plant a fault in the protocol, and succeed when it is caught
-  --list-planted   print the faults that can be planted
-  --keep-going     do not stop at the first violation
-  --verbose        print every event (one seed)";
-
-struct Arguments {
-    seeds: u64,
-    first: u64,
-    threads: usize,
-    planted: Option<String>,
-    keep_going: bool,
-    verbose: bool,
-}
-
-#[derive(Default)]
-struct Totals {
-    seeds: u64,
-    operations: u64,
-    refused: u64,
-    elections: u64,
-    installs: u64,
-    resumed: u64,
-    checkpoints: u64,
-    faults: FaultCounts,
-    least_operations: Option<u64>,
-    failures: Vec<(u64, String)>,
-}
+/// Violations shown of a run of many seeds.
+const SHOWN_MAX: usize = 5;
+/// Lines shown before a violation.
+const LINES_MAX: usize = 80;
+/// Runs that shrinking one seed may take: about half a minute.
+const SHRINK_RUNS_MAX: u32 = 800;
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
+    let arguments = match arguments::parse() {
         Ok(Some(arguments)) => arguments,
         Ok(None) => return ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tholos-sim: {error}\n\n{HELP}");
+            eprintln!("tholos-sim: {error}\n\n{}", arguments::HELP);
             return ExitCode::from(2);
         }
     };
@@ -64,8 +44,10 @@ fn main() -> ExitCode {
             scope.spawn(|| work(&arguments, &next, &stop, &totals));
         }
     });
-    let totals = totals.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    report(&arguments, &totals, started.elapsed().as_secs_f64())
+    let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.print(started.elapsed().as_secs_f64());
+    totals.failures.sort_by_key(|(seed, _)| *seed);
+    judge(&arguments, &totals)
 }
 
 fn work(arguments: &Arguments, next: &AtomicU64, stop: &AtomicBool, totals: &Mutex<Totals>) {
@@ -75,116 +57,82 @@ fn work(arguments: &Arguments, next: &AtomicU64, stop: &AtomicBool, totals: &Mut
             return;
         }
         let seed = arguments.first + at;
-        let report = run_caught(arguments, seed);
-        let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        totals.seeds += 1;
-        totals.operations += report.operations;
-        totals.refused += report.refused;
-        totals.elections += report.elections;
-        totals.installs += report.installs;
-        totals.resumed += report.resumed;
-        totals.checkpoints += report.checkpoints;
-        totals.faults.add(&report.faults);
-        if let Some(violation) = report.violation {
-            totals.failures.push((seed, violation));
-            if !arguments.keep_going {
-                stop.store(true, Ordering::Relaxed);
-            }
-        } else {
-            let least = totals.least_operations.unwrap_or(u64::MAX);
-            totals.least_operations = Some(least.min(report.operations));
-        }
+        let report = run(arguments.settings(seed));
         if arguments.seeds == 1 {
             println!("trace {:016x}", report.trace);
+            if arguments.verbose {
+                report.lines.iter().for_each(print_line);
+            }
         }
+        if report.violation.is_some() && !arguments.keep_going {
+            stop.store(true, Ordering::Relaxed);
+        }
+        totals.lock().unwrap_or_else(PoisonError::into_inner).add(seed, report);
     }
 }
 
-fn run_caught(arguments: &Arguments, seed: u64) -> Report {
-    let planted = arguments.planted.as_deref().and_then(planted::by_name).unwrap_or_default();
-    let settings = Settings { seed, planted, verbose: arguments.verbose };
-    panic::catch_unwind(|| run(settings)).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| String::from(*text)));
-        let violation = Some(format!("an invariant broke: {}", text.unwrap_or_default()));
-        Report { violation, ..Report::default() }
-    })
-}
-
-fn report(arguments: &Arguments, totals: &Totals, seconds: f64) -> ExitCode {
-    let hours = totals.seeds as f64 * RUN_END_US as f64 / 3.6e9;
-    println!(
-        "{} seeds, {hours:.1} simulated hours in {seconds:.1} s ({:.0} x real time), {} operations answered (least {} in a seed), {} refused or in doubt",
-        totals.seeds,
-        hours * 3600.0 / seconds,
-        totals.operations,
-        totals.least_operations.unwrap_or(0),
-        totals.refused,
-    );
-    let kinds: Vec<String> = totals.faults.by_kind().map(|(kind, count)| format!("{kind} {count}")).collect();
-    println!("faults: {}", kinds.join(", "));
-    println!(
-        "reached: {} elections, {} snapshots written, {} taken over, {} transfers resumed",
-        totals.elections, totals.checkpoints, totals.installs, totals.resumed
-    );
-    for (seed, violation) in totals.failures.iter().take(5) {
+/// Says what failed, and whether the whole passed.
+fn judge(arguments: &Arguments, totals: &Totals) -> ExitCode {
+    if arguments.planted.is_some() && !arguments.shrink {
+        return judge_planted(arguments, totals);
+    }
+    for (seed, violation) in totals.failures.iter().take(SHOWN_MAX) {
         println!("\nseed {seed}: {violation}");
-        println!("again: cargo xtask sim --seed {seed}");
+        println!("again: cargo xtask sim {}", arguments.settings(*seed).flags());
     }
-    match &arguments.planted {
-        None if totals.failures.is_empty() => ExitCode::SUCCESS,
-        None => {
-            println!("\n{} of {} seeds violate", totals.failures.len(), totals.seeds);
-            ExitCode::FAILURE
+    if let Some((seed, violation)) = totals.failures.first() {
+        if arguments.shrink {
+            print_shrunk(arguments.settings(*seed), violation);
         }
-        Some(name) if totals.failures.is_empty() => {
+        println!("\n{} of {} seeds violate", totals.failures.len(), totals.seeds);
+        return ExitCode::FAILURE;
+    }
+    let missing = totals.missing();
+    if !missing.is_empty() {
+        println!("\nnever reached in {} seeds: {}", totals.seeds, missing.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn judge_planted(arguments: &Arguments, totals: &Totals) -> ExitCode {
+    let name = arguments.planted.as_deref().unwrap_or_default();
+    match totals.failures.first() {
+        None => {
             println!("\nplanted {name}: NOT caught in {} seeds", totals.seeds);
             ExitCode::FAILURE
         }
-        Some(name) => {
-            println!("\nplanted {name}: caught after {} seeds", totals.seeds);
+        Some((seed, violation)) => {
+            println!("\nplanted {name}: caught after {} seeds, by seed {seed}: {violation}", totals.seeds);
             ExitCode::SUCCESS
         }
     }
 }
 
-fn parse() -> Result<Option<Arguments>, String> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut arguments = Arguments {
-        seeds: 1,
-        first: 1,
-        threads: processors,
-        planted: None,
-        keep_going: false,
-        verbose: false,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || {
-            let value = words.next().ok_or(format!("{word} wants a number"))?;
-            value.parse::<u64>().map_err(|_| format!("{word}: {value:?} is not a number"))
-        };
-        match word.as_str() {
-            "--seeds" => arguments.seeds = number()?,
-            "--seed" => arguments.first = number()?,
-            "--threads" => arguments.threads = number()?.max(1) as usize,
-            "--planted" => {
-                let name = words.next().ok_or("--planted wants a name")?;
-                planted::by_name(&name).ok_or(format!("no fault is named {name:?}"))?;
-                arguments.planted = Some(name);
-            }
-            "--list-planted" => {
-                planted::NAMES.iter().for_each(|(name, _)| println!("{name}"));
-                return Ok(None);
-            }
-            "--keep-going" => arguments.keep_going = true,
-            "--verbose" => arguments.verbose = true,
-            "--help" | "-h" => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            other => return Err(format!("{other} is not known")),
+fn print_shrunk(settings: Settings, violation: &Violation) {
+    let shrunk = shrink(settings, violation.clone(), SHRINK_RUNS_MAX);
+    let settings = Settings { trail: true, ..shrunk.settings };
+    println!("\nshrunk in {} runs to: cargo xtask sim {}", shrunk.runs, settings.flags());
+    let troubles = planned(settings.seed);
+    println!("faults left:");
+    for (number, trouble) in troubles.iter().enumerate().filter(|(number, _)| settings.narrow.keeps(*number))
+    {
+        for (at, fault) in trouble.iter().filter(|(at, _)| *at <= shrunk.violation.at) {
+            println!("  {number:>2} {:>12.3} ms {fault}", *at as f64 / 1e3);
         }
     }
-    Ok(Some(arguments))
+    let Report { violation, lines, .. } = run(settings);
+    let violation = violation.unwrap_or(shrunk.violation);
+    let about = |line: &&Line| {
+        line.at <= violation.at
+            && (line.shard.is_none() || violation.shard.is_none_or(|s| line.shard == Some(s)))
+    };
+    let lines: Vec<&Line> = lines.iter().filter(about).collect();
+    println!("what happened before, the last {LINES_MAX} lines at most:");
+    lines[lines.len().saturating_sub(LINES_MAX)..].iter().for_each(|line| print_line(line));
+    println!("{violation}");
+}
+
+fn print_line(line: &Line) {
+    println!("{:>14.3} ms {}", line.at as f64 / 1e3, line.text);
 }

@@ -1,5 +1,6 @@
 //! The simulated network: who reaches whom, how late, how often.
 
+use crate::coverage::{Coverage, Reached};
 use crate::random::Random;
 
 /// Links between nodes, each way by itself.
@@ -7,6 +8,19 @@ use crate::random::Random;
 pub struct Net {
     nodes: usize,
     cut: Vec<bool>,
+    /// When the last message so far arrives, of each direction.
+    latest: Vec<u64>,
+    /// Everything to this node is later by so much, in microseconds.
+    late_us: Vec<u64>,
+    /// Messages overtake each other in good weather, too: no connection of today does that to those that arrive.
+    pub reorders: bool,
+    /// How it is now.
+    pub weather: Weather,
+}
+
+/// What the network does to messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
     /// Messages lost, per million.
     pub loss: u64,
     /// Messages doubled, per million.
@@ -15,6 +29,14 @@ pub struct Net {
     pub delay_us: (u64, u64),
     /// Messages that take up to a hundred times as long, per million.
     pub stragglers: u64,
+    /// Whether messages of one direction overtake each other.
+    pub reorders: bool,
+}
+
+impl Weather {
+    /// Nothing is lost, doubled or late, and what is sent first arrives first.
+    pub const CALM: Weather =
+        Weather { loss: 0, duplication: 0, delay_us: (50, 500), stragglers: 0, reorders: false };
 }
 
 impl Net {
@@ -23,10 +45,10 @@ impl Net {
         Net {
             nodes,
             cut: vec![false; nodes * nodes],
-            loss: 0,
-            duplication: 0,
-            delay_us: (50, 500),
-            stragglers: 0,
+            latest: vec![0; nodes * nodes],
+            late_us: vec![0; nodes],
+            reorders: false,
+            weather: Weather::CALM,
         }
     }
 
@@ -40,22 +62,54 @@ impl Net {
         self.cut[from * self.nodes + to]
     }
 
-    /// Mends everything.
-    pub fn heal(&mut self) {
-        *self = Net::new(self.nodes);
+    /// Makes everything that is sent to a node later.
+    pub fn set_late(&mut self, to: usize, late_us: u64) {
+        self.late_us[to] = late_us;
     }
 
-    /// The delays at which copies of a message arrive: none if it is lost.
-    pub fn deliveries(&self, from: usize, to: usize, random: &mut Random) -> Vec<u64> {
-        if self.is_cut(from, to) || random.per_million(self.loss) {
-            return Vec::new();
+    /// Mends everything.
+    pub fn heal(&mut self) {
+        self.cut.fill(false);
+        self.late_us.fill(0);
+        self.reorders = false;
+        self.weather = Weather::CALM;
+    }
+
+    /// When copies of a message sent at `now` arrive: never if it is lost.
+    pub fn arrivals(
+        &mut self,
+        (from, to): (usize, usize),
+        now: u64,
+        random: &mut Random,
+        coverage: &mut Coverage,
+    ) -> [Option<u64>; 2] {
+        if self.is_cut(from, to) {
+            coverage.count(Reached::MessageCut);
+            return [None; 2];
         }
-        let copies = 1 + u64::from(random.per_million(self.duplication));
-        (0..copies)
-            .map(|_| {
-                let delay = random.between(self.delay_us.0, self.delay_us.1);
-                if random.per_million(self.stragglers) { delay * random.between(1, 100) } else { delay }
-            })
-            .collect()
+        if random.per_million(self.weather.loss) {
+            coverage.count(Reached::MessageLost);
+            return [None; 2];
+        }
+        let doubled = random.per_million(self.weather.duplication);
+        if doubled {
+            coverage.count(Reached::MessageDoubled);
+        }
+        let mut arrival = || {
+            let (low, high) = self.weather.delay_us;
+            let delay = random.between(low, high);
+            let late = random.per_million(self.weather.stragglers);
+            let at = now + self.late_us[to] + if late { delay * random.between(1, 100) } else { delay };
+            let latest = &mut self.latest[from * self.nodes + to];
+            if at >= *latest {
+                *latest = at;
+            } else if self.reorders || self.weather.reorders {
+                coverage.count(Reached::MessageOvertook);
+            } else {
+                return *latest;
+            }
+            at
+        };
+        [Some(arrival()), doubled.then(&mut arrival)]
     }
 }

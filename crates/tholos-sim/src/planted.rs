@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 14] = [
+pub const NAMES: [(&str, Planted); 16] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -18,9 +18,16 @@ pub const NAMES: [(&str, Planted); 14] = [
     ("lower-ballot-accepted", Planted::LowerBallotAccepted),
     ("retry-applied-again", Planted::RetryAppliedAgain),
     ("expiry-by-wall-clock", Planted::ExpiryByWallClock),
+    ("rotten-votes", Planted::RottenVotes),
+    ("back-in-time-votes", Planted::BackInTimeVotes),
 ];
 
 /// The fault of a name.
 pub fn by_name(name: &str) -> Option<Planted> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, planted)| *planted)
+}
+
+/// The name of a fault; none for the protocol as it should be.
+pub fn name_of(planted: Planted) -> Option<&'static str> {
+    NAMES.iter().find(|(_, known)| *known == planted).map(|(name, _)| *name)
 }

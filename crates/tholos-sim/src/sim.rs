@@ -1,21 +1,27 @@
 //! One run of the whole cluster: an event queue, true time in microseconds, one seed.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
-use tholos_node::{ClientId, Effects, Event, PeerMessage, Port};
-use tholos_paxos::{AppendSeq, Ballot, Planted};
+use tholos_node::{ClientId, Effects, Event, Notice, PeerMessage};
+use tholos_paxos::{AppendSeq, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
 
-use crate::client::{Client, Mortals};
-use crate::faults::{Fault, FaultCounts, plan_faults};
-use crate::host::Host;
+use crate::agreement::Agreement;
+use crate::coverage::{Coverage, Reached};
+use crate::crowd::{Crowd, Deed};
+use crate::faults::{Fault, Rot};
+use crate::host::{Begun, Host, Started};
 use crate::net::Net;
+use crate::observer::{Cause, Observer};
+use crate::plan::plan;
+use crate::queue::Queue;
 use crate::random::Random;
-use tholos_check::{Limits, Operation, Verdict, linearizable};
+use crate::report::{Report, Settings, Violation};
+use crate::trail::Trail;
+use tholos_check::{Limits, Verdict, linearizable};
 
 /// True time at which faults stop.
 pub const FAULTS_END_US: u64 = 50_000_000;
@@ -26,171 +32,175 @@ const LIVE_AGAIN_US: u64 = 56_000_000;
 const TICK_US: u64 = 10_000;
 const NODES: usize = 3;
 const SHARDS: u16 = 4;
-const CLIENTS: u64 = 4;
-/// A client gives a connection up after this long without an answer.
-const CLIENT_PATIENCE_US: u64 = 7_000_000;
-
-/// What a run is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Everything follows from it.
-    pub seed: u64,
-    /// A fault planted in the protocol, to see it caught.
-    pub planted: Planted,
-    /// Print every event.
-    pub verbose: bool,
-}
-
-/// What a run found.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Hash of everything that happened.
-    pub trace: u64,
-    /// Operations whose outcome the clients know.
-    pub operations: u64,
-    /// Operations refused or in doubt.
-    pub refused: u64,
-    /// Faults by kind.
-    pub faults: FaultCounts,
-    /// Leaders elected.
-    pub elections: u64,
-    /// Snapshots taken over by replicas that fell behind.
-    pub installs: u64,
-    /// Transfers of snapshots that went on after a break.
-    pub resumed: u64,
-    /// Snapshots written.
-    pub checkpoints: u64,
-    /// What went wrong, if anything did.
-    pub violation: Option<String>,
-}
+/// Clients of a run.
+pub const CLIENTS: u64 = 4;
+/// Decided entries sent again under a new ballot, in bytes: few, so that a replica that lacks more needs a snapshot.
+const RESENT_BYTES_MAX: usize = 2 << 10;
+/// How long a log without room waits before it tries again.
+const ROOM_RETRY_US: u64 = 20_000;
+/// How long a node that is told to stop may take to hand over.
+const DRAIN_US: u64 = 2_000_000;
 
 #[derive(Debug)]
 enum Happening {
     Tick { host: usize, boot: u64 },
     Deliver { to: usize, from: usize, message: PeerMessage },
+    Write { host: usize, boot: u64 },
     WriteDone { host: usize, boot: u64 },
     SnapshotWork { host: usize, boot: u64 },
     Resume { host: usize },
     ToNode { host: usize, boot: u64, event: Event },
-    ToClient { client: usize, connection: ClientId, bytes: Bytes },
-    Closed { client: usize, connection: ClientId },
+    ToClient { connection: ClientId, bytes: Bytes },
+    Closed { connection: ClientId },
     ClientWakes { client: usize },
     Fault(Fault),
+    Drained { host: usize, boot: u64, until: u64, down_us: u64 },
     Start { host: usize },
     Heal,
 }
 
 /// The world.
 pub struct Sim {
-    settings: Settings,
     random: Random,
     now: u64,
-    sequence: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    happenings: BTreeMap<(u64, u64), Happening>,
+    queue: Queue<Happening>,
     map: ClusterMap,
     hosts: Vec<Host>,
+    observers: Vec<Observer>,
     net: Net,
-    clients: Vec<Client>,
-    next_connection: u64,
-    history: Vec<Operation>,
-    mortals: Mortals,
-    /// Digest of each shard's state at each index, as first seen.
-    digests: BTreeMap<(ShardId, u64), u64>,
-    /// Who led in each ballot.
-    leaders: BTreeMap<(ShardId, Ballot), NodeId>,
-    /// The applied index of each replica, as last seen in this boot.
-    applied: BTreeMap<(usize, ShardId), (u64, u64)>,
+    crowd: Crowd,
+    agreement: Agreement,
     /// Whether messages go through their bytes.
     through_bytes: bool,
+    /// Whether no clock was ever off.
+    clocks_true: bool,
     hash: u64,
-    report: Report,
-    healed: bool,
+    coverage: Coverage,
+    trail: Trail,
+    violation: Option<Violation>,
+    troubles: u64,
 }
 
-/// Runs one seed to its end.
+/// Runs one seed to its end. A broken invariant of the cores, which panics, is a violation like any other.
 pub fn run(settings: Settings) -> Report {
+    let end = settings.narrow.end_us.unwrap_or(RUN_END_US);
     let mut sim = Sim::new(settings);
-    while let Some(Reverse(at)) = sim.queue.pop() {
-        if at.0 > RUN_END_US || sim.report.violation.is_some() {
-            break;
-        }
-        sim.now = at.0;
-        if let Some(happening) = sim.happenings.remove(&at) {
-            sim.happen(happening);
-        }
+    let played = catch_unwind(AssertUnwindSafe(|| sim.play(end)));
+    if let Err(cause) = played {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| String::from(*text)));
+        sim.violate(None, format!("an invariant broke: {}", text.unwrap_or_default()));
     }
-    sim.finish()
+    sim.finish(end)
+}
+
+/// The faults that a seed plans, in words.
+pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
+    plan(&mut Random::new(seed), NODES)
+}
+
+fn genesis() -> ClusterMap {
+    let row = |number: usize| NodeRow {
+        id: NodeId(number as u16),
+        name: format!("n{number}"),
+        zone: format!("z{number}"),
+        weight: 1,
+        incarnation: Incarnation(number as u64),
+        gateway: String::new(),
+        cluster: format!("10.0.0.{number}:7001"),
+        peer: String::new(),
+        http: String::new(),
+    };
+    let rows = (1..=NODES).map(row).collect();
+    let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, NODES as u8);
+    map.expect("the simulated cluster can be founded")
+}
+
+/// Limits of the groups, small enough to be met: entries in pieces, one at a time, followers that wait for their turn.
+fn options(random: &mut Random, planted: Planted) -> Options {
+    let defaults = Options::default();
+    let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
+    Options {
+        message_bytes_max: pick(&[1, 300, 1 << 20]) as usize,
+        window_entries_max: pick(&[1, 4, 64]),
+        follower_entries_max: pick(&[2, 1024]),
+        read_rounds_max: pick(&[1, 8]) as usize,
+        resent_bytes_max: RESENT_BYTES_MAX,
+        planted,
+        ..defaults
+    }
 }
 
 impl Sim {
     fn new(settings: Settings) -> Sim {
-        let mut random = Random::new(settings.seed);
-        let row = |number: usize| NodeRow {
-            id: NodeId(number as u16),
-            name: format!("n{number}"),
-            zone: format!("z{number}"),
-            weight: 1,
-            incarnation: Incarnation(number as u64),
-            gateway: String::new(),
-            cluster: format!("10.0.0.{number}:7001"),
-            peer: String::new(),
-            http: String::new(),
-        };
-        let rows = (1..=NODES).map(row).collect();
-        let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, NODES as u8);
-        let map = map.expect("the simulated cluster can be founded");
-        let clients = (0..CLIENTS).map(|number| Client::new(number, random.fork())).collect();
-        let hosts = (1..=NODES).map(|number| Host::new(NodeId(number as u16), settings.planted)).collect();
+        let narrow = &settings.narrow;
+        let mut troubles = planned(settings.seed);
+        let mut random = Random::new(settings.seed ^ 0x7a1e ^ (narrow.salt << 40));
+        let mut number = 0..;
+        troubles.retain(|_| narrow.keeps(number.next().expect("numbers do not end")));
+        let count = narrow.clients.unwrap_or(CLIENTS);
+        let crowd = Crowd::new(count, narrow.commands.unwrap_or(u64::MAX), &mut random);
+        let options = options(&mut random, settings.planted);
+        let hosts = (1..=NODES).map(|number| Host::new(NodeId(number as u16), options)).collect();
         let mut sim = Sim {
             through_bytes: random.below(8) == 0,
             random,
-            settings,
             now: 0,
-            sequence: 0,
-            queue: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
-            map,
+            queue: Queue::new(),
+            map: genesis(),
             hosts,
+            observers: (0..NODES).map(|_| Observer::new(SHARDS, NODES)).collect(),
             net: Net::new(NODES),
-            clients,
-            next_connection: 0,
-            history: Vec::new(),
-            mortals: Mortals::default(),
-            digests: BTreeMap::new(),
-            leaders: BTreeMap::new(),
-            applied: BTreeMap::new(),
+            crowd,
+            agreement: Agreement::new(NODES, SHARDS),
+            clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
-            report: Report::default(),
-            healed: false,
+            coverage: Coverage::default(),
+            trail: Trail::new(settings.trail),
+            violation: None,
+            troubles: troubles.len() as u64,
         };
+        if sim.through_bytes {
+            sim.coverage.count(Reached::ThroughBytes);
+        }
+        sim.net.reorders = sim.random.below(2) == 0;
         let clocks_differ = sim.random.below(2) == 0;
         for host in 0..NODES {
             let offset = sim.random.below(6_000) as i64 - 3_000;
-            sim.hosts[host].wall_offset_ms = if clocks_differ { offset } else { 0 };
+            if clocks_differ {
+                sim.set_clock(host, offset);
+                sim.coverage.count(Reached::ClockOff);
+            }
             // Where snapshots take long, most crashes come in the middle of one.
             if sim.random.below(2) == 0 {
                 sim.hosts[host].snapshots.piece_us = (2_000, 80_000);
             }
             sim.after(sim.now, Happening::Start { host });
         }
-        for client in 0..sim.clients.len() {
+        for client in 0..sim.crowd.len() {
             let at = 500_000 + sim.random.below(500_000);
             sim.after(at, Happening::ClientWakes { client });
         }
-        for (at, fault) in plan_faults(&mut sim.random, NODES) {
+        for (at, fault) in troubles.into_iter().flatten() {
             sim.after(at, Happening::Fault(fault));
         }
         sim.after(FAULTS_END_US, Happening::Heal);
         sim
     }
 
+    fn play(&mut self, end: u64) {
+        while self.violation.is_none()
+            && let Some((at, happening)) = self.queue.pop()
+            && at <= end
+        {
+            self.now = at;
+            self.happen(happening);
+        }
+    }
+
     /// Something that will happen at a time.
     fn after(&mut self, at: u64, happening: Happening) {
-        self.sequence += 1;
-        let key = (at.max(self.now), self.sequence);
-        self.queue.push(Reverse(key));
-        self.happenings.insert(key, happening);
+        self.queue.push(at.max(self.now), happening);
     }
 
     fn mix(&mut self, word: u64) {
@@ -199,9 +209,6 @@ impl Sim {
 
     fn happen(&mut self, happening: Happening) {
         self.mix(self.now);
-        if self.settings.verbose && !matches!(happening, Happening::Tick { .. }) {
-            println!("{:>10.3} ms {happening:?}", self.now as f64 / 1000.0);
-        }
         match happening {
             Happening::Tick { host, boot } => {
                 if self.hosts[host].boot == boot && self.hosts[host].node.is_some() {
@@ -211,8 +218,14 @@ impl Sim {
             }
             Happening::Deliver { to, from, message } => {
                 self.mix(to as u64 * 16 + from as u64);
+                self.trail.message(self.now, (from, to), "reaches", &message);
                 let from = NodeId(from as u16 + 1);
                 self.give(to, Event::Peer { from, message });
+            }
+            Happening::Write { host, boot } => {
+                if self.hosts[host].boot == boot && self.hosts[host].writing.is_none() {
+                    self.begin_write(host);
+                }
             }
             Happening::WriteDone { host, boot } => self.write_done(host, boot),
             Happening::SnapshotWork { host, boot } => self.snapshot_work(host, boot),
@@ -222,34 +235,52 @@ impl Sim {
                     self.give(host, event);
                 }
             }
-            Happening::ToClient { client, connection, bytes } => {
-                self.reach_client(client, connection, &bytes)
-            }
-            Happening::Closed { client, connection } => self.closed(client, connection),
+            Happening::ToClient { connection, bytes } => self.reach_client(connection, &bytes),
+            Happening::Closed { connection } => self.crowd.closed(connection),
             Happening::ClientWakes { client } => self.client_wakes(client),
             Happening::Fault(fault) => self.fault(fault),
+            Happening::Drained { host, boot, until, down_us } => self.drained(host, boot, until, down_us),
             Happening::Start { host } => self.start(host),
             Happening::Heal => self.heal(),
         }
     }
 
     fn start(&mut self, host: usize) {
-        if self.hosts[host].node.is_some() {
+        if self.hosts[host].node.is_some() || self.hosts[host].retired {
             return;
         }
         let mut out = Effects::default();
         let now = self.now;
-        if !self.hosts[host].start(&self.map, now, &mut self.random, &mut out) {
-            let crash = Crash::Power(self.random.bits());
-            self.hosts[host].crash(crash);
-            let delay = self.random.between(10_000, 2_000_000);
-            return self.after(now + delay, Happening::Start { host });
+        let (map, random, coverage) = (&self.map, &mut self.random, &mut self.coverage);
+        let started = self.hosts[host].start(map, now, random, coverage, &mut out);
+        match started {
+            Started::Up => {}
+            Started::DiskFailed => {
+                self.trail.note(now, None, || format!("n{} cannot start", host + 1));
+                let crash = self.power_crash(host);
+                self.hosts[host].crash(crash);
+                let delay = self.random.between(10_000, 2_000_000);
+                return self.after(now + delay, Happening::Start { host });
+            }
+            Started::Refused(reason) => return self.retire(host, Reached::RotFound, reason),
         }
-        self.applied.retain(|(of, _), _| *of != host);
+        self.trail.note(now, None, || format!("n{} starts", host + 1));
+        self.agreement.restarted(host);
+        self.observers[host].restarted(&mut self.coverage);
         let boot = self.hosts[host].boot;
         self.after(now + self.random.clone().below(TICK_US), Happening::Tick { host, boot });
         self.check_host(host);
-        self.carry_out(host, out);
+        self.carry_out(host, Cause::Other, out);
+    }
+
+    /// A node does not start again, which only rot explains.
+    fn retire(&mut self, host: usize, why: Reached, reason: String) {
+        if !self.hosts[host].rotten {
+            return self.violate(None, format!("n{} cannot start again: {reason}", host + 1));
+        }
+        self.trail.note(self.now, None, || format!("n{} stays away: {reason}", host + 1));
+        self.coverage.count(why);
+        self.hosts[host].retired = true;
     }
 
     /// Hands an event to a node, now or when its machine goes on.
@@ -264,19 +295,21 @@ impl Sim {
             }
             return;
         }
-        self.run_node(host, vec![event]);
+        let cause = Cause::of(&event);
+        self.run_node(host, cause, [event]);
     }
 
-    fn run_node(&mut self, host: usize, events: Vec<Event>) {
+    fn run_node(&mut self, host: usize, cause: Cause, events: impl IntoIterator<Item = Event>) {
         let now = self.hosts[host].now(self.now);
         let Some(node) = self.hosts[host].node.as_mut() else { return };
         let mut out = Effects::default();
         for event in events {
+            self.trail.event(self.now, host, &event);
             node.handle(now, event, &mut out);
         }
         node.flush(now, &mut out);
         self.check_host(host);
-        self.carry_out(host, out);
+        self.carry_out(host, cause, out);
     }
 
     fn resume(&mut self, host: usize) {
@@ -285,34 +318,31 @@ impl Sim {
         }
         let events = std::mem::take(&mut self.hosts[host].stalled);
         if !events.is_empty() {
-            self.run_node(host, events);
+            self.run_node(host, Cause::Other, events);
         }
     }
 
-    fn carry_out(&mut self, host: usize, out: Effects) {
+    fn carry_out(&mut self, host: usize, cause: Cause, out: Effects) {
+        self.observers[host].note(cause, &out, &mut self.coverage);
+        for append in &out.appends {
+            self.trail.append(self.now, host, append.shard, &append.record);
+        }
+        for notice in &out.notices {
+            self.trail.notice(self.now, host, notice);
+            if let Notice::ReplicaDiverged { .. } | Notice::StatesDiffer { .. } = notice {
+                self.violate(None, format!("the nodes themselves find that states differ: {notice:?}"));
+            }
+        }
         for (to, message) in out.sends {
             self.send(host, usize::from(to.0) - 1, message);
         }
         for (connection, bytes) in out.replies {
             let delay = self.random.between(20, 200);
-            if let Some(client) = self.client_of(connection)
+            if let Some((client, _)) = self.crowd.of(connection)
                 && !bytes.is_empty()
             {
-                // A connection keeps its order.
-                let at = (self.now + delay).max(self.clients[client].last_delivery + 1);
-                self.clients[client].last_delivery = at;
-                self.after(at, Happening::ToClient { client, connection, bytes });
-            }
-        }
-        for notice in out.notices {
-            match notice {
-                tholos_node::Notice::LeaderElected { .. } => self.report.elections += 1,
-                tholos_node::Notice::SnapshotInstalled { .. } => self.report.installs += 1,
-                tholos_node::Notice::ReplicaDiverged { .. } | tholos_node::Notice::StatesDiffer { .. } => {
-                    self.violate(format!("the nodes themselves find that states differ: {notice:?}"));
-                }
-                tholos_node::Notice::SnapshotResumed { .. } => self.report.resumed += 1,
-                _ => {}
+                let at = self.crowd.arrival(client, self.now, delay);
+                self.after(at, Happening::ToClient { connection, bytes });
             }
         }
         if self.hosts[host].snapshots.push(out.snapshots) {
@@ -341,9 +371,6 @@ impl Sim {
         self.hosts[host].snapshots.busy = false;
         let Ok(event) = self.hosts[host].snapshots.step() else { return self.disk_failed(host) };
         if let Some(event) = event {
-            if matches!(event, Event::SnapshotSaved { .. }) {
-                self.report.checkpoints += 1;
-            }
             self.give(host, event);
         }
         if self.hosts[host].node.is_some() && self.hosts[host].snapshots.push(Vec::new()) {
@@ -352,60 +379,108 @@ impl Sim {
     }
 
     fn begin_write(&mut self, host: usize) {
-        if !self.hosts[host].begin_write() {
-            return self.disk_failed(host);
-        }
-        let (low, high) = self.hosts[host].sync_us;
-        let delay = self.random.between(low, high);
         let boot = self.hosts[host].boot;
-        self.after(self.now + delay, Happening::WriteDone { host, boot });
+        match self.hosts[host].begin_write() {
+            Begun::Nothing => {}
+            Begun::Writing if self.hosts[host].dies_in_long_write && self.hosts[host].writing_bytes > 512 => {
+                self.coverage.count(Reached::DiedInWrite);
+                self.crash(host, true);
+                let delay = self.random.between(10_000, 2_000_000);
+                return self.after(self.now + delay, Happening::Start { host });
+            }
+            Begun::Writing => {
+                let (low, high) = self.hosts[host].sync_us;
+                let delay = self.random.between(low, high);
+                self.after(self.now + delay, Happening::WriteDone { host, boot });
+            }
+            Begun::NoRoom => self.after(self.now + ROOM_RETRY_US, Happening::Write { host, boot }),
+            Begun::Failed => return self.disk_failed(host),
+        }
+        self.tell_room(host);
     }
 
     fn write_done(&mut self, host: usize, boot: u64) {
         if self.hosts[host].boot != boot || self.hosts[host].node.is_none() {
             return;
         }
+        let stands_until = self.hosts[host].disk_stands_until;
+        if stands_until > self.now {
+            return self.after(stands_until, Happening::WriteDone { host, boot });
+        }
         let Some(AppendSeq(seq)) = self.hosts[host].end_write() else { return self.disk_failed(host) };
         let lsn = self.hosts[host].durable_lsn();
         self.give(host, Event::DurableLsn(lsn));
         self.give(host, Event::Durable { seq: AppendSeq(seq) });
-        if self.hosts[host].node.is_some() && self.hosts[host].writing.is_none() {
+        if std::mem::take(&mut self.hosts[host].dies_after_sync) {
+            // Its peers count what they are told meanwhile (R21).
+            let (delay, down_us) = (self.random.below(4_000), self.random.below(400_000));
+            let kill = Fault::Crash { host, power: false, down_us };
+            self.after(self.now + delay, Happening::Fault(kill));
+        }
+        if self.hosts[host].boot == boot && self.hosts[host].writing.is_none() {
             if self.hosts[host].has_waiting() {
                 self.begin_write(host);
-            } else if self.random.below(4) == 0 && !self.hosts[host].seal() {
-                self.disk_failed(host);
+            } else if self.random.below(4) == 0 {
+                if !self.hosts[host].tidy() {
+                    return self.disk_failed(host);
+                }
+                self.tell_room(host);
             }
         }
     }
 
-    /// R23: the node stops. Here its power goes with it.
+    /// The driver tells the node when the log's room gets short, and when it is enough again.
+    fn tell_room(&mut self, host: usize) {
+        if let Some(event) = self.hosts[host].room_changed() {
+            let boot = self.hosts[host].boot;
+            self.after(self.now, Happening::ToNode { host, boot, event });
+        }
+    }
+
+    /// R23: the node stops.
     fn disk_failed(&mut self, host: usize) {
-        self.crash(host, true);
+        if self.hosts[host].disk.is_dead() || self.hosts[host].snapshots.disk.is_dead() {
+            self.coverage.count(Reached::DiedInWrite);
+        }
+        let power = self.hosts[host].failing.is_none_or(|(reached, power)| {
+            self.coverage.count(reached);
+            power
+        });
+        self.crash(host, power);
         let delay = self.random.between(10_000, 2_000_000);
         self.after(self.now + delay, Happening::Start { host });
     }
 
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let message = if self.through_bytes { through_bytes(&message) } else { message };
-        for delay in self.net.deliveries(from, to, &mut self.random) {
-            let message = message.clone();
-            self.after(self.now + delay, Happening::Deliver { to, from, message });
+        let arrivals = self.net.arrivals((from, to), self.now, &mut self.random, &mut self.coverage);
+        match arrivals {
+            [Some(one), None] => self.after(one, Happening::Deliver { to, from, message }),
+            [Some(one), Some(other)] => {
+                let again = message.clone();
+                self.after(one, Happening::Deliver { to, from, message });
+                self.after(other, Happening::Deliver { to, from, message: again });
+            }
+            _ => self.trail.message(self.now, (from, to), "does not reach", &message),
         }
+    }
+
+    fn power_crash(&mut self, host: usize) -> Crash {
+        self.trail.note(self.now, None, || format!("n{} has lost power", host + 1));
+        Crash::Power(self.random.bits())
     }
 
     fn crash(&mut self, host: usize, power: bool) {
         if self.hosts[host].node.is_none() {
             return;
         }
-        let crash = if power { Crash::Power(self.random.bits()) } else { Crash::Process };
+        self.coverage.add_to(Reached::Repeated, self.hosts[host].writes_repeated());
+        self.trail.note(self.now, None, || format!("n{} is down", host + 1));
+        let crash = if power { self.power_crash(host) } else { Crash::Process };
         self.hosts[host].crash(crash);
-        for client in 0..self.clients.len() {
-            if let Some((connection, at)) = self.clients[client].connection
-                && at == host
-            {
-                let delay = self.random.between(20, 2_000);
-                self.after(self.now + delay, Happening::Closed { client, connection });
-            }
+        for connection in self.crowd.at_node(host) {
+            let delay = self.random.between(20, 2_000);
+            self.after(self.now + delay, Happening::Closed { connection });
         }
         // The others notice by a broken connection, or later by silence.
         for other in (0..NODES).filter(|other| *other != host) {
@@ -419,170 +494,203 @@ impl Sim {
     }
 
     fn fault(&mut self, fault: Fault) {
-        self.report.faults.count(&fault);
+        self.trail.note(self.now, None, || format!("FAULT {fault}"));
+        if let Some(reached) = fault.reached() {
+            self.coverage.count(reached);
+        }
+        let now = self.now;
         match fault {
             Fault::Crash { host, power, down_us } => {
                 self.crash(host, power);
-                self.after(self.now + down_us, Happening::Start { host });
+                self.after(now + down_us, Happening::Start { host });
             }
             Fault::CrashAll { power, down_us } => {
                 for host in 0..NODES {
                     self.crash(host, power);
                     let delay = down_us + self.random.below(500_000);
-                    self.after(self.now + delay, Happening::Start { host });
+                    self.after(now + delay, Happening::Start { host });
                 }
             }
-            Fault::CrashInWrite { host, changes } => self.hosts[host].die_after(changes),
+            Fault::CrashInWrite { host, changes: 0 } => self.hosts[host].dies_in_long_write = true,
+            Fault::CrashInWrite { host, changes } => self.hosts[host].disk.die_after(Some(changes)),
             Fault::Pause { host, for_us } => {
-                let until = self.now + for_us;
-                self.hosts[host].paused_until = until;
-                self.after(until, Happening::Resume { host });
+                self.hosts[host].paused_until = now + for_us;
+                self.after(now + for_us, Happening::Resume { host });
             }
-            Fault::Cut { from, to } => self.net.set_cut(from, to, true),
+            Fault::Drain { host, down_us } => {
+                let boot = self.hosts[host].boot;
+                self.give(host, Event::Resign);
+                self.after(now, Happening::Drained { host, boot, until: now + DRAIN_US, down_us });
+            }
+            Fault::Cut { from, to, .. } => self.net.set_cut(from, to, true),
             Fault::Mend { from, to } => self.net.set_cut(from, to, false),
-            Fault::Weather { loss, duplication, delay_us, stragglers } => {
-                self.net.loss = loss;
-                self.net.duplication = duplication;
-                self.net.delay_us = delay_us;
-                self.net.stragglers = stragglers;
-            }
+            Fault::Late { host, by_us } => self.net.set_late(host, by_us),
+            Fault::Weather(weather) => self.net.weather = weather,
             Fault::SlowDisk { host, sync_us } => self.hosts[host].sync_us = sync_us,
-            Fault::ClockOffset { host, ms } => self.hosts[host].wall_offset_ms = ms,
+            Fault::StandingDisk { host, for_us } => self.hosts[host].disk_stands_until = now + for_us,
+            Fault::ClockJump { host, ms } => self.set_clock(host, ms),
+            Fault::DiskFails { host, sync, power } if self.hosts[host].node.is_some() => {
+                let disk = &self.hosts[host].disk;
+                disk.fail_syncs(sync);
+                disk.fail_writes(!sync);
+                let what = if sync { Reached::SyncFailed } else { Reached::WriteFailed };
+                self.hosts[host].failing = Some((what, power));
+            }
+            Fault::DiskFails { .. } => {}
+            Fault::DiskFull { host, left_bytes } => {
+                let disk = &self.hosts[host].disk;
+                disk.set_capacity_bytes(Some(disk.used_bytes() + left_bytes));
+            }
+            Fault::DiskRoom { host } => self.hosts[host].disk.set_capacity_bytes(None),
+            Fault::Rot { host, rot, seed, kill_after_us } => {
+                self.rot(host, rot, seed);
+                let kill = Fault::Crash { host, power: seed.is_multiple_of(2), down_us: seed % 400_000 };
+                self.after(now + kill_after_us, Happening::Fault(kill));
+            }
         }
     }
 
+    fn rot(&mut self, host: usize, rot: Rot, seed: u64) {
+        let machine = &mut self.hosts[host];
+        let (reached, done) = match rot {
+            Rot::Bit => (Reached::BitFlipped, machine.disk.flip_bit(seed).is_some()),
+            Rot::Sector => (Reached::SectorUnreadable, machine.disk.lose_sector(seed).is_some()),
+            Rot::SnapshotBit => {
+                (Reached::SnapshotBitFlipped, machine.snapshots.disk.flip_bit(seed).is_some())
+            }
+            Rot::Misdirect => {
+                machine.disk.misdirect_next_write(seed);
+                // What is written last is not sealed yet, and its loss looks like a tear.
+                machine.dies_after_sync = !seed.is_multiple_of(3);
+                (Reached::WriteMisdirected, true)
+            }
+        };
+        if done {
+            machine.rotten = true;
+            self.coverage.count(reached);
+        }
+    }
+
+    /// A node that was told to stop has handed everything over, or its time is up.
+    fn drained(&mut self, host: usize, boot: u64, until: u64, down_us: u64) {
+        let machine = &self.hosts[host];
+        if machine.boot != boot {
+            return;
+        }
+        let Some(node) = &machine.node else { return };
+        if node.leads_nothing() || self.now >= until {
+            self.crash(host, false);
+            return self.after(self.now + down_us, Happening::Start { host });
+        }
+        self.after(self.now + TICK_US, Happening::Drained { host, boot, until, down_us });
+    }
+
+    fn set_clock(&mut self, host: usize, offset_ms: i64) {
+        self.hosts[host].wall_offset_ms = offset_ms;
+        self.clocks_true = false;
+    }
+
     fn heal(&mut self) {
-        self.healed = true;
+        self.trail.note(self.now, None, || String::from("the faults stop"));
         self.net.heal();
         for host in 0..NODES {
-            self.hosts[host].sync_us = (100, 400);
-            self.hosts[host].snapshots.piece_us = (50, 2_000);
-            self.hosts[host].paused_until = self.now.min(self.hosts[host].paused_until);
+            let machine = &mut self.hosts[host];
+            machine.sync_us = (100, 400);
+            machine.snapshots.piece_us = (50, 2_000);
+            machine.paused_until = self.now.min(machine.paused_until);
+            machine.disk_stands_until = self.now.min(machine.disk_stands_until);
+            machine.mend_disk();
             self.resume(host);
             self.after(self.now, Happening::Start { host });
         }
     }
 
-    fn client_of(&self, connection: ClientId) -> Option<usize> {
-        self.clients.iter().position(|client| client.connection.is_some_and(|(id, _)| id == connection))
-    }
-
     fn client_wakes(&mut self, at: usize) {
         let pause = self.random.between(5_000, 250_000);
         self.after(self.now + pause, Happening::ClientWakes { client: at });
-        let client = &mut self.clients[at];
-        if let Some((connection, host)) = client.connection {
-            if client.is_idle() {
-                let commands = client.next_commands(self.now, &mut self.mortals);
-                let boot = self.hosts[host].boot;
-                let event = Event::Commands { client: connection, commands };
-                let delay = self.random.between(20, 200);
-                self.after(self.now + delay, Happening::ToNode { host, boot, event });
-            } else if self.now - client.sent_at > CLIENT_PATIENCE_US {
-                let boot = self.hosts[host].boot;
-                client.disconnect(&mut self.history);
-                let event = Event::Disconnected { client: connection };
-                self.after(self.now + 100, Happening::ToNode { host, boot, event });
-            }
-            return;
+        let hosts = &self.hosts;
+        let up = |host: usize| hosts[host].node.is_some();
+        let Some(deed) = self.crowd.wake(at, self.now, &mut self.random, NODES, up) else { return };
+        let Deed { host, delay_us, event, words } = deed;
+        if let Some(words) = words {
+            self.trail.note(self.now, None, || format!("client {at} to n{}: {words}", host + 1));
         }
-        let host = self.random.below(NODES as u64) as usize;
-        if self.hosts[host].node.is_none() {
-            return;
-        }
-        self.next_connection += 1;
-        let id = ClientId(self.next_connection);
-        client.connection = Some((id, host));
-        let event = Event::Connected {
-            client: id,
-            port: Port::Gateway,
-            remote: format!("10.0.1.{at}:40000"),
-            local: String::from("10.0.0.1:6379"),
-            loopback: true,
-        };
         let boot = self.hosts[host].boot;
-        self.after(self.now, Happening::ToNode { host, boot, event });
+        self.after(self.now + delay_us, Happening::ToNode { host, boot, event });
     }
 
-    fn reach_client(&mut self, client: usize, connection: ClientId, bytes: &[u8]) {
-        if self.clients[client].connection.is_some_and(|(id, _)| id == connection) {
-            for byte in bytes {
-                self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-            let before = self.clients[client].answered;
-            let (history, mortals) = (&mut self.history, &mut self.mortals);
-            if let Err(text) = self.clients[client].receive(bytes, self.now, history, mortals) {
-                self.violate(text);
-            }
-            if self.settings.verbose && before == self.clients[client].answered {
-                println!("client {client}: {}", String::from_utf8_lossy(bytes));
-            }
+    fn reach_client(&mut self, connection: ClientId, bytes: &[u8]) {
+        let Some((client, host)) = self.crowd.of(connection) else { return };
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        self.trail.note(self.now, None, || {
+            let text = String::from_utf8_lossy(bytes);
+            format!("client {client} has: {}", text.trim_end().replace("\r\n", " "))
+        });
+        self.crowd.seen.prompt = self.clocks_true && self.now > LIVE_AGAIN_US;
+        if self.hosts[host].is_full() && bytes.first() == Some(&b'$') {
+            self.coverage.count(Reached::ReadWhileFull);
+        }
+        if let Err(text) = self.crowd.receive(client, bytes, self.now) {
+            self.violate(None, text);
         }
     }
 
-    fn closed(&mut self, client: usize, connection: ClientId) {
-        if self.clients[client].connection.is_some_and(|(id, _)| id == connection) {
-            self.clients[client].disconnect(&mut self.history);
-        }
+    fn violate(&mut self, shard: Option<ShardId>, text: String) {
+        self.violation.get_or_insert(Violation { at: self.now, shard, text });
     }
 
-    fn violate(&mut self, text: String) {
-        self.report.violation.get_or_insert(format!("at {:.3} s: {text}", self.now as f64 / 1e6));
-    }
-
-    /// Agreement: one state for each index of each shard, one leader for each ballot.
     fn check_host(&mut self, host: usize) {
         let Some(node) = self.hosts[host].node.as_ref() else { return };
-        let mut wrong = None;
-        for number in 0..SHARDS {
-            let id = ShardId(number);
-            let Some(shard) = node.shard(id) else { continue };
-            let me = NodeId(host as u16 + 1);
-            if let Some(ballot) = shard.group.leading() {
-                let leader = *self.leaders.entry((id, ballot)).or_insert(me);
-                if leader != me {
-                    wrong = Some(format!("{id}: both {leader} and {me} lead in {ballot}"));
-                }
-            }
-            let (applied, digest) = (shard.group.applied_index().0, shard.keyspace.digest());
-            let seen = (applied, digest);
-            if self.applied.insert((host, id), seen) == Some(seen) {
-                continue;
-            }
-            let first = *self.digests.entry((id, applied)).or_insert(digest);
-            if first != digest {
-                wrong =
-                    Some(format!("{id}: {me} has another state at @{applied}: {digest:x}, not {first:x}"));
-            }
-        }
-        if let Some(wrong) = wrong {
-            self.violate(wrong);
+        if let Err((shard, wrong)) = self.agreement.check(host, node) {
+            self.violate(Some(shard), wrong);
         }
     }
 
-    fn finish(mut self) -> Report {
-        for client in 0..self.clients.len() {
-            let late = self.history.iter().rev().any(|operation| {
-                operation.client == self.clients[client].number
-                    && operation.invoked >= LIVE_AGAIN_US
-                    && matches!(operation.outcome, tholos_check::Outcome::Ok(_))
-            });
-            if !late && self.report.violation.is_none() {
-                self.violate(format!("client {client} is not served after the faults have stopped"));
+    fn finish(mut self, end: u64) -> Report {
+        for client in self.crowd.leave(LIVE_AGAIN_US) {
+            if end >= RUN_END_US {
+                self.violate(None, format!("client {client} is not served after the faults have stopped"));
             }
-            self.clients[client].disconnect(&mut self.history);
         }
-        if self.report.violation.is_none() {
-            match linearizable(&self.history, &Limits::default()) {
+        if self.violation.is_none() {
+            match linearizable(&self.crowd.seen.history, &Limits::default()) {
                 Verdict::Ok(_) => {}
-                Verdict::Violation(violation) => self.violate(violation.explain()),
-                Verdict::Undecided(undecided) => self.violate(format!("the checker gave up: {undecided:?}")),
+                Verdict::Violation(violation) => {
+                    let culprit = &violation.operations[violation.culprit];
+                    self.now = culprit.returned.unwrap_or(self.now);
+                    let shard = tholos_ring::shard_of(tholos_ring::slot(&violation.key), SHARDS);
+                    self.violate(Some(shard), violation.explain());
+                }
+                Verdict::Undecided(undecided) => {
+                    self.violate(None, format!("the checker gave up: {undecided:?}"))
+                }
             }
         }
-        self.report.operations = self.clients.iter().map(|client| client.answered).sum();
-        self.report.refused = self.clients.iter().map(|client| client.refused).sum();
-        self.report.trace = self.hash;
-        self.report
+        for host in &self.hosts {
+            self.coverage.add_to(Reached::Repeated, host.writes_repeated());
+        }
+        let mut coverage = self.coverage;
+        coverage.add(&self.crowd.seen.coverage);
+        for host in &self.hosts {
+            for disk in [&host.disk, &host.snapshots.disk] {
+                let fates = disk.sector_fates();
+                coverage.add_to(Reached::SectorKept, fates.kept);
+                coverage.add_to(Reached::SectorLost, fates.lost);
+                coverage.add_to(Reached::SectorTorn, fates.torn);
+            }
+        }
+        let (operations, refused) = self.crowd.answered();
+        Report {
+            trace: self.hash,
+            operations,
+            refused,
+            troubles: self.troubles,
+            coverage,
+            violation: self.violation,
+            lines: self.trail.take(),
+        }
     }
 }
 

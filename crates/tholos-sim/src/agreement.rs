@@ -1,0 +1,70 @@
+//! What is true of the whole cluster, and checked after every event: one state at each index of each shard, one
+//! leader to a ballot.
+
+use std::collections::BTreeMap;
+
+use tholos_cluster::NodeId;
+use tholos_node::Node;
+use tholos_paxos::Ballot;
+use tholos_ring::ShardId;
+
+/// What has been seen so far.
+#[derive(Debug)]
+pub struct Agreement {
+    shards: u16,
+    /// Digest of each shard's state at each index, as first seen.
+    digests: Vec<BTreeMap<u64, u64>>,
+    /// Who led in each ballot.
+    leaders: BTreeMap<(ShardId, Ballot), NodeId>,
+    /// What each replica showed last, in this boot: leading ballot, applied index, digest.
+    shown: Vec<Shown>,
+}
+
+type Shown = (Option<Ballot>, u64, u64);
+
+impl Agreement {
+    /// Of so many nodes and shards.
+    pub fn new(nodes: usize, shards: u16) -> Agreement {
+        Agreement {
+            shards,
+            digests: vec![BTreeMap::new(); usize::from(shards)],
+            leaders: BTreeMap::new(),
+            shown: vec![Shown::default(); nodes * usize::from(shards)],
+        }
+    }
+
+    /// A node has started.
+    pub fn restarted(&mut self, host: usize) {
+        let shards = usize::from(self.shards);
+        self.shown[host * shards..][..shards].fill(Shown::default());
+    }
+
+    /// What a node shows now. An error says where and what does not agree.
+    pub fn check(&mut self, host: usize, node: &Node) -> Result<(), (ShardId, String)> {
+        let me = NodeId(host as u16 + 1);
+        for number in 0..self.shards {
+            let id = ShardId(number);
+            let Some(shard) = node.shard(id) else { continue };
+            let (leading, applied) = (shard.group.leading(), shard.group.applied_index().0);
+            let shown = &mut self.shown[host * usize::from(self.shards) + usize::from(number)];
+            let now = (leading, applied, shard.keyspace.digest());
+            if *shown == now {
+                continue;
+            }
+            *shown = now;
+            if let Some(ballot) = leading {
+                let leader = *self.leaders.entry((id, ballot)).or_insert(me);
+                if leader != me {
+                    return Err((id, format!("{id}: both {leader} and {me} lead in {ballot}")));
+                }
+            }
+            let digest = now.2;
+            let first = *self.digests[usize::from(number)].entry(applied).or_insert(digest);
+            if first != digest {
+                let text = format!("{id}: {me} has another state at @{applied}: {digest:x}, not {first:x}");
+                return Err((id, text));
+            }
+        }
+        Ok(())
+    }
+}
