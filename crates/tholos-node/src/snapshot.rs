@@ -27,7 +27,7 @@ use alloc::string::String;
 
 use tholos_cluster::NodeId;
 use tholos_engine::Keyspace;
-use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
+use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Planted, Record};
 use tholos_ring::ShardId;
 
 use self::image::{Image, SliceLimits};
@@ -254,7 +254,9 @@ impl Node {
         shard.group.append_checkpoint(base, config, &mut self.outbox);
         self.collect(id, out);
         if is_new {
-            self.transfers.retained.file_begun(id);
+            if self.config.group.planted != Planted::ReleasedEarly {
+                self.transfers.retained.file_begun(id);
+            }
             out.snapshots.push(SnapshotJob::Begin { shard: id, index: base.index });
             self.produce_chunks(id, out);
         }
@@ -432,16 +434,14 @@ impl Node {
         let Some((node, ballot)) = self.transfers.incoming.handle_loaded(id, file, out) else { return };
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         let LoadedSnapshot { base, config, sessions, keyspace } = loaded;
-        if keyspace.slots() != shard.keyspace.slots() {
-            out.notices.push(Notice::MessageDropped { node, reason: "a snapshot of other slots" });
-            return;
-        }
+        let mut state = (keyspace, sessions);
         let index = base.index;
-        if shard.group.install(ballot, base, config, now, &mut self.outbox).is_some() {
-            let keyspace = core::mem::replace(&mut shard.keyspace, keyspace);
-            let sessions = core::mem::replace(&mut shard.sessions, sessions);
+        if state.0.slots() != shard.keyspace.slots() {
+            out.notices.push(Notice::MessageDropped { node, reason: "a snapshot of other slots" });
+        } else if shard.group.install(ballot, base, config, now, &mut self.outbox).is_some() {
+            core::mem::swap(&mut shard.keyspace, &mut state.0);
+            core::mem::swap(&mut shard.sessions, &mut state.1);
             (shard.snapshot, shard.time) = (index, base.time);
-            out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new((keyspace, sessions))))));
             out.notices.push(Notice::SnapshotInstalled { shard: id, index });
             // What was being written is of the state before.
             if let Some(file) = self.transfers.saves.get(id).map(|saving| saving.file) {
@@ -453,6 +453,8 @@ impl Node {
             self.transfers.unreadable.remove(&id);
             self.transfers.files.remove(&id);
         }
+        // What was replaced, or what was of no use.
+        out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new(state)))));
         self.collect(id, out);
     }
 }

@@ -85,4 +85,6 @@ pub enum Planted {
     RottenVotes,
     /// A node whose directory went back in time votes on (breaks R21; kept by the node around the groups).
     BackInTimeVotes,
+    /// Records are released before the snapshot that replaces them is durable (breaks R22; likewise).
+    ReleasedEarly,
 }

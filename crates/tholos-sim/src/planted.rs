@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 16] = [
+pub const NAMES: [(&str, Planted); 17] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -20,6 +20,7 @@ pub const NAMES: [(&str, Planted); 16] = [
     ("expiry-by-wall-clock", Planted::ExpiryByWallClock),
     ("rotten-votes", Planted::RottenVotes),
     ("back-in-time-votes", Planted::BackInTimeVotes),
+    ("released-early", Planted::ReleasedEarly),
 ];
 
 /// The fault of a name.
