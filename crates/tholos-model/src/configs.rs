@@ -31,8 +31,16 @@ pub struct Named {
     pub council: Council,
 }
 
-const NOTHING: Budget =
-    Budget { time_outs: 0, crashes: 0, duplicates: 0, ticks: 0, commands: 0, reads: 0, transfers: 0 };
+const NOTHING: Budget = Budget {
+    time_outs: 0,
+    crashes: 0,
+    rots: 0,
+    duplicates: 0,
+    ticks: 0,
+    commands: 0,
+    reads: 0,
+    transfers: 0,
+};
 
 const N3: Option<ReplicaId> = Some(ReplicaId(3));
 
@@ -54,15 +62,12 @@ fn led(commands: u8) -> Start {
     Start::Led { commands, without: None, tail: false }
 }
 
-/// All of them, the small one first.
+/// All of them: first those that end soon, then those that need minutes, last those that only a limit ends.
 pub fn all() -> Vec<Named> {
-    let mut pieces = named(
-        "pieces",
-        "logs are sent again one entry at a time to a replica that has none; two elections",
-        Start::Led { commands: 1, without: N3, tail: false },
-        Budget { time_outs: 2, ..NOTHING },
+    let (crash_and_election, nothing_at_n3) = (
+        Budget { time_outs: 1, crashes: 1, ..NOTHING },
+        Start::Led { commands: 0, without: N3, tail: false },
     );
-    pieces.council.options.message_bytes_max = 1;
     let mut reads = named(
         "reads",
         "two reads, one round at a time, while another leader comes up",
@@ -70,24 +75,56 @@ pub fn all() -> Vec<Named> {
         Budget { time_outs: 1, reads: 2, ..NOTHING },
     );
     reads.council.options.read_rounds_max = 1;
+    let mut pieces = named(
+        "pieces",
+        "logs are sent again one entry at a time to a replica that has none; two more elections",
+        Start::Led { commands: 1, without: N3, tail: false },
+        Budget { time_outs: 2, ..NOTHING },
+    );
+    pieces.council.options.message_bytes_max = 1;
     vec![
         named(
             "small",
             "one election from nothing, one command, one crash",
             Start::Nobody,
-            Budget { time_outs: 1, crashes: 1, commands: 1, ..NOTHING },
+            Budget { commands: 1, ..crash_and_election },
         ),
+        named(
+            "transfer",
+            "a leader hands over, with one command and one crash",
+            led(0),
+            Budget { crashes: 1, commands: 1, transfers: 1, ..NOTHING },
+        ),
+        named(
+            "twice",
+            "n3 has nothing; one crash, another election, one message twice",
+            nothing_at_n3,
+            Budget { duplicates: 1, ..crash_and_election },
+        ),
+        named(
+            "behind",
+            "n3 has nothing; one command, one crash, another election",
+            nothing_at_n3,
+            Budget { commands: 1, ..crash_and_election },
+        ),
+        named(
+            "read",
+            "a leader, one read, one crash, another election",
+            led(0),
+            Budget { reads: 1, ..crash_and_election },
+        ),
+        reads,
         named(
             "crash",
             "a leader, one command, one crash, another election",
             led(0),
-            Budget { time_outs: 1, crashes: 1, commands: 1, ..NOTHING },
+            Budget { commands: 1, ..crash_and_election },
         ),
         named(
-            "behind",
-            "the same, and n3 has nothing of what is decided",
-            Start::Led { commands: 0, without: N3, tail: false },
-            Budget { time_outs: 1, crashes: 1, commands: 1, ..NOTHING },
+            "mixed",
+            "a leader, one command, one read, another election",
+            led(0),
+            Budget { time_outs: 1, commands: 1, reads: 1, ..NOTHING },
         ),
         named(
             "marks",
@@ -96,12 +133,30 @@ pub fn all() -> Vec<Named> {
             Budget { time_outs: 1, ticks: 1, commands: 1, ..NOTHING },
         ),
         named(
+            "again",
+            "a command is decided and n3 has nothing; two more elections",
+            Start::Led { commands: 1, without: N3, tail: false },
+            Budget { time_outs: 2, ..NOTHING },
+        ),
+        pieces,
+        named(
             "tail",
-            "a leader with a command that only its own disk has, two more elections",
+            "a leader with a command that only its own disk has; two more elections",
             Start::Led { commands: 0, without: None, tail: true },
             Budget { time_outs: 2, ..NOTHING },
         ),
-        reads,
-        pieces,
+        named("duel", "two elections from nothing", Start::Nobody, Budget { time_outs: 2, ..NOTHING }),
+        named(
+            "rot",
+            "a command is decided and n3 has nothing; one disk rots, two more elections, two ticks",
+            Start::Led { commands: 1, without: N3, tail: false },
+            Budget { time_outs: 2, rots: 1, ticks: 2, ..NOTHING },
+        ),
+        named(
+            "all",
+            "a leader, two commands, one crash, two more elections, one message twice, one read",
+            led(0),
+            Budget { time_outs: 2, crashes: 1, duplicates: 1, commands: 2, reads: 1, ..NOTHING },
+        ),
     ]
 }

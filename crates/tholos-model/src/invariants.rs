@@ -1,11 +1,13 @@
 //! What must hold in every state, and what a search must have come by.
 
+use std::sync::Arc;
+
 use stateright::Property;
 use tholos_paxos::{Group, Index};
 
 use crate::Council;
 use crate::show;
-use crate::state::{Budget, State, number_of};
+use crate::state::{Budget, Replica, State, number_of};
 
 /// No index is decided with two values, on any replicas or over time.
 pub(crate) const AGREEMENT: &str = "agreement";
@@ -59,7 +61,10 @@ pub(crate) fn check(state: &mut State) {
 fn not_durable(state: &State) -> Option<String> {
     state.facts.decided.iter().find_map(|entry| {
         let holds = |disk: &Group| disk.entry(entry.index).is_some_and(|held| held.origin == entry.origin);
-        let count = state.replicas.iter().filter(|replica| holds(&replica.disk)).count();
+        let has = |replica: &&Arc<Replica>| {
+            holds(&replica.disk) || replica.lost.as_ref().is_some_and(|disk| holds(disk))
+        };
+        let count = state.replicas.iter().filter(has).count();
         let majority = 2 * count > state.replicas.len();
         (!majority).then(|| format!("{} is decided, and on {count} disks only", show::entry(entry)))
     })
@@ -84,6 +89,7 @@ pub(crate) enum Wanted {
     DecidedInTwoBallots,
     TwoLeaders,
     ReadAnswered,
+    Repaired,
     AllHasHappened,
 }
 
@@ -94,6 +100,7 @@ impl Wanted {
             Wanted::DecidedInTwoBallots => "entries of two ballots are decided",
             Wanted::TwoLeaders => "two lead at once",
             Wanted::ReadAnswered => "a read is answered",
+            Wanted::Repaired => "a replica with rot counts again",
             Wanted::AllHasHappened => "all that may happen has happened",
         }
     }
@@ -107,6 +114,9 @@ impl Wanted {
                 state.replicas.iter().filter(|replica| replica.group.leading().is_some()).count() > 1
             }
             Wanted::ReadAnswered => state.facts.answered > 0,
+            Wanted::Repaired => {
+                state.left.rots == 0 && state.replicas.iter().all(|replica| replica.lost.is_none())
+            }
             Wanted::AllHasHappened => state.left == Budget::default(),
         }
     }
@@ -122,6 +132,7 @@ impl Wanted {
             }
             Wanted::TwoLeaders => Property::sometimes(name, |_, state| Wanted::TwoLeaders.holds(state)),
             Wanted::ReadAnswered => Property::sometimes(name, |_, state| Wanted::ReadAnswered.holds(state)),
+            Wanted::Repaired => Property::sometimes(name, |_, state| Wanted::Repaired.holds(state)),
             Wanted::AllHasHappened => {
                 Property::sometimes(name, |_, state| Wanted::AllHasHappened.holds(state))
             }
@@ -131,8 +142,6 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tholos_paxos::{Ballot, ReplicaId};
 
     use super::*;

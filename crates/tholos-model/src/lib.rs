@@ -148,9 +148,15 @@ impl Council {
         if budget.reads > 0 {
             wanted.push(Wanted::ReadAnswered);
         }
+        if budget.rots > 0 {
+            wanted.push(Wanted::Repaired);
+        }
         let elections = budget.time_outs + u8::from(self.start != Start::Nobody);
+        if elections > 1 || budget.transfers > 0 {
+            wanted.push(Wanted::DecidedInTwoBallots);
+        }
         if elections > 1 {
-            wanted.extend([Wanted::DecidedInTwoBallots, Wanted::TwoLeaders]);
+            wanted.push(Wanted::TwoLeaders);
         }
         wanted
     }

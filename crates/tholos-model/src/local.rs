@@ -21,7 +21,9 @@ pub(crate) enum Event<'a> {
     /// The oldest so many records are on disk.
     Durable { count: usize },
     /// Power is lost, and so many of the records on their way are on disk.
-    Crash { kept: usize },
+    Crash { kept: usize, nonce: u64 },
+    /// The same, and then all that was on the disk is rotten.
+    Rot { kept: usize, nonce: u64 },
     /// A follower or candidate stands, a leader falls silent.
     TimeOut,
     /// Time has passed and all is well.
@@ -135,11 +137,21 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
             let seq = write(replica, count)?;
             replica.group.handle_durable(seq, NOW, &mut replica.outbox);
         }
-        Event::Crash { kept } => {
-            write(replica, kept)?;
-            replica.pending.clear();
-            replica.outbox = Outbox::default();
+        Event::Crash { kept, nonce } => {
+            stop(replica, kept)?;
             replica.group = replica.disk.clone();
+            if replica.lost.is_some() && replica.disk.repair().is_none() {
+                // The damage is found at each opening until something durable says that it is known.
+                begin_rotten(replica, nonce);
+            } else if replica.group.repair().is_some() {
+                // Only a mute one will ever use it.
+                replica.group.begin(nonce);
+            }
+        }
+        Event::Rot { kept, nonce } => {
+            stop(replica, kept)?;
+            replica.lost = Some(Arc::new(std::mem::replace(&mut replica.disk, Group::clone(&replica.blank))));
+            begin_rotten(replica, nonce);
         }
         Event::TimeOut => time_out(&mut replica.group, &mut replica.outbox),
         Event::Tick => replica.group.handle_tick(NOW, &Hears::Everybody, &mut replica.outbox),
@@ -165,9 +177,31 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
 /// The oldest `count` records are on disk. An error says why they cannot follow what is there.
 fn write(replica: &mut Replica, count: usize) -> Result<AppendSeq, &'static str> {
     for record in replica.pending.drain(..count) {
+        let was_mute = replica.disk.repair().is_some();
         replica.disk.recover(record)?;
+        if was_mute && replica.disk.repair().is_none() {
+            // Repaired: it votes again, and what is on its disk now must do.
+            replica.lost = None;
+        }
     }
     Ok(AppendSeq(replica.outbox.last_seq().0 - replica.pending.len() as u64))
+}
+
+/// Power is lost: what was on its way is gone, but for the oldest `kept` records.
+fn stop(replica: &mut Replica, kept: usize) -> Result<(), &'static str> {
+    write(replica, kept)?;
+    replica.pending.clear();
+    replica.outbox = Outbox::default();
+    Ok(())
+}
+
+fn begin_rotten(replica: &mut Replica, nonce: u64) {
+    replica.group = Group::clone(&replica.blank);
+    replica.group.lose(nonce, &mut replica.outbox);
+    if replica.group.repair().is_some() {
+        // It asks the others at once; when they answer is open.
+        replica.group.handle_tick(NOW, &Hears::Everybody, &mut replica.outbox);
+    }
 }
 
 fn time_out(group: &mut Group, out: &mut Outbox) {
@@ -188,7 +222,8 @@ impl Event<'_> {
         let (kind, detail) = match self {
             Event::Message { envelope, lost } => (u64::from(lost), envelope.fingerprint()),
             Event::Durable { count } => (2, count as u64),
-            Event::Crash { kept } => (3, kept as u64),
+            Event::Crash { kept, nonce } => (3, crate::state::fingerprint(&(kept, nonce))),
+            Event::Rot { kept, nonce } => (9, crate::state::fingerprint(&(kept, nonce))),
             Event::TimeOut => (4, 0),
             Event::Tick => (5, 0),
             Event::Propose { number } => (6, number.into()),

@@ -20,7 +20,7 @@ tholos-model: every interleaving of small councils of the real Paxos core
 
 /// Steps after which a search is given up: it remembers the states that it has not gone on from, some hundreds of bytes
 /// each.
-const STEPS_MAX: usize = 100_000_000;
+const STEPS_MAX: usize = 30_000_000;
 
 struct Arguments {
     config: Option<String>,

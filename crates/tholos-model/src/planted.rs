@@ -18,7 +18,7 @@ const fn fault(name: &'static str, planted: Planted, config: &'static str) -> Fa
 }
 
 /// All faults of the group itself; those of the state machine around it are out of the model's reach.
-pub const FAULTS: [Fault; 12] = [
+pub const FAULTS: [Fault; 13] = [
     fault("accepted-before-durable", Planted::AcceptedBeforeDurable, "small"),
     fault("own-vote-before-durable", Planted::OwnVoteBeforeDurable, "small"),
     fault("vote-counted-twice", Planted::VoteCountedTwice, "small"),
@@ -29,6 +29,7 @@ pub const FAULTS: [Fault; 12] = [
     fault("decided-in-any-ballot", Planted::DecidedInAnyBallot, "marks"),
     fault("longest-log-adopted", Planted::LongestLogAdopted, "tail"),
     fault("lower-ballot-accepted", Planted::LowerBallotAccepted, "behind"),
+    fault("rotten-votes", Planted::RottenVotes, "rot"),
     fault("read-unconfirmed", Planted::ReadUnconfirmed, "reads"),
     fault("read-confirmed-late", Planted::ReadConfirmedLate, "reads"),
 ];

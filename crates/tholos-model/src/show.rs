@@ -21,6 +21,10 @@ pub(crate) fn action(before: &State, action: Action) -> String {
             let lost = before.replica(at).pending.len() - kept;
             format!("{at} loses its power, and with it {}, and starts again", records(lost))
         }
+        Action::Rot { at, kept } => {
+            let lost = before.replica(at).pending.len() - kept;
+            format!("{at} loses its power, and with it {}, and finds its disk rotten", records(lost))
+        }
         Action::TimeOut { at } => {
             let group = &before.replica(at).group;
             match group.leader() {

@@ -27,6 +27,10 @@ pub(crate) struct Replica {
     pub(crate) pending: Vec<Record>,
     /// Numbers the appends of this boot; otherwise empty between steps.
     pub(crate) outbox: Outbox,
+    /// The disk that rot took, until the replica is repaired: others have counted its votes for what was there.
+    pub(crate) lost: Option<Arc<Group>>,
+    /// The replica as it began, and as it begins again after rot.
+    pub(crate) blank: Arc<Group>,
     fingerprint: u64,
 }
 
@@ -46,6 +50,8 @@ pub struct Budget {
     pub time_outs: u8,
     /// A machine loses its power and starts again.
     pub crashes: u8,
+    /// A machine loses its power, and all of its disk turns out to be rotten.
+    pub rots: u8,
     /// A message arrives a second time.
     pub duplicates: u8,
     /// A leader or a follower repeats what seems lost, or tells marks that nothing carried.
@@ -70,6 +76,8 @@ pub(crate) struct Facts {
     /// Reads under way.
     pub(crate) reads: Vec<Read>,
     pub(crate) tokens: u64,
+    /// Starts after a crash or rot, over all replicas; none has the same number as another.
+    pub(crate) boots: u64,
     /// How many were answered; nothing depends on it, but a search without any is worth little.
     pub(crate) answered: u8,
 }
@@ -139,15 +147,16 @@ pub(crate) fn number_of(payload: &Payload) -> Option<u8> {
 impl Replica {
     pub(crate) fn new(me: ReplicaId, config: Config, options: Options) -> Replica {
         let group = Group::new(me, config, options);
-        let (disk, outbox) = (group.clone(), Outbox::default());
-        let mut replica = Replica { group, disk, pending: Vec::new(), outbox, fingerprint: 0 };
+        let (disk, blank, outbox) = (group.clone(), Arc::new(group.clone()), Outbox::default());
+        let mut replica =
+            Replica { group, disk, pending: Vec::new(), outbox, lost: None, blank, fingerprint: 0 };
         replica.seal();
         replica
     }
 
     /// After a change: what it is now is what it will be known by.
     pub(crate) fn seal(&mut self) {
-        self.fingerprint = fingerprint(&(&self.group, &self.disk, &self.pending));
+        self.fingerprint = fingerprint(&(&self.group, &self.disk, &self.pending, &self.lost));
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {

@@ -39,6 +39,13 @@ pub enum Action {
         /// So many of the records on their way to the disk have arrived there.
         kept: usize,
     },
+    /// A machine loses its power, and when it starts again its disk is rotten: nothing of it is left.
+    Rot {
+        /// Which.
+        at: ReplicaId,
+        /// So many of the records on their way to the disk had arrived there.
+        kept: usize,
+    },
     /// Time has passed: a follower or candidate stands, a leader that hears nobody falls silent.
     TimeOut {
         /// Whose.
@@ -86,11 +93,14 @@ pub(crate) fn actions(state: &State, into: &mut Vec<Action>) {
         if left.crashes > 0 {
             into.extend((0..=waiting).map(|kept| Action::Crash { at, kept }));
         }
+        if left.rots > 0 {
+            into.extend((0..=waiting).map(|kept| Action::Rot { at, kept }));
+        }
         if left.time_outs > 0 {
             into.push(Action::TimeOut { at });
         }
         // A candidate's tick is its time-out.
-        if left.ticks > 0 && group.leader().is_some() {
+        if left.ticks > 0 && (group.leader().is_some() || group.repair().is_some()) {
             into.push(Action::Tick { at });
         }
         if left.commands > 0 && group.serving() {
@@ -135,10 +145,8 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
     let changed = match action {
         Action::Deliver { at, again, lost } => step.deliver(at, again, lost),
         Action::Durable { at, count } => step.event(at, Event::Durable { count }),
-        Action::Crash { at, kept } => {
-            step.state.facts.reads.retain(|read| read.at != at);
-            step.event(at, Event::Crash { kept })
-        }
+        Action::Crash { at, kept } => step.boot(at, |nonce| Event::Crash { kept, nonce }),
+        Action::Rot { at, kept } => step.boot(at, |nonce| Event::Rot { kept, nonce }),
         Action::TimeOut { at } => step.event(at, Event::TimeOut),
         Action::Tick { at } => step.event(at, Event::Tick),
         Action::Propose { at } => {
@@ -161,6 +169,7 @@ fn spend(left: &mut Budget, action: Action) {
         Action::Deliver { again: true, .. } => left.duplicates -= 1,
         Action::Deliver { .. } | Action::Durable { .. } => {}
         Action::Crash { .. } => left.crashes -= 1,
+        Action::Rot { .. } => left.rots -= 1,
         Action::TimeOut { .. } => left.time_outs -= 1,
         Action::Tick { .. } => left.ticks -= 1,
         Action::Propose { .. } => left.commands -= 1,
@@ -190,6 +199,14 @@ impl Step<'_> {
             self.state.network.remove(at);
         }
         self.event(envelope.to, Event::Message { envelope: &envelope, lost })
+    }
+
+    /// Power was lost. What it was asked to read gets no answer.
+    fn boot(&mut self, at: ReplicaId, event: impl Fn(u64) -> Event<'static>) -> bool {
+        self.state.facts.reads.retain(|read| read.at != at);
+        self.state.facts.boots += 1;
+        let nonce = self.state.facts.boots;
+        self.event(at, event(nonce))
     }
 
     fn read(&mut self, at: ReplicaId) -> bool {
@@ -382,6 +399,25 @@ mod tests {
             let group = &after.replica(n1).group;
             assert_eq!((group.accepted_index(), group.leading()), (Index(2 + kept as u64), None));
             assert!(after.replica(n1).pending.is_empty());
+        }
+    }
+
+    #[test]
+    fn rot_leaves_nothing_and_is_found_again_until_the_disk_says_so() {
+        let council = council();
+        let mut state = council.begin();
+        state.left = Budget { crashes: 2, rots: 1, ..Budget::default() };
+        let n3 = ReplicaId(3);
+        let rotten = council.happened(&state, Action::Rot { at: n3, kept: 0 });
+        let again = council.happened(&rotten, Action::Crash { at: n3, kept: 0 });
+        let known = council.happened(&again, Action::Crash { at: n3, kept: 1 });
+        for (state, on_disk, asked) in [(&rotten, false, 2), (&again, false, 4), (&known, true, 4)] {
+            let replica = state.replica(n3);
+            assert_eq!(replica.group.accepted_index(), Index::ZERO);
+            assert!(replica.group.repair().is_some());
+            assert_eq!((replica.disk.repair().is_some(), state.network.len()), (on_disk, asked));
+            // Two other disks have what is decided, and what n3 had still counts.
+            assert!(replica.lost.is_some() && state.broken.is_none());
         }
     }
 
