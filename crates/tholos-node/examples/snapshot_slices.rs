@@ -3,7 +3,7 @@
 //! `cargo run --release -p tholos-node --example snapshot_slices [KEYS, 1000000] [VALUE_BYTES, 1024]`
 //!
 //! One node, one shard, a disk that is instant: what is measured is what commands wait for, and not the disk. Prints the
-//! time of each kind of step; a machine that does other work as well shows in the largest ones.
+//! time of each kind of step, but for those in which the machine took the processor away for other work (Linux only).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -50,14 +50,14 @@ fn main() {
                 written += bytes.len() as u64;
                 // As the driver's thread would.
                 drop(bytes);
-                slices.push(time(|| bench.handle(Event::SnapshotWritten { shard, index })));
+                slices.extend(undisturbed(|| bench.handle(Event::SnapshotWritten { shard, index })));
             }
             SnapshotJob::Finish { shard, index } => bench.handle(Event::SnapshotSaved { shard, index }),
             _ => {}
         }
         let first = bench.next_chance() % keys;
         let pairs = (0..COMMANDS).map(|at| ((first + at * 7919) % keys, &value[..]));
-        commands.push(time(|| bench.write(pairs)));
+        commands.extend(undisturbed(|| bench.write(pairs)));
     }
     println!("begin: {:.3} ms", millis(begin));
     println!("{chunks} chunks, {} MiB", written >> 20);
@@ -130,6 +130,20 @@ fn time(work: impl FnOnce()) -> Duration {
     let began = Instant::now();
     work();
     began.elapsed()
+}
+
+/// The same, unless the thread was interrupted meanwhile.
+fn undisturbed(work: impl FnOnce()) -> Option<Duration> {
+    let before = interruptions();
+    let taken = time(work);
+    (interruptions() == before).then_some(taken)
+}
+
+/// How often this thread has lost its processor; always zero where the system does not tell.
+fn interruptions() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
 }
 
 fn millis(time: Duration) -> f64 {
