@@ -151,6 +151,11 @@ impl Sessions {
         Verdict::Repeat(kept.and_then(|(_, reply)| reply.clone()))
     }
 
+    /// For a planted fault only: the reply of a session's last write, if that is kept.
+    pub(crate) fn newest_reply(&self, session: u64) -> Option<Value> {
+        self.sessions.get(&session)?.replies.newest.as_ref()?.1.clone()
+    }
+
     /// Whether a session's write was applied.
     pub fn has_applied(&self, session: u64, sequence: u64) -> bool {
         self.sessions.get(&session).is_some_and(|known| sequence <= known.last)

@@ -316,6 +316,13 @@ impl Shard {
             Planted::RetryAppliedAgain => Verdict::Apply,
             _ => self.sessions.judge(header, Millis(context.time_ms)),
         };
+        let verdict = match (verdict, self.planted) {
+            (Verdict::Gap { .. }, Planted::SessionGapAccepted) => Verdict::Apply,
+            (Verdict::Repeat(Some(_)), Planted::KeptReplyOfAnother) => {
+                Verdict::Repeat(self.sessions.newest_reply(header.session))
+            }
+            (verdict, _) => verdict,
+        };
         match verdict {
             Verdict::Apply => {
                 let reply = self.apply_operation(context, operation);
@@ -357,6 +364,7 @@ impl Shard {
         // A command that does not parse has its error as its own reply, as in Redis.
         let parsed: Vec<Result<Command, Value>> = commands.iter().map(|args| Command::parse(args)).collect();
         let good = parsed.iter().filter_map(|command| command.as_ref().ok().cloned()).collect();
+        let watched = if self.planted == Planted::WatchUnchecked { Vec::new() } else { watched };
         let transaction = Transaction { watched, commands: good };
         let Value::Array(replies) = transaction.apply(context, &mut self.keyspace) else {
             return Value::NullArray;
@@ -411,7 +419,7 @@ impl Shard {
             Operation::CountInSlot(_) | Operation::KeysInSlot(..) => false,
             _ => self.keyspace.next_due_ms().is_some_and(|due| due > self.time.0 && due <= time.0),
         };
-        if !disputed || self.planted == Planted::ExpiryByWallClock {
+        if !disputed || matches!(self.planted, Planted::ExpiryByWallClock | Planted::TickNotProposed) {
             return None;
         }
         if let Some((index, _)) = self.after_tick.back()

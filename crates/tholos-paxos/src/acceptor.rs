@@ -298,9 +298,16 @@ impl Acceptor {
         &mut self,
         snapshot: Base,
         config: Config,
+        planted: Planted,
         out: &mut Outbox,
     ) -> AppendSeq {
-        let seq = self.record(Record::Checkpoint(self.checkpoint(snapshot, config)), out);
+        let mut checkpoint = self.checkpoint(snapshot, config);
+        match planted {
+            Planted::CheckpointWithoutTail => checkpoint.entries.clear(),
+            Planted::CheckpointForgetsPromise => checkpoint.promised = checkpoint.accepted,
+            _ => {}
+        }
+        let seq = self.record(Record::Checkpoint(checkpoint), out);
         // The checkpoint replaces what is before it, also the record that says so.
         match self.lost() {
             None => {}
@@ -321,8 +328,8 @@ impl Acceptor {
         out: &mut Outbox,
     ) -> AppendSeq {
         self.raise_promised(ballot);
-        self.log.install(base, config.clone());
-        let seq = self.append_checkpoint(base, config, out);
+        self.log.install(base, config.clone(), planted == Planted::TailKeptAfterSnapshot);
+        let seq = self.append_checkpoint(base, config, planted, out);
         if self.log.accepted() == ballot {
             self.say_accepted(ballot.replica, ballot, planted, out);
         } else {
@@ -359,7 +366,7 @@ impl Acceptor {
         // R1: taken only at accepted + 1 of that very ballot.
         let first = entries.first().map_or(Index::ZERO, |entry| entry.index);
         let other_ballot = self.log.accepted() != ballot && planted != Planted::LowerBallotAccepted;
-        if other_ballot || first > self.log.last().next() {
+        if other_ballot || (first > self.log.last().next() && planted != Planted::AcceptedWithGap) {
             out.send(from, self.behind(ballot));
             return;
         }
@@ -563,7 +570,7 @@ mod tests {
         acceptor.adopt(BALLOT, entries(1..=3), &mut out);
         accept(&mut acceptor, BALLOT, 4, 5, &mut out);
         acceptor.decide(Index(4));
-        acceptor.append_checkpoint(Base::default(), Config::default(), &mut out);
+        acceptor.append_checkpoint(Base::default(), Config::default(), Planted::Nothing, &mut out);
         for records in [&out.appends[..3], &out.appends[3..]] {
             let mut again = super::tests::acceptor();
             for record in records {

@@ -240,7 +240,7 @@ impl Group {
     /// applied state may answer it, or in [`Outbox::reads_failed`]. `false`: not the leader.
     pub fn read(&mut self, token: u64) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
-        leader.read(token, self.acceptor.log())
+        leader.read(token, self.acceptor.log(), self.options.planted)
     }
 
     /// Sends what has gathered since the last call: entries to followers, one read-index round
@@ -284,7 +284,7 @@ impl Group {
     /// Appends a checkpoint and returns its number: nothing of this group before it is needed
     /// once it is durable.
     pub fn append_checkpoint(&mut self, snapshot: Base, config: Config, out: &mut Outbox) -> AppendSeq {
-        let seq = self.acceptor.append_checkpoint(snapshot, config, out);
+        let seq = self.acceptor.append_checkpoint(snapshot, config, self.options.planted, out);
         if let Role::Leader(leader) = &mut self.role {
             leader.note_append(seq, self.acceptor.log().last());
         }

@@ -160,7 +160,10 @@ impl Leader {
             return Err(ProposeError::WindowFull);
         }
         let index = log.last().next();
-        let time = time.max(log.last_time());
+        let time = match options.planted {
+            Planted::TimeRunsBack => time,
+            _ => time.max(log.last_time()),
+        };
         let entry = Entry { index, origin: self.ballot, time, seed, payload };
         let seq = acceptor.append(alloc::vec![entry], out);
         self.note_append(seq, index);
@@ -171,12 +174,13 @@ impl Leader {
     }
 
     /// Takes a read in, unless leadership is being handed over.
-    pub(crate) fn read(&mut self, token: u64, log: &Log) -> bool {
+    pub(crate) fn read(&mut self, token: u64, log: &Log, planted: Planted) -> bool {
         if self.heir.is_some() {
             return false;
         }
         // R15: never before the no-op of the leader's own ballot.
-        self.reads.arrive(token, log.decided().max(self.first));
+        let first = if planted == Planted::ReadBeforeNoop { Index::ZERO } else { self.first };
+        self.reads.arrive(token, log.decided().max(first));
         true
     }
 

@@ -311,11 +311,11 @@ impl Log {
     ///
     /// The log's ballot stays what it was: a snapshot may be shorter than the log that its
     /// sender adopted, so it is not the whole of it (R1).
-    pub(crate) fn install(&mut self, base: Base, config: Config) {
+    pub(crate) fn install(&mut self, base: Base, config: Config, planted_keep: bool) {
         assert!(base.index > self.applied, "a snapshot must be news");
         let agrees = self.origin_at(base.index) == Some(base.origin);
-        let kept: Vec<Entry> = match (agrees, self.offset(base.index.next())) {
-            (true, Some(start)) => self.entries.drain(start..).collect(),
+        let kept: Vec<Entry> = match (agrees || planted_keep, self.offset(base.index.next())) {
+            (true, Some(start)) if start <= self.entries.len() => self.entries.drain(start..).collect(),
             _ => Vec::new(),
         };
         let accepted = self.accepted;
@@ -379,10 +379,10 @@ mod tests {
         while log.take_decided().is_some() {}
         log.trim(Index(2));
         check_costs(&log);
-        log.install(Base { index: Index(5), origin: BALLOT, time: Millis(5) }, Config::default());
+        log.install(Base { index: Index(5), origin: BALLOT, time: Millis(5) }, Config::default(), false);
         check_costs(&log);
         assert_eq!((log.last(), log.decided()), (Index(7), Index(5)));
-        log.install(Base { index: Index(20), origin: BALLOT, time: Millis(5) }, Config::default());
+        log.install(Base { index: Index(20), origin: BALLOT, time: Millis(5) }, Config::default(), false);
         check_costs(&log);
     }
 
@@ -390,7 +390,7 @@ mod tests {
     fn a_snapshot_that_differs_drops_the_tail() {
         let other = Ballot { round: 2, replica: ReplicaId(2) };
         let mut log = log(9);
-        log.install(Base { index: Index(5), origin: other, time: Millis(5) }, Config::default());
+        log.install(Base { index: Index(5), origin: other, time: Millis(5) }, Config::default(), false);
         assert_eq!((log.last(), log.decided(), log.applied()), (Index(5), Index(5), Index(5)));
     }
 

@@ -87,4 +87,24 @@ pub enum Planted {
     BackInTimeVotes,
     /// Records are released before the snapshot that replaces them is durable (breaks R22; likewise).
     ReleasedEarly,
+    /// Entries are taken also where some are missing before them (breaks R1).
+    AcceptedWithGap,
+    /// A checkpoint leaves out the entries after its snapshot (breaks R22).
+    CheckpointWithoutTail,
+    /// A checkpoint leaves out the promise (breaks R22).
+    CheckpointForgetsPromise,
+    /// Taking over a snapshot keeps what follows it, whatever its origin (breaks P4).
+    TailKeptAfterSnapshot,
+    /// A leader gives its entries the time that it is told, later or not (breaks R16).
+    TimeRunsBack,
+    /// Reads do not wait for the no-op of the leader's own ballot (breaks R15).
+    ReadBeforeNoop,
+    /// A gap in a session's sequence is no reason to refuse (breaks R18; kept by the state machine around the group).
+    SessionGapAccepted,
+    /// A retry is answered with the session's newest reply (breaks R18; likewise).
+    KeptReplyOfAnother,
+    /// A read that the wall clock disputes is answered without a Tick (breaks R17; likewise).
+    TickNotProposed,
+    /// EXEC does not look at what was watched (breaks R19; likewise).
+    WatchUnchecked,
 }

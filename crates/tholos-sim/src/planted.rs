@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 17] = [
+pub const NAMES: [(&str, Planted); 27] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -21,6 +21,16 @@ pub const NAMES: [(&str, Planted); 17] = [
     ("rotten-votes", Planted::RottenVotes),
     ("back-in-time-votes", Planted::BackInTimeVotes),
     ("released-early", Planted::ReleasedEarly),
+    ("accepted-with-gap", Planted::AcceptedWithGap),
+    ("checkpoint-without-tail", Planted::CheckpointWithoutTail),
+    ("checkpoint-forgets-promise", Planted::CheckpointForgetsPromise),
+    ("tail-kept-after-snapshot", Planted::TailKeptAfterSnapshot),
+    ("time-runs-back", Planted::TimeRunsBack),
+    ("read-before-noop", Planted::ReadBeforeNoop),
+    ("session-gap-accepted", Planted::SessionGapAccepted),
+    ("kept-reply-of-another", Planted::KeptReplyOfAnother),
+    ("tick-not-proposed", Planted::TickNotProposed),
+    ("watch-unchecked", Planted::WatchUnchecked),
 ];
 
 /// The fault of a name.
