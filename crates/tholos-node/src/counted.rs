@@ -94,9 +94,7 @@ pub(crate) enum News {
 
 impl Ledger {
     pub(crate) fn new(boot: u64, others: impl Iterator<Item = NodeId>) -> Ledger {
-        let peer =
-            |node| Peer { node, counted: 0, boots: Vec::new(), whole: false, vouches: false, told: None };
-        Ledger { boot, recovered: 0, durable: 0, owned_up: 0, peers: others.map(peer).collect() }
+        Ledger { boot, recovered: 0, durable: 0, owned_up: 0, peers: others.map(Peer::new).collect() }
     }
 
     /// Where the log ended when this boot began.
@@ -106,11 +104,10 @@ impl Ledger {
 
     /// What was counted of `node` before this node's restart.
     pub(crate) fn set_counted(&mut self, node: NodeId, counted: CountedOf) {
-        if let Some(peer) = self.peer_mut(node) {
-            peer.counted = counted.lsn;
-            if counted.boot != 0 {
-                peer.boots.push((counted.boot, counted.before));
-            }
+        let peer = self.peer_mut(node);
+        peer.counted = counted.lsn;
+        if counted.boot != 0 {
+            peer.boots.push((counted.boot, counted.before));
         }
     }
 
@@ -143,7 +140,7 @@ impl Ledger {
     /// What to tell `node`, if there is news for it or it is time to say it again.
     pub(crate) fn tell(&mut self, node: NodeId, now: Millis) -> Option<Counted> {
         let counted = self.report(node);
-        let peer = self.peer_mut(node)?;
+        let peer = self.peer_mut(node);
         let stale = |(told, at): (Counted, Millis)| told != counted || now.since(at) >= REPEAT_AFTER;
         if !peer.told.is_none_or(stale) && peer.vouches {
             return None;
@@ -162,7 +159,7 @@ impl Ledger {
     /// Takes in what `from` says of its log and of this one.
     pub(crate) fn handle(&mut self, from: NodeId, said: &Counted) -> News {
         let (boot, recovered, owned_up) = (self.boot, self.recovered, self.owned_up);
-        let Some(peer) = self.peer_mut(from) else { return News::None };
+        let peer = self.peer_mut(from);
         let is_news = peer.note_boot(said.boot);
         let went_back = peer.count(said);
         if said.of_boot == boot && peer.boots.last().is_some_and(|(latest, _)| *latest == said.boot) {
@@ -179,12 +176,21 @@ impl Ledger {
         }
     }
 
-    fn peer_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
-        self.peers.iter_mut().find(|peer| peer.node == node)
+    /// The row of a node of the map, which may have joined since the start.
+    fn peer_mut(&mut self, node: NodeId) -> &mut Peer {
+        let at = self.peers.iter().position(|peer| peer.node == node).unwrap_or_else(|| {
+            self.peers.push(Peer::new(node));
+            self.peers.len() - 1
+        });
+        &mut self.peers[at]
     }
 }
 
 impl Peer {
+    fn new(node: NodeId) -> Peer {
+        Peer { node, counted: 0, boots: Vec::new(), whole: false, vouches: false, told: None }
+    }
+
     /// Whether `boot` is one not heard of before.
     fn note_boot(&mut self, boot: u64) -> bool {
         if self.boots.iter().any(|(known, _)| *known == boot) {
