@@ -51,6 +51,7 @@ reached! {
     BitFlipped: "bit flipped in the log",
     SnapshotBitFlipped: "bit flipped in a snapshot",
     WriteMisdirected: "write misdirected",
+    CopyKept: "disk put back to a copy",
     // What recovery found.
     Recovered: "recovery",
     TailRewritten: "unsynced tail written again",
@@ -104,7 +105,7 @@ reached! {
 }
 
 /// So rare that even thousands of seeds may not reach them: counted, and not asked for.
-const RARE: [Reached; 3] = [Reached::WentBack, Reached::WentBackNoticed, Reached::Expired];
+const RARE: [Reached; 1] = [Reached::Expired];
 
 /// How often each was reached.
 #[derive(Clone, Debug)]

@@ -138,6 +138,8 @@ pub enum Rot {
     SnapshotBit,
     /// The next write of the log goes to another place.
     Misdirect,
+    /// A copy of log and snapshots is put back when the process has been killed.
+    Copy,
 }
 
 impl Fault {
@@ -227,6 +229,7 @@ impl fmt::Display for Fault {
                     Rot::Sector => "loses a sector of the log",
                     Rot::SnapshotBit => "flips a bit of a snapshot",
                     Rot::Misdirect => "will misdirect a write",
+                    Rot::Copy => "will be put back to what it is now",
                 };
                 write!(f, "the disk of {} {what}; killed {} later", n(host), ms(kill_after_us))
             }

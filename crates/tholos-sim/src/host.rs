@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{Append, Effects, Event, Node, NodeConfig, Now, Shard};
+use tholos_node::{Append, CountedOf, Effects, Event, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options};
 use tholos_ring::ShardId;
 use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
@@ -22,6 +22,13 @@ const ENTRY_CACHE_BYTES: usize = 1 << 10;
 /// Chunks of snapshots and keys or sessions of one slice: small, so that each snapshot is many of them.
 const SNAPSHOT_CHUNK_BYTES: usize = 128;
 const SNAPSHOT_SLICE_ENTRIES: usize = 3;
+
+/// A machine's disks as they once were.
+struct Copied {
+    log: MemDisk,
+    snapshots: MemDisk,
+    durable_lsn: u64,
+}
 
 /// A machine.
 pub struct Host {
@@ -65,6 +72,10 @@ pub struct Host {
     pub dies_after_sync: bool,
     /// Its disk has hurt what was durable: it may refuse to start, and then stays away.
     pub rotten: bool,
+    /// Put back at the next crash.
+    copy: Option<Copied>,
+    /// What this node has counted of the others' logs, as its driver keeps it (R21).
+    counted: Vec<(NodeId, CountedOf)>,
     /// It has refused to start.
     pub retired: bool,
     options: Options,
@@ -119,6 +130,8 @@ impl Host {
             writing_bytes: 0,
             dies_after_sync: false,
             rotten: false,
+            copy: None,
+            counted: Vec::new(),
             retired: false,
             options,
         }
@@ -164,7 +177,7 @@ impl Host {
         if recovery.tail != Tail::Clean {
             coverage.count(Reached::TearDropped);
         }
-        node.recover_counted(recovery.recovered_lsn.0, []);
+        node.recover_counted(recovery.recovered_lsn.0, self.counted.iter().copied());
         // Replicas that have lost records know it from here on (R20).
         node.start(self.now(true_us), out);
         let mute = shards(&node).filter(|shard| shard.group.repair().is_some()).count();
@@ -216,7 +229,9 @@ impl Host {
 
     /// Stops at once. What the disk had not synced is kept or lost as `crash` says.
     pub fn crash(&mut self, crash: Crash) {
-        self.node = None;
+        if let Some(node) = self.node.take() {
+            self.counted = node.counted().collect();
+        }
         self.log = None;
         self.waiting.clear();
         self.writing = None;
@@ -231,6 +246,35 @@ impl Host {
         };
         self.disk.crash(crash);
         self.snapshots.crash(other);
+        if let Some(copy) = self.copy.take() {
+            (self.disk, self.snapshots.disk) = (copy.log, copy.snapshots);
+        }
+    }
+
+    /// Where the log of the copy ends that is to be put back.
+    pub fn copied_to(&self) -> Option<u64> {
+        self.copy.as_ref().map(|copy| copy.durable_lsn)
+    }
+
+    /// The copy is not put back.
+    pub fn drop_copy(&mut self) {
+        self.copy = None;
+    }
+
+    /// How far this node has counted another's log, running or not.
+    pub fn counted_of(&self, other: NodeId) -> u64 {
+        let kept = || self.counted.clone();
+        let counted: Vec<(NodeId, CountedOf)> =
+            self.node.as_ref().map_or_else(kept, |node| node.counted().collect());
+        counted.iter().find(|(node, _)| *node == other).map_or(0, |(_, counted)| counted.lsn)
+    }
+
+    /// What is durable now is what is there after the next crash.
+    pub fn keep_copy(&mut self) {
+        let (log, snapshots) = (self.disk.fork(), self.snapshots.disk.fork());
+        log.crash(Crash::Power(0));
+        snapshots.crash(Crash::Power(0));
+        self.copy = Some(Copied { log, snapshots, durable_lsn: self.durable_lsn() });
     }
 
     /// Retried writes that the running node found applied.

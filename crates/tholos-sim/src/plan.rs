@@ -36,6 +36,7 @@ fn rot(host: usize, random: &mut Random) -> Fault {
         0 | 1 => Rot::Bit,
         2 => Rot::Sector,
         3 | 4 => Rot::SnapshotBit,
+        5 | 6 => Rot::Copy,
         _ => Rot::Misdirect,
     };
     Fault::Rot { host, rot, seed: random.bits(), kill_after_us: random.between(1_000, 1_500_000) }

@@ -477,6 +477,13 @@ impl Sim {
         self.coverage.add_to(Reached::Repeated, self.hosts[host].writes_repeated());
         self.trail.note(self.now, None, || format!("n{} is down", host + 1));
         let crash = if power { self.power_crash(host) } else { Crash::Process };
+        // What no other has counted nobody can notice (R21): a copy is put back only if each has more than it holds.
+        if let Some(lsn) = self.hosts[host].copied_to() {
+            let id = self.hosts[host].id;
+            if !self.hosts.iter().all(|other| other.id == id || other.counted_of(id) > lsn) {
+                self.hosts[host].drop_copy();
+            }
+        }
         self.hosts[host].crash(crash);
         for connection in self.crowd.at_node(host) {
             let delay = self.random.between(20, 2_000);
@@ -557,6 +564,10 @@ impl Sim {
             Rot::Sector => (Reached::SectorUnreadable, machine.disk.lose_sector(seed).is_some()),
             Rot::SnapshotBit => {
                 (Reached::SnapshotBitFlipped, machine.snapshots.disk.flip_bit(seed).is_some())
+            }
+            Rot::Copy => {
+                machine.keep_copy();
+                (Reached::CopyKept, true)
             }
             Rot::Misdirect => {
                 machine.disk.misdirect_next_write(seed);
