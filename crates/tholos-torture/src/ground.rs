@@ -12,6 +12,8 @@ use crate::plan::NODES;
 
 /// The network of the namespaces, of those set apart for tests of networks (RFC 2544).
 const NETWORK: [u8; 3] = [198, 18, 0];
+/// What the names of our namespaces begin with; the number of the process follows.
+const PREFIX: &str = "tholos-torture-";
 /// The number of the clients' namespace; nodes have 0 to 2.
 const CLIENT: usize = NODES;
 
@@ -98,8 +100,8 @@ impl Namespaces {
     /// # Errors
     /// If the kernel or the rights of this user do not allow it: in words for the user.
     pub(crate) fn make() -> Result<Self, String> {
-        let base = format!("tt{}", std::process::id());
-        let made = Namespaces { base };
+        remove_those_of_the_dead();
+        let made = Namespaces { base: format!("{PREFIX}{}-", std::process::id()) };
         made.lay().map_err(|why| {
             format!(
                 "network namespaces cannot be made here ({why}): this needs Linux with CONFIG_NET_NS and CONFIG_VETH, \
@@ -171,19 +173,34 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         let spaces = (0..=CLIENT).map(|node| name(&self.base, node)).chain([self.sink()]);
-        for space in spaces {
-            // What is in a namespace of ours is ours: a stopped server does not notice that its torturer is gone.
-            let pids = Command::new("ip").args(["netns", "pids", &space]).output();
-            let pids =
-                pids.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            for pid in pids.split_whitespace() {
-                let _gone = Command::new("kill").args(["-9", pid]).status();
-            }
-            if let Err(why) = ip(&["netns", "del", &space]) {
-                eprintln!("{space} stays: {why}");
-            }
+        spaces.for_each(|space| remove(&space));
+    }
+}
+
+/// Removes a namespace of ours with what runs in it: a stopped server does not notice that its torturer is gone.
+fn remove(space: &str) {
+    for pid in said(&["netns", "pids", space]).split_whitespace() {
+        let _gone = Command::new("kill").args(["-9", pid]).status();
+    }
+    if let Err(why) = ip(&["netns", "del", space]) {
+        eprintln!("{space} stays: {why}");
+    }
+}
+
+/// A run that was killed removed nothing.
+fn remove_those_of_the_dead() {
+    for space in said(&["netns", "list"]).lines().filter_map(|line| line.split(' ').next()) {
+        let owner = space.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
+            remove(space);
         }
     }
+}
+
+/// What `ip` prints; nothing if it fails.
+fn said(arguments: &[&str]) -> String {
+    let output = Command::new("ip").args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 fn host(node: usize) -> String {

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::SignalKind;
 
 use cluster::Servers;
 use ground::{Ground, Namespaces};
@@ -190,14 +191,16 @@ fn in_namespaces() -> Result<ExitCode, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let mut child = command.spawn().map_err(|error| format!("cannot run in a namespace: {error}"))?;
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        let mut terminate = terminate.map_err(|error| error.to_string())?;
+        let on = |kind| tokio::signal::unix::signal(kind).map_err(|error| error.to_string());
+        let mut terminate = on(SignalKind::terminate())?;
+        let mut hang_up = on(SignalKind::hangup())?;
         tokio::select! {
             ended = child.wait() => {
                 let code = ended.map_err(|error| error.to_string())?.code();
                 Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
             }
             _ = terminate.recv() => Err("terminated".to_owned()),
+            _ = hang_up.recv() => Err("the terminal is gone".to_owned()),
             _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
         }
     })
