@@ -113,6 +113,10 @@ impl Acceptor {
 
     /// Takes back one record, in order. All are durable.
     pub(crate) fn recover(&mut self, record: Record, planted: Planted) -> Result<(), &'static str> {
+        if let Record::Joined { replica } = record {
+            // Whoever lived here before has nothing to do with this one.
+            *self = Acceptor::joined(replica);
+        }
         let promised = match record {
             Record::Promised { ballot } => ballot,
             Record::Accepted { ballot, decided, entries } => {
@@ -130,11 +134,7 @@ impl Acceptor {
                 self.log = Log::recover_checkpoint(checkpoint)?;
                 promised
             }
-            Record::Joined { replica } => {
-                // Whoever lived here before has nothing to do with this one.
-                *self = Acceptor::joined(replica);
-                return Ok(());
-            }
+            Record::Joined { .. } => return Ok(()),
             Record::Muted { until: None } => {
                 self.forget();
                 Ballot::ZERO
@@ -378,11 +378,13 @@ impl Acceptor {
                 assert_eq!(origin, entry.origin, "P5: two values at {} in {ballot}", entry.index);
             }
         }
+        // Before the append, so that its record tells it after a restart.
+        self.learn_decided(decided);
         if !entries.is_empty() {
             self.append(entries, out);
+            self.learn_decided(decided);
         }
         self.say_accepted(from, ballot, planted, out);
-        self.learn_decided(decided);
     }
 
     /// The leader of `ballot` tells its marks; `length` is zero if it asks for nothing.
@@ -465,8 +467,18 @@ impl Acceptor {
 
     /// To every other voter of every configuration that counts.
     pub(crate) fn broadcast(&self, message: &Message, out: &mut Outbox) {
+        self.tell(self.log.configs().flat_map(|config| &config.voters), message, out);
+    }
+
+    /// To each of `voters` once, but not to this replica.
+    pub(crate) fn tell<'a>(
+        &self,
+        voters: impl Iterator<Item = &'a ReplicaId>,
+        message: &Message,
+        out: &mut Outbox,
+    ) {
         let mut told: Vec<ReplicaId> = Vec::new();
-        for voter in self.log.configs().flat_map(|config| &config.voters) {
+        for voter in voters {
             if *voter != self.me && !told.contains(voter) {
                 told.push(*voter);
                 out.send(*voter, message.clone());

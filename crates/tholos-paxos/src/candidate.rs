@@ -1,23 +1,25 @@
 //! What only a candidate has: the step of its candidacy, and who has answered.
 //!
 //! ```text
-//!   Canvass ──quorum──▶ Promise ──durable──▶ Prepare ──quorum──▶ Fetch ──whole──▶ elected
-//!   (binds nobody)      (own, R2)                └── own log is the best ──────────▶
+//!   Canvass ──quorum──▶ Promise ──durable──▶ Prepare ──quorum──▶ Fetch ──whole─┐
+//!   (binds nobody)      (own, R2)              ▲  └── the best log is here ──▶ elected
+//!                                              └── counted again under its configurations
 //! ```
 //!
 //! An heir begins with Promise (R10). Who gives up begins again as a follower.
 //!
-//! Rules kept here: R2 (no Prepare before the own promise is durable), R9 (a quorum must call
-//! the leader lost before anything is prepared).
+//! Rules kept here: R2 (no Prepare before the own promise is durable), R6 (phase 1 is counted again under the
+//! configurations of the log that it adopts), R9 (a quorum must call the leader lost before anything is prepared).
 
 use alloc::vec::Vec;
 
 use crate::acceptor::{Acceptor, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::log::Log;
-use crate::message::{Entry, Message};
+use crate::message::{Config, Entry, Message, Payload};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::quorum::planted_configs;
 
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Candidate {
@@ -27,6 +29,19 @@ pub(crate) struct Candidate {
     gives_up: Millis,
     /// When the last messages are sent again.
     repeats: Millis,
+    /// Who has promised, this replica first.
+    promises: Vec<Standing>,
+    /// The best log fetched so far, if it is better than the own one.
+    held: Option<Held>,
+}
+
+/// A log fetched whole.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Held {
+    /// Its (accepted ballot, length).
+    rank: (Ballot, Index),
+    /// What it has after the own decided index.
+    entries: Vec<Entry>,
 }
 
 #[derive(Clone, Hash, Debug)]
@@ -35,10 +50,10 @@ enum Step {
     Canvass { endorsed: Vec<ReplicaId> },
     /// Own promise on its way to disk; nothing has been said yet (R2).
     Promise { seq: AppendSeq },
-    /// Phase 1: collecting promises, the own one first.
-    Prepare { promises: Vec<Standing> },
-    /// A quorum has promised; fetching the log that must be adopted.
-    Fetch { promises: Vec<Standing>, source: ReplicaId, entries: Vec<Entry>, whole_to: Index },
+    /// Phase 1: collecting promises.
+    Prepare,
+    /// A quorum has promised; fetching the best log of theirs.
+    Fetch { source: Standing, entries: Vec<Entry> },
 }
 
 /// What a candidacy that has won is won with.
@@ -48,6 +63,8 @@ pub(crate) struct Elected {
     pub(crate) promises: Vec<Standing>,
     /// The log to adopt, after the decided index.
     pub(crate) entries: Vec<Entry>,
+    /// How far one of them knows it to be decided.
+    pub(crate) decided: Index,
 }
 
 impl Candidate {
@@ -67,6 +84,8 @@ impl Candidate {
             step,
             gives_up: now.plus(options.election_timeout),
             repeats: now.plus(options.stagger),
+            promises: Vec::new(),
+            held: None,
         }
     }
 
@@ -98,12 +117,17 @@ impl Candidate {
         let decided = acceptor.log().decided();
         match &self.step {
             Step::Promise { .. } => {}
-            Step::Fetch { source, entries, .. } => {
+            Step::Fetch { source, entries } => {
                 let from = entries.last().map_or(decided.next(), |entry| entry.index.next());
-                out.send(*source, Message::Fetch { ballot, from });
+                out.send(source.replica, Message::Fetch { ballot, from });
             }
             Step::Canvass { .. } => acceptor.broadcast(&Message::Canvass { ballot, decided }, out),
-            Step::Prepare { .. } => acceptor.broadcast(&Message::Prepare { ballot, decided }, out),
+            Step::Prepare => {
+                let prepare = Message::Prepare { ballot, decided };
+                let held = self.held.iter().flat_map(|held| configs_of(&held.entries));
+                let voters = acceptor.log().configs().chain(held).flat_map(|config| &config.voters);
+                acceptor.tell(voters, &prepare, out);
+            }
         }
     }
 
@@ -123,7 +147,7 @@ impl Candidate {
         planted: Planted,
         out: &mut Outbox,
     ) -> Option<Elected> {
-        self.step = Step::Prepare { promises: Vec::new() };
+        self.step = Step::Prepare;
         self.repeat(acceptor, out);
         self.handle_promise(acceptor.standing(), acceptor, planted, out)
     }
@@ -136,48 +160,98 @@ impl Candidate {
         planted: Planted,
         out: &mut Outbox,
     ) -> Option<Elected> {
-        let (promises, counting) = match &mut self.step {
-            Step::Prepare { promises } => (promises, true),
-            // Too late to be counted, but not to be brought up to date.
-            Step::Fetch { promises, .. } => (promises, false),
-            Step::Canvass { .. } | Step::Promise { .. } => return None,
-        };
-        if promises.iter().all(|known| known.replica != promise.replica) {
-            promises.push(promise);
-        }
-        let has_promised = |replica| promises.iter().any(|known| known.replica == replica);
-        if !counting || !acceptor.log().quorum(has_promised) {
+        if matches!(self.step, Step::Canvass { .. } | Step::Promise { .. }) {
             return None;
         }
-        let promises = core::mem::take(promises);
-        self.choose_log(promises, acceptor, planted, out)
+        if self.promises.iter().all(|known| known.replica != promise.replica) {
+            self.promises.push(promise);
+        }
+        if matches!(self.step, Step::Fetch { .. }) {
+            // Counted when the log that is being fetched is whole.
+            return None;
+        }
+        self.choose_log(acceptor, planted, out)
     }
 
-    /// Phase 1 is complete: the log with the highest (accepted ballot, length) is the one that
-    /// holds everything that may have been decided.
-    fn choose_log(
-        &mut self,
-        promises: Vec<Standing>,
-        acceptor: &Acceptor,
-        planted: Planted,
-        out: &mut Outbox,
-    ) -> Option<Elected> {
-        let rank = |promise: &Standing| match planted {
-            Planted::LongestLogAdopted => (Ballot::ZERO, promise.length),
-            _ => promise.rank(),
+    /// Counts the promises under the configurations of the best log that is here. If they are a quorum, the log with
+    /// the highest (accepted ballot, length) of theirs holds everything that may have been decided: it is fetched,
+    /// which may bring configurations of its own and another count (R6), or it is the one that is here.
+    fn choose_log(&mut self, acceptor: &Acceptor, planted: Planted, out: &mut Outbox) -> Option<Elected> {
+        if !self.has_quorum(acceptor, planted) {
+            return None;
+        }
+        let rank = |standing: &Standing| match planted {
+            Planted::LongestLogAdopted => (Ballot::ZERO, standing.length),
+            _ => standing.rank(),
         };
-        let decided = acceptor.log().decided();
-        let best = promises.iter().max_by_key(|promise| rank(promise)).expect("a quorum is not empty");
-        if rank(best) <= rank(&acceptor.standing()) {
-            return Some(Elected { promises, entries: acceptor.log().after(decided) });
+        let own = acceptor.standing();
+        let best = *self.promises.iter().max_by_key(|promise| rank(promise)).unwrap_or(&own);
+        let here = self.held.as_ref().map_or(rank(&own), |held| held.rank);
+        if rank(&best) > here {
+            // Of two logs of one ballot the shorter is the beginning of the longer (P4).
+            let known =
+                if best.accepted == own.accepted { acceptor.log().after(own.decided) } else { Vec::new() };
+            self.step = Step::Fetch { source: best, entries: known };
+            if best.length <= own.decided {
+                return self.hold(acceptor, planted, out);
+            }
+            self.repeat(acceptor, out);
+            return None;
         }
-        let (source, whole_to) = (best.replica, best.length);
-        if whole_to <= decided {
-            return Some(Elected { promises, entries: Vec::new() });
+        let entries = match self.held.take() {
+            Some(held) => held.entries,
+            None => acceptor.log().after(own.decided),
+        };
+        let (decided, last) = (self.known_decided(), entries.last().map_or(own.decided, |entry| entry.index));
+        assert!(
+            decided <= last,
+            "P6: {decided} is decided, and phase 1 of {} found a log to {last}",
+            self.ballot
+        );
+        Some(Elected { promises: core::mem::take(&mut self.promises), entries, decided })
+    }
+
+    /// How far one of those who have promised knows the log to be decided.
+    fn known_decided(&self) -> Index {
+        self.promises.iter().map(|promise| promise.decided).max().unwrap_or_default()
+    }
+
+    /// Whether those who have promised are a quorum of every configuration that counts in the best log that is here:
+    /// the last one that anybody of them knows to be decided, and all after it (R6).
+    fn has_quorum(&self, acceptor: &Acceptor, planted: Planted) -> bool {
+        let log = acceptor.log();
+        let own = log.configs_at().iter().map(|(at, config)| (*at, config));
+        let configs: Vec<(Index, &Config)> = match &self.held {
+            None => own.collect(),
+            Some(held) => own.take(1).chain(configs_at(&held.entries)).collect(),
+        };
+        let known = self.known_decided();
+        let last_decided = configs.iter().rposition(|(at, _)| *at <= known).unwrap_or(0);
+        let counting = configs[last_decided..].iter().map(|(_, config)| *config);
+        let has_promised = |replica| self.promises.iter().any(|promise| promise.replica == replica);
+        match planted {
+            Planted::NotCountedAgain => log.quorum(has_promised),
+            _ => planted_configs(planted, counting).all(|config| config.majority(has_promised)),
         }
-        self.step = Step::Fetch { promises, source, entries: Vec::new(), whole_to };
-        self.repeat(acceptor, out);
-        None
+    }
+
+    /// What is being fetched is whole: it is the best log that is here.
+    fn hold(&mut self, acceptor: &Acceptor, planted: Planted, out: &mut Outbox) -> Option<Elected> {
+        let Step::Fetch { source, entries } = core::mem::replace(&mut self.step, Step::Prepare) else {
+            return None;
+        };
+        let rank = match planted {
+            Planted::LongestLogAdopted => (Ballot::ZERO, source.length),
+            _ => source.rank(),
+        };
+        let brings_configs = configs_of(&entries).next().is_some();
+        self.held = Some(Held { rank, entries });
+        let elected = self.choose_log(acceptor, planted, out);
+        if elected.is_none() && brings_configs && matches!(self.step, Step::Prepare) {
+            // Voters that were not known here have not been asked yet.
+            self.repeat(acceptor, out);
+        }
+        elected
     }
 
     /// Adds pieces of the log of `from`, which ends at `length`, to what comes after the decided index.
@@ -187,13 +261,14 @@ impl Candidate {
         pieces: Vec<Entry>,
         length: Index,
         acceptor: &Acceptor,
-        gives_up: Millis,
+        times: (Millis, Planted),
         out: &mut Outbox,
     ) -> Option<Elected> {
-        let Step::Fetch { promises, source, entries, whole_to } = &mut self.step else { return None };
-        if *source != from || *whole_to != length {
+        let Step::Fetch { source, entries } = &mut self.step else { return None };
+        if source.replica != from || source.length != length {
             return None;
         }
+        let (gives_up, planted) = times;
         let decided = acceptor.log().decided();
         for entry in pieces {
             let next = entries.last().map_or(decided.next(), |last| last.index.next());
@@ -203,12 +278,23 @@ impl Candidate {
                 self.gives_up = gives_up;
             }
         }
-        if entries.last().map_or(decided, |last| last.index) < *whole_to {
+        if entries.last().map_or(decided, |last| last.index) < source.length {
             self.repeat(acceptor, out);
             return None;
         }
-        Some(Elected { promises: core::mem::take(promises), entries: core::mem::take(entries) })
+        self.hold(acceptor, planted, out)
     }
+}
+
+fn configs_at(entries: &[Entry]) -> impl Iterator<Item = (Index, &Config)> {
+    entries.iter().filter_map(|entry| match &entry.payload {
+        Payload::Config(config) => Some((entry.index, config)),
+        _ => None,
+    })
+}
+
+fn configs_of(entries: &[Entry]) -> impl Iterator<Item = &Config> {
+    configs_at(entries).map(|(_, config)| config)
 }
 
 #[cfg(test)]
@@ -216,7 +302,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::message::{Config, Payload};
 
     const OWN: Ballot = Ballot { round: 1, replica: ReplicaId(1) };
     const BALLOT: Ballot = Ballot { round: 3, replica: ReplicaId(1) };
@@ -257,12 +342,12 @@ mod tests {
 
     #[test]
     fn a_quorum_chooses_the_highest_ballot_before_the_longest_log() {
-        let fetch = |from| (ReplicaId(from), Message::Fetch { ballot: BALLOT, from: Index(1) });
-        // Nobody counts twice.
+        let fetch = |from, first| (ReplicaId(from), Message::Fetch { ballot: BALLOT, from: Index(first) });
+        // Nobody counts twice. Of a log of its own ballot it has the beginning already (P4).
         check(&[promise(2, 1, 1), promise(2, 1, 1)], None, &[]);
         check(&[promise(2, 1, 1), promise(3, 1, 2)], Some(2), &[]);
-        check(&[promise(2, 1, 3), promise(3, 0, 9)], None, &[fetch(2)]);
-        check(&[promise(2, 2, 1), promise(3, 1, 9)], None, &[fetch(2)]);
+        check(&[promise(2, 1, 3), promise(3, 0, 9)], None, &[fetch(2, 3)]);
+        check(&[promise(2, 2, 1), promise(3, 1, 9)], None, &[fetch(2, 1)]);
         // The best log is empty: so is what it won with.
         check(&[promise(2, 2, 0), promise(3, 1, 9)], Some(0), &[]);
     }
@@ -281,7 +366,7 @@ mod tests {
                 entries,
                 Index(length),
                 &acceptor,
-                Millis(500),
+                (Millis(500), Planted::Nothing),
                 &mut out,
             );
             elected.map(|elected| (elected.promises.len(), elected.entries.len()))

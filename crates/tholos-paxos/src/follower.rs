@@ -15,6 +15,8 @@ use crate::outbox::Outbox;
 pub(crate) struct Following {
     /// Since when the leader is lost and a quorum is heard.
     lost_since: Option<Millis>,
+    /// Since when the leader is known to be removed.
+    removed_since: Option<Millis>,
     /// No candidacy before this: another candidate was promised, or an heir was named.
     pub(crate) patient_until: Millis,
     staging: Option<Staging>,
@@ -51,6 +53,16 @@ impl Following {
         };
         let since = *self.lost_since.get_or_insert(now);
         now >= since.plus(patience) && now >= self.patient_until
+    }
+
+    /// The leader is there. Whether it is `removed` and should have handed over `patience` ago: then its last word was
+    /// lost, and since it never stands nobody would come to miss it.
+    pub(crate) fn outstays(&mut self, removed: bool, patience: Millis, now: Millis) -> bool {
+        if !removed {
+            self.removed_since = None;
+            return false;
+        }
+        now >= self.removed_since.get_or_insert(now).plus(patience)
     }
 
     /// Time passed, and the leader of `ballot` is there.
@@ -211,6 +223,14 @@ mod tests {
         assert!(!following.tick_lost(None, Millis(60)));
         assert!(!following.tick_lost(Some(Millis(20)), Millis(70)));
         assert!(following.tick_lost(Some(Millis(20)), Millis(90)));
+    }
+
+    #[test]
+    fn a_removed_leader_is_waited_for_and_not_for_ever() {
+        let mut following = Following::default();
+        let mut outstays = |removed, now| following.outstays(removed, Millis(300), Millis(now));
+        assert!(!outstays(true, 100) && !outstays(true, 399) && outstays(true, 400));
+        assert!(!outstays(false, 500) && !outstays(true, 600) && outstays(true, 900));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use crate::acceptor::{Acceptor, Lost, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::{Candidate, Elected};
+use crate::change::{Change, ChangeError};
 use crate::connectivity::{Connectivity, leader_lost};
 use crate::election::Election;
 use crate::follower::{Following, Staging};
@@ -114,12 +115,12 @@ impl Group {
         let hears_quorum = log.quorum(|replica| net.hears(me, replica));
         match &mut self.role {
             Role::Leader(leader) => {
-                if !hears_quorum || !log.latest_config().is_voter(me) {
+                if !hears_quorum {
                     // A leader that hears no quorum falls silent (R9).
                     self.step_down(now, out);
                     return;
                 }
-                leader.tick(log, |replica| net.hears(me, replica), options, now, out);
+                leader.tick(&mut self.acceptor, |replica| net.hears(me, replica), options, now, out);
                 self.flush(now, out);
             }
             Role::Candidate(candidate) => {
@@ -130,15 +131,18 @@ impl Group {
                 }
             }
             Role::Follower(following) => {
-                let leader = self.election.leader().filter(|ballot| !leader_lost(log, me, *ballot, net));
+                let leader = self.election.leader().filter(|ballot| {
+                    let removed = log.has_lost_its_vote(ballot.replica);
+                    !following.outstays(removed, options.election_timeout, now)
+                        && !leader_lost(log, me, *ballot, net)
+                });
                 if let Some(leader) = leader {
                     following.tick_led(leader, &mut self.acceptor, options, now, out);
                     return;
                 }
                 self.election.lose_leader();
-                let rank = log.latest_config().voters.iter().position(|voter| *voter == me);
-                let rank = rank.filter(|_| hears_quorum);
-                let patience = rank.map(|rank| self.election.patience(options, me, rank as u64));
+                let rank = log.walk_rank(me).filter(|_| hears_quorum);
+                let patience = rank.map(|rank| self.election.patience(options, me, rank));
                 if following.tick_lost(patience, now) {
                     self.start_canvass(now, out);
                 }
@@ -150,6 +154,12 @@ impl Group {
     pub fn handle_message(&mut self, from: ReplicaId, message: Message, now: Millis, out: &mut Outbox) {
         let planted = self.options.planted;
         if self.acceptor.is_mute() && !repair::concerns(&message) {
+            return;
+        }
+        // R7: retired ids are ignored for ever. But who led when it was removed leads until it has handed over.
+        if self.acceptor.log().is_retired(from)
+            && !(message.is_of_leader() && from == self.acceptor.promised().replica)
+        {
             return;
         }
         match message {
@@ -233,7 +243,21 @@ impl Group {
         out: &mut Outbox,
     ) -> Result<Index, ProposeError> {
         let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotServing) };
+        assert!(!matches!(payload, Payload::Config(_)), "a replica set is changed by change_replicas");
         leader.propose(payload, time, seed, &mut self.acceptor, &self.options, out)
+    }
+
+    /// Changes the replica set (R6): the order becomes a Config, which stands at the returned index if this ballot
+    /// decides it. It counts from now on, beside the one before it until it is decided. New replicas are begun by
+    /// their drivers ([`Group::join`]) when the first message for them comes.
+    pub fn change_replicas(
+        &mut self,
+        change: &Change,
+        time: Millis,
+        out: &mut Outbox,
+    ) -> Result<Index, ChangeError> {
+        let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotServing.into()) };
+        leader.change_replicas(change, time, &mut self.acceptor, &self.options, out)
     }
 
     /// Asks for a linearizable read: `token` comes back in [`Outbox::reads_ready`] when the
@@ -256,7 +280,9 @@ impl Group {
     /// the leader goes on. `false`: not the leader, or `to` is not another voter.
     pub fn transfer(&mut self, to: ReplicaId, now: Millis, out: &mut Outbox) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
-        if to == self.acceptor.me() || !self.acceptor.log().latest_config().is_voter(to) {
+        let other_voter = to != self.acceptor.me() && self.acceptor.log().latest_config().is_voter(to);
+        if !other_voter || leader.is_removed(&self.acceptor) {
+            // Who was removed hands over by itself.
             return false;
         }
         leader.transfer(to, now.plus(self.options.election_timeout));
@@ -338,12 +364,16 @@ impl Group {
             return;
         }
         self.election.handle_higher(from, ballot);
-        // A candidate that would need a snapshot from us could not adopt our log, so it must not lead us.
-        if self.election.leader().is_none()
-            && self.acceptor.log().resends_after(decided, self.options.resent_bytes_max)
-        {
+        if self.election.leader().is_none() && self.may_vote_for(decided) {
             out.send(from, Message::Endorse { ballot });
         }
+    }
+
+    /// A candidate that would need a snapshot from us could not adopt our log if ours is the one to adopt, so it must do
+    /// without us. Who has lost its vote does not lead instead, and what it has forgotten the new voters have.
+    fn may_vote_for(&self, decided: Index) -> bool {
+        let log = self.acceptor.log();
+        log.has_lost_its_vote(self.acceptor.me()) || log.resends_after(decided, self.options.resent_bytes_max)
     }
 
     fn handle_endorse(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
@@ -391,8 +421,9 @@ impl Group {
             // A late repeat: this ballot leads already.
             return;
         }
-        if !self.acceptor.log().resends_after(decided, self.options.resent_bytes_max) {
-            // It could not adopt our log if ours is the one to adopt, so it must do without us.
+        // Also if it gets no promise: who did not hear its canvass may have to stand instead.
+        self.election.handle_higher(from, ballot);
+        if !self.may_vote_for(decided) {
             return;
         }
         // An equal ballot is a retry of the same, still living candidate (R2): the first
@@ -437,8 +468,8 @@ impl Group {
         if candidate.ballot() != ballot {
             return;
         }
-        let gives_up = now.plus(self.options.election_timeout);
-        if let Some(elected) = candidate.handle_fetched(from, pieces, length, &self.acceptor, gives_up, out) {
+        let times = (now.plus(self.options.election_timeout), self.options.planted);
+        if let Some(elected) = candidate.handle_fetched(from, pieces, length, &self.acceptor, times, out) {
             self.lead(elected, now, out);
         }
     }
@@ -516,6 +547,10 @@ impl Group {
         let (me, promised) = (self.acceptor.me(), self.acceptor.promised());
         let fits = ballot == promised && ballot == self.acceptor.log().accepted();
         let is_voter = self.acceptor.log().latest_config().is_voter(me);
+        if fits {
+            // It lets go when all of its log is decided, and puts nothing into it afterwards.
+            self.acceptor.decide(self.acceptor.log().last());
+        }
         if fits && is_voter && matches!(self.role, Role::Follower(_)) {
             self.start_promise(self.election.next_ballot(me, promised), now, out);
         }
@@ -577,6 +612,14 @@ impl Group {
         now: Millis,
         out: &mut Outbox,
     ) {
+        let me = self.acceptor.me();
+        if ballot.replica == me && self.leading() != Some(ballot) && self.acceptor.log().has_lost_its_vote(me)
+        {
+            // Who canvasses leads no more. Who has lost its vote has no other cause to, and would be waited for.
+            let (ballot, decided) =
+                (self.election.next_ballot(ballot.replica, self.acceptor.promised()), self.decided_index());
+            out.send(from, Message::Canvass { ballot, decided });
+        }
         if let Role::Leader(leader) = &mut self.role
             && leader.ballot() == ballot
             && leader.note_accepted(from, index, self.acceptor.log().last())

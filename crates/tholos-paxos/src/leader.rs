@@ -2,7 +2,8 @@
 //! wait, and the heir.
 //!
 //! Rules kept here: R1 (it begins by re-accepting the whole log under its own ballot), R3 (a vote counts only when
-//! durable, the leader's own included), R10 (nothing new once leadership is being handed over), R15 (no
+//! durable, the leader's own included), R6 (one change of the replica set at a time; it leads until the one without it
+//! is decided), R10 (nothing new once leadership is being handed over), R15 (no
 //! read before the no-op of the own ballot), R16 (shard time never runs back).
 
 use alloc::collections::VecDeque;
@@ -11,10 +12,12 @@ use alloc::vec::Vec;
 use crate::acceptor::{Acceptor, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::Elected;
+use crate::change::{Change, ChangeError};
 use crate::log::Log;
 use crate::message::{Entry, Message, Payload};
 use crate::options::{Options, Planted};
 use crate::outbox::{Outbox, RoleChange};
+use crate::quorum::planted_configs;
 use crate::reads::Reads;
 
 /// Why a proposal was not taken. Nothing was proposed in any of these cases.
@@ -43,6 +46,8 @@ pub(crate) struct Leader {
     reads: Reads,
     /// Who leadership is being handed to, and until when the drain may last (R10).
     heir: Option<(ReplicaId, Millis)>,
+    /// Once this replica is removed: the no-op by whose Accept the others learn that this is decided.
+    farewell: Option<Index>,
     /// When followers that made no progress are next asked.
     next_probe: Millis,
 }
@@ -54,6 +59,8 @@ struct Follower {
     stage: Stage,
     /// Durable in the leader's ballot up to here.
     accepted: Index,
+    /// The first of these: how far its log came into this ballot. Whatever follows came by Accept, and with it a mark.
+    entered: Index,
     /// The decided index last told.
     told: Index,
     /// `accepted` at the last probe: no progress since then means something was lost.
@@ -83,26 +90,29 @@ impl Leader {
         now: Millis,
         out: &mut Outbox,
     ) -> Leader {
-        let Elected { promises, mut entries } = elected;
+        let Elected { promises, mut entries, decided } = elected;
         let (me, ballot) = (acceptor.me(), acceptor.promised());
         let log = acceptor.log();
         let first = entries.last().map_or(log.decided(), |entry| entry.index).next();
         let time = entries.last().map_or_else(|| log.time_at_decided(), |entry| entry.time);
         entries.push(Entry { index: first, origin: ballot, time, seed: 0, payload: Payload::Noop });
         let seq = acceptor.adopt(ballot, entries, out);
-        let voters = acceptor.log().latest_config().voters.iter().copied();
+        // What one of those who promised knows to be decided is decided, and configurations before it count no more.
+        acceptor.decide(decided);
         let mut leader = Leader {
             ballot,
             first,
             serving: false,
-            followers: voters.filter(|voter| *voter != me).map(Follower::new).collect(),
+            followers: Vec::new(),
             own_pending: VecDeque::new(),
             own_durable: Index::ZERO,
             reads: Reads::default(),
             heir: None,
+            farewell: None,
             next_probe: now.plus(options.probe_interval),
         };
         leader.note_append(seq, first);
+        leader.follow_configs(acceptor, out);
         if options.planted == Planted::OwnVoteBeforeDurable {
             leader.own_durable = first;
         }
@@ -120,7 +130,7 @@ impl Leader {
     /// Time passed, and a quorum is heard.
     pub(crate) fn tick(
         &mut self,
-        log: &Log,
+        acceptor: &mut Acceptor,
         heard: impl Fn(ReplicaId) -> bool,
         options: &Options,
         now: Millis,
@@ -129,6 +139,10 @@ impl Leader {
         if self.heir.is_some_and(|(_, until)| now >= until) {
             self.heir = None;
         }
+        if self.heir.is_none() && self.is_removed(acceptor) {
+            self.bid_farewell(&heard, acceptor, options, now, out);
+        }
+        let log = acceptor.log();
         let probe = now >= self.next_probe;
         if probe {
             self.next_probe = now.plus(options.probe_interval);
@@ -171,6 +185,88 @@ impl Leader {
             self.own_durable = index;
         }
         Ok(index)
+    }
+
+    /// Puts a Config at the end of the log, where it counts at once (R6).
+    pub(crate) fn change_replicas(
+        &mut self,
+        change: &Change,
+        time: Millis,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        out: &mut Outbox,
+    ) -> Result<Index, ChangeError> {
+        if !self.serving {
+            return Err(ProposeError::NotServing.into());
+        }
+        let log = acceptor.log();
+        let config = change.config_after(log.latest_config())?;
+        // R6: the last one is decided; that an entry of this ballot is, too, is what serving means.
+        if log.is_joint() && options.planted != Planted::ConfigBeforeLastDecided {
+            return Err(ChangeError::UnderWay);
+        }
+        let decided = log.decided();
+        if !config.majority(|voter| voter == acceptor.me() || self.mark(acceptor.me(), voter) >= decided) {
+            return Err(ChangeError::VotersLackEntries);
+        }
+        let index = self.propose(Payload::Config(config), time, 0, acceptor, options, out)?;
+        self.follow_configs(acceptor, out);
+        Ok(index)
+    }
+
+    /// Whether a Config without this replica is decided: then it hands over what it leads (R6).
+    pub(crate) fn is_removed(&self, acceptor: &Acceptor) -> bool {
+        let log = acceptor.log();
+        !log.is_joint() && !log.latest_config().is_voter(acceptor.me())
+    }
+
+    /// The last duty of a leader that is removed: the voter that has most leads next (R10), and before that most of them
+    /// learn, durably, that the Config is decided. Who did not know it would go on to ask this replica for its vote,
+    /// and it would not be there.
+    fn bid_farewell(
+        &mut self,
+        heard: impl Fn(ReplicaId) -> bool,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        let mark = |replica| self.mark(acceptor.me(), replica);
+        let voters = acceptor.log().latest_config().voters.iter().rev().copied();
+        let here = voters.filter(|voter| mark(*voter) > Index::ZERO && heard(*voter));
+        let Some(heir) = here.max_by_key(|voter| mark(*voter)) else { return };
+        self.farewell = self.propose(Payload::Noop, Millis(0), 0, acceptor, options, out).ok();
+        if self.farewell.is_some() {
+            self.heir = Some((heir, now.plus(options.election_timeout)));
+        }
+    }
+
+    /// Whether `replica` has the farewell, and by an Accept.
+    fn was_told(&self, farewell: Index, replica: ReplicaId) -> bool {
+        let found = self.followers.iter().find(|follower| follower.replica == replica);
+        found.is_some_and(|follower| follower.entered < farewell && farewell <= follower.accepted)
+    }
+
+    /// Follows the configurations that count: asks replicas that came where they stand, and gives up those that are in
+    /// none any more, with a last word on what is decided.
+    fn follow_configs(&mut self, acceptor: &Acceptor, out: &mut Outbox) {
+        let (me, log) = (acceptor.me(), acceptor.log());
+        let last_word = Message::Decide { ballot: self.ballot, decided: log.decided(), length: Index::ZERO };
+        self.followers.retain(|follower| {
+            let stays = log.names(follower.replica);
+            if !stays {
+                out.send(follower.replica, last_word.clone());
+            }
+            stays
+        });
+        for replica in log.configs().flat_map(|config| config.voters.iter().chain(&config.learners)) {
+            if *replica != me && self.follower(*replica).is_none() {
+                self.followers.push(Follower::new(*replica));
+                if self.serving {
+                    out.send(*replica, self.probe(log));
+                }
+            }
+        }
     }
 
     /// Takes a read in, unless leadership is being handed over.
@@ -223,12 +319,16 @@ impl Leader {
 
     /// Counts votes and decides what a quorum has. Returns whether that is news.
     pub(crate) fn advance(&mut self, acceptor: &mut Acceptor, planted: Planted, out: &mut Outbox) -> bool {
-        let mut reached = self.reached(acceptor.me(), acceptor.log());
-        if planted == Planted::VoteCountedTwice {
-            reached = self.followers.iter().map(|follower| follower.accepted).max().unwrap_or(reached);
-        }
+        let reached = match planted {
+            Planted::Nothing => self.reached(acceptor.me(), acceptor.log()),
+            _ => self.planted_reached(planted, acceptor.me(), acceptor.log()),
+        };
+        let joint = acceptor.log().is_joint();
         if !acceptor.decide(reached) {
             return false;
+        }
+        if joint && planted != Planted::RetiredIdCounts {
+            self.follow_configs(acceptor, out);
         }
         if !self.serving && reached >= self.first {
             self.serving = true;
@@ -246,6 +346,12 @@ impl Leader {
     /// The heir, once all is decided and it has everything (R10).
     pub(crate) fn ready_heir(&self, acceptor: &Acceptor) -> Option<ReplicaId> {
         let (heir, _) = self.heir?;
+        if let Some(farewell) = self.farewell
+            && !(self.was_told(farewell, heir)
+                && acceptor.log().latest_config().majority(|voter| self.was_told(farewell, voter)))
+        {
+            return None;
+        }
         let last = acceptor.log().last();
         (acceptor.log().decided() >= last && self.mark(acceptor.me(), heir) >= last).then_some(heir)
     }
@@ -307,6 +413,28 @@ impl Leader {
     fn reached(&self, me: ReplicaId, log: &Log) -> Index {
         let marks = log.configs().map(|config| config.reached(|replica| self.mark(me, replica)));
         marks.fold(log.last(), Index::min)
+    }
+
+    /// The same, in which a fault may be planted.
+    fn planted_reached(&self, planted: Planted, me: ReplicaId, log: &Log) -> Index {
+        let accepted = |follower: &Follower| follower.accepted;
+        match planted {
+            Planted::VoteCountedTwice => {
+                let best = self.followers.iter().map(accepted).max();
+                best.unwrap_or_else(|| self.reached(me, log))
+            }
+            Planted::RetiredIdCounts => {
+                let mut marks: Vec<Index> = self.followers.iter().map(accepted).collect();
+                marks.push(self.own_durable);
+                marks.sort_unstable_by(|a, b| b.cmp(a));
+                marks[log.latest_config().voters.len() / 2]
+            }
+            _ => {
+                let configs = planted_configs(planted, log.configs());
+                let marks = configs.map(|config| config.reached(|replica| self.mark(me, replica)));
+                marks.fold(log.last(), Index::min)
+            }
+        }
     }
 
     /// Sends followers what they may have.
@@ -375,6 +503,9 @@ impl Leader {
             // Said again: it may have missed what was decided.
             follower.told = Index::ZERO;
             return false;
+        }
+        if follower.accepted == Index::ZERO {
+            follower.entered = index;
         }
         follower.accepted = index;
         follower.rewound = None;
@@ -459,6 +590,7 @@ impl Follower {
             replica,
             stage: Stage::Unknown,
             accepted: Index::ZERO,
+            entered: Index::ZERO,
             told: Index::ZERO,
             probed: Index::ZERO,
             rewound: None,

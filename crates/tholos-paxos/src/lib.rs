@@ -65,6 +65,23 @@
 //! all, and lets go with *Released*. The heir stands at once, without a canvass. The old leader never
 //! serves in that ballot again, whatever becomes of the heir (R10).
 //!
+//! **Changing the replica set.** An order ([`Change`]) names the configuration that it was made for, the new voters and
+//! the learners. The leader puts it into the log as one [`Config`], and from acceptance on every quorum, of promises,
+//! votes, reads, endorsements or nodes heard, is a majority of the set before it *and* of the new one, until it is
+//! decided (R6). So one entry swaps a voter for another, and any set for any other. There are no configurations in
+//! between, and nothing stops. Phase 1 is counted under the configurations of the log that it adopts: a candidate that
+//! finds a Config in the log it has fetched counts again, and asks voters that it did not know.
+//!
+//! - A new replica [joins](Group::join) under an id never used before, knowing no configuration, so that it can win
+//!   nothing. The leader asks where it stands and brings it up to date like any follower. Usually it learns first; an
+//!   order by which the new set could not decide at once is refused ([`ChangeError::VotersLackEntries`]).
+//! - Learners get entries, endorse, and promise what they are asked to, for a learner may be a voter of a Config that has
+//!   not reached it. But whoever counts, counts voters.
+//! - Whoever is removed hears one last word, and is ignored from then on, whatever it says (R7).
+//! - A leader that is removed leads until the Config without it is decided. Then it puts a no-op into the log, and lets
+//!   go when most of the new voters have it by an *Accept*, and with it durably know that the Config is decided. Before
+//!   that they would go on asking the old set for its votes.
+//!
 //! **Snapshots.** Entries may be forgotten once a durable snapshot covers them; a [`Record::Checkpoint`]
 //! then holds all that recovery needs. It may be appended before its snapshot is durable, if what is before it in the
 //! log stays until then: [`Group::recover_known`] does without the snapshot where it can. A follower that lacks what was forgotten is reported in
@@ -121,10 +138,8 @@
 //! # What is absent
 //!
 //! - **Leases.** A read costs a round of messages, which many reads share; no clock is trusted.
-//! - **Changes of the replica set.** [`Payload::Config`], and quorums over several configurations, are in
-//!   the formats and in [`Config::majority`]; nothing proposes one yet, and followers of a new
-//!   configuration are not picked up.
-//! - **Learners.** Only voters get entries.
+//! - **Who may forget a replica.** A removed replica stays until its driver drops it. That must not be before most of the
+//!   new voters know the change to be decided, and a driver knows that best from the leader.
 //! - **Reads at followers, and without a leader.**
 //! - **Bounds on a Sync.** A follower that is far behind gets all that the leader still holds at once; what
 //!   the leader holds is what its driver does not trim.
@@ -140,6 +155,7 @@ extern crate std;
 mod acceptor;
 mod ballot;
 mod candidate;
+mod change;
 mod connectivity;
 mod election;
 mod follower;
@@ -154,6 +170,7 @@ mod reads;
 mod repair;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, MoveId, ReplicaId, Serial};
+pub use change::{Change, ChangeError, REPLICAS_MAX};
 pub use connectivity::Connectivity;
 pub use group::Group;
 pub use leader::ProposeError;

@@ -38,6 +38,8 @@ pub(crate) struct Log {
     applied: Index,
     /// The configuration last decided, then every one after it in the log (R6).
     configs: Vec<(Index, Config)>,
+    /// The configuration in force at `applied`.
+    applied_config: Config,
 }
 
 impl Log {
@@ -50,6 +52,7 @@ impl Log {
             undecided_bytes: 0,
             decided: Index::ZERO,
             applied: Index::ZERO,
+            applied_config: config.clone(),
             configs: alloc::vec![(Index::ZERO, config)],
         }
     }
@@ -61,6 +64,7 @@ impl Log {
             base,
             decided: base.index,
             applied: base.index,
+            applied_config: config.clone(),
             configs: alloc::vec![(base.index, config)],
             ..Log::new(Config::default())
         }
@@ -182,13 +186,46 @@ impl Log {
     }
 
     /// Every configuration that a quorum must satisfy: the last decided and all after it.
-    pub(crate) fn configs(&self) -> impl Iterator<Item = &Config> {
+    pub(crate) fn configs(&self) -> impl DoubleEndedIterator<Item = &Config> {
         self.configs.iter().map(|(_, config)| config)
     }
 
     /// Whether those for whom `has` is true are a majority of each of them.
     pub(crate) fn quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
         self.configs().all(|config| config.majority(&has))
+    }
+
+    /// The configurations that count, each with its index; that of the last decided one is at most the decided index.
+    pub(crate) fn configs_at(&self) -> &[(Index, Config)] {
+        &self.configs
+    }
+
+    /// Whether a configuration is under way, so that more than one counts.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.configs.len() > 1
+    }
+
+    /// Whether `replica` is a voter or learner of a configuration that counts.
+    pub(crate) fn names(&self, replica: ReplicaId) -> bool {
+        self.configs().any(|config| config.names(replica))
+    }
+
+    /// Whether `replica` is known and has no vote, for good: it was removed, or learns again.
+    pub(crate) fn has_lost_its_vote(&self, replica: ReplicaId) -> bool {
+        replica <= self.configs[0].1.last_replica && !self.configs().any(|config| config.is_voter(replica))
+    }
+
+    /// How many voters stand before `replica` when the leader is lost; `None` for who has no vote. Who is about to be
+    /// removed stands after all others: it may be the only one that can win.
+    pub(crate) fn walk_rank(&self, replica: ReplicaId) -> Option<u64> {
+        let mut voters = self.configs().rev().flat_map(|config| &config.voters);
+        voters.position(|voter| *voter == replica).map(|rank| rank as u64)
+    }
+
+    /// Whether `replica` was removed, or never came to be more than a proposal: no configuration after this one can name
+    /// it (R7). One that is unknown and not retired may be a voter of a configuration that has not arrived here yet.
+    pub(crate) fn is_retired(&self, replica: ReplicaId) -> bool {
+        replica <= self.configs[0].1.last_replica && !self.names(replica)
     }
 
     /// Whether those for whom `has` is true meet every quorum that phase 1 of a higher ballot can be won with (R12).
@@ -205,10 +242,9 @@ impl Log {
         &self.configs.last().expect("a log always has a configuration").1
     }
 
-    /// The configuration in force at `index`, which must not lie before the last decided one.
-    pub(crate) fn config_at(&self, index: Index) -> &Config {
-        let found = self.configs.iter().rev().find(|(at, _)| *at <= index);
-        &found.unwrap_or(&self.configs[0]).1
+    /// The configuration in force at the applied index.
+    pub(crate) fn applied_config(&self) -> &Config {
+        &self.applied_config
     }
 
     fn offset(&self, index: Index) -> Option<usize> {
@@ -292,6 +328,9 @@ impl Log {
         }
         let entry = self.get(self.applied.next()).expect("P1: what is not applied is in memory").clone();
         self.applied = entry.index;
+        if let Payload::Config(config) = &entry.payload {
+            self.applied_config = config.clone();
+        }
         Some(entry)
     }
 
@@ -404,7 +443,10 @@ mod tests {
         assert_eq!(numbers(&log), [0, 1, 2]);
         log.decide(Index(2));
         assert_eq!(numbers(&log), [1, 2]);
-        assert_eq!(log.config_at(Index(2)).number, 1);
+        // What is applied lags behind what is decided.
+        assert_eq!(log.applied_config().number, 0);
+        log.take_decided();
+        assert_eq!(log.applied_config().number, 1);
         // What was not decided may still be replaced, and then counts no more.
         log.replace(Index(3), vec![entry(3, BALLOT, 0)]);
         assert_eq!(numbers(&log), [1]);

@@ -208,6 +208,20 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether only the leader of a ballot says so.
+    pub(crate) fn is_of_leader(&self) -> bool {
+        matches!(
+            self,
+            Message::Sync { .. }
+                | Message::Accept { .. }
+                | Message::Decide { .. }
+                | Message::Confirm { .. }
+                | Message::Released { .. }
+        )
+    }
+}
+
 /// What a replica asks the log to keep. Recovery replays these in the order of their appending.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Record {

@@ -77,6 +77,18 @@ pub enum Planted {
     PromiseBeforeDurable,
     /// A replica accepts entries of a lower ballot than it has promised (breaks phase 2).
     LowerBallotAccepted,
+    /// While a Config is under way, quorums are counted in the new set alone (breaks R6).
+    NewSetOnly,
+    /// While a Config is under way, quorums are counted in the old set alone (breaks R6).
+    OldSetOnly,
+    /// Phase 1 is not counted again under the configurations of the log that it adopts (breaks R6).
+    NotCountedAgain,
+    /// A Config is proposed before the last one is decided (breaks R6).
+    ConfigBeforeLastDecided,
+    /// Learners count like voters (breaks R6).
+    LearnerVotes,
+    /// What removed replicas accept goes on counting (breaks R7).
+    RetiredIdCounts,
     /// A retried write is applied again (breaks R18; kept by the state machine around the group).
     RetryAppliedAgain,
     /// Expiry is judged by the replica's own wall clock (breaks R17; likewise).

@@ -1,9 +1,11 @@
 //! Majorities over one or several configurations at once (R6, R8).
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use crate::ballot::{Index, ReplicaId};
 use crate::message::Config;
+use crate::options::Planted;
 
 impl Config {
     /// Whether those for whom `has` is true are a majority of the voters.
@@ -15,6 +17,11 @@ impl Config {
     /// Whether `replica` votes here.
     pub fn is_voter(&self, replica: ReplicaId) -> bool {
         self.voters.contains(&replica)
+    }
+
+    /// Whether `replica` is a voter or a learner here.
+    pub fn names(&self, replica: ReplicaId) -> bool {
+        self.voters.contains(&replica) || self.learners.contains(&replica)
     }
 
     /// The highest index that a majority of the voters has reached, where `mark` says how
@@ -32,6 +39,28 @@ impl Config {
         marks.sort_unstable();
         marks[(marks.len() - 1) / 2]
     }
+}
+
+/// Those of `configs`, oldest first, in which a quorum is counted: all of them, unless a fault is planted.
+pub(crate) fn planted_configs<'a>(
+    planted: Planted,
+    configs: impl Iterator<Item = &'a Config>,
+) -> impl Iterator<Item = Cow<'a, Config>> {
+    let mut configs: Vec<Cow<'a, Config>> = configs.map(Cow::Borrowed).collect();
+    match planted {
+        Planted::NewSetOnly => {
+            configs.drain(..configs.len() - 1);
+        }
+        Planted::OldSetOnly => configs.truncate(1),
+        Planted::LearnerVotes => {
+            for config in &mut configs {
+                let learners = config.learners.clone();
+                config.to_mut().voters.extend(learners);
+            }
+        }
+        _ => {}
+    }
+    configs.into_iter()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //! - `sync WHO [COUNT]`: what WHO asked to append is durable.
 //! - `settle`: messages and disks go on until nothing is under way; `run MILLIS`: the same, with ticks.
 //! - `propose N`, `read N`, `transfer N M`, `snapshot N [trim=yes]`, `crash N`, `restart N`.
+//! - `change N N,M,… [learners=N,…] [number=0]`: N, which leads, is ordered to change the replica set; the order is for the
+//!   latest configuration unless a number is given. Replicas not seen before join. `configs`: those that count for whom.
 //! - `elect N`: lets N be elected, without a word; `stand N`: time passes until N, and nobody else, canvasses.
 //! - `cut N M`, `heal`: no message passes between N and M and neither hears the other; all is well again.
 //! - `prepare FROM TO BALLOT`: a message out of nowhere.
@@ -50,6 +52,11 @@ fn transfer() {
     run("transfer");
 }
 
+#[test]
+fn change() {
+    run("change");
+}
+
 fn run(folder: &str) {
     tholos_golden::run_dir(format!("tests/golden/{folder}"), || {
         let mut council = Council::traced(3, Options::default());
@@ -76,6 +83,13 @@ impl Who {
     fn is(&self, id: ReplicaId) -> bool {
         self.0.is_none_or(|one| one == id)
     }
+}
+
+/// `n1,n2,n3` or nothing.
+fn numbers(text: &str) -> Result<Vec<u32>, String> {
+    let number = |id: &str| id.strip_prefix('n').and_then(|digits| digits.parse().ok());
+    let ids = text.split(',').filter(|id| !id.is_empty());
+    ids.map(|id| number(id).ok_or_else(|| "replicas are n1,n2 …".to_string())).collect()
 }
 
 fn one(args: &mut Arguments<'_>) -> Result<ReplicaId, String> {
@@ -152,6 +166,25 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             let (from, to) = (one(&mut args)?, one(&mut args)?);
             if !council.transfer(from, to) {
                 said.push("refused".to_string());
+            }
+        }
+        "change" => {
+            let id = one(&mut args)?;
+            let voters = numbers(&args.next::<String>("voters")?)?;
+            let learners = numbers(&args.lookup::<String>("learners")?.unwrap_or_default())?;
+            let result = match args.lookup("number")? {
+                Some(number) => council.change_from(number, id, &voters, &learners),
+                None => council.change(id, &voters, &learners),
+            };
+            if let Err(error) = result {
+                said.push(format!("refused: {error}"));
+            }
+        }
+        "configs" => {
+            for replica in &council.replicas {
+                let Some(group) = &replica.group else { continue };
+                let all: Vec<String> = group.configs().map(show::config).collect();
+                said.push(format!("{}: {}", replica.id, all.join(" and ")));
             }
         }
         "snapshot" => {

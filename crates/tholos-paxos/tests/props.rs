@@ -33,6 +33,8 @@ impl Chance {
     }
 }
 
+const NEVER: usize = 1_000_000;
+
 /// What a seed makes likely.
 struct Mood {
     /// Steps before the faults stop.
@@ -46,11 +48,15 @@ struct Mood {
     snapshot: usize,
     /// One in so many restarts finds rot.
     rot: usize,
+    /// Changes of the replica set: one in so many steps.
+    change: usize,
 }
 
 impl Mood {
     fn of(chance: &mut Chance) -> Mood {
         let mut pick = |choices: &[usize]| choices[chance.below(choices.len())];
+        let change = pick(&[NEVER, NEVER, 100, 20]);
+        let rot = pick(&[NEVER, 8, 2]);
         Mood {
             steps: pick(&[300, 800, 2_000]),
             loss: pick(&[1_000_000, 50, 8]),
@@ -59,7 +65,9 @@ impl Mood {
             crash: pick(&[1_000_000, 400, 80]),
             cut: pick(&[1_000_000, 200, 40]),
             snapshot: pick(&[1_000_000, 100, 15]),
-            rot: pick(&[1_000_000, 8, 2]),
+            // Only in a set that never changed a replica with rot can be repaired (decision 0018).
+            rot: if change == NEVER { rot } else { NEVER },
+            change,
         }
     }
 }
@@ -155,6 +163,9 @@ fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
             _ => council.heal_links(),
         }
     }
+    if chance.one_in(mood.change) {
+        change_replicas(council, chance);
+    }
     if chance.one_in(mood.snapshot) {
         let trim = chance.one_in(2);
         council.snapshot(any, trim);
@@ -169,6 +180,41 @@ fn restart(council: &mut Council, chance: &mut Chance, mood: &Mood, id: ReplicaI
     } else {
         council.restart(id);
     }
+}
+
+/// Replicas that ever were, at most.
+const REPLICAS_MAX: usize = 12;
+
+/// Orders some change of the replica set; whether it is taken is for the leader to judge.
+fn change_replicas(council: &mut Council, chance: &mut Chance) {
+    let leader = one_that_leads(council, chance);
+    let Some(group) = &council.replicas[leader.0 as usize - 1].group else { return };
+    let config = group.config();
+    let numbers = |replicas: &[ReplicaId]| replicas.iter().map(|replica| replica.0).collect::<Vec<u32>>();
+    let (mut voters, mut learners) = (numbers(&config.voters), numbers(&config.learners));
+    // One that was proposed and came to nothing, or the next one.
+    let fresh = config.last_replica.0 + 1;
+    let fresh = (fresh as usize <= REPLICAS_MAX).then_some(fresh);
+    let learner = (!learners.is_empty()).then(|| chance.below(learners.len()));
+    let voter = (!voters.is_empty()).then(|| chance.below(voters.len()));
+    match (chance.below(10), learner, voter, fresh) {
+        (0..3, _, _, Some(fresh)) => learners.push(fresh),
+        // One more voter; one for another, which learns again or goes.
+        (3..5, Some(learner), ..) if voters.len() < 5 => voters.push(learners.remove(learner)),
+        (5..7, Some(learner), Some(voter), _) => voters[voter] = learners.remove(learner),
+        (7, Some(learner), Some(voter), _) => std::mem::swap(&mut voters[voter], &mut learners[learner]),
+        (8, _, Some(voter), _) if voters.len() > 1 => drop(voters.remove(voter)),
+        (9, Some(learner), ..) => drop(learners.remove(learner)),
+        // All who learn for all who vote, but for one.
+        (_, Some(_), Some(voter), _) => {
+            let stays = voters[voter];
+            voters = std::mem::take(&mut learners);
+            voters.push(stays);
+        }
+        (_, _, Some(voter), Some(fresh)) => voters[voter] = fresh,
+        _ => return,
+    }
+    let _ = council.change(leader, &voters, &learners);
 }
 
 /// One of those who believe that they lead; anyone if there is none.
@@ -232,8 +278,12 @@ fn goes_on(council: &mut Council) {
     council.run(2 * timeout);
     let end = Index(council.facts.decided.len() as u64);
     assert!(proposed <= Some(end), "liveness: {proposed:?} is not decided");
+    let configs = council.at(server).group.as_ref().map_or(0, |group| group.configs().count());
+    assert_eq!(configs, 1, "liveness: a change is not decided");
     assert!(council.facts.reads_ready.contains(&read), "liveness: a read is not answered");
-    for id in council.ids() {
+    // Those who were removed hear nothing any more.
+    let config = council.decided_config().clone();
+    for id in council.ids().into_iter().filter(|id| config.names(*id)) {
         let applied = council.at(id).state.len() as u64;
         assert_eq!(applied, end.0, "liveness: {id} has not applied everything");
     }
@@ -288,7 +338,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The faults that are planted in the protocol, so that these tests are seen to fail.
-const FAULTS: [Planted; 13] = [
+const FAULTS: [Planted; 19] = [
     Planted::AcceptedBeforeDurable,
     Planted::PromiseForgotten,
     Planted::VoteCountedTwice,
@@ -302,6 +352,12 @@ const FAULTS: [Planted; 13] = [
     Planted::PromiseBeforeDurable,
     Planted::LowerBallotAccepted,
     Planted::RottenVotes,
+    Planted::NewSetOnly,
+    Planted::OldSetOnly,
+    Planted::NotCountedAgain,
+    Planted::ConfigBeforeLastDecided,
+    Planted::LearnerVotes,
+    Planted::RetiredIdCounts,
 ];
 
 /// Seeds until a fault must have been caught.

@@ -86,7 +86,18 @@ impl Group {
 
     /// The configuration in force at the applied index.
     pub fn applied_config(&self) -> &Config {
-        self.acceptor.log().config_at(self.acceptor.log().applied())
+        self.acceptor.log().applied_config()
+    }
+
+    /// Every configuration that a quorum must satisfy now, oldest first: the last one known to be decided, and what
+    /// follows it in the log (R6).
+    pub fn configs(&self) -> impl Iterator<Item = &Config> {
+        self.acceptor.log().configs()
+    }
+
+    /// Whether this replica was removed, as far as it knows: nobody heeds it any more (R7).
+    pub fn is_retired(&self) -> bool {
+        self.acceptor.log().is_retired(self.acceptor.me())
     }
 
     /// The latest configuration in the log.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tholos_paxos::{
-    AppendSeq, Ballot, Base, Config, Connectivity, Entry, Group, Index, Message, Millis, Options, Outbox,
-    Payload, ProposeError, Record, ReplicaId, RoleChange,
+    AppendSeq, Ballot, Base, Change, ChangeError, Config, Connectivity, Entry, Group, Index, Message, Millis,
+    MoveId, Options, Outbox, Payload, ProposeError, Record, ReplicaId, RoleChange,
 };
 
 pub mod show;
@@ -70,6 +70,8 @@ pub struct Replica {
 /// What is true of the whole council, checked as it is learnt.
 #[derive(Default)]
 pub struct Facts {
+    /// The configurations decided, the founding one first, each with its index.
+    pub configs: Vec<(Index, Config)>,
     /// Agreement: one value at each index, whoever learns it and when.
     pub decided: Vec<Entry>,
     /// Validity: what was proposed.
@@ -88,6 +90,8 @@ pub struct Facts {
 
 pub struct Council {
     pub now: Millis,
+    /// How many replicas founded it; those after them have joined.
+    founders: u32,
     pub options: Options,
     pub replicas: Vec<Replica>,
     pub network: VecDeque<Envelope>,
@@ -113,7 +117,9 @@ pub struct View<'a> {
 impl Connectivity for View<'_> {
     fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
         let (a, b) = (a.0 as usize - 1, b.0 as usize - 1);
-        a == b || (self.up[b] && !self.cut[b][a] && !self.deaf[a][b])
+        // One that was proposed may not be there yet.
+        let here = a.max(b) < self.up.len();
+        here && (a == b || (self.up[b] && !self.cut[b][a] && !self.deaf[a][b]))
     }
 }
 
@@ -143,6 +149,7 @@ impl Council {
         let size = replicas as usize;
         Council {
             now: Millis(1_000),
+            founders: replicas,
             options,
             replicas: (1..=replicas)
                 .map(|number| Replica {
@@ -158,10 +165,61 @@ impl Council {
             cut: vec![vec![false; size]; size],
             held: vec![vec![false; size]; size],
             deaf: vec![vec![false; size]; size],
-            facts: Facts::default(),
+            facts: Facts { configs: vec![(Index::ZERO, Council::config(replicas))], ..Facts::default() },
             nonces: 0,
             trace: None,
         }
+    }
+
+    /// One more replica, which joins under the next id.
+    pub fn join(&mut self) -> ReplicaId {
+        let id = ReplicaId(self.size() as u32 + 1);
+        for rows in [&mut self.cut, &mut self.held, &mut self.deaf] {
+            rows.iter_mut().for_each(|row| row.push(false));
+            rows.push(vec![false; id.0 as usize]);
+        }
+        let mut outbox = Outbox::default();
+        let group = Some(Group::join(id, self.options, &mut outbox));
+        let (disk, state) = (Disk::default(), Vec::new());
+        self.replicas.push(Replica { id, group, outbox, disk, state, decided_max: Index::ZERO });
+        self.carry_out(id);
+        id
+    }
+
+    /// Orders a change of the replica set of the leader `id`; replicas that are named and not there join.
+    pub fn change(&mut self, id: ReplicaId, voters: &[u32], learners: &[u32]) -> Result<Index, ChangeError> {
+        let number = self.at(id).group.as_ref().map_or(0, |group| group.config().number);
+        self.change_from(number, id, voters, learners)
+    }
+
+    /// The same by an order that was made for the configuration `number`.
+    pub fn change_from(
+        &mut self,
+        number: u64,
+        id: ReplicaId,
+        voters: &[u32],
+        learners: &[u32],
+    ) -> Result<Index, ChangeError> {
+        while voters.iter().chain(learners).any(|replica| *replica as usize > self.size()) {
+            self.join();
+        }
+        let ids = |replicas: &[u32]| replicas.iter().copied().map(ReplicaId).collect();
+        let change = Change { number, move_id: MoveId(number), voters: ids(voters), learners: ids(learners) };
+        let mut result = Err(ChangeError::Refused(ProposeError::NotServing));
+        self.with(id, |group, now, _, out| {
+            let latest = group.config().number;
+            result = group.change_replicas(&change, now, out);
+            assert!(
+                result.is_err() || number == latest,
+                "R7: an order for {number}, but {latest} was in force"
+            );
+        });
+        result
+    }
+
+    /// The configuration decided last, as far as anybody knows.
+    pub fn decided_config(&self) -> &Config {
+        &self.facts.configs.last().expect("the founding one").1
     }
 
     pub fn config(replicas: u32) -> Config {
@@ -308,10 +366,16 @@ impl Council {
             return self.rot(id);
         }
         self.say(|| format!("{id} restarts"));
-        let (config, options) = (Council::config(self.size() as u32), self.options);
+        let (founders, options) = (self.founders, self.options);
         let nonce = self.fresh_nonce();
         let replica = self.at(id);
-        let mut group = Group::new(id, config, options);
+        let joins_again = id.0 > founders && replica.disk.durable.is_empty();
+        let mut group = match id.0 > founders {
+            // It died before anything of it was durable, so nobody has heard anything that binds it.
+            true if joins_again => Group::join(id, options, &mut replica.outbox),
+            true => Group::new(id, Config::default(), options),
+            false => Group::new(id, Council::config(founders), options),
+        };
         for record in &replica.disk.durable {
             group.recover(record.clone()).expect("durable records follow each other");
         }
@@ -461,6 +525,7 @@ impl Council {
         replica.decided_max = decided;
         for record in appends {
             self.say(|| format!("{id} appends {}", show::record(&record)));
+            self.check_change(id, &record);
             self.at(id).disk.pending.push_back(record);
         }
         for change in changes {
@@ -480,8 +545,8 @@ impl Council {
             self.learn(id, entry);
         }
         for to in wanted {
-            let ballot =
-                self.at(id).group.as_ref().and_then(Group::leading).expect("only leaders give snapshots");
+            // Only leaders give snapshots; this one may have let go since it was asked.
+            let Some(ballot) = self.at(id).group.as_ref().and_then(Group::leading) else { continue };
             if let Some(file) = self.snapshot_file(id) {
                 self.send(Envelope { from: id, to, parcel: Parcel::Snapshot { ballot, file } });
             }
@@ -532,19 +597,44 @@ impl Council {
         if let Some(number) = number_of(&entry.payload) {
             assert!(self.facts.proposed.remove(&number), "validity: {number} was not proposed, or twice");
         }
-        self.check_on_majority(&entry);
+        self.check_on_majority(&entry, self.decided_config());
+        if let Payload::Config(config) = &entry.payload {
+            self.check_on_majority(&entry, config);
+            let last = self.decided_config();
+            assert_eq!(config.number, last.number + 1, "R7: configurations are numbered");
+            let old = |replica: &&ReplicaId| !last.names(**replica);
+            for new in config.voters.iter().chain(&config.learners).filter(old) {
+                assert!(*new > last.last_replica, "R7: the id {new} comes back");
+            }
+            self.facts.configs.push((entry.index, config.clone()));
+        }
         self.facts.decided.push(entry);
     }
 
-    /// Durability: what is decided is on a majority's disks.
-    fn check_on_majority(&self, entry: &Entry) {
-        let count = self.replicas.iter().filter(|replica| replica.disk.holds(entry)).count();
-        assert!(2 * count > self.size(), "{} is decided but on {count} disks only", entry.index);
+    /// R6: a leader proposes a Config only when the last one is decided.
+    fn check_change(&self, id: ReplicaId, record: &Record) {
+        let Record::Accepted { entries, .. } = record else { return };
+        for entry in entries.iter().filter(|entry| entry.origin.replica == id) {
+            if let Payload::Config(config) = &entry.payload {
+                let last = self.decided_config().number;
+                assert!(
+                    config.number <= last + 1,
+                    "R6: {} is proposed before {last} is decided",
+                    config.number
+                );
+            }
+        }
+    }
+
+    /// Durability: what is decided is on the disks of a majority of the configuration in force.
+    fn check_on_majority(&self, entry: &Entry, config: &Config) {
+        let holds = |replica: ReplicaId| self.replicas[replica.0 as usize - 1].disk.holds(entry);
+        assert!(config.majority(holds), "{} is decided but not on a majority's disks", entry.index);
     }
 
     pub fn check_all_on_majority(&self) {
         for entry in &self.facts.decided {
-            self.check_on_majority(entry);
+            self.check_on_majority(entry, self.decided_config());
         }
     }
 

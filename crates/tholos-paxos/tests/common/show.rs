@@ -1,6 +1,8 @@
 //! Messages, records and changes in the notation of the logs: replica `n2`, ballot `3.n2`, index `@1041`.
 
-use tholos_paxos::{Ballot, Checkpoint, Entry, Index, Message, Payload, Record, RoleChange};
+use tholos_paxos::{
+    Ballot, Checkpoint, Config, Entry, Index, Message, Payload, Record, ReplicaId, RoleChange,
+};
 
 use super::{Envelope, Parcel, number_of};
 
@@ -15,11 +17,20 @@ pub fn envelope(envelope: &Envelope) -> String {
 pub fn entry(entry: &Entry) -> String {
     let what = match &entry.payload {
         Payload::Batch(_) => format!("value {}", number_of(&entry.payload).unwrap_or_default()),
-        Payload::Config(config) => format!("config {}", config.number),
+        Payload::Config(config) => self::config(config),
         Payload::Noop => "no-op".to_string(),
         Payload::Tick => "tick".to_string(),
     };
     format!("{} {what} of {}", entry.index, entry.origin)
+}
+
+pub fn config(config: &Config) -> String {
+    let list =
+        |replicas: &[ReplicaId]| -> String { replicas.iter().map(|replica| format!(" {replica}")).collect() };
+    match &config.learners[..] {
+        [] => format!("config {}:{}", config.number, list(&config.voters)),
+        learners => format!("config {}:{} learning{}", config.number, list(&config.voters), list(learners)),
+    }
 }
 
 pub fn entries(entries: &[Entry]) -> String {

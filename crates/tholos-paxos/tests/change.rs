@@ -1,0 +1,431 @@
+//! Changes of the replica set: one test for each sentence of R6 and R7 (docs/protocol/paxos.md). The scenes in full are
+//! in `golden/change`; what random schedules make of changes is in `props.rs`.
+
+use tholos_paxos::{ChangeError, Index, Message, Options, ProposeError, ReplicaId};
+
+mod common;
+use common::{Council, Envelope, Parcel, ballot};
+
+/// Replicas `1..=founders`, of which n1 leads.
+fn council(founders: u32) -> Council {
+    let mut council = Council::new(founders, Options::default());
+    council.elect(1);
+    council
+}
+
+/// The same with learners that lack nothing.
+fn with_learners(founders: u32, learners: &[u32]) -> Council {
+    let mut council = council(founders);
+    let voters: Vec<u32> = (1..=founders).collect();
+    council.order(1, &voters, learners).expect("learners may come");
+    council.run(20);
+    council
+}
+
+trait Short {
+    fn order(&mut self, leader: u32, voters: &[u32], learners: &[u32]) -> Result<Index, ChangeError>;
+    fn put(&mut self, leader: u32) -> Index;
+    fn sync(&mut self, replicas: &[u32]);
+    /// Delivers what goes from one of `from` to one of `to`; all else that is under way is lost.
+    fn deliver_only(&mut self, from: &[u32], to: &[u32]);
+    fn applied(&mut self, replica: u32) -> u64;
+    fn hand(&mut self, from: u32, to: u32, message: Message) -> usize;
+}
+
+impl Short for Council {
+    fn order(&mut self, leader: u32, voters: &[u32], learners: &[u32]) -> Result<Index, ChangeError> {
+        Council::change(self, ReplicaId(leader), voters, learners)
+    }
+
+    fn put(&mut self, leader: u32) -> Index {
+        self.try_propose(ReplicaId(leader)).expect("it serves")
+    }
+
+    fn sync(&mut self, replicas: &[u32]) {
+        replicas.iter().for_each(|replica| self.make_durable(ReplicaId(*replica), usize::MAX));
+    }
+
+    fn deliver_only(&mut self, from: &[u32], to: &[u32]) {
+        self.deliver_where(|envelope| from.contains(&envelope.from.0) && to.contains(&envelope.to.0));
+    }
+
+    fn applied(&mut self, replica: u32) -> u64 {
+        self.at(ReplicaId(replica)).state.len() as u64
+    }
+
+    /// Returns how many messages that brings about.
+    fn hand(&mut self, from: u32, to: u32, message: Message) -> usize {
+        let before = self.network.len();
+        self.deliver(Envelope { from: ReplicaId(from), to: ReplicaId(to), parcel: Parcel::Message(message) });
+        self.network.len() - before
+    }
+}
+
+/// R6: until it is decided every quorum is a quorum of the old set and of the new one. Here phase 2: for the Config
+/// itself, and for what follows it.
+#[test]
+fn while_joint_a_value_needs_a_majority_of_both_sets() {
+    // What the leader n1 and these others accept is decided in {1,2,3} → {1,4,5} if `decided`.
+    for (others, decided) in [
+        (&[2, 3][..], false),
+        (&[4, 5], false),
+        (&[2], false),
+        (&[4], false),
+        (&[2, 4], true),
+        (&[3, 5], true),
+    ] {
+        let mut council = with_learners(3, &[4, 5]);
+        let at = council.order(1, &[1, 4, 5], &[]).expect("taken");
+        let next = council.put(1);
+        council.deliver_only(&[1], others);
+        council.sync(&[1]);
+        council.sync(others);
+        council.deliver_only(others, &[1]);
+        let expected = if decided { next } else { Index(at.0 - 1) };
+        assert_eq!(council.group(1).decided_index(), expected, "{others:?}");
+    }
+}
+
+/// R6: … here phase 1. Neither set alone elects who has the Config in its log.
+#[test]
+fn while_joint_a_candidate_needs_a_majority_of_both_sets() {
+    for (there, wins) in [(&[2, 3][..], false), (&[4, 5], false), (&[2, 3, 5], false), (&[2, 3, 4, 5], true)]
+    {
+        let mut council = with_learners(3, &[4, 5]);
+        council.order(1, &[1, 4, 5], &[]).expect("taken");
+        // All have it, and nobody knows it to be decided.
+        council.deliver_only(&[1], &[2, 3, 4, 5]);
+        council.sync_all();
+        council.network.clear();
+        for away in (1..=5).filter(|replica| !there.contains(replica)) {
+            council.crash(ReplicaId(away));
+        }
+        council.run(2_000);
+        assert_eq!(council.server().is_some(), wins, "{there:?}");
+    }
+}
+
+/// R6: … a round of reads, too.
+#[test]
+fn while_joint_a_read_needs_a_majority_of_both_sets() {
+    for (others, answered) in [(&[2, 3][..], false), (&[4, 5], false), (&[2, 4], true)] {
+        let mut council = with_learners(3, &[4, 5]);
+        council.order(1, &[1, 4, 5], &[]).expect("taken");
+        council.network.clear();
+        let token = council.read(ReplicaId(1)).expect("it leads");
+        council.deliver_only(&[1], others);
+        council.deliver_only(others, &[1]);
+        assert_eq!(council.facts.reads_ready.contains(&token), answered, "{others:?}");
+    }
+}
+
+/// R6 and R9: … and who hears a leader out. One that hears no majority of one of the sets falls silent.
+#[test]
+fn while_joint_a_leader_must_hear_a_majority_of_both_sets() {
+    for (unheard, goes_on) in [(&[2, 3][..], false), (&[4, 5], false), (&[2, 4], true)] {
+        let mut council = with_learners(3, &[4, 5]);
+        council.order(1, &[1, 4, 5], &[]).expect("taken");
+        unheard.iter().for_each(|other| council.cut_between(1, *other));
+        council.tick(ReplicaId(1));
+        assert_eq!(council.group(1).leading().is_some(), goes_on, "{unheard:?}");
+    }
+}
+
+/// R6: a Config counts from acceptance, also for a follower that does not know whether it is decided; and no longer
+/// once the log that holds it is replaced.
+#[test]
+fn a_config_counts_from_acceptance_until_it_is_replaced() {
+    let mut council = with_learners(3, &[4, 5]);
+    council.order(1, &[1, 4, 5], &[]).expect("taken");
+    council.deliver_only(&[1], &[4]);
+    let numbers = |council: &mut Council, replica: u32| -> Vec<u64> {
+        council.group(replica).configs().map(|config| config.number).collect()
+    };
+    assert_eq!(numbers(&mut council, 4), [1, 2]);
+    council.sync(&[1, 4]);
+    council.crash(ReplicaId(1));
+    council.network.clear();
+    council.elect(2);
+    council.run(400);
+    assert_eq!(numbers(&mut council, 4), [1]);
+}
+
+/// R6: phase 1 is counted again under the configuration in the log that it adopts: a majority of the set that the
+/// candidate knows does not elect it once that log names another.
+#[test]
+fn phase_1_is_counted_again_under_the_log_that_it_adopts() {
+    let mut council = with_learners(3, &[4, 5]);
+    council.order(1, &[1, 4, 5], &[]).expect("taken");
+    council.deliver_only(&[1], &[2]);
+    council.sync_all();
+    council.network.clear();
+    for away in [1, 4, 5] {
+        council.crash(ReplicaId(away));
+    }
+    council.run(1_000);
+    assert!(
+        council.group(3).promised() > ballot(1, 1),
+        "it stood, and was promised by a majority that it knew"
+    );
+    assert_eq!(council.server(), None);
+    council.restart(ReplicaId(4));
+    council.run(1_000);
+    assert_eq!(council.server(), None, "n4 is one of {{1,4,5}}");
+    council.restart(ReplicaId(5));
+    council.run(2_000);
+    assert!(council.server().is_some());
+    assert_eq!(council.decided_config().number, 2, "what phase 1 found was decided");
+}
+
+/// R6: the next Config only when the last is decided.
+#[test]
+fn one_change_at_a_time() {
+    let mut council = with_learners(3, &[4, 5]);
+    council.order(1, &[1, 2, 4], &[5]).expect("taken");
+    assert_eq!(council.order(1, &[1, 2, 5], &[]), Err(ChangeError::UnderWay));
+    council.settle();
+    assert!(council.order(1, &[1, 2, 5], &[]).is_ok());
+}
+
+/// R6: … and when the leader has decided an entry of its own ballot.
+#[test]
+fn no_change_before_the_leaders_own_no_op_is_decided() {
+    let mut council = with_learners(3, &[4]);
+    council.crash(ReplicaId(1));
+    council.network.clear();
+    // n2 is elected, and nobody accepts its no-op.
+    for _ in 0..40 {
+        council.tick_all(10);
+        council.sync_all();
+        let sync = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Sync { .. }));
+        council.deliver_where(|envelope| !sync(envelope));
+    }
+    let leader = (2..=3).find(|replica| council.group(*replica).leading().is_some()).expect("elected");
+    let not_serving = Err(ChangeError::Refused(ProposeError::NotServing));
+    assert_eq!(council.order(leader, &[2, 3, 4], &[]), not_serving);
+    council.run(400);
+    assert!(council.order(leader, &[2, 3, 4], &[]).is_ok());
+}
+
+/// R6: a swap of one replica for another is a single entry.
+#[test]
+fn a_swap_is_one_entry() {
+    let mut council = with_learners(3, &[4]);
+    let before = council.group(1).accepted_index();
+    council.order(1, &[1, 2, 4], &[]).expect("taken");
+    council.settle();
+    assert_eq!(council.group(1).accepted_index(), before.next());
+    assert_eq!(council.group(1).configs().count(), 1);
+}
+
+/// R6: learners get entries, and their answers count in no quorum.
+#[test]
+fn learners_decide_nothing_and_elect_nobody() {
+    let mut council = with_learners(3, &[4, 5]);
+    council.put(1);
+    council.deliver_only(&[1], &[4, 5]);
+    council.sync(&[1, 4, 5]);
+    council.deliver_only(&[4, 5], &[1]);
+    assert_eq!(council.group(4).accepted_index(), council.group(1).accepted_index());
+    assert_eq!(council.group(1).decided_index().next(), council.group(1).accepted_index());
+    // Neither do they elect, nor stand.
+    council.crash(ReplicaId(1));
+    council.crash(ReplicaId(2));
+    council.network.clear();
+    council.run(2_000);
+    assert_eq!(council.server(), None);
+    assert!(council.ids().into_iter().skip(3).all(|id| council.group(id.0).promised().replica.0 <= 3));
+}
+
+/// R7: a learner that lacks what was forgotten gets a snapshot, and the configuration with it.
+#[test]
+fn a_learner_begins_with_a_snapshot() {
+    let mut council = council(3);
+    for _ in 0..5 {
+        council.put(1);
+    }
+    council.run(20);
+    council.snapshot(ReplicaId(1), true);
+    council.order(1, &[1, 2, 3], &[4]).expect("taken");
+    council.run(400);
+    assert_eq!(council.applied(4), council.applied(1));
+    assert!(council.group(4).base().index > Index::ZERO);
+    let config = council.group(1).config().clone();
+    assert_eq!(council.group(4).config(), &config);
+    council.order(1, &[1, 2, 4], &[]).expect("a voter like any other");
+    council.run(20);
+    assert_eq!(council.decided_config().number, 2);
+}
+
+/// R7: the leader refuses orders whose number is not current, whatever else they say.
+#[test]
+fn an_order_for_another_configuration_is_refused() {
+    let mut council = with_learners(3, &[4]);
+    for number in [0, 2] {
+        let result = council.change_from(number, ReplicaId(1), &[1, 2, 4], &[]);
+        assert_eq!(result, Err(ChangeError::NotCurrent { number: 1 }));
+    }
+    assert!(council.change_from(1, ReplicaId(1), &[1, 2, 4], &[]).is_ok());
+}
+
+/// R7: a replica id is used once: what was removed does not come back under it, neither as voter nor to learn.
+#[test]
+fn a_removed_replica_does_not_come_back_under_its_id() {
+    let mut council = with_learners(3, &[4]);
+    council.order(1, &[1, 2, 4], &[]).expect("taken");
+    council.run(20);
+    let used = Err(ChangeError::IdUsed { replica: ReplicaId(3) });
+    assert_eq!(council.order(1, &[1, 2, 3], &[]), used);
+    assert_eq!(council.order(1, &[1, 2, 4], &[3]), used);
+}
+
+/// R7: retired ids are ignored for ever, whatever they say.
+#[test]
+fn retired_ids_are_ignored() {
+    let mut council = with_learners(3, &[4]);
+    council.crash(ReplicaId(3));
+    council.order(1, &[1, 2, 4], &[]).expect("taken");
+    council.run(20);
+    let high = ballot(9, 3);
+    for message in [
+        Message::Canvass { ballot: high, decided: Index(99) },
+        Message::Prepare { ballot: high, decided: Index(99) },
+        Message::Reject { promised: high },
+        Message::Accept { ballot: high, entries: Vec::new(), decided: Index(1) },
+        Message::Sync { ballot: high, from: Index(1), entries: Vec::new(), whole_to: Index(0) },
+    ] {
+        for to in [1, 2, 4] {
+            assert_eq!(council.hand(3, to, message.clone()), 0, "{message:?}");
+        }
+    }
+    council.run(20);
+    assert_eq!(council.group(1).leading(), Some(ballot(1, 1)));
+    // What it comes back with, and how long it goes on: nobody is moved.
+    council.restart(ReplicaId(3));
+    council.cut_between(1, 3);
+    council.run(3_000);
+    assert_eq!(council.group(1).leading(), Some(ballot(1, 1)));
+    assert!([1, 2, 4].iter().all(|replica| council.group(*replica).promised() == ballot(1, 1)));
+}
+
+/// R7: a leader that is removed leads until the Config without it is decided, and then hands over.
+#[test]
+fn a_removed_leader_hands_over() {
+    let mut council = with_learners(3, &[4]);
+    council.order(1, &[2, 3, 4], &[]).expect("taken");
+    let after = council.put(1);
+    assert_eq!(council.group(1).leading(), Some(ballot(1, 1)));
+    council.run(100);
+    assert!(council.group(1).is_retired() && council.group(1).leading().is_none());
+    // Without a time-out, to the one that walks first.
+    assert_eq!(council.server(), Some(ReplicaId(2)));
+    assert!(council.group(2).decided_index() > after);
+}
+
+/// R7: … also if its last word is lost, and it is still there and is heard.
+#[test]
+fn a_removed_leader_whose_last_word_is_lost_is_not_waited_for_for_ever() {
+    let mut council = with_learners(3, &[4]);
+    council.order(1, &[2, 3, 4], &[]).expect("taken");
+    for _ in 0..30 {
+        council.tick_all(10);
+        council.sync_all();
+        let released =
+            |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Released { .. }));
+        council.deliver_where(|envelope| !released(envelope));
+    }
+    assert!(council.group(1).leading().is_none() && council.server().is_none());
+    council.run(1_200);
+    assert!(council.server().is_some_and(|server| server != ReplicaId(1)));
+}
+
+/// Whoever is removed may be switched off once it has let go: the others know that the change is decided, also after
+/// they have all restarted.
+#[test]
+fn who_was_removed_is_needed_no_more() {
+    let mut council = with_learners(1, &[2, 3]);
+    council.order(1, &[2, 3], &[]).expect("taken");
+    council.run(400);
+    assert!(council.server().is_some_and(|server| server != ReplicaId(1)));
+    for id in council.ids() {
+        council.crash(id);
+    }
+    council.network.clear();
+    council.restart(ReplicaId(2));
+    council.restart(ReplicaId(3));
+    council.run(2_000);
+    assert!(council.server().is_some());
+}
+
+/// Several replicas are changed one after the other while one is away; it comes back and finds itself removed, or
+/// replaced, or still there.
+#[test]
+fn several_are_changed_while_one_is_away() {
+    for away in [2, 3] {
+        let mut council = with_learners(3, &[4, 5]);
+        council.crash(ReplicaId(away));
+        let stays = 5 - away;
+        council.order(1, &[1, stays, away, 4, 5], &[]).expect("two more");
+        council.run(20);
+        council.order(1, &[1, away, 4, 5], &[6]).expect("one less, one learns");
+        council.run(200);
+        council.order(1, &[1, away, 4, 5, 6], &[]).expect("and votes");
+        council.run(20);
+        council.order(1, &[away, 5, 6], &[]).expect("the leader and another go");
+        council.run(200);
+        let server = council.server().expect("somebody leads").0;
+        assert!([5, 6].contains(&server));
+        council.put(server);
+        council.run(20);
+        council.restart(ReplicaId(away));
+        council.run(400);
+        assert_eq!(council.applied(away), council.applied(server));
+        assert_eq!(council.decided_config().number, 5);
+    }
+}
+
+/// 1 → 3 → 5 → 3 → 1, with a value decided in each set, and each leader in its turn removed.
+#[test]
+fn from_one_to_three_to_five_and_back() {
+    let mut council = council(1);
+    let mut leader = 1;
+    let sets: [(&[u32], &[u32]); 8] = [
+        (&[1], &[2, 3]),
+        (&[1, 2, 3], &[]),
+        (&[1, 2, 3], &[4, 5]),
+        (&[1, 2, 3, 4, 5], &[]),
+        (&[2, 3, 4], &[]),
+        (&[2, 3, 4], &[6]),
+        (&[3, 6, 4], &[]),
+        (&[6], &[]),
+    ];
+    for (at, (voters, learners)) in sets.into_iter().enumerate() {
+        council.order(leader, voters, learners).expect("taken");
+        council.run(400);
+        leader = council.server().expect("somebody leads").0;
+        assert!(voters.contains(&leader), "n{leader} leads {voters:?}");
+        council.put(leader);
+        council.run(20);
+        assert_eq!(council.decided_config().number, at as u64 + 1);
+        for replica in voters.iter().chain(learners) {
+            assert_eq!(
+                council.applied(*replica),
+                council.facts.decided.len() as u64,
+                "n{replica} in {voters:?}"
+            );
+        }
+    }
+    assert_eq!(leader, 6);
+}
+
+/// A set whose majority lacks what is decided would stand still, so the order is refused until they have learnt it.
+#[test]
+fn voters_learn_before_they_vote() {
+    let mut council = council(1);
+    assert_eq!(council.order(1, &[1, 2, 3], &[]), Err(ChangeError::VotersLackEntries));
+    council.order(1, &[1], &[2, 3]).expect("they may learn");
+    council.sync(&[1]);
+    assert_eq!(council.order(1, &[1, 2, 3], &[]), Err(ChangeError::VotersLackEntries));
+    council.run(20);
+    assert!(council.order(1, &[1, 2, 3], &[]).is_ok());
+}
