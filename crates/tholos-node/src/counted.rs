@@ -18,8 +18,9 @@ use tholos_paxos::{Millis, Planted};
 use tholos_ring::ShardId;
 
 use crate::event::{Effects, Loss, Notice};
-use crate::node::{Node, empty_keyspace};
+use crate::node::Node;
 use crate::peer::PeerMessage;
+use crate::replicas::empty_keyspace;
 
 /// Boots of a peer that are remembered, so that what an earlier one said late is not taken for a new one.
 const BOOTS_MAX: usize = 8;

@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_paxos::{AppendSeq, Ballot, Index, Millis, Record};
+use tholos_paxos::{AppendSeq, Ballot, Index, Millis, MoveId, Record, ReplicaId};
 use tholos_ring::ShardId;
 
 use crate::peer::PeerMessage;
+use crate::replicas::OrderError;
 use crate::snapshot::{Discarded, LoadedSnapshot};
 
 /// The time that the driver read just before it hands in an event.
@@ -155,8 +156,25 @@ pub enum Event {
     /// Hand every leadership over (SIGTERM, drain). Proposals are refused from here on, with
     /// a hint to the heir.
     Resign,
+    /// An order to change the replica set of a shard that is led here (R6, R7).
+    ChangeReplicas(ReplicaOrder),
     /// The log has less room than its reserve (`true`): writes are refused until `false`.
     DiskFull(bool),
+}
+
+/// An order: the replica set of a shard shall be this one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicaOrder {
+    /// The shard.
+    pub shard: ShardId,
+    /// The number of the configuration that the order was made for (R7).
+    pub number: u64,
+    /// The order's own number, for whoever gave it.
+    pub move_id: MoveId,
+    /// Who votes afterwards, in walk order.
+    pub voters: Vec<NodeId>,
+    /// Who learns.
+    pub learners: Vec<NodeId>,
 }
 
 /// An append for the node's log. Appends are carried out in the order given.
@@ -414,6 +432,38 @@ pub enum Notice {
         shard: ShardId,
         /// At which index, about.
         index: Index,
+    },
+    /// An order was taken: the replica set changes, if this ballot decides it.
+    ReplicasChanging {
+        /// Which shard.
+        shard: ShardId,
+        /// The order.
+        move_id: MoveId,
+    },
+    /// An order was refused; nothing changed.
+    ChangeRefused {
+        /// Which shard.
+        shard: ShardId,
+        /// The order.
+        move_id: MoveId,
+        /// Why.
+        error: OrderError,
+    },
+    /// A change of a replica set is decided, as this node has learnt.
+    ReplicasChanged {
+        /// Which shard.
+        shard: ShardId,
+        /// The number of its configuration now.
+        number: u64,
+        /// The order that it carries out.
+        move_id: MoveId,
+    },
+    /// This node begins a replica of a shard.
+    ReplicaJoined {
+        /// Which shard.
+        shard: ShardId,
+        /// The id under which it joins.
+        replica: ReplicaId,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

@@ -15,6 +15,7 @@ mod node;
 mod operation;
 mod peer;
 mod refusal;
+mod replicas;
 mod sessions;
 mod shard;
 mod snapshot;
@@ -23,10 +24,13 @@ pub use config::NodeConfig;
 pub use counted::{Counted, CountedOf};
 pub use detector::{Detector, node_of, replica_of};
 pub use digests::{DigestNote, DigestSaid};
-pub use event::{Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, SnapshotJob};
+pub use event::{
+    Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, ReplicaOrder, SnapshotJob,
+};
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
 pub use peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+pub use replicas::OrderError;
 pub use shard::{Shard, Unfit};
 pub use snapshot::{Discarded, LoadedSnapshot, SnapshotLoader};

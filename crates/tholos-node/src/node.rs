@@ -7,21 +7,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_engine::Keyspace;
-use tholos_paxos::{
-    AppendSeq, Config, Group, Index, Message, Millis, Outbox, Record, ReplicaId, RoleChange, Serial,
-};
+use tholos_paxos::{AppendSeq, Index, Millis, Outbox, Record, ReplicaId, RoleChange};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
 use crate::counted::{CountedOf, Ledger};
-use crate::detector::{Detector, node_of, replica_of};
+use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::refusal;
+use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
 
@@ -45,7 +43,7 @@ pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) map: ClusterMap,
     pub(crate) shards: Vec<Option<Shard>>,
-    hints: Hints,
+    pub(crate) hints: Hints,
     pub(crate) detector: Detector,
     pub(crate) gateway: Gateway,
     pub(crate) transfers: Transfers,
@@ -121,7 +119,8 @@ impl Node {
         let others = map.nodes.iter().map(|row| row.id).filter(|id| *id != me);
         let ledger = Ledger::new(config.boot, others.clone());
         let detector = Detector::new(me, others, config.election_timeout);
-        let shards = (0..map.shard_count).map(|shard| new_shard(&config, &map, ShardId(shard))).collect();
+        let shards =
+            (0..map.shard_count).map(|shard| founding_shard(&config, &map, ShardId(shard))).collect();
         let settings = Settings {
             requirepass: config.requirepass.clone(),
             maxmemory: config.maxmemory,
@@ -167,11 +166,15 @@ impl Node {
     ) -> Result<bool, String> {
         let (id, bytes) = (shard, crate::snapshot::cost_of(&record));
         let cache_bytes = self.config.entry_cache_bytes;
-        if record == (Record::Muted { until: None })
-            && let Some(place) = self.shards.get_mut(usize::from(shard.0)).filter(|place| place.is_some())
-        {
-            // Everything before it is void, the applied state too.
-            *place = new_shard(&self.config, &self.map, shard);
+        if let Some(place) = self.shards.get_mut(usize::from(shard.0)) {
+            let held = place.as_ref().map(|shard| shard.group.me());
+            let begins =
+                begins_as(&record).filter(|me| held != Some(*me) || matches!(record, Record::Joined { .. }));
+            // Everything before these is void, the applied state too.
+            let anew = begins.or(held.filter(|_| record == (Record::Muted { until: None })));
+            if let Some(me) = anew {
+                *place = shard_under(&self.config, &self.map, shard, me);
+            }
         }
         let replaces_all = record.replaces_all();
         let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
@@ -195,6 +198,7 @@ impl Node {
         }
         // Nobody waits for these.
         shard.apply_decided(&mut Vec::new());
+        shard.follow_config();
         self.transfers.trim(shard, cache_bytes);
         Ok(replaces_all)
     }
@@ -216,7 +220,8 @@ impl Node {
                 }
                 (None, false) => continue,
             };
-            self.shards[at] = new_shard(&self.config, &self.map, id).map(|mut shard| {
+            let me = shard.group.me();
+            self.shards[at] = shard_under(&self.config, &self.map, id, me).map(|mut shard| {
                 shard.loss = Some(loss);
                 shard
             });
@@ -309,6 +314,7 @@ impl Node {
             }
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
+            Event::ChangeReplicas(order) => self.handle_order(&order, out),
             Event::DiskFull(full) => self.disk_full = full,
         }
         self.settle(out);
@@ -347,7 +353,7 @@ impl Node {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.dirty = false;
         if shard.has_batches() {
-            let time = self.detector.shard_time(self.map.replica_set(id));
+            let time = self.detector.shard_time(&shard.voters);
             shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
         }
         shard.group.flush(now, &mut self.outbox);
@@ -371,8 +377,8 @@ impl Node {
         self.now
     }
 
-    fn shard_time(&self, shard: ShardId) -> Millis {
-        self.detector.shard_time(self.map.replica_set(shard))
+    pub(crate) fn shard_time(&self, shard: ShardId) -> Millis {
+        self.detector.shard_time(self.replica_nodes(shard))
     }
 
     fn gateway_and_view(&mut self) -> (&mut Gateway, View<'_>) {
@@ -390,7 +396,7 @@ impl Node {
         (&mut self.gateway, view)
     }
 
-    fn mark_dirty(&mut self, id: ShardId) {
+    pub(crate) fn mark_dirty(&mut self, id: ShardId) {
         if let Some(shard) = self.shards[usize::from(id.0)].as_mut()
             && !shard.dirty
         {
@@ -423,6 +429,7 @@ impl Node {
         }
         self.apply(id);
         self.answer_digest(id, out);
+        self.note_replicas(id, out);
         if let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.loss.is_some())
             && shard.group.repair().is_none()
         {
@@ -440,7 +447,7 @@ impl Node {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.apply_decided(&mut self.answers);
         if shard.waits_for_a_tick() || !self.outbox.reads_ready.is_empty() {
-            let time = self.detector.shard_time(self.map.replica_set(id));
+            let time = self.detector.shard_time(&shard.voters);
             let ready = core::mem::take(&mut self.outbox.reads_ready);
             let chance = &mut self.chance;
             let seed = || next_chance(chance);
@@ -556,7 +563,7 @@ impl Node {
             PeerMessage::Digest(note) => self.handle_digest(from, note, out),
             PeerMessage::Paxos { shard, from: serial, to, message } => {
                 let replica = ReplicaId::new(from.0, serial);
-                self.handle_paxos(from, replica, to, shard, message, out);
+                self.handle_paxos(replica, to, shard, message, out);
             }
             PeerMessage::Forward(forward) => self.handle_forward(from, forward),
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
@@ -602,46 +609,6 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// Asks who leads the shards that this node has no replica of.
-    fn ask_for_leaders(&mut self, now: Millis, out: &mut Effects) {
-        for id in (0..self.map.shard_count).map(ShardId) {
-            if self.shards[usize::from(id.0)].is_some() {
-                continue;
-            }
-            let mut heard = self.map.replica_set(id).to_vec();
-            heard.retain(|node| self.detector.hears_node(*node));
-            if let Some(node) = self.hints.ask(id, &heard, now) {
-                let question = hints::question(id, self.gateway.boot());
-                out.sends.push((node, PeerMessage::Forward(question)));
-            }
-        }
-    }
-
-    fn handle_paxos(
-        &mut self,
-        from: NodeId,
-        replica: ReplicaId,
-        to: Serial,
-        id: ShardId,
-        message: Message,
-        out: &mut Effects,
-    ) {
-        let known = self.shards.get_mut(usize::from(id.0)).and_then(Option::as_mut);
-        let meant =
-            |shard: &&mut Shard| shard.group.me().serial() == to && shard.group.config().is_voter(replica);
-        let Some(shard) = known.filter(meant) else {
-            out.notices
-                .push(Notice::MessageDropped { node: from, reason: "for a shard it has no replica of" });
-            return;
-        };
-        if matches!(message, Message::Released { .. }) && shard.voters.first() == Some(&from) {
-            self.detector.gave_up(from);
-        }
-        shard.group.handle_message(replica, message, self.now.mono, &mut self.outbox);
-        self.mark_dirty(id);
-        self.collect(id, out);
-    }
-
     fn note_connectivity(&mut self, out: &mut Effects) {
         for (node, heard) in self.detector.take_changes() {
             out.notices.push(if heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
@@ -652,7 +619,7 @@ impl Node {
         let now = self.now.mono;
         self.note_connectivity(out);
         self.send_heartbeats(now, out);
-        self.ask_for_leaders(now, out);
+        self.ask_for_leaders(out);
         if now.since(self.last_memory) >= MEMORY_INTERVAL {
             self.last_memory = now;
             self.take_memory();
@@ -734,7 +701,7 @@ impl Node {
             let Some(first) = shard.voters.first().copied().filter(|first| *first != self.config.me) else {
                 continue;
             };
-            let heir = replica_of(first);
+            let Some(heir) = shard.group.config().voters.first().copied() else { continue };
             let near = shard
                 .group
                 .followers()
@@ -766,6 +733,7 @@ impl Node {
         let best = shard
             .group
             .followers()
+            .filter(|(replica, _)| shard.group.config().is_voter(*replica))
             .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
             .max_by_key(|(_, accepted)| *accepted);
         if let Some((heir, _)) = best {
@@ -799,22 +767,6 @@ impl Node {
     pub fn detector(&self) -> &Detector {
         &self.detector
     }
-}
-
-fn new_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard> {
-    let voters = map.replica_set(id).to_vec();
-    if !voters.contains(&config.me) {
-        return None;
-    }
-    let group_config = Config::founding(voters.iter().copied().map(replica_of).collect());
-    let group = Group::new(replica_of(config.me), group_config, config.group);
-    Some(Shard::new(id, voters, group, empty_keyspace(map, id), config.group.planted))
-}
-
-pub(crate) fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
-    // Secret from clients, the same on all replicas (R25).
-    let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));
-    Keyspace::new(tholos_ring::slots_of(id, map.shard_count), hash_seed)
 }
 
 /// Steps the node's chance (SplitMix64).

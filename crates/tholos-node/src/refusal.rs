@@ -23,7 +23,7 @@ impl Node {
         }
         let me = self.config.me;
         let full = |node| if node == me { self.own_memory_full() } else { self.detector.memory_full(node) };
-        let refusal = over_memory(self.map.replica_set(shard), me, full)?;
+        let refusal = over_memory(self.replica_nodes(shard), me, full)?;
         let operation = Operation::decode(operation.clone()).ok()?;
         needs_memory(&operation).then_some(refusal)
     }

@@ -12,10 +12,13 @@ use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_engine::wide::Wide;
 use tholos_engine::{Access, Command, Context, Keyspace, Transaction};
-use tholos_paxos::{Ballot, Config, Entry, Group, Index, Millis, Outbox, Payload, Planted, ProposeError};
+use tholos_paxos::{
+    Ballot, Config, Entry, Group, Index, Millis, MoveId, Outbox, Payload, Planted, ProposeError,
+};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
+use crate::detector::node_of;
 use crate::digests::Digests;
 use crate::event::Loss;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
@@ -63,7 +66,7 @@ pub(crate) type Answers = Vec<(Origin, Outcome)>;
 pub struct Shard {
     /// Which one.
     pub id: ShardId,
-    /// The nodes of its replica set.
+    /// The nodes that vote on it, in walk order: those of the latest configuration in its log.
     pub voters: Vec<NodeId>,
     /// Its Paxos group.
     pub group: Group,
@@ -94,6 +97,8 @@ pub struct Shard {
     last_tick_at: Millis,
     durable_waits: Vec<DurableWait>,
     planted: Planted,
+    /// A change of the replica set was applied and not told of yet.
+    changed: Option<(u64, MoveId)>,
     /// Writes applied by this replica in this boot, for metrics.
     pub writes_applied: u64,
     /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
@@ -134,16 +139,10 @@ struct DurableWait {
 
 impl Shard {
     /// An empty replica.
-    pub fn new(
-        id: ShardId,
-        voters: Vec<NodeId>,
-        group: Group,
-        keyspace: Keyspace,
-        planted: Planted,
-    ) -> Shard {
+    pub fn new(id: ShardId, group: Group, keyspace: Keyspace, planted: Planted) -> Shard {
         Shard {
             id,
-            voters,
+            voters: Vec::new(),
             group,
             keyspace,
             sessions: Sessions::default(),
@@ -162,6 +161,7 @@ impl Shard {
             last_tick_at: Millis(0),
             durable_waits: Vec::new(),
             planted,
+            changed: None,
             writes_applied: 0,
             writes_repeated: 0,
         }
@@ -238,6 +238,24 @@ impl Shard {
         }
     }
 
+    /// Whether this replica votes in a configuration that counts.
+    pub fn has_vote(&self) -> bool {
+        self.group.configs().any(|config| config.is_voter(self.group.me()))
+    }
+
+    /// Takes over who votes from the group's log.
+    pub(crate) fn follow_config(&mut self) {
+        let config = self.group.config();
+        if !self.voters.iter().map(|node| node.0).eq(config.voters.iter().map(|replica| replica.node())) {
+            self.voters = config.voters.iter().copied().map(node_of).collect();
+        }
+    }
+
+    /// The number and order of a change of the replica set that was applied since the last call.
+    pub(crate) fn take_change(&mut self) -> Option<(u64, MoveId)> {
+        self.changed.take()
+    }
+
     /// Whether writes wait to be proposed.
     pub fn has_batches(&self) -> bool {
         !self.batches.is_empty()
@@ -291,6 +309,9 @@ impl Shard {
             false => Vec::new(),
         }
         .into_iter();
+        if let Payload::Config(config) = &entry.payload {
+            self.changed = Some((config.number, config.move_id));
+        }
         if let Payload::Batch(mut batch) = entry.payload {
             let mut position = 0;
             // What was decided is the same bytes on every replica, so a malformed rest is

@@ -87,6 +87,24 @@ impl Transfers {
         self.retained.recovered(shard, bytes, checkpoint);
     }
 
+    /// The state that a shard had is replaced by another: what was being written or sent is of the state before.
+    fn void(&mut self, id: ShardId, out: &mut Effects) {
+        if let Some(file) = self.saves.get(id).map(|saving| saving.file) {
+            self.saves.take(id, file.index);
+            self.retained.file_failed(id);
+            out.snapshots.push(SnapshotJob::Abandon { shard: id, index: file.index });
+        }
+        self.outgoing.drop_shard(id);
+        self.unreadable.remove(&id);
+        self.files.remove(&id);
+    }
+
+    /// Another replica of the shard begins here (R7): nothing of the one before it is gone on with.
+    pub(crate) fn begin_anew(&mut self, id: ShardId, out: &mut Effects) {
+        self.void(id, out);
+        self.incoming.forget(id, out);
+    }
+
     /// An append was asked for.
     pub(crate) fn appended(&mut self, shard: ShardId, seq: AppendSeq, record: &Record) {
         self.retained.appended(shard, seq, record);
@@ -188,6 +206,13 @@ enum Kind {
     Entries(tholos_engine::Discarded),
     #[expect(dead_code, reason = "only its end matters")]
     State(Box<(Keyspace, Sessions)>),
+}
+
+impl Discarded {
+    /// All that a replica had applied.
+    pub(crate) fn state(keyspace: Keyspace, sessions: Sessions) -> Discarded {
+        Discarded(Kind::State(Box::new((keyspace, sessions))))
+    }
 }
 
 impl From<tholos_engine::Discarded> for Discarded {
@@ -443,18 +468,10 @@ impl Node {
             core::mem::swap(&mut shard.sessions, &mut state.1);
             (shard.snapshot, shard.time) = (index, base.time);
             out.notices.push(Notice::SnapshotInstalled { shard: id, index });
-            // What was being written is of the state before.
-            if let Some(file) = self.transfers.saves.get(id).map(|saving| saving.file) {
-                self.transfers.saves.take(id, file.index);
-                self.transfers.retained.file_failed(id);
-                out.snapshots.push(SnapshotJob::Abandon { shard: id, index: file.index });
-            }
-            self.transfers.outgoing.drop_shard(id);
-            self.transfers.unreadable.remove(&id);
-            self.transfers.files.remove(&id);
+            self.transfers.void(id, out);
         }
         // What was replaced, or what was of no use.
-        out.snapshots.push(SnapshotJob::Drop(Discarded(Kind::State(Box::new(state)))));
+        out.snapshots.push(SnapshotJob::Drop(Discarded::state(state.0, state.1)));
         self.collect(id, out);
     }
 }

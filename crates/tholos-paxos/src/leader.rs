@@ -319,16 +319,18 @@ impl Leader {
 
     /// Counts votes and decides what a quorum has. Returns whether that is news.
     pub(crate) fn advance(&mut self, acceptor: &mut Acceptor, planted: Planted, out: &mut Outbox) -> bool {
-        let reached = match planted {
-            Planted::Nothing => self.reached(acceptor.me(), acceptor.log()),
-            _ => self.planted_reached(planted, acceptor.me(), acceptor.log()),
-        };
+        let mut reached = self.planted_reached(planted, acceptor);
         let joint = acceptor.log().is_joint();
         if !acceptor.decide(reached) {
             return false;
         }
-        if joint && planted != Planted::RetiredIdCounts {
-            self.follow_configs(acceptor, out);
+        if joint {
+            if planted != Planted::RetiredIdCounts {
+                self.follow_configs(acceptor, out);
+            }
+            // Fewer configurations may count now, and more be decided with the same votes.
+            reached = self.planted_reached(planted, acceptor).max(reached);
+            acceptor.decide(reached);
         }
         if !self.serving && reached >= self.first {
             self.serving = true;
@@ -416,7 +418,11 @@ impl Leader {
     }
 
     /// The same, in which a fault may be planted.
-    fn planted_reached(&self, planted: Planted, me: ReplicaId, log: &Log) -> Index {
+    fn planted_reached(&self, planted: Planted, acceptor: &Acceptor) -> Index {
+        let (me, log) = (acceptor.me(), acceptor.log());
+        if planted == Planted::Nothing {
+            return self.reached(me, log);
+        }
         let accepted = |follower: &Follower| follower.accepted;
         match planted {
             Planted::VoteCountedTwice => {

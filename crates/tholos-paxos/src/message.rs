@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::ballot::{Ballot, Index, Millis, MoveId, ReplicaId};
+use crate::ballot::{Ballot, Index, Millis, MoveId, ReplicaId, Serial};
 
 /// What one index of the log holds (R4).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +68,17 @@ impl Config {
     pub fn founding(voters: Vec<ReplicaId>) -> Config {
         let last_replica = voters.iter().copied().max().unwrap_or_default();
         Config { voters, last_replica, ..Config::default() }
+    }
+
+    /// The voter or learner that lives at `node`.
+    pub fn replica_at(&self, node: u16) -> Option<ReplicaId> {
+        self.voters.iter().chain(&self.learners).copied().find(|replica| replica.node() == node)
+    }
+
+    /// The id under which a replica at `node` may join after this configuration; `None` if the serials are used up.
+    pub fn next_replica_at(&self, node: u16) -> Option<ReplicaId> {
+        let serial = self.last_replica.serial().0.checked_add(1)?;
+        Some(ReplicaId::new(node, Serial(serial)))
     }
 }
 

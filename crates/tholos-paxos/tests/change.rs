@@ -1,7 +1,7 @@
 //! Changes of the replica set: one test for each sentence of R6 and R7 (docs/protocol/paxos.md). The scenes in full are
 //! in `golden/change`; what random schedules make of changes is in `props.rs`.
 
-use tholos_paxos::{ChangeError, Index, Message, Options, ProposeError, ReplicaId};
+use tholos_paxos::{ChangeError, Index, Message, Options, Planted, ProposeError, ReplicaId};
 
 mod common;
 use common::{Council, Envelope, Parcel, ballot};
@@ -175,6 +175,41 @@ fn phase_1_is_counted_again_under_the_log_that_it_adopts() {
     council.run(2_000);
     assert!(council.server().is_some());
     assert_eq!(council.decided_config().number, 2, "what phase 1 found was decided");
+}
+
+/// n3 leads without n1, which has decided the Config with n2 and n4, and a value after it with n4 alone. Only n2 and
+/// n3 are of the set that n3 knows, and n2 has not heard of that value.
+fn n3_finds_what_was_decided_in_a_set_that_it_did_not_know(planted: Planted) {
+    let mut council = Council::new(3, Options { planted, ..Options::default() });
+    council.elect(1);
+    council.order(1, &[1, 2, 3], &[4, 5]).expect("learners may come");
+    council.run(20);
+    council.order(1, &[1, 4, 5], &[]).expect("taken");
+    council.deliver_only(&[1], &[2, 4]);
+    council.sync(&[2]);
+    council.deliver_only(&[2], &[1]);
+    let decided = council.put(1);
+    council.deliver_only(&[1], &[4]);
+    council.sync(&[1, 4]);
+    council.deliver_only(&[4], &[1]);
+    assert_eq!(council.group(1).decided_index(), decided);
+    council.crash(ReplicaId(1));
+    council.network.clear();
+    council.elect(3);
+    council.run(400);
+    assert!(council.group(3).decided_index() > decided);
+}
+
+#[test]
+fn what_was_decided_in_a_set_that_the_candidate_did_not_know_is_found() {
+    n3_finds_what_was_decided_in_a_set_that_it_did_not_know(Planted::Nothing);
+}
+
+/// The same without the second count is seen to fail.
+#[test]
+#[should_panic(expected = "agreement")]
+fn without_the_second_count_it_is_lost() {
+    n3_finds_what_was_decided_in_a_set_that_it_did_not_know(Planted::NotCountedAgain);
 }
 
 /// R6: the next Config only when the last is decided.

@@ -68,6 +68,18 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.snapshots_resumed, 1);
             tracing::info!(node = me, to = %node, shard = %shard, chunk, "goes on sending a snapshot");
         }
+        Notice::ReplicasChanging { shard, move_id } => {
+            tracing::info!(node = me, %shard, order = move_id.0, "the replica set changes");
+        }
+        Notice::ChangeRefused { shard, move_id, error } => {
+            tracing::warn!(node = me, %shard, order = move_id.0, %error, "an order to change the replica set is refused");
+        }
+        Notice::ReplicasChanged { shard, number, move_id } => {
+            tracing::info!(node = me, %shard, number, order = move_id.0, "the replica set has changed");
+        }
+        Notice::ReplicaJoined { shard, replica } => {
+            tracing::info!(node = me, %shard, %replica, "a replica begins here");
+        }
         Notice::MessageDropped { node, reason } => {
             add(&counters.peer_messages_senseless, 1);
             tracing::debug!(node = me, from = %node, reason, "dropped a message");

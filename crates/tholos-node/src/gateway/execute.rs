@@ -502,7 +502,7 @@ fn discard(connection: &mut Connection) {
 /// it early. What counts is that the leader refuses.
 fn over_memory(shard: ShardId, view: &View) -> Option<Value> {
     let (leader, _) = view.leader(shard)?;
-    crate::refusal::over_memory(view.map.replica_set(shard), leader, |node| view.memory_full(node))
+    crate::refusal::over_memory(view.replicas(shard), leader, |node| view.memory_full(node))
 }
 
 /// One page of SCAN: the shard in the cursor, or the first at or after it.

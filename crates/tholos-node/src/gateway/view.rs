@@ -36,14 +36,18 @@ pub struct View<'a> {
 impl View<'_> {
     /// The leader of a shard, if one is known.
     pub fn leader(&self, shard: ShardId) -> Option<(NodeId, Ballot)> {
-        let at = usize::from(shard.0);
-        match self.shards.get(at) {
-            Some(Some(shard)) => {
-                let ballot = shard.group.leader()?;
-                Some((crate::detector::node_of(ballot.replica), ballot))
-            }
-            _ => self.hints.get(at).copied().flatten(),
-        }
+        let own = self.shard(shard).and_then(|shard| shard.group.leader());
+        let own = own.map(|ballot| (crate::detector::node_of(ballot.replica), ballot));
+        // A replica that was removed knows an old one at best; the higher ballot is the better hint (R11).
+        let hint = self.hints.get(usize::from(shard.0)).copied().flatten();
+        let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
+        let hint = hint.filter(|(_, ballot)| *ballot >= promised);
+        own.into_iter().chain(hint).max_by_key(|(_, ballot)| *ballot)
+    }
+
+    /// The nodes that vote on a shard, in walk order, as far as is known here.
+    pub fn replicas(&self, shard: ShardId) -> &[NodeId] {
+        crate::replicas::replica_nodes(self.shards, self.map, shard)
     }
 
     /// Whether this node leads a shard and serves it.
@@ -70,7 +74,7 @@ impl View<'_> {
     /// The shard time that an entry proposed now would have, about: never below what this
     /// node has seen in the shard's log.
     pub fn shard_time(&self, shard: ShardId) -> Millis {
-        let time = self.detector.shard_time(self.map.replica_set(shard));
+        let time = self.detector.shard_time(self.replicas(shard));
         self.shard(shard).map_or(time, |shard| time.max(shard.group.last_time()))
     }
 

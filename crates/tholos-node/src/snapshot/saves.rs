@@ -152,7 +152,7 @@ mod tests {
     fn shard() -> Shard {
         let config = Config::founding(vec![ReplicaId(1)]);
         let group = Group::new(ReplicaId(1), config, Options::default());
-        Shard::new(ShardId(1), vec![NodeId(1)], group, Keyspace::new(0..10, 7), Planted::Nothing)
+        Shard::new(ShardId(1), group, Keyspace::new(0..10, 7), Planted::Nothing)
     }
 
     fn begin(saves: &mut Saves, shard: &mut Shard) {

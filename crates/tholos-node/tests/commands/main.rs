@@ -8,6 +8,7 @@ mod digests;
 mod faults;
 mod handshakes;
 mod keyspace;
+mod replicas;
 mod snapshots;
 
 mod support;

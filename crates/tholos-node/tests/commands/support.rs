@@ -62,6 +62,8 @@ pub struct Cluster {
     /// The newest release of a node's log.
     pub released: BTreeMap<usize, AppendSeq>,
     last_append: BTreeMap<usize, AppendSeq>,
+    /// The records of each node's log.
+    records: BTreeMap<usize, Vec<(ShardId, Record)>>,
     /// Bytes of the largest record.
     pub largest_append: usize,
     /// Messages that are lost.
@@ -145,6 +147,7 @@ impl Cluster {
             largest_chunk: 0,
             released: BTreeMap::new(),
             last_append: BTreeMap::new(),
+            records: BTreeMap::new(),
             largest_append: 0,
             lost: |_| false,
             spoil: |_, _| {},
@@ -156,6 +159,20 @@ impl Cluster {
         }
         cluster.settle();
         cluster
+    }
+
+    /// Stops a node, and starts it again with what its log holds, in the settings as they are when nothing is set.
+    pub fn restart(&mut self, at: usize) {
+        let map = self.nodes[at].map().clone();
+        let mut node = Node::new(NodeConfig::new(NodeId(at as u16 + 1), 100 + at as u64, 7), map);
+        for (shard, record) in self.records.entry(at).or_default().clone() {
+            node.recover_record(shard, record, &mut |_, _| None).expect("its own log");
+        }
+        node.finish_recovery(|_| false).expect("nothing is lost");
+        let mut effects = Effects::default();
+        node.start(self.now(), &mut effects);
+        self.nodes[at] = node;
+        self.carry_out(at, effects);
     }
 
     pub fn now(&self) -> Now {
@@ -295,6 +312,7 @@ impl Cluster {
         self.notices.extend(effects.notices.into_iter().map(|notice| (at, notice)));
         self.jobs.extend(effects.snapshots.into_iter().map(|job| (at, job)));
         for append in &effects.appends {
+            self.records.entry(at).or_default().push((append.shard, append.record.clone()));
             let entries = match &append.record {
                 Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
                 Record::Checkpoint(checkpoint) => &checkpoint.entries,

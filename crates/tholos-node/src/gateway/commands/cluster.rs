@@ -100,7 +100,7 @@ pub(in crate::gateway) fn slot_question(args: &[Bytes]) -> Result<(Slot, Operati
 /// master for every slot while it elects another, and redis-py gives up on a map with holes.
 fn shown_leader(view: &View, shard: ShardId) -> NodeId {
     let known = view.leader(shard).map(|(leader, _)| leader);
-    let replicas = view.map.replica_set(shard);
+    let replicas = view.replicas(shard);
     let heard = || replicas.iter().copied().find(|node| is_heard(view, *node));
     known.filter(|leader| is_heard(view, *leader)).or_else(heard).or(known).unwrap_or(replicas[0])
 }
@@ -134,7 +134,7 @@ impl Roles {
                 continue;
             }
             roles.led.entry(leader).or_default().push(shard);
-            for node in view.map.replica_set(shard).iter().filter(|node| **node != leader) {
+            for node in view.replicas(shard).iter().filter(|node| **node != leader) {
                 *roles.follows.entry((*node, leader)).or_default() += 1;
             }
         }
@@ -144,7 +144,7 @@ impl Roles {
         }
         shards.sort_unstable();
         for (shard, leader) in shards {
-            let mut followers = view.map.replica_set(shard).to_vec();
+            let mut followers = view.replicas(shard).to_vec();
             followers.retain(|node| !roles.led.contains_key(node));
             followers.sort_unstable();
             let slots = slots_of(shard, view.map.shard_count);

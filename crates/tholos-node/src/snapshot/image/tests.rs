@@ -1,6 +1,5 @@
 use alloc::vec;
 
-use tholos_cluster::NodeId;
 use tholos_engine::{Command, Context};
 use tholos_paxos::{Group, Options, Planted};
 use tholos_ring::ShardId;
@@ -14,7 +13,7 @@ fn shard() -> Shard {
     let config = Config::founding(vec![ReplicaId(1)]);
     let group = Group::new(ReplicaId(1), config, Options::default());
     let keyspace = Keyspace::new(tholos_ring::slots_of(ShardId(0), 1), 7);
-    Shard::new(ShardId(0), vec![NodeId(1)], group, keyspace, Planted::Nothing)
+    Shard::new(ShardId(0), group, keyspace, Planted::Nothing)
 }
 
 fn write(shard: &mut Shard, number: u64, round: u64) {

@@ -1,0 +1,120 @@
+//! Replica sets that change while clients are served (R6, R7).
+
+use tholos_cluster::NodeId;
+use tholos_node::{Event, Notice, OrderError, Port, ReplicaOrder};
+use tholos_paxos::{ChangeError, MoveId, ReplicaId, Serial};
+use tholos_ring::ShardId;
+
+use crate::support::{Client, Cluster};
+
+/// The shard of the key `k`.
+const SHARD: ShardId = ShardId(7);
+
+/// Five nodes, three replicas of each shard; the nodes of [`SHARD`]'s founders first.
+fn cluster() -> (Cluster, Vec<NodeId>) {
+    let mut cluster = Cluster::start(5, 3, |_| {});
+    cluster.wait_for_leaders();
+    let founders = cluster.nodes[0].map().replica_set(SHARD).to_vec();
+    let others = (1..=5).map(NodeId).filter(|node| !founders.contains(node)).collect::<Vec<_>>();
+    (cluster, [founders, others].concat())
+}
+
+fn at(node: NodeId) -> usize {
+    usize::from(node.0) - 1
+}
+
+fn leader(cluster: &Cluster) -> usize {
+    let leads = |node: &tholos_node::Node| node.shard(SHARD).is_some_and(|shard| shard.group.serving());
+    cluster.nodes.iter().position(leads).expect("somebody leads")
+}
+
+/// Orders it of the leader, and gives it time.
+fn order(cluster: &mut Cluster, voters: &[NodeId], learners: &[NodeId]) {
+    let leader = leader(cluster);
+    let number = cluster.nodes[leader].shard(SHARD).expect("held").group.config().number;
+    let (voters, learners) = (voters.to_vec(), learners.to_vec());
+    let order = ReplicaOrder { shard: SHARD, number, move_id: MoveId(number + 100), voters, learners };
+    cluster.handle(leader, Event::ChangeReplicas(order));
+    cluster.advance(500);
+    let changed = Notice::ReplicasChanged { shard: SHARD, number: number + 1, move_id: MoveId(number + 100) };
+    assert!(cluster.notices.iter().any(|(_, notice)| *notice == changed), "{changed:?}");
+}
+
+/// A client of each node writes and reads.
+fn check_served(cluster: &mut Cluster, round: u64) {
+    for node in 0..cluster.nodes.len() {
+        let client: Client = cluster.connect(node, Port::Gateway);
+        let mut reply = cluster.ask(client, &["INCR k"]);
+        // A node that has just lost its replica has to ask who leads.
+        for _ in 0..100 {
+            if reply.is_empty() {
+                cluster.advance(10);
+                reply = cluster.read(client);
+            }
+        }
+        assert_eq!(reply, format!(":{}\r\n", round * 5 + node as u64 + 1), "at node {node} in round {round}");
+    }
+}
+
+#[test]
+fn a_shard_moves_to_other_nodes_while_it_serves() {
+    let (mut cluster, nodes) = cluster();
+    let [a, b, c, d, e] = nodes[..] else { panic!("five nodes") };
+    check_served(&mut cluster, 0);
+    order(&mut cluster, &[a, b, c], &[d]);
+    check_served(&mut cluster, 1);
+    order(&mut cluster, &[a, b, d], &[]);
+    check_served(&mut cluster, 2);
+    order(&mut cluster, &[a, b, d], &[e]);
+    // The leader goes, whichever it is, and so does every founder in the end.
+    order(&mut cluster, &[d, e], &[]);
+    assert!([at(d), at(e)].contains(&leader(&cluster)));
+    check_served(&mut cluster, 3);
+    // One that was removed comes back, under a new id.
+    order(&mut cluster, &[d, e], &[a]);
+    order(&mut cluster, &[d, e, a], &[]);
+    check_served(&mut cluster, 4);
+    let shard = cluster.nodes[at(a)].shard(SHARD).expect("held");
+    assert!(shard.has_vote());
+    assert_eq!(shard.group.me(), ReplicaId::new(a.0, Serial(3)));
+    assert_eq!(cluster.nodes[at(b)].replica_nodes(SHARD), [d, e], "as it was when it was removed");
+    assert_eq!(cluster.nodes[at(a)].replica_nodes(SHARD), [d, e, a]);
+}
+
+#[test]
+fn replicas_that_joined_come_back_under_their_ids() {
+    let (mut cluster, nodes) = cluster();
+    let [a, b, c, d, e] = nodes[..] else { panic!("five nodes") };
+    check_served(&mut cluster, 0);
+    order(&mut cluster, &[a, b, c], &[d, e]);
+    order(&mut cluster, &[c, d, e], &[]);
+    check_served(&mut cluster, 1);
+    for node in 0..5 {
+        cluster.restart(node);
+    }
+    cluster.wait_for_leaders();
+    assert_eq!(cluster.nodes[at(d)].shard(SHARD).expect("held").group.me(), ReplicaId::new(d.0, Serial(1)));
+    assert!([at(c), at(d), at(e)].contains(&leader(&cluster)));
+    cluster.advance(500);
+    check_served(&mut cluster, 2);
+}
+
+#[test]
+fn orders_that_cannot_be_are_refused() {
+    let (mut cluster, nodes) = cluster();
+    let voters = nodes[..3].to_vec();
+    let leader = leader(&cluster);
+    let elsewhere = at(nodes[4]);
+    for (node, number, learner, error) in [
+        (leader, 0, NodeId(9), OrderError::UnknownNode(NodeId(9))),
+        (leader, 1, nodes[3], OrderError::Group(ChangeError::NotCurrent { number: 0 })),
+        (elsewhere, 0, nodes[3], OrderError::NotHeld),
+    ] {
+        let learners = vec![learner];
+        let order =
+            ReplicaOrder { shard: SHARD, number, move_id: MoveId(5), voters: voters.clone(), learners };
+        cluster.handle(node, Event::ChangeReplicas(order));
+        let refused = Notice::ChangeRefused { shard: SHARD, move_id: MoveId(5), error };
+        assert!(cluster.notices.contains(&(node, refused.clone())), "{refused:?}");
+    }
+}
