@@ -29,7 +29,8 @@ usage: cargo xtask <task> [arguments]
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
   model [flags]        every interleaving of small councils of the real Paxos core; flags are its own (--config NAME, --minutes N)
-  mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000)
+  mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000), or the model
+  mutants --some N     N of them, each day others
   balance-sim [flags]  policies of load balancing side by side, simulated (--seconds N, --plots DIR)
   torture [flags]      three real processes and their worst days, optimised; Linux and root (--minutes N, --seed S)
   compat [flags]       stock Redis clients against the release binary; needs python3, node and redis-tools
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ("sim", flags) => tasks::sim(flags),
         ("model", flags) => tasks::model(flags),
         ("mutants", []) => tasks::mutants(tasks::MUTANT_SEEDS),
+        ("mutants", [flag, count]) if flag == "--some" => tasks::mutants_by_turns(count),
         ("mutants", [flag, seeds]) if flag == "--seeds" => tasks::mutants(seeds),
         ("balance-sim", flags) => tasks::balance_sim(flags),
         ("torture", flags) => tasks::torture(flags),

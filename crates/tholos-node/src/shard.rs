@@ -78,6 +78,8 @@ pub struct Shard {
     pub time: Millis,
     /// The last index that a durable snapshot covers; zero if there is none.
     pub snapshot: Index,
+    /// That of the snapshot which the last durable checkpoint names: recovery needs no older one (R22).
+    pub named_snapshot: Index,
     /// In recovery: why the records so far do not make a state. The log may begin in the middle
     /// of what a later checkpoint replaces (R22), so this counts only at the end.
     pub unfit: Option<Unfit>,
@@ -148,6 +150,7 @@ impl Shard {
             sessions: Sessions::default(),
             time: Millis(0),
             snapshot: Index::ZERO,
+            named_snapshot: Index::ZERO,
             unfit: None,
             loss: None,
             digests: Digests::default(),

@@ -253,7 +253,7 @@ pub(crate) fn recover(
     shard.keyspace = keyspace;
     shard.sessions = sessions;
     shard.time = base.time;
-    shard.snapshot = index;
+    (shard.snapshot, shard.named_snapshot) = (index, index);
     Ok(())
 }
 
@@ -348,7 +348,8 @@ impl Node {
         self.transfers.unreadable.remove(&id);
         self.transfers.files.remove(&id);
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        (shard.snapshot, shard.time, shard.loss) = (Index::ZERO, Millis(0), Some(loss));
+        (shard.snapshot, shard.named_snapshot) = (Index::ZERO, Index::ZERO);
+        (shard.time, shard.loss) = (Millis(0), Some(loss));
         shard.digests = Digests::default();
         let keyspace = core::mem::replace(&mut shard.keyspace, empty);
         let sessions = core::mem::take(&mut shard.sessions);
@@ -358,19 +359,22 @@ impl Node {
     /// Lets go of what checkpoints have replaced that are durable by now, with their files.
     pub(crate) fn settle_checkpoints(&mut self, out: &mut Effects) {
         let done = self.transfers.retained.checkpoints_done(self.appends.durable);
-        for shard in &done {
-            self.remove_old_files(*shard, out);
+        for id in &done {
+            if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
+                shard.named_snapshot = shard.snapshot;
+            }
+            self.remove_old_files(*id, out);
         }
         if !done.is_empty() {
             out.release = self.transfers.retained.releasable().or(out.release);
         }
     }
 
-    /// What is being sent stays until it has arrived.
+    /// What the log on the disk names stays, and what is being sent until it has arrived.
     fn remove_old_files(&self, id: ShardId, out: &mut Effects) {
         let Some(shard) = self.shards[usize::from(id.0)].as_ref() else { return };
         let sent = self.transfers.outgoing.oldest(id);
-        let index = sent.map_or(shard.snapshot, |sent| sent.min(shard.snapshot));
+        let index = sent.map_or(shard.named_snapshot, |sent| sent.min(shard.named_snapshot));
         out.snapshots.push(SnapshotJob::RemoveBelow { shard: id, index });
     }
 

@@ -223,6 +223,38 @@ fn a_snapshot_that_is_being_sent_stays() {
     assert_eq!(of_shard, 1, "the old one is gone");
 }
 
+/// The newer snapshot is whole, but the checkpoint that names it is not durable: recovery would need the older one.
+#[test]
+fn a_snapshot_stays_until_the_checkpoint_after_it_is_durable() {
+    let (mut cluster, client) = one_behind(300, |config| config.log_bytes_max = 100 << 10);
+    let (leader, shard) = (client.node, shard_of(slot(b"k"), 16));
+    // A transfer that does not end by itself, nor is there another one.
+    cluster.lost = |message| matches!(message, PeerMessage::SnapshotWanted { .. });
+    cluster.mend();
+    let mut number = 300;
+    loop {
+        assert!(number < 2000, "no snapshot was written while the disk stood still");
+        one_more(&mut cluster, client, number);
+        number += 1;
+        cluster.hold_disk(true);
+        cluster.advance(20);
+        if cluster.snapshot_files(leader, shard) == 2 && under_way(&cluster) > 0 {
+            break;
+        }
+        cluster.hold_disk(false);
+    }
+    // It ends because its sender leads no longer.
+    cluster.cut(leader);
+    cluster.advance(10_000);
+    assert!(!cluster.nodes[leader].shard(shard).unwrap().group.serving());
+    assert_eq!(cluster.snapshot_files(leader, shard), 2, "the log on the disk names the older one");
+    cluster.hold_disk(false);
+    cluster.mend();
+    cluster.lost = |_| false;
+    cluster.advance(10_000);
+    assert_eq!(cluster.snapshot_files(leader, shard), 1);
+}
+
 /// What a slow replica makes its leader keep has a bound, and beyond it the replica is sent another snapshot.
 #[test]
 fn what_follows_a_snapshot_is_kept_within_bounds() {
