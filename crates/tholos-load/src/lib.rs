@@ -2,7 +2,7 @@
 //! the servers behind it, and write down what they asked, when, and what they were told.
 //!
 //! The history goes to `tholos-check`, which says whether it is linearizable. `tholos check` and the torture test are
-//! the two users.
+//! the two users; `tholos bench` has its mixes and its chance from here.
 //!
 //! What each rests on:
 //!
@@ -22,6 +22,6 @@ mod random;
 mod summary;
 
 pub use load::{History, KEYS_MAX, Load, Plan, StartError};
-pub use mix::{Action, Mix};
+pub use mix::{Action, Mix, Worded};
 pub use random::Random;
 pub use summary::{Lost, Summary, lost_writes};

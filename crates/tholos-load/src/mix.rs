@@ -25,31 +25,39 @@ pub enum Action {
     GetSet,
 }
 
-const ALL: [(Action, &str); 8] = [
-    (Action::Get, "get"),
-    (Action::Set, "set"),
-    (Action::Incr, "incr"),
-    (Action::Append, "append"),
-    (Action::Del, "del"),
-    (Action::SetNx, "setnx"),
-    (Action::GetDel, "getdel"),
-    (Action::GetSet, "getset"),
-];
+/// Commands of a workload, with the words by which a mix names them.
+pub trait Worded: Copy + PartialEq + 'static {
+    /// Every command with its word, in lower case.
+    const WORDS: &[(Self, &str)];
+}
+
+impl Worded for Action {
+    const WORDS: &[(Action, &str)] = &[
+        (Action::Get, "get"),
+        (Action::Set, "set"),
+        (Action::Incr, "incr"),
+        (Action::Append, "append"),
+        (Action::Del, "del"),
+        (Action::SetNx, "setnx"),
+        (Action::GetDel, "getdel"),
+        (Action::GetSet, "getset"),
+    ];
+}
 
 /// A share of one command, at most.
 const SHARE_MAX: u32 = 1_000_000;
 
-/// Commands with their shares.
+/// Commands with their shares, written `get=80,set=20`. A command without a share has 100.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mix {
-    shares: Vec<(Action, u32)>,
+pub struct Mix<C = Action> {
+    shares: Vec<(C, u32)>,
     total: u32,
 }
 
-impl Mix {
+impl<C: Worded> Mix<C> {
     /// The command for a random number.
     #[must_use]
-    pub fn pick(&self, random: u64) -> Action {
+    pub fn pick(&self, random: u64) -> C {
         let mut rest = u32::try_from(random % u64::from(self.total)).expect("below a number of 32 bits");
         for &(action, share) in &self.shares {
             if rest < share {
@@ -62,7 +70,7 @@ impl Mix {
 
     /// Whether the command occurs.
     #[must_use]
-    pub fn has(&self, wanted: Action) -> bool {
+    pub fn has(&self, wanted: C) -> bool {
         self.shares.iter().any(|&(action, share)| action == wanted && share > 0)
     }
 }
@@ -73,16 +81,18 @@ impl Default for Mix {
     }
 }
 
-impl FromStr for Mix {
+impl<C: Worded> FromStr for Mix<C> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut shares = Vec::new();
+        let mut shares: Vec<(C, u32)> = Vec::new();
         for part in text.split(',') {
-            let (name, share) = part.split_once('=').unwrap_or((part, "1"));
-            let known = ALL.iter().find(|(_, word)| name.trim().eq_ignore_ascii_case(word));
-            let (action, _) = *known
-                .ok_or_else(|| format!("\"{name}\" is none of {}", ALL.map(|(_, word)| word).join(", ")))?;
+            let (name, share) = part.split_once('=').unwrap_or((part, "100"));
+            let known = C::WORDS.iter().find(|(_, word)| name.trim().eq_ignore_ascii_case(word));
+            let (action, _) = *known.ok_or_else(|| {
+                let words: Vec<&str> = C::WORDS.iter().map(|(_, word)| *word).collect();
+                format!("\"{name}\" is none of {}", words.join(", "))
+            })?;
             let share = share.trim().parse::<u32>().ok().filter(|share| *share <= SHARE_MAX);
             let share = share
                 .ok_or_else(|| format!("\"{part}\" has no share from 0 to {SHARE_MAX}, such as get=80"))?;
@@ -93,10 +103,10 @@ impl FromStr for Mix {
     }
 }
 
-impl fmt::Display for Mix {
+impl<C: Worded> fmt::Display for Mix<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (action, share)) in self.shares.iter().enumerate() {
-            let (_, word) = ALL.iter().find(|(other, _)| other == action).expect("ALL has every command");
+            let (_, word) = C::WORDS.iter().find(|(other, _)| other == action).expect("each has its word");
             write!(f, "{}{word}={share}", if i > 0 { "," } else { "" })?;
         }
         Ok(())
@@ -118,6 +128,6 @@ mod tests {
         assert!("get=-1".parse::<Mix>().is_err());
         assert!("get=0".parse::<Mix>().is_err());
         let every = Mix::default();
-        assert!(ALL.iter().all(|&(action, _)| every.has(action)), "{every}");
+        assert!(Action::WORDS.iter().all(|&(action, _)| every.has(action)), "{every}");
     }
 }

@@ -149,7 +149,6 @@ fn message(message: &Message) -> String {
         Message::Confirm { ballot, round } => format!("Confirm {ballot} round {round}"),
         Message::Confirmed { ballot, round } => format!("Confirmed {ballot} round {round}"),
         Message::Released { ballot } => format!("Released {ballot}"),
-        #[allow(unreachable_patterns, reason = "messages that this page has no words for yet")]
         other => format!("{other:?}"),
     }
 }
@@ -178,7 +177,6 @@ fn record(record: &Record) -> String {
             checkpoint.snapshot,
             entries(&checkpoint.entries)
         ),
-        #[allow(unreachable_patterns, reason = "records that this page has no words for yet")]
         other => format!("{other:?}"),
     }
 }

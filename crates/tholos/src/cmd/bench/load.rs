@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tholos_load::Random;
 use tholos_resp::encode_command;
 use tokio::time::sleep;
 
@@ -440,24 +441,5 @@ fn encode(pending: &Pending, values: &[Vec<u8>], output: &mut Vec<u8>) {
         Command::Del => encode_command(&[b"DEL", key], output),
         Command::Exists => encode_command(&[b"EXISTS", key], output),
         Command::Ping => encode_command(&[b"PING"], output),
-    }
-}
-
-/// splitmix64: one stream for each client of a seed.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
-        random.0 = random.next();
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
