@@ -6,7 +6,6 @@ use stateright::Property;
 use tholos_paxos::{Group, Index};
 
 use crate::Council;
-use crate::show;
 use crate::state::{Budget, Replica, State, number_of};
 
 /// No index is decided with two values, on any replicas or over time.
@@ -66,7 +65,7 @@ fn not_durable(state: &State) -> Option<String> {
         };
         let count = state.replicas.iter().filter(has).count();
         let majority = 2 * count > state.replicas.len();
-        (!majority).then(|| format!("{} is decided, and on {count} disks only", show::entry(entry)))
+        (!majority).then(|| format!("{entry:#} is decided, and on {count} disks only"))
     })
 }
 

@@ -4,6 +4,7 @@
 //! Whatever decides what can happen next is in its hash, and nothing else is: no clock runs here (see [`crate`]), and
 //! each disk is kept as the replica that it would bring back, not as the records that led there.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -132,14 +133,14 @@ pub(crate) fn fingerprint(value: &impl Hash) -> u64 {
 
 /// The command of a number.
 pub(crate) fn command(number: u8) -> Payload {
-    const COMMANDS: [&[u8]; 5] = [&[0], &[1], &[2], &[3], &[4]];
+    const COMMANDS: [&[u8]; 5] = [b"command 0", b"command 1", b"command 2", b"command 3", b"command 4"];
     Payload::Batch(Bytes::from_static(COMMANDS[usize::from(number)]))
 }
 
 /// The number of a command; nothing if the payload is none.
 pub(crate) fn number_of(payload: &Payload) -> Option<u8> {
     match payload {
-        Payload::Batch(bytes) => bytes.first().copied(),
+        Payload::Batch(bytes) => bytes.last().map(|digit| digit - b'0'),
         _ => None,
     }
 }
@@ -161,6 +162,12 @@ impl Replica {
 
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {:#}", self.from, self.to, self.message)
     }
 }
 

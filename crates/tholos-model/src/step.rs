@@ -270,10 +270,9 @@ impl Step<'_> {
         let decided = &self.state.facts.decided;
         let clash = match decided.get(place) {
             Some(known) if known == entry => return,
-            Some(known) => Some((
-                AGREEMENT,
-                format!("{at} has decided {}, and {} was decided", show::entry(entry), show::entry(known)),
-            )),
+            Some(known) => {
+                Some((AGREEMENT, format!("{at} has decided {entry:#}, and {known:#} was decided")))
+            }
             None => self.invalid(entry).map(|seen| (VALIDITY, seen)),
         };
         match clash {

@@ -129,7 +129,7 @@ impl Teller {
         self.say("All three hold the same log:");
         for number in 1..=3 {
             let state = self.council.at(replica(number)).state.clone();
-            writeln!(self.text, "    n{number} {}", common::show::entries(&state))
+            writeln!(self.text, "    n{number} {}", common::entries(&state))
                 .expect("a string takes everything");
         }
     }

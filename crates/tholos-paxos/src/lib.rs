@@ -163,6 +163,7 @@ mod group;
 mod leader;
 mod log;
 mod message;
+mod notation;
 mod options;
 mod outbox;
 mod quorum;

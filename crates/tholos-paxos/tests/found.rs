@@ -78,7 +78,7 @@ fn a_snapshot_binds_to_the_ballot_of_its_sender() {
         None,
         "n3 took an entry of {old} on top of what {new} decided"
     );
-    let answers: Vec<String> = council.network.iter().map(common::show::envelope).collect();
+    let answers: Vec<String> = council.network.iter().map(Envelope::to_string).collect();
     assert_eq!(answers, ["n3 -> n1 Reject, promised 2.n2"]);
 }
 

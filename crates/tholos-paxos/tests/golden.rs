@@ -17,10 +17,10 @@
 use std::str::FromStr;
 
 use tholos_golden::{Arguments, Command};
-use tholos_paxos::{Ballot, Group, Index, Message, Millis, Options, ReplicaId};
+use tholos_paxos::{Ballot, Config, Group, Index, Message, Millis, Options, ReplicaId};
 
 mod common;
-use common::{Council, Envelope, Parcel, show};
+use common::{Council, Envelope, Parcel};
 
 #[test]
 fn elect() {
@@ -183,7 +183,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
         "configs" => {
             for replica in &council.replicas {
                 let Some(group) = &replica.group else { continue };
-                let all: Vec<String> = group.configs().map(show::config).collect();
+                let all: Vec<String> = group.configs().map(Config::to_string).collect();
                 said.push(format!("{}: {}", replica.id, all.join(" and ")));
             }
         }
@@ -222,7 +222,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             let message = Message::Prepare { ballot, decided: Index::ZERO };
             council.deliver(Envelope { from, to, parcel: Parcel::Message(message) });
         }
-        "network" => said.extend(council.network.iter().map(show::envelope)),
+        "network" => said.extend(council.network.iter().map(Envelope::to_string)),
         "state" => {
             let who = args.next_if_any("who")?.unwrap_or(Who(None));
             for replica in council.replicas.iter().filter(|replica| who.is(replica.id)) {

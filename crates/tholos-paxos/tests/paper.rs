@@ -11,7 +11,7 @@ use tholos_paxos::{
 };
 
 mod common;
-use common::{Council, Envelope, Parcel, ballot, number_of, replica, show, value};
+use common::{Council, Envelope, Parcel, ballot, number_of, replica, value};
 
 fn council(replicas: u32) -> Council {
     Council::new(replicas, Options::default())
@@ -21,12 +21,12 @@ fn council(replicas: u32) -> Council {
 fn hand(council: &mut Council, from: u32, to: u32, message: Message) -> Vec<String> {
     let before = council.network.len();
     council.deliver(Envelope { from: replica(from), to: replica(to), parcel: Parcel::Message(message) });
-    council.network.iter().skip(before).map(show::envelope).collect()
+    council.network.iter().skip(before).map(Envelope::to_string).collect()
 }
 
 /// What is under way, as text.
 fn under_way(council: &Council) -> Vec<String> {
-    council.network.iter().map(show::envelope).collect()
+    council.network.iter().map(Envelope::to_string).collect()
 }
 
 fn entry(index: u64, origin: Ballot, number: u64) -> Entry {
@@ -171,7 +171,7 @@ fn a_leader_that_is_rejected_stops() {
     council.take_trace();
     hand(&mut council, 3, 1, Message::Reject { promised: ballot(5, 3) });
     assert_eq!(council.group(1).leading(), None);
-    assert_eq!(council.take_trace(), [format!("n1 {}", show::change(RoleChange::Stopped(ballot(1, 1))))]);
+    assert_eq!(council.take_trace(), [format!("n1 {}", RoleChange::Stopped(ballot(1, 1)))]);
 }
 
 /// A rejection is only a hint: one of a ballot that is not higher changes nothing.

@@ -1,7 +1,7 @@
 //! What happened, in our notation: `n1 -> n2 s3 Accept 3.n1 @41 to @43, decided @40`.
 
 use tholos_node::{Event, Notice, Outcome, PeerMessage};
-use tholos_paxos::{Entry, Message, Payload, Record};
+use tholos_paxos::Record;
 use tholos_ring::ShardId;
 
 /// The lines of one run; kept only if they are asked for.
@@ -39,7 +39,7 @@ impl Trail {
         let (shard, what) = match message {
             PeerMessage::Heartbeat(_) | PeerMessage::Counted(_) | PeerMessage::Digest(_) => return,
             _ if self.lines.is_none() => return,
-            PeerMessage::Paxos { shard, message, .. } => (*shard, self::message(message)),
+            PeerMessage::Paxos { shard, message, .. } => (*shard, message.to_string()),
             PeerMessage::Forward(forward) => (forward.shard, format!("Forward {}", forward.request & 0xffff)),
             PeerMessage::Answer { request, outcome, .. } => {
                 let text = format!("n{} {verb} n{} Answer {}", from + 1, to + 1, request & 0xffff);
@@ -61,7 +61,7 @@ impl Trail {
 
     /// A node asks its log to keep something.
     pub fn append(&mut self, at: u64, host: usize, shard: ShardId, record: &Record) {
-        self.note(at, Some(shard), || format!("n{} {shard} appends {}", host + 1, self::record(record)));
+        self.note(at, Some(shard), || format!("n{} {shard} appends {record}", host + 1));
     }
 
     /// A node says what has happened to it.
@@ -103,80 +103,12 @@ impl Trail {
     }
 }
 
-fn entries(entries: &[Entry]) -> String {
-    let one = |entry: &Entry| {
-        let what = match &entry.payload {
-            Payload::Batch(bytes) => format!(" {} B", bytes.len()),
-            Payload::Config(config) => format!(" config {}", config.number),
-            Payload::Noop => String::from(" no-op"),
-            Payload::Tick => String::from(" tick"),
-        };
-        format!("{}{what} of {}", entry.index, entry.origin)
-    };
-    match entries {
-        [] => String::from("nothing"),
-        [entry] => one(entry),
-        [first, .., last] => format!("{} .. {}", one(first), one(last)),
-    }
-}
-
-fn message(message: &Message) -> String {
-    match message {
-        Message::Sync { ballot, from, entries: list, whole_to } => {
-            format!("Sync {ballot} from {from}, {}, whole to {whole_to}", entries(list))
-        }
-        Message::Accept { ballot, entries: list, decided } => {
-            format!("Accept {ballot} {}, decided {decided}", entries(list))
-        }
-        Message::Fetched { ballot, entries: list, whole_to } => {
-            format!("Fetched {ballot} {}, whole to {whole_to}", entries(list))
-        }
-        Message::Canvass { ballot, decided } => format!("Canvass {ballot}, decided {decided}"),
-        Message::Endorse { ballot } => format!("Endorse {ballot}"),
-        Message::Prepare { ballot, decided, .. } => format!("Prepare {ballot}, decided {decided}"),
-        Message::Promise { ballot, accepted, length, decided, .. } => {
-            format!("Promise {ballot}, log {accepted} to {length}, decided {decided}")
-        }
-        Message::Reject { promised } => format!("Reject, promised {promised}"),
-        Message::Fetch { ballot, from } => format!("Fetch {ballot} from {from}"),
-        Message::Accepted { ballot, index } => format!("Accepted {ballot} to {index}"),
-        Message::Behind { ballot, accepted, length, decided } => {
-            format!("Behind {ballot}, log {accepted} to {length}, decided {decided}")
-        }
-        Message::Decide { ballot, decided, length } => {
-            format!("Decide {ballot} to {decided}, length {length}")
-        }
-        Message::Confirm { ballot, round } => format!("Confirm {ballot} round {round}"),
-        Message::Confirmed { ballot, round } => format!("Confirmed {ballot} round {round}"),
-        Message::Released { ballot } => format!("Released {ballot}"),
-        other => format!("{other:?}"),
-    }
-}
-
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::NotLeader { leader: Some((node, ballot)) } => {
             format!("not the leader, {node} is in {ballot}")
         }
         Outcome::NotLeader { leader: None } => String::from("not the leader"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn record(record: &Record) -> String {
-    match record {
-        Record::Promised { ballot } => format!("Promised {ballot}"),
-        Record::Accepted { ballot, entries: list, .. } => format!("Accepted {ballot} {}", entries(list)),
-        Record::Replaced { ballot, from, entries: list } => {
-            format!("Replaced {ballot} from {from}, {}", entries(list))
-        }
-        Record::Checkpoint(checkpoint) => format!(
-            "Checkpoint promised {}, log {}, snapshot to {}, then {}",
-            checkpoint.promised,
-            checkpoint.accepted,
-            checkpoint.snapshot,
-            entries(&checkpoint.entries)
-        ),
         other => format!("{other:?}"),
     }
 }

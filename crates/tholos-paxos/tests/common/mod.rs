@@ -6,14 +6,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 use bytes::Bytes;
 use tholos_paxos::{
     AppendSeq, Ballot, Base, Change, ChangeError, Config, Connectivity, Entry, Group, Index, Message, Millis,
     MoveId, Options, Outbox, Payload, ProposeError, Record, ReplicaId, RoleChange,
 };
-
-pub mod show;
 
 /// What is on its way.
 #[derive(Clone, Debug)]
@@ -31,6 +30,16 @@ pub enum Parcel {
         ballot: Ballot,
         file: SnapshotFile,
     },
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} ", self.from, self.to)?;
+        match &self.parcel {
+            Parcel::Message(message) => write!(f, "{message:#}"),
+            Parcel::Snapshot { ballot, file } => write!(f, "Snapshot {ballot} to {}", file.base.index),
+        }
+    }
 }
 
 /// A durable snapshot: what was applied, whole.
@@ -131,16 +140,24 @@ pub fn ballot(round: u64, number: u32) -> Ballot {
     Ballot { round, replica: ReplicaId(number) }
 }
 
-/// A value of eight bytes and some more, so that messages come in pieces.
 pub fn value(number: u64) -> Payload {
-    Payload::Batch(Bytes::copy_from_slice(&number.to_le_bytes()))
+    Payload::Batch(Bytes::from(format!("value {number}")))
 }
 
 pub fn number_of(payload: &Payload) -> Option<u64> {
     match payload {
-        Payload::Batch(bytes) => Some(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"))),
+        Payload::Batch(bytes) => {
+            let text = std::str::from_utf8(bytes).expect("a text");
+            Some(text.strip_prefix("value ")?.parse().expect("a number"))
+        }
         _ => None,
     }
+}
+
+/// All of them, in full.
+pub fn entries(entries: &[Entry]) -> String {
+    let all: Vec<String> = entries.iter().map(|entry| format!("{entry:#}")).collect();
+    format!("[{}]", all.join(", "))
 }
 
 impl Council {
@@ -524,12 +541,12 @@ impl Council {
         assert!(decided >= replica.decided_max, "{id}: decided {} falls to {decided}", replica.decided_max);
         replica.decided_max = decided;
         for record in appends {
-            self.say(|| format!("{id} appends {}", show::record(&record)));
+            self.say(|| format!("{id} appends {record:#}"));
             self.check_change(id, &record);
             self.at(id).disk.pending.push_back(record);
         }
         for change in changes {
-            self.say(|| format!("{id} {}", show::change(change)));
+            self.say(|| format!("{id} {change}"));
             if let RoleChange::Elected(ballot) = change {
                 assert_eq!(ballot.replica, id, "{id} leads in another's ballot");
                 assert!(self.facts.elected.insert(ballot), "{ballot} leads twice");
@@ -539,7 +556,7 @@ impl Council {
             self.send(Envelope { from: id, to, parcel: Parcel::Message(message) });
         }
         if !news.is_empty() {
-            self.say(|| format!("{id} applies {}", show::entries(&news)));
+            self.say(|| format!("{id} applies {}", entries(&news)));
         }
         for entry in news {
             self.learn(id, entry);
@@ -580,7 +597,7 @@ impl Council {
     }
 
     fn send(&mut self, envelope: Envelope) {
-        self.say(|| show::envelope(&envelope));
+        self.say(|| envelope.to_string());
         self.network.push_back(envelope);
     }
 
