@@ -38,6 +38,7 @@ mod founding;
 mod genesis;
 mod id;
 mod map;
+mod moves;
 
 pub use answer::Question;
 pub use founding::FoundingError;
@@ -46,3 +47,4 @@ pub use id::{ClusterId, Epoch, Incarnation, NodeId, node_hash_id};
 pub use map::{
     ADDRESS_BYTES_MAX, ClusterMap, MapError, NAME_BYTES_MAX, NodeRow, REPLICAS_MAX, WEIGHT_MAX, check_name,
 };
+pub use moves::Move;
