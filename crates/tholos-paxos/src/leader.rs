@@ -328,9 +328,12 @@ impl Leader {
             if planted != Planted::RetiredIdCounts {
                 self.follow_configs(acceptor, out);
             }
-            // Fewer configurations may count now, and more be decided with the same votes.
+            // Fewer configurations may count now, and more be decided or confirmed with the same answers: those who stay
+            // may have given theirs, and a leader that stays alone asks nobody again.
             reached = self.planted_reached(planted, acceptor).max(reached);
             acceptor.decide(reached);
+            let log = acceptor.log();
+            self.reads.count(|by| log.quorum(|replica| by.contains(&replica)));
         }
         if !self.serving && reached >= self.first {
             self.serving = true;

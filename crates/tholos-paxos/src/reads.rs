@@ -57,6 +57,11 @@ impl Reads {
                 open.confirmed_by.push(replica);
             }
         }
+        self.count(quorum);
+    }
+
+    /// Closes the rounds that a quorum has confirmed. Fewer configurations may count than when an answer came.
+    pub(crate) fn count(&mut self, quorum: impl Fn(&[ReplicaId]) -> bool) {
         while self.rounds.front().is_some_and(|open| quorum(&open.confirmed_by)) {
             if let Some(done) = self.rounds.pop_front() {
                 self.confirmed.extend(done.reads);
@@ -127,6 +132,17 @@ mod tests {
         assert_eq!(ready(&mut reads, 9), []);
         reads.confirm(ReplicaId(3), 2, |by| by.len() >= 2);
         assert_eq!(ready(&mut reads, 9), [1, 2]);
+    }
+
+    #[test]
+    fn a_round_is_counted_again_when_fewer_count() {
+        let mut reads = Reads::default();
+        reads.arrive(1, Index(1));
+        reads.start_round(8);
+        reads.confirm(ReplicaId(1), 1, |by| by.len() >= 2);
+        assert_eq!(ready(&mut reads, 9), []);
+        reads.count(|by| !by.is_empty());
+        assert_eq!(ready(&mut reads, 9), [1]);
     }
 
     #[test]

@@ -119,6 +119,23 @@ fn while_joint_a_read_needs_a_majority_of_both_sets() {
     }
 }
 
+/// A read under way when the others go is answered by those who stay, also if that is the leader alone, who asks nobody.
+#[test]
+fn a_read_outlives_those_who_were_asked() {
+    let mut council = council(3);
+    council.order(1, &[1], &[]).expect("taken");
+    council.deliver_only(&[1], &[2]);
+    council.sync(&[1, 2]);
+    let token = council.read(ReplicaId(1)).expect("it leads");
+    let confirm = |message: &Message| matches!(message, Message::Confirm { .. });
+    council
+        .network
+        .retain(|envelope| !matches!(&envelope.parcel, Parcel::Message(message) if confirm(message)));
+    council.deliver_only(&[2], &[1]);
+    assert_eq!(council.decided_config().voters, [ReplicaId(1)]);
+    assert!(council.facts.reads_ready.contains(&token));
+}
+
 /// R6 and R9: … and who hears a leader out. One that hears no majority of one of the sets falls silent.
 #[test]
 fn while_joint_a_leader_must_hear_a_majority_of_both_sets() {
