@@ -38,16 +38,25 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    pub(crate) fn u32(&mut self) -> Result<u32, MapError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
     pub(crate) fn u64(&mut self) -> Result<u64, MapError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The next so many bytes.
+    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], MapError> {
+        let (slice, rest) = self.bytes.split_at_checked(length).ok_or(MapError::Truncated)?;
+        self.bytes = rest;
+        Ok(slice)
     }
 
     /// A string behind its length in two bytes.
     pub(crate) fn string(&mut self) -> Result<String, MapError> {
         let length = usize::from(self.u16()?);
-        let (text, rest) = self.bytes.split_at_checked(length).ok_or(MapError::Truncated)?;
-        self.bytes = rest;
-        core::str::from_utf8(text).map(String::from).map_err(|_| MapError::NotText)
+        core::str::from_utf8(self.slice(length)?).map(String::from).map_err(|_| MapError::NotText)
     }
 }
 

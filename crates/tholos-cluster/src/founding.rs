@@ -71,7 +71,7 @@ impl ClusterMap {
 }
 
 /// The number k of a name `n<k>`, spelled as [`NodeId`] shows it.
-fn number_of_name(name: &str) -> Option<u16> {
+pub(crate) fn number_of_name(name: &str) -> Option<u16> {
     let digits = name.strip_prefix('n')?;
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
     if plain { digits.parse().ok() } else { None }

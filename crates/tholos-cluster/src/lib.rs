@@ -1,4 +1,4 @@
-//! The cluster map and its genesis.
+//! The cluster map, its genesis, and how it changes.
 //!
 //! The [`ClusterMap`] says which nodes there are and which of them hold which shard. It is data with a version, its
 //! [`Epoch`]; the meta group decides each next one, and a shard's own log stays the truth of its replica set (R7).
@@ -38,6 +38,7 @@ mod founding;
 mod genesis;
 mod id;
 mod map;
+mod meta;
 mod moves;
 
 pub use answer::Question;
@@ -46,5 +47,9 @@ pub use genesis::{Answer, Genesis, GenesisError, SEEDS_MAX, Seed, Settings, Step
 pub use id::{ClusterId, Epoch, Incarnation, NodeId, node_hash_id};
 pub use map::{
     ADDRESS_BYTES_MAX, ClusterMap, MapError, NAME_BYTES_MAX, NodeRow, REPLICAS_MAX, WEIGHT_MAX, check_name,
+};
+pub use meta::{
+    Departed, JOBS_MAX, Job, JobMove, JobOrder, JobState, MOVES_MAX, MetaCommand, MetaState, MoveStage,
+    NodeChange, Refusal, Standing, TITLE_BYTES_MAX,
 };
 pub use moves::Move;

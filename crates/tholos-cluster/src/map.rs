@@ -107,6 +107,8 @@ pub enum MapError {
     BadShardCount(u16),
     /// The number of replicas is not within 1..=[`REPLICAS_MAX`].
     BadReplicas(u8),
+    /// What stands beside the map does not fit it or itself.
+    BadMeta(&'static str),
     /// This shard's replica set is empty, too large, names a node twice, or one that is not in the map; or the shard
     /// itself is missing.
     BadReplicaSet(ShardId),
@@ -141,6 +143,7 @@ impl fmt::Display for MapError {
             MapError::BadReplicas(count) => {
                 write!(out, "{count} replicas: it takes 1 to {REPLICAS_MAX}, and 3 or 5 to survive a loss")
             }
+            MapError::BadMeta(what) => out.write_str(what),
             MapError::BadReplicaSet(shard) => write!(out, "the replica set of {shard} is not valid"),
         }
     }

@@ -1,0 +1,294 @@
+//! What each command does.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tholos_paxos::Config;
+use tholos_ring::ShardId;
+
+use crate::founding::number_of_name;
+use crate::id::{Epoch, NodeId};
+use crate::map::{NodeRow, REPLICAS_MAX};
+use crate::meta::{
+    Departed, JOBS_MAX, Job, JobMove, JobOrder, JobState, MOVES_MAX, MetaCommand, MetaState, MoveStage,
+    NodeChange, Refusal, Standing, TITLE_BYTES_MAX, voters,
+};
+use crate::moves::Move;
+
+impl MetaState {
+    /// Carries out a decided command on `state`, which is `None` before the first map. A function of its arguments alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`]; nothing has changed then.
+    pub fn apply(state: &mut Option<MetaState>, command: &MetaCommand) -> Result<u64, Refusal> {
+        let Some(before) = state else {
+            let MetaCommand::Found(map) = command else { return Err(Refusal::NotFounded) };
+            map.check()?;
+            *state = Some(MetaState::founded(map.clone()));
+            return Ok(map.epoch.0);
+        };
+        // E1: worked out beside, so that a refusal leaves nothing half done.
+        let mut after = before.clone();
+        let answer = after.carry_out(command)?;
+        if after != *before {
+            after.map.epoch = Epoch(before.map.epoch.0 + 1);
+            *before = after;
+        }
+        Ok(answer.unwrap_or(before.map.epoch.0))
+    }
+
+    /// The answer, if it is not the epoch.
+    fn carry_out(&mut self, command: &MetaCommand) -> Result<Option<u64>, Refusal> {
+        match command {
+            MetaCommand::Found(_) => {}
+            MetaCommand::Join(row) => return self.join(row).map(|id| Some(u64::from(id.0))),
+            MetaCommand::Readdress(row) => self.readdress(row)?,
+            MetaCommand::StartJob(order) => return self.start_job(order).map(Some),
+            MetaCommand::Order { job, at } => self.order(*job, *at)?,
+            MetaCommand::Record { group, config } => self.record(*group, config)?,
+            MetaCommand::Pause(job) => self.set_job(*job, JobState::Paused)?,
+            MetaCommand::Resume(job) => self.set_job(*job, JobState::Running)?,
+            MetaCommand::Cancel(job) => self.set_job(*job, JobState::Cancelling)?,
+            MetaCommand::Remove(node) => self.remove(*node)?,
+        }
+        Ok(None)
+    }
+
+    fn join(&mut self, row: &NodeRow) -> Result<NodeId, Refusal> {
+        row.check()?;
+        if let Some(gone) = self.departed.iter().find(|gone| gone.incarnation == row.incarnation) {
+            return Err(Refusal::HasLeft(gone.id));
+        }
+        if let Some(known) = self.map.by_name(&row.name) {
+            // E2
+            return match known.incarnation == row.incarnation {
+                true => Ok(known.id),
+                false => Err(Refusal::NameTaken(row.name.clone())),
+            };
+        }
+        let used = |id: NodeId| self.map.node(id).is_some() || self.departed.iter().any(|gone| gone.id == id);
+        let last =
+            self.map.nodes.iter().map(|row| row.id).chain(self.departed.iter().map(|gone| gone.id)).max();
+        let next = last.and_then(|last| last.0.checked_add(1)).map(NodeId);
+        // As at genesis: a name like n4 is the number, if that is free.
+        let speaking = number_of_name(&row.name).map(NodeId).filter(|id| id.0 > 0 && !used(*id));
+        let id = speaking.or(next).ok_or(Refusal::NodesUsedUp)?;
+        let at = self.map.nodes.partition_point(|other| other.id < id);
+        self.map.nodes.insert(at, NodeRow { id, ..row.clone() });
+        self.standings.insert(at, Standing::Spare);
+        Ok(id)
+    }
+
+    fn readdress(&mut self, row: &NodeRow) -> Result<(), Refusal> {
+        row.check()?;
+        let known = self.map.nodes.iter_mut().find(|known| known.id == row.id);
+        let known = known.filter(|known| known.incarnation == row.incarnation && known.name == row.name);
+        let known = known.ok_or(Refusal::UnknownNode(row.id))?;
+        let (weight, zone) = (known.weight, known.zone.clone());
+        *known = NodeRow { weight, zone, ..row.clone() };
+        Ok(())
+    }
+
+    fn start_job(&mut self, order: &JobOrder) -> Result<u64, Refusal> {
+        // E2
+        if let Some(job) = self.jobs.iter().find(|job| job.plan == order.plan) {
+            return Ok(job.id);
+        }
+        if let Some(job) = self.active_job() {
+            return Err(Refusal::JobUnderWay(job.id));
+        }
+        if order.epoch != self.map.epoch {
+            return Err(Refusal::MapMoved { planned: order.epoch, now: self.map.epoch });
+        }
+        let fits = order.moves.len() <= MOVES_MAX
+            && order.title.len() <= TITLE_BYTES_MAX
+            && order.in_flight_max > 0
+            && (1..=REPLICAS_MAX).contains(&order.replicas);
+        if !fits {
+            return Err(Refusal::BadJob);
+        }
+        for change in &order.changes {
+            self.change_node(change)?;
+        }
+        self.map.replicas = order.replicas;
+        let mut moves = order.moves.clone();
+        if moves.iter().all(|step| step.shard != self.map.meta_group()) {
+            moves.extend(voters::moves(self));
+        }
+        let sets = self.sets_after(&moves)?;
+        for node in &order.removes {
+            let replicas = sets.iter().filter(|set| set.contains(node)).count();
+            if self.map.node(*node).is_none() {
+                return Err(Refusal::UnknownNode(*node));
+            }
+            if replicas > 0 {
+                return Err(Refusal::StillHolds { node: *node, replicas });
+            }
+        }
+        self.last_job += 1;
+        if self.jobs.len() == JOBS_MAX {
+            self.jobs.remove(0);
+        }
+        self.jobs.push(Job {
+            id: self.last_job,
+            plan: order.plan,
+            title: order.title.clone(),
+            state: JobState::Running,
+            in_flight_max: order.in_flight_max,
+            moves: moves.into_iter().map(|what| JobMove { what, stage: MoveStage::Waiting }).collect(),
+            removes: order.removes.clone(),
+        });
+        self.finish_job();
+        Ok(self.last_job)
+    }
+
+    fn change_node(&mut self, change: &NodeChange) -> Result<(), Refusal> {
+        let (NodeChange::Standing(node, _) | NodeChange::Weight(node, _) | NodeChange::Zone(node, _)) =
+            change;
+        let at = self.map.nodes.binary_search_by_key(node, |row| row.id);
+        let at = at.map_err(|_| Refusal::UnknownNode(*node))?;
+        match change {
+            NodeChange::Standing(_, standing) => self.standings[at] = *standing,
+            NodeChange::Weight(_, weight) => self.map.nodes[at].weight = *weight,
+            NodeChange::Zone(_, zone) => self.map.nodes[at].zone.clone_from(zone),
+        }
+        self.map.nodes[at].check()?;
+        Ok(())
+    }
+
+    /// The voters of each group once all moves are made.
+    fn sets_after(&self, moves: &[Move]) -> Result<Vec<Vec<NodeId>>, Refusal> {
+        let groups = (0..self.configs.len()).map(|at| ShardId(at as u16));
+        let mut sets: Vec<Vec<NodeId>> = groups.map(|group| self.voters(group).collect()).collect();
+        for step in moves {
+            let bad = Refusal::BadMove(*step);
+            let known = step.to.is_none_or(|to| self.map.node(to).is_some());
+            let set = sets.get_mut(usize::from(step.shard.0)).filter(|_| known).ok_or(bad.clone())?;
+            let after = step.set_after(set).filter(|after| after.len() <= usize::from(REPLICAS_MAX));
+            *set = after.filter(|after| after != set).ok_or(bad)?;
+        }
+        Ok(sets)
+    }
+
+    fn order(&mut self, id: u64, at: u32) -> Result<(), Refusal> {
+        let job = self.unfinished_mut(id)?;
+        let step = job.moves.get(at as usize).ok_or(Refusal::NotDue { job: id, at })?;
+        if step.stage != MoveStage::Waiting {
+            // E2: ordered before, and perhaps done since.
+            return Ok(());
+        }
+        if !job.due().contains(&at) {
+            return Err(Refusal::NotDue { job: id, at });
+        }
+        let group = usize::from(step.what.shard.0);
+        let number = self.configs[group].number;
+        let job = self.unfinished_mut(id)?;
+        job.moves[at as usize].stage = MoveStage::Ordered { number };
+        Ok(())
+    }
+
+    fn record(&mut self, group: ShardId, config: &Config) -> Result<(), Refusal> {
+        let Some(recorded) = self.configs.get_mut(usize::from(group.0)) else {
+            return Err(Refusal::Invalid(crate::MapError::BadReplicaSet(group)));
+        };
+        // E4, and E2: what is older was told late.
+        if config.number <= recorded.number {
+            return Ok(());
+        }
+        recorded.clone_from(config);
+        let voters: Vec<NodeId> = self.voters(group).collect();
+        if let Some(set) = self.map.shards.get_mut(usize::from(group.0)) {
+            *set = voters;
+        }
+        if let Some(job) = self.jobs.last_mut() {
+            for step in job.moves.iter_mut().filter(|step| step.what.shard == group) {
+                step.stage = settle(step, config);
+            }
+        }
+        self.check()?;
+        self.finish_job();
+        Ok(())
+    }
+
+    fn set_job(&mut self, id: u64, state: JobState) -> Result<(), Refusal> {
+        let job = self.jobs.iter_mut().find(|job| job.id == id).ok_or(Refusal::UnknownJob(id))?;
+        if job.state == state || (job.state, state) == (JobState::Cancelled, JobState::Cancelling) {
+            return Ok(());
+        }
+        if job.state.is_finished() || job.state == JobState::Cancelling {
+            return Err(Refusal::Finished(id));
+        }
+        job.state = state;
+        if state == JobState::Cancelling {
+            for step in job.moves.iter_mut().filter(|step| step.stage == MoveStage::Waiting) {
+                step.stage = MoveStage::Cancelled;
+            }
+        }
+        self.finish_job();
+        Ok(())
+    }
+
+    fn remove(&mut self, node: NodeId) -> Result<(), Refusal> {
+        // E2
+        if self.departed.iter().any(|gone| gone.id == node) {
+            return Ok(());
+        }
+        let at = self.map.nodes.binary_search_by_key(&node, |row| row.id);
+        let at = at.map_err(|_| Refusal::UnknownNode(node))?;
+        let replicas = self.holds(node);
+        if replicas > 0 {
+            return Err(Refusal::StillHolds { node, replicas });
+        }
+        if let Some(job) =
+            self.active_job().filter(|job| job.moves.iter().any(|step| step.what.to == Some(node)))
+        {
+            return Err(Refusal::JobUnderWay(job.id));
+        }
+        let NodeRow { id, name, incarnation, .. } = self.map.nodes.remove(at);
+        self.standings.remove(at);
+        let at = self.departed.partition_point(|gone| gone.id < id);
+        self.departed.insert(at, Departed { id, name: String::from(name.as_str()), incarnation });
+        Ok(())
+    }
+
+    fn unfinished_mut(&mut self, id: u64) -> Result<&mut Job, Refusal> {
+        let job = self.jobs.iter_mut().find(|job| job.id == id).ok_or(Refusal::UnknownJob(id))?;
+        if job.state.is_finished() { Err(Refusal::Finished(id)) } else { Ok(job) }
+    }
+
+    /// Ends the running job if nothing of it is open; then those leave who were to, if they hold nothing.
+    fn finish_job(&mut self) {
+        let Some(job) = self.jobs.last_mut().filter(|job| !job.state.is_finished()) else { return };
+        let open = |step: &JobMove| step.is_under_way() || step.stage == MoveStage::Waiting;
+        if job.moves.iter().any(open) {
+            return;
+        }
+        if job.state == JobState::Cancelling {
+            job.state = JobState::Cancelled;
+            return;
+        }
+        job.state = JobState::Done;
+        for node in job.removes.clone() {
+            // Refused where a move was lost on the way: who holds something stays, draining.
+            let _ = self.remove(node);
+        }
+    }
+}
+
+/// How far a move is once its shard is known to have come to `config`.
+fn settle(step: &JobMove, config: &Config) -> MoveStage {
+    let MoveStage::Ordered { number } = step.stage else { return step.stage };
+    if config.number <= number {
+        return step.stage;
+    }
+    let votes = |node: NodeId| config.voters.iter().any(|replica| replica.node() == node.0);
+    let came = step.what.to.is_none_or(votes);
+    let went = step.what.from.is_none_or(|from| !votes(from));
+    let learns = step.what.to.is_some_and(|to| config.learners.iter().any(|replica| replica.node() == to.0));
+    match (came && went, learns) {
+        (true, _) => MoveStage::Recorded,
+        (false, true) => step.stage,
+        (false, false) => MoveStage::Cancelled,
+    }
+}

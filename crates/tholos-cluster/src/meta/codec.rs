@@ -1,0 +1,342 @@
+//! The bytes of the state and of the commands, version 1.
+//!
+//! Numbers are little-endian, strings and maps stand behind their length (2 and 4 bytes), lists behind their count.
+//!
+//! ```text
+//!   state    1 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
+//!            | last job 8 | jobs 1 × job
+//!   config   number 8 | move 8 | last replica 4 | voters 1 × 4 | learners 1 × 4
+//!   job      id 8 | plan 8 | title | state 1 | in flight 2 | moves 4 × (move, stage 1, number 8 if ordered) | removes 2 × 2
+//!   move     shard 2 | from 2 | to 2                 0 is nobody
+//!   command  1 | kind 1 | its fields in the order of their declaration
+//! ```
+
+use alloc::vec::Vec;
+
+use tholos_paxos::{Config, MoveId, ReplicaId};
+use tholos_ring::ShardId;
+
+use crate::bytes::{Reader, push_string};
+use crate::id::{Epoch, Incarnation, NodeId};
+use crate::map::{ClusterMap, MapError, NodeRow};
+use crate::meta::{
+    Departed, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, MoveStage, NodeChange, Standing,
+};
+use crate::moves::Move;
+
+const VERSION: u8 = 1;
+
+const STANDINGS: [Standing; 3] = [Standing::Member, Standing::Spare, Standing::Draining];
+const JOB_STATES: [JobState; 5] =
+    [JobState::Running, JobState::Paused, JobState::Cancelling, JobState::Done, JobState::Cancelled];
+
+impl MetaState {
+    /// The state's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the state does not hold its invariants ([`MetaState::check`]).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        if let Err(error) = self.check() {
+            panic!("a state out of its bounds before write: {error}");
+        }
+        let mut out = Vec::from([VERSION]);
+        push_map(&self.map, &mut out);
+        out.extend(self.standings.iter().map(|standing| position(&STANDINGS, *standing)));
+        push_list16(&self.departed, &mut out, |gone, out| {
+            push_node(Some(gone.id), out);
+            push_string(&gone.name, out);
+            out.extend_from_slice(&gone.incarnation.0.to_le_bytes());
+        });
+        push_list16(&self.configs, &mut out, push_config);
+        out.extend_from_slice(&self.last_job.to_le_bytes());
+        out.push(self.jobs.len() as u8);
+        for job in &self.jobs {
+            push_job(job, &mut out);
+        }
+        out
+    }
+
+    /// Reads a state back. Any bytes may come: what is no state is an error, and allocates little.
+    ///
+    /// # Errors
+    ///
+    /// The first thing found to be wrong.
+    pub fn decode(bytes: &[u8]) -> Result<MetaState, MapError> {
+        let mut reader = Reader::new(bytes);
+        version(&mut reader)?;
+        let map = read_map(&mut reader)?;
+        let standings =
+            map.nodes.iter().map(|_| read_one_of(&STANDINGS, &mut reader)).collect::<Result<_, _>>()?;
+        let departed = read_list16(&mut reader, |reader| {
+            let (id, name) = (NodeId(reader.u16()?), reader.string()?);
+            Ok(Departed { id, name, incarnation: Incarnation(reader.u64()?) })
+        })?;
+        let configs = read_list16(&mut reader, read_config)?;
+        let last_job = reader.u64()?;
+        let count = reader.u8()?;
+        let jobs = (0..count).map(|_| read_job(&mut reader)).collect::<Result<_, _>>()?;
+        end(&reader)?;
+        let state = MetaState { map, standings, departed, configs, jobs, last_job };
+        state.check()?;
+        Ok(state)
+    }
+}
+
+impl MetaCommand {
+    /// The command's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If a list in it is longer than its bound: who makes a command keeps them.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::from([VERSION, self.kind()]);
+        match self {
+            MetaCommand::Found(map) => push_map(map, &mut out),
+            MetaCommand::Join(row) | MetaCommand::Readdress(row) => row.encode(&mut out),
+            MetaCommand::StartJob(order) => push_order(order, &mut out),
+            MetaCommand::Order { job, at } => {
+                out.extend_from_slice(&job.to_le_bytes());
+                out.extend_from_slice(&at.to_le_bytes());
+            }
+            MetaCommand::Record { group, config } => {
+                out.extend_from_slice(&group.0.to_le_bytes());
+                push_config(config, &mut out);
+            }
+            MetaCommand::Pause(job) | MetaCommand::Resume(job) | MetaCommand::Cancel(job) => {
+                out.extend_from_slice(&job.to_le_bytes());
+            }
+            MetaCommand::Remove(node) => push_node(Some(*node), &mut out),
+        }
+        out
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            MetaCommand::Found(_) => 1,
+            MetaCommand::Join(_) => 2,
+            MetaCommand::Readdress(_) => 3,
+            MetaCommand::StartJob(_) => 4,
+            MetaCommand::Order { .. } => 5,
+            MetaCommand::Record { .. } => 6,
+            MetaCommand::Pause(_) => 7,
+            MetaCommand::Resume(_) => 8,
+            MetaCommand::Cancel(_) => 9,
+            MetaCommand::Remove(_) => 10,
+        }
+    }
+
+    /// Reads a command back.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<MetaCommand, MapError> {
+        let mut reader = Reader::new(bytes);
+        version(&mut reader)?;
+        let command = match reader.u8()? {
+            1 => MetaCommand::Found(read_map(&mut reader)?),
+            2 => MetaCommand::Join(NodeRow::decode(&mut reader)?),
+            3 => MetaCommand::Readdress(NodeRow::decode(&mut reader)?),
+            4 => MetaCommand::StartJob(read_order(&mut reader)?),
+            5 => MetaCommand::Order { job: reader.u64()?, at: reader.u32()? },
+            6 => MetaCommand::Record { group: ShardId(reader.u16()?), config: read_config(&mut reader)? },
+            7 => MetaCommand::Pause(reader.u64()?),
+            8 => MetaCommand::Resume(reader.u64()?),
+            9 => MetaCommand::Cancel(reader.u64()?),
+            10 => MetaCommand::Remove(NodeId(reader.u16()?)),
+            other => return Err(MapError::UnknownKind(other)),
+        };
+        end(&reader)?;
+        Ok(command)
+    }
+}
+
+fn version(reader: &mut Reader<'_>) -> Result<(), MapError> {
+    match reader.u8()? {
+        VERSION => Ok(()),
+        other => Err(MapError::UnknownVersion(other)),
+    }
+}
+
+fn end(reader: &Reader<'_>) -> Result<(), MapError> {
+    if reader.is_empty() { Ok(()) } else { Err(MapError::TrailingBytes) }
+}
+
+fn push_list16<T>(list: &[T], out: &mut Vec<u8>, mut push: impl FnMut(&T, &mut Vec<u8>)) {
+    let count = u16::try_from(list.len()).expect("lists of nodes and shards are numbered with 16 bits");
+    out.extend_from_slice(&count.to_le_bytes());
+    list.iter().for_each(|item| push(item, out));
+}
+
+/// Counts are claims: the list grows with the bytes that are really there.
+fn read_list16<T>(
+    reader: &mut Reader<'_>,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<T, MapError>,
+) -> Result<Vec<T>, MapError> {
+    let mut list = Vec::new();
+    for _ in 0..reader.u16()? {
+        list.push(read(reader)?);
+    }
+    Ok(list)
+}
+
+fn position<T: PartialEq>(all: &[T], one: T) -> u8 {
+    all.iter().position(|other| *other == one).expect("all of them are listed") as u8
+}
+
+fn read_one_of<T: Copy>(all: &[T], reader: &mut Reader<'_>) -> Result<T, MapError> {
+    let kind = reader.u8()?;
+    all.get(usize::from(kind)).copied().ok_or(MapError::UnknownKind(kind))
+}
+
+fn push_map(map: &ClusterMap, out: &mut Vec<u8>) {
+    let bytes = map.encode();
+    let length = u32::try_from(bytes.len()).expect("a map is far below 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&bytes);
+}
+
+fn read_map(reader: &mut Reader<'_>) -> Result<ClusterMap, MapError> {
+    let length = reader.u32()? as usize;
+    ClusterMap::decode(reader.slice(length)?)
+}
+
+/// Nodes count from 1, so 0 is nobody.
+fn push_node(node: Option<NodeId>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&node.map_or(0, |node| node.0).to_le_bytes());
+}
+
+fn read_somebody(reader: &mut Reader<'_>) -> Result<Option<NodeId>, MapError> {
+    Ok(Some(NodeId(reader.u16()?)).filter(|node| node.0 > 0))
+}
+
+fn push_replicas(replicas: &[ReplicaId], out: &mut Vec<u8>) {
+    out.push(u8::try_from(replicas.len()).expect("check() bounds a replica set"));
+    replicas.iter().for_each(|replica| out.extend_from_slice(&replica.0.to_le_bytes()));
+}
+
+fn read_replicas(reader: &mut Reader<'_>) -> Result<Vec<ReplicaId>, MapError> {
+    let count = reader.u8()?;
+    (0..count).map(|_| reader.u32().map(ReplicaId)).collect()
+}
+
+fn push_config(config: &Config, out: &mut Vec<u8>) {
+    out.extend_from_slice(&config.number.to_le_bytes());
+    out.extend_from_slice(&config.move_id.0.to_le_bytes());
+    out.extend_from_slice(&config.last_replica.0.to_le_bytes());
+    push_replicas(&config.voters, out);
+    push_replicas(&config.learners, out);
+}
+
+fn read_config(reader: &mut Reader<'_>) -> Result<Config, MapError> {
+    Ok(Config {
+        number: reader.u64()?,
+        move_id: MoveId(reader.u64()?),
+        last_replica: ReplicaId(reader.u32()?),
+        voters: read_replicas(reader)?,
+        learners: read_replicas(reader)?,
+    })
+}
+
+fn push_move(step: &Move, out: &mut Vec<u8>) {
+    out.extend_from_slice(&step.shard.0.to_le_bytes());
+    push_node(step.from, out);
+    push_node(step.to, out);
+}
+
+fn read_move(reader: &mut Reader<'_>) -> Result<Move, MapError> {
+    Ok(Move { shard: ShardId(reader.u16()?), from: read_somebody(reader)?, to: read_somebody(reader)? })
+}
+
+fn push_job(job: &Job, out: &mut Vec<u8>) {
+    out.extend_from_slice(&job.id.to_le_bytes());
+    out.extend_from_slice(&job.plan.to_le_bytes());
+    push_string(&job.title, out);
+    out.push(position(&JOB_STATES, job.state));
+    out.extend_from_slice(&job.in_flight_max.to_le_bytes());
+    out.extend_from_slice(&(job.moves.len() as u32).to_le_bytes());
+    for JobMove { what, stage } in &job.moves {
+        push_move(what, out);
+        match stage {
+            MoveStage::Waiting => out.push(0),
+            MoveStage::Ordered { number } => {
+                out.push(1);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            MoveStage::Recorded => out.push(2),
+            MoveStage::Cancelled => out.push(3),
+        }
+    }
+    push_list16(&job.removes, out, |node, out| push_node(Some(*node), out));
+}
+
+fn read_job(reader: &mut Reader<'_>) -> Result<Job, MapError> {
+    let (id, plan, title) = (reader.u64()?, reader.u64()?, reader.string()?);
+    let state = read_one_of(&JOB_STATES, reader)?;
+    let in_flight_max = reader.u16()?;
+    let mut moves = Vec::new();
+    for _ in 0..reader.u32()? {
+        let what = read_move(reader)?;
+        let stage = match reader.u8()? {
+            0 => MoveStage::Waiting,
+            1 => MoveStage::Ordered { number: reader.u64()? },
+            2 => MoveStage::Recorded,
+            3 => MoveStage::Cancelled,
+            other => return Err(MapError::UnknownKind(other)),
+        };
+        moves.push(JobMove { what, stage });
+    }
+    let removes = read_list16(reader, |reader| reader.u16().map(NodeId))?;
+    Ok(Job { id, plan, title, state, in_flight_max, moves, removes })
+}
+
+fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
+    out.extend_from_slice(&order.plan.to_le_bytes());
+    out.extend_from_slice(&order.epoch.0.to_le_bytes());
+    push_string(&order.title, out);
+    out.extend_from_slice(&order.in_flight_max.to_le_bytes());
+    out.push(order.replicas);
+    push_list16(&order.changes, out, |change, out| match change {
+        NodeChange::Standing(node, standing) => {
+            out.push(0);
+            push_node(Some(*node), out);
+            out.push(position(&STANDINGS, *standing));
+        }
+        NodeChange::Weight(node, weight) => {
+            out.push(1);
+            push_node(Some(*node), out);
+            out.extend_from_slice(&weight.to_le_bytes());
+        }
+        NodeChange::Zone(node, zone) => {
+            out.push(2);
+            push_node(Some(*node), out);
+            push_string(zone, out);
+        }
+    });
+    out.extend_from_slice(&(order.moves.len() as u32).to_le_bytes());
+    order.moves.iter().for_each(|step| push_move(step, out));
+    push_list16(&order.removes, out, |node, out| push_node(Some(*node), out));
+}
+
+fn read_order(reader: &mut Reader<'_>) -> Result<JobOrder, MapError> {
+    let (plan, epoch, title) = (reader.u64()?, Epoch(reader.u64()?), reader.string()?);
+    let (in_flight_max, replicas) = (reader.u16()?, reader.u8()?);
+    let changes = read_list16(reader, |reader| {
+        let (kind, node) = (reader.u8()?, NodeId(reader.u16()?));
+        Ok(match kind {
+            0 => NodeChange::Standing(node, read_one_of(&STANDINGS, reader)?),
+            1 => NodeChange::Weight(node, reader.u16()?),
+            2 => NodeChange::Zone(node, reader.string()?),
+            other => return Err(MapError::UnknownKind(other)),
+        })
+    })?;
+    let mut moves = Vec::new();
+    for _ in 0..reader.u32()? {
+        moves.push(read_move(reader)?);
+    }
+    let removes = read_list16(reader, |reader| reader.u16().map(NodeId))?;
+    Ok(JobOrder { plan, epoch, title, in_flight_max, replicas, changes, moves, removes })
+}

@@ -1,0 +1,177 @@
+//! What can be asked of the meta group, and why it refuses.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use tholos_paxos::Config;
+use tholos_ring::ShardId;
+
+use crate::id::{Epoch, NodeId};
+use crate::map::{ClusterMap, MapError, NodeRow};
+use crate::meta::{MOVES_MAX, Standing, TITLE_BYTES_MAX};
+use crate::moves::Move;
+
+/// A change of the state that the meta group decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaCommand {
+    /// The first map; only the first such command counts. Answered with the epoch, 1.
+    Found(ClusterMap),
+    /// A node with an empty directory wants to be one of the cluster. Answered with its number.
+    Join(NodeRow),
+    /// A node of the cluster, known by number and incarnation, has other addresses. Answered with the epoch.
+    Readdress(NodeRow),
+    /// A plan is to be carried out. Answered with the number of its job.
+    StartJob(JobOrder),
+    /// A move of the running job is ordered: its shard is to carry it out. Answered with the epoch.
+    Order {
+        /// The job.
+        job: u64,
+        /// The move's position in it.
+        at: u32,
+    },
+    /// The log of a shard, or of the meta group, says that this is decided. Answered with the epoch.
+    Record {
+        /// The group.
+        group: ShardId,
+        /// Its configuration.
+        config: Config,
+    },
+    /// No further move of the job is ordered. Answered with the epoch; so are the next two.
+    Pause(u64),
+    /// The job goes on.
+    Resume(u64),
+    /// The job ends; what it has under way is taken back, and what is recorded stays.
+    Cancel(u64),
+    /// A node that holds nothing leaves for ever. Answered with the epoch.
+    Remove(NodeId),
+}
+
+/// A plan to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOrder {
+    /// The id of the plan.
+    pub plan: u64,
+    /// The epoch that it was made for: at another one it is refused.
+    pub epoch: Epoch,
+    /// What was asked for, for people: at most [`TITLE_BYTES_MAX`] bytes.
+    pub title: String,
+    /// Moves under way at a time, at most.
+    pub in_flight_max: u16,
+    /// Replicas that each shard is meant to have from now on.
+    pub replicas: u8,
+    /// What becomes of nodes when the job starts.
+    pub changes: Vec<NodeChange>,
+    /// The moves, in order. Those of the meta group need not be among them: they follow from the changes.
+    pub moves: Vec<Move>,
+    /// Nodes that leave the cluster when all moves are recorded.
+    pub removes: Vec<NodeId>,
+}
+
+/// What becomes of a node when a job starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// What it is to the placement.
+    Standing(NodeId, Standing),
+    /// Its weight.
+    Weight(NodeId, u16),
+    /// Its zone; empty for one of its own.
+    Zone(NodeId, String),
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no map yet.
+    NotFounded,
+    /// What the command brings is not valid.
+    Invalid(MapError),
+    /// A node of this name is there, with another directory.
+    NameTaken(String),
+    /// This directory belonged to a node that has left (R29).
+    HasLeft(NodeId),
+    /// No number is left for another node.
+    NodesUsedUp,
+    /// The map has no such node, or one with another directory.
+    UnknownNode(NodeId),
+    /// There is no such job, or it is forgotten.
+    UnknownJob(u64),
+    /// The job is finished.
+    Finished(u64),
+    /// The map has changed since the plan was made.
+    MapMoved {
+        /// The epoch of the plan.
+        planned: Epoch,
+        /// The epoch now.
+        now: Epoch,
+    },
+    /// Another job is not finished.
+    JobUnderWay(u64),
+    /// A job out of its bounds.
+    BadJob,
+    /// This move does not fit the replica set of its shard.
+    BadMove(Move),
+    /// The move cannot be ordered now.
+    NotDue {
+        /// The job.
+        job: u64,
+        /// The move's position in it.
+        at: u32,
+    },
+    /// The node still holds so many replicas.
+    StillHolds {
+        /// The node.
+        node: NodeId,
+        /// Replicas of shards and of the meta group.
+        replicas: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotFounded => out.write_str("the cluster has no map yet: try again"),
+            Refusal::Invalid(error) => error.fmt(out),
+            Refusal::NameTaken(name) => write!(
+                out,
+                "the cluster has a node {name} with another directory: choose another name, or remove that node first"
+            ),
+            Refusal::HasLeft(node) => write!(
+                out,
+                "this directory is that of {node}, which has left the cluster for ever: let the node join with an empty one"
+            ),
+            Refusal::NodesUsedUp => out.write_str("the cluster has given every number a node can have"),
+            Refusal::UnknownNode(node) => write!(out, "the cluster has no node {node} with this directory"),
+            Refusal::UnknownJob(job) => {
+                write!(out, "there is no job {job}; finished ones are forgotten after a while")
+            }
+            Refusal::Finished(job) => write!(out, "job {job} is finished"),
+            Refusal::MapMoved { planned, now } => {
+                write!(out, "the plan was made for the map {planned}, and it is {now} now: plan again")
+            }
+            Refusal::JobUnderWay(job) => {
+                write!(out, "job {job} is not finished: wait for it, or cancel it first")
+            }
+            Refusal::BadJob => write!(
+                out,
+                "a job takes at most {MOVES_MAX} moves, {TITLE_BYTES_MAX} bytes of title, and at least one move at a time"
+            ),
+            Refusal::BadMove(step) => {
+                write!(out, "the move \"{step}\" does not fit the shard's replica set: plan again")
+            }
+            Refusal::NotDue { job, at } => write!(out, "move {at} of job {job} cannot be ordered now"),
+            Refusal::StillHolds { node, replicas } => {
+                write!(out, "{node} still holds {replicas} replicas: drain it first")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+impl From<MapError> for Refusal {
+    fn from(error: MapError) -> Refusal {
+        Refusal::Invalid(error)
+    }
+}

@@ -1,0 +1,140 @@
+//! Jobs: the moves of one plan, in their order, and how far they are.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::id::NodeId;
+use crate::map::MapError;
+use crate::meta::{MOVES_MAX, TITLE_BYTES_MAX};
+use crate::moves::Move;
+
+/// A plan that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its number, from 1.
+    pub id: u64,
+    /// The id of the plan: the same plan is not started twice.
+    pub plan: u64,
+    /// What was asked for, for people.
+    pub title: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Moves under way at a time, at most.
+    pub in_flight_max: u16,
+    /// Its moves, in the order in which they are ordered.
+    pub moves: Vec<JobMove>,
+    /// Nodes that leave the cluster when all moves are recorded.
+    pub removes: Vec<NodeId>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// Moves are ordered as others are done.
+    Running,
+    /// No further move is ordered.
+    Paused,
+    /// No further move is ordered, and those under way are taken back.
+    Cancelling,
+    /// All is done that could be.
+    Done,
+    /// It was cancelled, and nothing of it is under way.
+    Cancelled,
+}
+
+/// A move of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobMove {
+    /// What moves.
+    pub what: Move,
+    /// How far it is, as far as the meta group knows it (R7).
+    pub stage: MoveStage,
+}
+
+/// How far a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MoveStage {
+    /// Not begun.
+    Waiting,
+    /// The shard is to carry it out.
+    Ordered {
+        /// The number of the configuration that the order is for.
+        number: u64,
+    },
+    /// The shard's replica set is as it should be.
+    Recorded,
+    /// It was taken back, or its shard went another way.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether nothing will happen any more.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        matches!(self, JobState::Done | JobState::Cancelled)
+    }
+}
+
+impl JobMove {
+    /// Whether its shard is to carry it out, or to take it back.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        matches!(self.stage, MoveStage::Ordered { .. })
+    }
+}
+
+impl Job {
+    /// How many of its moves are at this stage; the number of an order counts for nothing.
+    #[must_use]
+    pub fn count(&self, stage: MoveStage) -> usize {
+        let same = |other: MoveStage| core::mem::discriminant(&other) == core::mem::discriminant(&stage);
+        self.moves.iter().filter(|step| same(step.stage)).count()
+    }
+
+    /// How many of its moves are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.moves.iter().filter(|step| step.is_under_way()).count()
+    }
+
+    /// The positions of the moves that may be ordered now, first to last: as many as the bound leaves room for, and none
+    /// whose shard has an earlier one that is not through.
+    #[must_use]
+    pub fn due(&self) -> Vec<u32> {
+        let mut room = usize::from(self.in_flight_max).saturating_sub(self.in_flight());
+        if self.state != JobState::Running || room == 0 {
+            return Vec::new();
+        }
+        let mut busy = alloc::collections::BTreeSet::new();
+        let mut due = Vec::new();
+        for (at, step) in (0..).zip(&self.moves) {
+            if room == 0 {
+                break;
+            }
+            let open = matches!(step.stage, MoveStage::Waiting | MoveStage::Ordered { .. });
+            if open && busy.insert(step.what.shard) && step.stage == MoveStage::Waiting {
+                due.push(at);
+                room -= 1;
+            }
+        }
+        due
+    }
+
+    /// The number under which a shard's log carries one of its moves out.
+    #[must_use]
+    pub const fn move_id(&self, at: u32) -> u64 {
+        self.id << 32 | at as u64
+    }
+
+    pub(super) fn check(&self) -> Result<(), MapError> {
+        let open =
+            self.moves.iter().any(|step| matches!(step.stage, MoveStage::Waiting) || step.is_under_way());
+        if self.moves.len() > MOVES_MAX || self.title.len() > TITLE_BYTES_MAX || self.in_flight_max == 0 {
+            return Err(MapError::BadMeta("a job is out of its bounds"));
+        }
+        if self.state.is_finished() && open {
+            return Err(MapError::BadMeta("a finished job has moves to make"));
+        }
+        Ok(())
+    }
+}
