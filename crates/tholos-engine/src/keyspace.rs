@@ -22,10 +22,10 @@ use crate::session::{Reader, Session};
 use crate::snapshot::{Discarded, Walk};
 use crate::store::entry::{Entry, Stamp, View};
 use crate::store::hash::Digest;
-use crate::store::tree::{Place, Tree};
+use crate::store::slots::{Place, Slots};
 
-/// What one entry costs in the tree: 16 bytes, its hash, and the share of nodes that are two thirds full.
-const TREE_BYTES_PER_ENTRY: usize = 44;
+/// What one entry costs in its page: its hash, 16 bytes, and a share of what pages have spare.
+const PAGE_BYTES_PER_ENTRY: usize = 28;
 /// What one expiry costs in its index.
 const DUE_BYTES_PER_ENTRY: usize = 40;
 /// Marks digests of slots; entries have smaller tags.
@@ -58,13 +58,13 @@ pub struct Version {
 /// The keys of one shard, that is of a contiguous range of slots.
 #[derive(Debug)]
 pub struct Keyspace {
-    tree: Tree,
+    store: Slots,
     due: BTreeSet<Due>,
     len: usize,
     digest: u64,
     allocated_bytes: usize,
     walk: Option<Walk>,
-    discarded: Vec<Tree>,
+    discarded: Vec<Slots>,
 }
 
 /// When the entry at a place dies.
@@ -98,15 +98,15 @@ impl Keyspace {
     #[must_use]
     pub fn new(slots: Range<u16>, hash_seed: u64) -> Keyspace {
         let count = slots.end.saturating_sub(slots.start);
-        let tree = Tree::new(slots.start, count, hash_seed);
+        let store = Slots::new(slots.start, count, hash_seed);
         let (due, discarded) = (BTreeSet::new(), Vec::new());
-        Keyspace { tree, due, len: 0, digest: 0, allocated_bytes: 0, walk: None, discarded }
+        Keyspace { store, due, len: 0, digest: 0, allocated_bytes: 0, walk: None, discarded }
     }
 
     /// The slots whose keys are here.
     #[must_use]
     pub fn slots(&self) -> Range<u16> {
-        self.tree.first_slot()..self.tree.first_slot() + self.tree.slot_count()
+        self.store.first_slot()..self.store.first_slot() + self.store.slot_count()
     }
 
     /// Carries out a command of a decided entry. A pure function of the state, the context and the command.
@@ -144,11 +144,11 @@ impl Keyspace {
     /// The version of `key` at shard time `time_ms`, by logical liveness (R19).
     #[must_use]
     pub fn version(&self, key: &[u8], time_ms: u64) -> Version {
-        let Some(place) = self.tree.place(key) else {
+        let Some(place) = self.store.place(key) else {
             return Version { index: 0, position: 0, present: false };
         };
-        let live = self.tree.get(place, key).filter(|entry| !is_dead(entry.expire_at(), time_ms));
-        let stamp = live.map_or_else(|| self.tree.absent(place.slot), |entry| entry.view().stamp);
+        let live = self.store.get(place, key).filter(|entry| !is_dead(entry.expire_at(), time_ms));
+        let stamp = live.map_or_else(|| self.store.absent(place.slot), |entry| entry.view().stamp);
         Version { index: stamp.index, position: stamp.position, present: live.is_some() }
     }
 
@@ -176,7 +176,7 @@ impl Keyspace {
 
     /// The key of an entry at the place of `due` that dies then.
     fn key_due(&self, due: Due) -> Option<Vec<u8>> {
-        self.tree
+        self.store
             .at(due.place)
             .find(|entry| entry.expire_at() == Some(due.at_ms))
             .map(|entry| entry.key().to_vec())
@@ -198,16 +198,16 @@ impl Keyspace {
 
     /// Removes every key.
     pub(crate) fn flush(&mut self, stamp: Stamp) {
-        let mut tree = self.tree.emptied();
+        let mut emptied = self.store.emptied();
         let mut digest: u64 = 0;
-        for slot in 0..tree.slot_count() {
+        for slot in 0..emptied.slot_count() {
             // K4: a slot that had no key keeps its stamp, so that watchers of other slots are left alone.
-            let was_empty = self.tree.count_slot(slot) == 0;
-            let absent = if was_empty { self.tree.absent(slot) } else { stamp };
-            tree.set_absent(slot, absent);
+            let was_empty = self.store.count_slot(slot) == 0;
+            let absent = if was_empty { self.store.absent(slot) } else { stamp };
+            emptied.set_absent(slot, absent);
             digest = digest.wrapping_add(absent_digest(slot, absent));
         }
-        let old = core::mem::replace(&mut self.tree, tree);
+        let old = core::mem::replace(&mut self.store, emptied);
         let unneeded = match &mut self.walk {
             Some(walk) => walk.keep(old),
             None => Some(old),
@@ -225,7 +225,7 @@ impl Keyspace {
         if self.next_due_ms().is_none_or(|next| next > time_ms) {
             return self.len;
         }
-        let dead: usize = self.dead_places(time_ms).map(|due| self.tree_count_due(due)).sum();
+        let dead: usize = self.dead_places(time_ms).map(|due| self.count_due(due)).sum();
         self.len - dead
     }
 
@@ -239,8 +239,8 @@ impl Keyspace {
         self.due.iter().copied().take_while(move |due| due.at_ms <= time_ms)
     }
 
-    fn tree_count_due(&self, due: Due) -> usize {
-        self.tree.at(due.place).filter(|entry| entry.expire_at() == Some(due.at_ms)).count()
+    fn count_due(&self, due: Due) -> usize {
+        self.store.at(due.place).filter(|entry| entry.expire_at() == Some(due.at_ms)).count()
     }
 
     /// Live keys of one slot; 0 for a slot of another shard.
@@ -248,8 +248,8 @@ impl Keyspace {
     pub fn count_in_slot(&self, slot: u16, time_ms: u64) -> usize {
         let Some(slot) = self.local_slot(slot) else { return 0 };
         let in_slot = self.dead_places(time_ms).filter(|due| due.place.slot == slot);
-        let dead: usize = in_slot.map(|due| self.tree_count_due(due)).sum();
-        self.tree.count_slot(slot) - dead
+        let dead: usize = in_slot.map(|due| self.count_due(due)).sum();
+        self.store.count_slot(slot) - dead
     }
 
     /// Sum of the hashes of all that replicas must agree on: keys, values, expiries, versions (R24).
@@ -261,15 +261,15 @@ impl Keyspace {
     /// Estimated memory of the keys, in bytes, for `maxmemory`: allocations, their rounding, and indexes.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        self.allocated_bytes + self.len * TREE_BYTES_PER_ENTRY + self.due.len() * DUE_BYTES_PER_ENTRY
+        self.allocated_bytes + self.len * PAGE_BYTES_PER_ENTRY + self.due.len() * DUE_BYTES_PER_ENTRY
     }
 
     pub(crate) fn local_slot(&self, slot: u16) -> Option<u16> {
-        slot.checked_sub(self.tree.first_slot()).filter(|local| *local < self.tree.slot_count())
+        slot.checked_sub(self.store.first_slot()).filter(|local| *local < self.store.slot_count())
     }
 
-    pub(crate) fn tree(&self) -> &Tree {
-        &self.tree
+    pub(crate) fn store(&self) -> &Slots {
+        &self.store
     }
 
     /// Entries in memory, dead ones included.
@@ -277,9 +277,9 @@ impl Keyspace {
         self.len
     }
 
-    /// The snapshot under way, beside the tree it walks.
-    pub(crate) fn walk_mut(&mut self) -> (&Tree, &mut Option<Walk>) {
-        (&self.tree, &mut self.walk)
+    /// The snapshot under way, beside the entries it walks.
+    pub(crate) fn walk_mut(&mut self) -> (&Slots, &mut Option<Walk>) {
+        (&self.store, &mut self.walk)
     }
 
     pub(crate) fn walk(&self) -> Option<&Walk> {
@@ -287,8 +287,8 @@ impl Keyspace {
     }
 
     /// Puts aside entries that are gone, if there are any.
-    pub(crate) fn discard(&mut self, tree: Option<Tree>) {
-        self.discarded.extend(tree.filter(|tree| tree.iter_from(Place::FIRST).next().is_some()));
+    pub(crate) fn discard(&mut self, slots: Option<Slots>) {
+        self.discarded.extend(slots.filter(|slots| slots.iter_from(Place::FIRST).next().is_some()));
     }
 
     /// What was flushed, and what a snapshot held of it, for the caller to drop where nobody waits.
@@ -300,14 +300,14 @@ impl Keyspace {
     }
 
     pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        self.tree.get(self.tree.place(key)?, key)
+        self.store.get(self.store.place(key)?, key)
     }
 
     /// Gives `key` a value, whether or not it has one.
     pub(crate) fn put_entry(&mut self, place: Place, view: View<'_>) {
         self.walk_before(place);
         let (before, after);
-        if let Some(entry) = self.tree.get_mut(place, view.key) {
+        if let Some(entry) = self.store.get_mut(place, view.key) {
             before = Some(Account::of(entry));
             entry.set(view.stamp, view.expire_at, view.content);
             after = Account::of(entry);
@@ -315,7 +315,7 @@ impl Keyspace {
             let entry = Entry::new(view);
             before = None;
             after = Account::of(&entry);
-            self.tree.insert(place, entry);
+            self.store.insert(place, entry);
         }
         self.settle(place, before, Some(after));
     }
@@ -323,7 +323,7 @@ impl Keyspace {
     /// Changes an entry that is there, by `change`.
     pub(crate) fn change_entry(&mut self, place: Place, key: &[u8], change: impl FnOnce(&mut Entry)) {
         self.walk_before(place);
-        let Some(entry) = self.tree.get_mut(place, key) else { return };
+        let Some(entry) = self.store.get_mut(place, key) else { return };
         let before = Account::of(entry);
         change(entry);
         let after = Account::of(entry);
@@ -332,7 +332,7 @@ impl Keyspace {
 
     pub(crate) fn remove_entry(&mut self, place: Place, key: &[u8]) {
         self.walk_before(place);
-        if let Some(entry) = self.tree.remove(place, key) {
+        if let Some(entry) = self.store.remove(place, key) {
             self.settle(place, Some(Account::of(&entry)), None);
         }
     }
@@ -357,7 +357,7 @@ impl Keyspace {
         if let Some(at_ms) = old {
             let due = Due { at_ms, place };
             // A twin with the same expiry still needs the item.
-            if self.tree_count_due(due) == 0 {
+            if self.count_due(due) == 0 {
                 self.due.remove(&due);
             }
         }
@@ -367,22 +367,22 @@ impl Keyspace {
     }
 
     pub(crate) fn set_absent(&mut self, slot: u16, stamp: Stamp) {
-        let old = absent_digest(slot, self.tree.absent(slot));
+        let old = absent_digest(slot, self.store.absent(slot));
         let new = absent_digest(slot, stamp);
         self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
-        self.tree.set_absent(slot, stamp);
+        self.store.set_absent(slot, stamp);
     }
 
     /// A snapshot under way takes the old image of what is about to change.
     fn walk_before(&mut self, place: Place) {
         if let Some(walk) = &mut self.walk {
-            walk.before_change(&self.tree, place);
+            walk.before_change(&self.store, place);
         }
     }
 
     pub(crate) fn place(&self, key: &[u8]) -> Place {
         // `refuse_strangers` has seen every command's keys.
-        self.tree.place(key).expect("the key belongs to this shard")
+        self.store.place(key).expect("the key belongs to this shard")
     }
 }
 

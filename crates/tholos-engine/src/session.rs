@@ -2,7 +2,7 @@
 
 use crate::keyspace::{Keyspace, is_dead};
 use crate::store::entry::{Content, Entry, Stamp, View};
-use crate::store::tree::Place;
+use crate::store::slots::Place;
 
 /// The keyspace as a reading command sees it: live keys at one time.
 pub(crate) struct Reader<'a> {
@@ -107,7 +107,7 @@ impl Session<'_> {
     }
 
     fn live(&self, place: Place, key: &[u8]) -> Option<&Entry> {
-        self.keyspace.tree().get(place, key).filter(|entry| !is_dead(entry.expire_at(), self.time_ms))
+        self.keyspace.store().get(place, key).filter(|entry| !is_dead(entry.expire_at(), self.time_ms))
     }
 
     /// Removes every key of the shard.

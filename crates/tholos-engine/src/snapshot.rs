@@ -24,7 +24,7 @@ use core::fmt;
 use crate::keyspace::Keyspace;
 use crate::store::entry::{Content, Stamp, View};
 use crate::store::hash::Digest;
-use crate::store::tree::{Place, Tree};
+use crate::store::slots::{Place, Slots};
 
 /// Format this release writes, and the newest it reads.
 pub const FORMAT: u16 = 1;
@@ -112,39 +112,39 @@ pub(crate) struct Walk {
     done: BTreeSet<Place>,
     /// Written and not yet taken.
     chunks: Chunks,
-    /// The tree of the start, if a flush has since replaced it.
-    kept: Option<Tree>,
+    /// The entries of the start, if a flush has since removed them.
+    kept: Option<Slots>,
     entries: u64,
     sum: u64,
 }
 
 impl Walk {
     /// Writes the entries at `place` as they are now, before the first change since the start.
-    pub(crate) fn before_change(&mut self, tree: &Tree, place: Place) {
+    pub(crate) fn before_change(&mut self, store: &Slots, place: Place) {
         let reached = self.next.is_none_or(|next| place < next);
         if reached || self.kept.is_some() || !self.done.insert(place) {
             return;
         }
-        for entry in tree.at(place) {
+        for entry in store.at(place) {
             encode_entry(&mut self.chunks, &entry.view());
         }
     }
 
-    /// Takes over the tree that a flush has emptied, if it is needed.
-    pub(crate) fn keep(&mut self, tree: Tree) -> Option<Tree> {
+    /// Takes over what a flush has removed, if it is needed.
+    pub(crate) fn keep(&mut self, store: Slots) -> Option<Slots> {
         if self.next.is_none() || self.kept.is_some() {
-            return Some(tree);
+            return Some(store);
         }
-        self.kept = Some(tree);
+        self.kept = Some(store);
         None
     }
 
-    /// Walks on until a chunk is full, past `entries_max` entries, or to the end. Answers the tree that was kept for
-    /// it and is not needed any more.
-    fn fill(&mut self, tree: &Tree, entries_max: usize) -> Option<Tree> {
+    /// Walks on until a chunk is full, past `entries_max` entries, or to the end. Answers the entries that were kept for
+    /// it and are not needed any more.
+    fn fill(&mut self, store: &Slots, entries_max: usize) -> Option<Slots> {
         let mut next = self.next?;
-        let tree = self.kept.as_ref().unwrap_or(tree);
-        for (passed, (place, entry)) in tree.iter_from(next).enumerate() {
+        let store = self.kept.as_ref().unwrap_or(store);
+        for (passed, (place, entry)) in store.iter_from(next).enumerate() {
             if place != next {
                 next = place;
                 // Twins stay together, so a slice ends only between places.
@@ -180,8 +180,8 @@ impl Walk {
         (!last.is_empty()).then_some(last)
     }
 
-    /// The tree that was kept for the walk, when that is given up.
-    fn into_kept(self) -> Option<Tree> {
+    /// The entries that were kept for the walk, when that is given up.
+    fn into_kept(self) -> Option<Slots> {
         self.kept
     }
 }
@@ -195,14 +195,14 @@ impl Keyspace {
         self.cancel_snapshot();
         let mut chunks = Chunks::new(chunk_bytes);
         let (entries, sum) = (self.entry_count() as u64, end_sum(self));
-        let tree = self.tree();
+        let store = self.store();
         chunks.extend_from_slice(MAGIC);
         chunks.extend_from_slice(&FORMAT.to_le_bytes());
-        chunks.extend_from_slice(&tree.first_slot().to_le_bytes());
-        chunks.extend_from_slice(&tree.slot_count().to_le_bytes());
-        chunks.extend_from_slice(&tree.hash_seed().to_le_bytes());
-        for slot in 0..tree.slot_count() {
-            let absent = tree.absent(slot);
+        chunks.extend_from_slice(&store.first_slot().to_le_bytes());
+        chunks.extend_from_slice(&store.slot_count().to_le_bytes());
+        chunks.extend_from_slice(&store.hash_seed().to_le_bytes());
+        for slot in 0..store.slot_count() {
+            let absent = store.absent(slot);
             if absent != Stamp::default() {
                 chunks.push(RECORD_SLOT);
                 chunks.extend_from_slice(&slot.to_le_bytes());
@@ -216,10 +216,10 @@ impl Keyspace {
     /// The next chunk of the snapshot under way, all but the last of the length asked for; `None` after the last. An
     /// empty one says that `entries_max` entries (at least 1) were passed and none is full yet.
     pub fn next_snapshot_chunk(&mut self, entries_max: usize) -> Option<Vec<u8>> {
-        let (tree, slot) = self.walk_mut();
+        let (store, slot) = self.walk_mut();
         let walk = slot.as_mut()?;
         // Old images of what has changed go first: they wait in memory.
-        let freed = if walk.chunks.full.is_empty() { walk.fill(tree, entries_max.max(1)) } else { None };
+        let freed = if walk.chunks.full.is_empty() { walk.fill(store, entries_max.max(1)) } else { None };
         let chunk = walk.take();
         if chunk.is_none() {
             *slot = None;
@@ -245,19 +245,19 @@ impl Keyspace {
 /// to be dropped where nobody waits.
 #[derive(Debug)]
 #[must_use]
-pub struct Discarded(#[expect(dead_code, reason = "only its end matters")] Vec<Tree>);
+pub struct Discarded(#[expect(dead_code, reason = "only its end matters")] Vec<Slots>);
 
 impl Discarded {
-    pub(crate) fn new(trees: Vec<Tree>) -> Discarded {
-        Discarded(trees)
+    pub(crate) fn new(stores: Vec<Slots>) -> Discarded {
+        Discarded(stores)
     }
 }
 
 /// What the end record says: the state's digest, and what the digest leaves out.
 fn end_sum(keyspace: &Keyspace) -> u64 {
-    let tree = keyspace.tree();
-    let slots = u64::from(tree.first_slot()) << 16 | u64::from(tree.slot_count());
-    let head = Digest::new(HEAD_TAG).word(slots).word(tree.hash_seed()).finish();
+    let store = keyspace.store();
+    let slots = u64::from(store.first_slot()) << 16 | u64::from(store.slot_count());
+    let head = Digest::new(HEAD_TAG).word(slots).word(store.hash_seed()).finish();
     keyspace.digest().wrapping_add(head)
 }
 
@@ -386,7 +386,7 @@ fn read_head(cut: &mut Cut<'_>) -> Result<Option<Keyspace>, SnapshotError> {
 
 fn read_slot(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, SnapshotError> {
     let (Some(slot), Some(stamp)) = (cut.u16(), cut.stamp()) else { return Ok(false) };
-    if slot >= keyspace.tree().slot_count() {
+    if slot >= keyspace.store().slot_count() {
         return Err(SnapshotError::Corrupt("slot out of range"));
     }
     keyspace.set_absent(slot, stamp);
@@ -421,10 +421,10 @@ fn read_entry(cut: &mut Cut<'_>, keyspace: &mut Keyspace) -> Result<bool, Snapsh
         KIND_PLAIN => Content::Plain(text),
         _ => Content::Raw(text),
     };
-    let Some(place) = keyspace.tree().place(key) else {
+    let Some(place) = keyspace.store().place(key) else {
         return Err(SnapshotError::Corrupt("a key of another shard"));
     };
-    if keyspace.tree().get(place, key).is_some() {
+    if keyspace.store().get(place, key).is_some() {
         return Err(SnapshotError::Corrupt("a key twice"));
     }
     keyspace.put_entry(place, View { key, stamp, expire_at, content });

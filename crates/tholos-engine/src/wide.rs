@@ -14,7 +14,7 @@ use crate::glob::Glob;
 use crate::keyspace::{Keyspace, is_dead};
 use crate::store::entry::Entry;
 use crate::store::hash::mix;
-use crate::store::tree::Place;
+use crate::store::slots::Place;
 use crate::table;
 
 /// Bits of a cursor within a shard: 14 of the slot, 29 of the hash. A node that puts the shard's number above them
@@ -137,13 +137,13 @@ impl Keyspace {
     #[must_use]
     pub fn scan(&self, cursor: u64, filter: &Filter, count: usize, time_ms: u64) -> (u64, Vec<Bytes>) {
         let slot = cursor >> PREFIX_BITS;
-        let Some(slot) = u16::try_from(slot).ok().filter(|slot| *slot < self.tree().slot_count()) else {
+        let Some(slot) = u16::try_from(slot).ok().filter(|slot| *slot < self.store().slot_count()) else {
             return (0, Vec::new());
         };
         let start = Place { slot, hash: cursor << (u64::BITS - PREFIX_BITS) };
         let mut keys = Vec::new();
         let (mut visited, mut last) = (0, cursor);
-        for (place, entry) in self.tree().iter_from(start) {
+        for (place, entry) in self.store().iter_from(start) {
             let here = cursor_at(place);
             if visited >= count && here != last {
                 return (here, keys);
@@ -159,7 +159,7 @@ impl Keyspace {
     /// Live keys that match, at most `limit`.
     #[must_use]
     pub fn keys(&self, pattern: &Glob, limit: usize, time_ms: u64) -> Vec<Bytes> {
-        let entries = self.tree().iter_from(Place::FIRST).map(|(_, entry)| entry);
+        let entries = self.store().iter_from(Place::FIRST).map(|(_, entry)| entry);
         let live = entries.filter(|entry| !is_dead(entry.expire_at(), time_ms));
         let matching = live.filter(|entry| pattern.matches(entry.key()));
         matching.take(limit).map(|entry| Bytes::copy_from_slice(entry.key())).collect()
@@ -169,7 +169,7 @@ impl Keyspace {
     #[must_use]
     pub fn keys_in_slot(&self, slot: u16, limit: usize, time_ms: u64) -> Vec<Bytes> {
         let Some(slot) = self.local_slot(slot) else { return Vec::new() };
-        let entries = self.tree().iter_slot(slot, 0).map(|(_, entry)| entry);
+        let entries = self.store().iter_slot(slot, 0).map(|(_, entry)| entry);
         let live = entries.filter(|entry| !is_dead(entry.expire_at(), time_ms));
         live.take(limit).map(|entry| Bytes::copy_from_slice(entry.key())).collect()
     }
@@ -184,16 +184,16 @@ impl Keyspace {
         if total == 0 {
             return None;
         }
-        let tree = self.tree();
+        let store = self.store();
         let mut ordinal = (mix(seed, 1) % total as u64) as usize;
         let mut start = Place::FIRST;
-        for slot in 0..tree.slot_count() {
-            let count = tree.count_slot(slot);
+        for slot in 0..store.slot_count() {
+            let count = store.count_slot(slot);
             if ordinal < count {
                 let hash = if count > COUNTED_PICK_MAX {
                     mix(seed, 2)
                 } else {
-                    tree.iter_slot(slot, 0).nth(ordinal).map_or(0, |(place, _)| place.hash)
+                    store.iter_slot(slot, 0).nth(ordinal).map_or(0, |(place, _)| place.hash)
                 };
                 start = Place { slot, hash };
                 break;
@@ -201,7 +201,7 @@ impl Keyspace {
             ordinal -= count;
         }
         // The picked one may be dead, or beyond the last hash: take the next, around the end if need be.
-        let around = tree.iter_from(start).chain(tree.iter_from(Place::FIRST));
+        let around = store.iter_from(start).chain(store.iter_from(Place::FIRST));
         let live = around.map(|(_, entry)| entry).find(|entry| !is_dead(entry.expire_at(), time_ms));
         live.map(|entry| Bytes::copy_from_slice(entry.key()))
     }

@@ -2,4 +2,5 @@
 
 pub(crate) mod entry;
 pub(crate) mod hash;
-pub(crate) mod tree;
+pub(crate) mod pages;
+pub(crate) mod slots;
