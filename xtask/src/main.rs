@@ -28,6 +28,7 @@ usage: cargo xtask <task> [arguments]
   picture              redraws docs/images/ring.svg from what the ring computes
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
+  schedules [flags]    random fault schedules of the Paxos core; flags are its own (--seeds N, --seed S)
   model [flags]        every interleaving of small councils of the real Paxos core; flags are its own (--config NAME, --minutes N)
   mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000), or the model
   mutants --some N     N of them, each day others
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("golden", []) => tasks::golden(false),
         ("golden", [flag]) if flag == "--update" => tasks::golden(true),
         ("sim", flags) => tasks::sim(flags),
+        ("schedules", flags) => tasks::schedules(flags),
         ("model", flags) => tasks::model(flags),
         ("mutants", []) => tasks::mutants(tasks::MUTANT_SEEDS),
         ("mutants", [flag, count]) if flag == "--some" => tasks::mutants_by_turns(count),

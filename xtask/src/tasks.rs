@@ -13,11 +13,15 @@ pub(crate) const MUTANT_SEEDS: &str = "10000";
 /// the long runs.
 const TEST_SEEDS: &str = "2000";
 
+/// Random schedules of the core within `test`: less than a minute on two cores, of which cargo takes half.
+const TEST_SCHEDULES: &str = "100000";
+
 const MODEL: &str = "tholos-model";
 
 pub(crate) fn test() -> ExitCode {
     let mut steps = Steps::default();
     tests(&mut steps);
+    steps.run("schedules", scheduler().args(["--seeds", TEST_SCHEDULES]));
     if find("tholos-sim").is_ok_and(|package| package.has_target("bin", None)) {
         steps.run("simulation", simulator().args(["--seeds", TEST_SEEDS]));
     }
@@ -120,6 +124,11 @@ pub(crate) fn balance_sim(flags: &[String]) -> ExitCode {
     exit_as(cargo_command().args(simulate).args(flags))
 }
 
+/// Random fault schedules of the Paxos core.
+pub(crate) fn schedules(flags: &[String]) -> ExitCode {
+    exit_as(scheduler().args(flags))
+}
+
 pub(crate) fn model(flags: &[String]) -> ExitCode {
     exit_as(optimised(MODEL).args(flags))
 }
@@ -127,8 +136,8 @@ pub(crate) fn model(flags: &[String]) -> ExitCode {
 /// Faults that need one order of messages in a million: the model takes all of them.
 const CAUGHT_BY_MODEL: [&str; 2] = ["ballot-raised-by-pieces", "read-confirmed-late"];
 
-/// Each planted fault of the protocol is caught by the simulator within so many seeds, or by the model; one caught is one
-/// passed.
+/// Each planted fault of the protocol is caught within so many seeds by the simulator, or by random schedules if it knows
+/// none such, or by the model; one caught is one passed.
 pub(crate) fn mutants(seeds: &str) -> ExitCode {
     plant(&planted_faults(), seeds)
 }
@@ -143,24 +152,50 @@ pub(crate) fn mutants_by_turns(count: &str) -> ExitCode {
     plant(&turns.cloned().collect::<Vec<_>>(), MUTANT_SEEDS)
 }
 
-fn planted_faults() -> Vec<String> {
-    let listed = simulator().arg("--list-planted").output();
-    let names = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    names.lines().map(String::from).collect()
+/// What catches a planted fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Catcher {
+    Simulator,
+    Schedules,
+    Model,
 }
 
-fn plant(names: &[String], seeds: &str) -> ExitCode {
-    let mut steps = Steps::default();
-    if names.is_empty() {
-        return failure("the simulator lists no planted fault");
+impl Catcher {
+    fn command(self) -> Command {
+        match self {
+            Catcher::Simulator => simulator(),
+            Catcher::Schedules => scheduler(),
+            Catcher::Model => optimised(MODEL),
+        }
     }
-    for name in names {
-        let mut command = match CAUGHT_BY_MODEL.contains(&name.as_str()) {
-            true => optimised(MODEL),
-            false => simulator(),
-        };
+
+    fn known(self) -> Vec<String> {
+        let listed = self.command().arg("--list-planted").output();
+        let names = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        names.unwrap_or_default().lines().map(String::from).collect()
+    }
+}
+
+fn planted_faults() -> Vec<(String, Catcher)> {
+    let simulated = Catcher::Simulator.known();
+    let scheduled = Catcher::Schedules.known().into_iter().filter(|name| !simulated.contains(name));
+    let scheduled: Vec<_> = scheduled.map(|name| (name, Catcher::Schedules)).collect();
+    let catcher = |name: &String| match CAUGHT_BY_MODEL.contains(&name.as_str()) {
+        true => Catcher::Model,
+        false => Catcher::Simulator,
+    };
+    simulated.iter().map(|name| (name.clone(), catcher(name))).chain(scheduled).collect()
+}
+
+fn plant(faults: &[(String, Catcher)], seeds: &str) -> ExitCode {
+    let mut steps = Steps::default();
+    if faults.is_empty() {
+        return failure("no planted fault is listed");
+    }
+    for (name, catcher) in faults {
+        let mut command = catcher.command();
         command.args(["--planted", name]);
-        if !CAUGHT_BY_MODEL.contains(&name.as_str()) {
+        if *catcher != Catcher::Model {
             command.args(["--seeds", seeds]);
         }
         steps.run(&format!("planted {name}"), &mut command);
@@ -224,6 +259,14 @@ fn layers_step(steps: &mut Steps) {
 
 fn simulator() -> Command {
     optimised("tholos-sim")
+}
+
+/// An example of the crate of the core, since it drives the council that the tests of that crate drive.
+fn scheduler() -> Command {
+    let mut command = cargo_command();
+    command.args(["run", "--quiet", "--locked", "--profile", "sim", "-p", "tholos-paxos"]);
+    command.args(["--example", "schedules", "--"]);
+    command
 }
 
 /// The program of a crate, optimised, with assertions.

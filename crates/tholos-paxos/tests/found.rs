@@ -56,7 +56,7 @@ fn a_snapshot_binds_to_the_ballot_of_its_sender() {
     // n3 comes over and gets the snapshot to @5.
     for other in [2, 4, 5] {
         let (a, b) = (3 - 1, other - 1);
-        (council.cut[a][b], council.cut[b][a]) = (false, false);
+        (council.links.cut[a][b], council.links.cut[b][a]) = (false, false);
     }
     council.now = council.now.plus(Millis(200));
     council.tick(replica(2));
@@ -193,7 +193,7 @@ fn a_late_snapshot_does_not_disturb_a_candidate() {
     council.crash(replica(1));
     for (a, b) in [(5, 2), (5, 3), (5, 4)] {
         let (a, b) = (a - 1, b - 1);
-        (council.cut[a][b], council.cut[b][a]) = (false, false);
+        (council.links.cut[a][b], council.links.cut[b][a]) = (false, false);
     }
     for other in [2, 3, 4] {
         council.now = council.now.plus(Millis(1));
@@ -234,7 +234,7 @@ fn a_candidate_that_fetches_does_not_give_up_while_pieces_come() {
         council.settle();
     }
     council.crash(replica(1));
-    council.heal_links();
+    council.links.heal();
     // Only n3 stands; n2 hears it and has lost n1. A message takes 10 ms.
     let n3 = replica(3);
     for _ in 0..150 {

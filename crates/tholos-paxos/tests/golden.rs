@@ -17,10 +17,10 @@
 use std::str::FromStr;
 
 use tholos_golden::{Arguments, Command};
-use tholos_paxos::{Ballot, Config, Group, Index, Message, Millis, Options, ReplicaId};
+use tholos_paxos::{Ballot, Config, Index, Message, Millis, Options, ReplicaId};
 
 mod common;
-use common::{Council, Envelope, Parcel};
+use common::{Council, Envelope, Parcel, standing};
 
 #[test]
 fn elect() {
@@ -132,7 +132,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             let (now, later): (Vec<_>, Vec<_>) = council.network.drain(..).partition(meant);
             council.network.extend(later);
             for envelope in now.into_iter().filter(|_| arrives) {
-                if !council.is_cut(&envelope) {
+                if !council.links.is_cut(&envelope) {
                     council.deliver(envelope);
                 }
             }
@@ -229,7 +229,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
                 said.push(format!(
                     "{} {}",
                     replica.id,
-                    replica.group.as_ref().map_or("is down".into(), state)
+                    replica.group.as_ref().map_or("is down".into(), standing)
                 ));
             }
         }
@@ -258,20 +258,4 @@ fn stand(council: &mut Council, id: ReplicaId) -> Result<(), String> {
         }
     }
     Err(format!("{id} does not stand"))
-}
-
-fn state(group: &Group) -> String {
-    let role = match (group.leading(), group.leader()) {
-        (Some(ballot), _) if group.serving() => format!("serves in {ballot}"),
-        (Some(ballot), _) => format!("leads in {ballot}"),
-        (None, Some(leader)) => format!("follows {leader}"),
-        (None, None) => "knows no leader".to_string(),
-    };
-    format!(
-        "{role}; promised {}, log {} to {}, decided {}",
-        group.promised(),
-        group.accepted_ballot(),
-        group.accepted_index(),
-        group.decided_index()
-    )
 }

@@ -147,7 +147,7 @@ fn a_leader_adopts_the_log_of_the_highest_ballot() {
     council.network.clear();
     council.isolate(4);
     council.isolate(5);
-    council.facts_propose([21]);
+    council.facts.propose([21]);
     assert_eq!(council.elect(1), ballot(3, 1));
     assert_eq!(values(&mut council, 1), [21, 0]);
     assert_eq!(council.group(1).entry(Index(1)).expect("adopted").origin, high);
@@ -399,7 +399,7 @@ fn two_that_believe_to_lead_do_not_both_decide() {
     let mut council = council(3);
     council.elect(1);
     // Nobody hears n1, and it does not know: what is sent to it is late.
-    council.age(0, true);
+    council.links.age(0, true);
     council.elect_but(2, 1);
     assert_eq!(council.group(1).leading(), Some(ballot(1, 1)));
     council.propose(replica(1)).expect("n1 believes that it leads");
@@ -440,7 +440,7 @@ fn of_logs_of_one_ballot_the_longest_is_adopted() {
     council.network.clear();
     council.isolate(4);
     council.isolate(5);
-    council.facts_propose([11, 12]);
+    council.facts.propose([11, 12]);
     council.elect(1);
     assert_eq!(values(&mut council, 1), [11, 12, 0]);
 }
@@ -524,7 +524,7 @@ fn a_decided_mark_of_another_ballot_is_not_obeyed() {
     let decide = |ballot| Message::Decide { ballot, decided: Index(1), length: Index::ZERO };
     hand(&mut council, 2, 3, decide(new));
     assert_eq!(council.group(3).decided_index(), Index::ZERO);
-    council.facts_propose([7]);
+    council.facts.propose([7]);
     // Two disks must have it, or the council itself objects.
     hand(&mut council, 1, 2, sync(old, vec![entry(1, old, 7)]));
     council.sync_all();

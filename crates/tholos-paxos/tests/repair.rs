@@ -16,7 +16,7 @@ fn rotten() -> Council {
     council.settle();
     assert_eq!(council.group(1).decided_index(), Index(3));
     council.crash(replica(3));
-    council.heal_links();
+    council.links.heal();
     council.network.clear();
     council
 }

@@ -5,65 +5,25 @@
 //! checks of [`Facts`] have been made.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tholos_paxos::{
-    AppendSeq, Ballot, Base, Change, ChangeError, Config, Connectivity, Entry, Group, Index, Message, Millis,
-    MoveId, Options, Outbox, Payload, ProposeError, Record, ReplicaId, RoleChange,
+    AppendSeq, Ballot, Change, ChangeError, Config, Entry, Group, Index, Message, Millis, MoveId, Options,
+    Outbox, Payload, ProposeError, ReplicaId, RoleChange,
 };
 
-/// What is on its way.
-#[derive(Clone, Debug)]
-pub struct Envelope {
-    pub from: ReplicaId,
-    pub to: ReplicaId,
-    pub parcel: Parcel,
-}
+pub mod coverage;
+pub mod disk;
+pub mod facts;
+pub mod links;
 
-#[derive(Clone, Debug)]
-pub enum Parcel {
-    Message(Message),
-    /// Stands for the chunks of a snapshot, which the protocol leaves to its driver.
-    Snapshot {
-        ballot: Ballot,
-        file: SnapshotFile,
-    },
-}
-
-impl fmt::Display for Envelope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} ", self.from, self.to)?;
-        match &self.parcel {
-            Parcel::Message(message) => write!(f, "{message:#}"),
-            Parcel::Snapshot { ballot, file } => write!(f, "Snapshot {ballot} to {}", file.base.index),
-        }
-    }
-}
-
-/// A durable snapshot: what was applied, whole.
-#[derive(Clone, Debug, Default)]
-pub struct SnapshotFile {
-    pub base: Base,
-    pub config: Config,
-    pub state: Vec<Entry>,
-}
-
-/// What outlives a crash, and what is on its way there.
-#[derive(Default)]
-pub struct Disk {
-    pub durable: Vec<Record>,
-    pub pending: VecDeque<Record>,
-    files: BTreeMap<Index, SnapshotFile>,
-    /// Of this boot.
-    seq: AppendSeq,
-    /// The origin of each entry in the durable log, and up to where a durable snapshot covers it.
-    origins: BTreeMap<Index, Ballot>,
-    covered: Index,
-    /// What rot took of a replica that has not been repaired yet: others counted its votes for that.
-    rotten: Option<(BTreeMap<Index, Ballot>, Index)>,
-}
+use coverage::{Coverage, Reached};
+use disk::Disk;
+pub use disk::SnapshotFile;
+use facts::{Facts, check_prefix};
+pub use links::{Envelope, Parcel};
+use links::{Links, View};
 
 pub struct Replica {
     pub id: ReplicaId,
@@ -74,27 +34,8 @@ pub struct Replica {
     /// What was applied, from index 1 on.
     pub state: Vec<Entry>,
     decided_max: Index,
-}
-
-/// What is true of the whole council, checked as it is learnt.
-#[derive(Default)]
-pub struct Facts {
-    /// The configurations decided, the founding one first, each with its index.
-    pub configs: Vec<(Index, Config)>,
-    /// Agreement: one value at each index, whoever learns it and when.
-    pub decided: Vec<Entry>,
-    /// Validity: what was proposed.
-    proposed: BTreeSet<u64>,
-    /// One leader to a ballot, and once.
-    elected: BTreeSet<Ballot>,
-    /// Reads under way: what each must see at least.
-    floors: BTreeMap<u64, Index>,
-    pub reads_ready: Vec<u64>,
-    pub reads_failed: Vec<u64>,
-    /// Replicas that had lost everything and count again.
-    pub repaired: u64,
-    next_value: u64,
-    next_token: u64,
+    /// Its process stands still: nothing happens to it, and what it is sent waits.
+    pub paused: bool,
 }
 
 pub struct Council {
@@ -104,32 +45,12 @@ pub struct Council {
     pub options: Options,
     pub replicas: Vec<Replica>,
     pub network: VecDeque<Envelope>,
-    /// `cut[a][b]`: what a sends to b is lost.
-    pub cut: Vec<Vec<bool>>,
-    /// `held[a][b]`: what a sends to b waits in the network.
-    pub held: Vec<Vec<bool>>,
-    /// `deaf[a][b]`: failure detection of a says that b is silent, whether it is or not.
-    pub deaf: Vec<Vec<bool>>,
+    pub links: Links,
     pub facts: Facts,
+    pub coverage: Coverage,
     nonces: u64,
     /// What happened, in our notation; kept only if asked for.
     pub trace: Option<Vec<String>>,
-}
-
-/// What one replica's failure detection says.
-pub struct View<'a> {
-    deaf: &'a [Vec<bool>],
-    cut: &'a [Vec<bool>],
-    up: &'a [bool],
-}
-
-impl Connectivity for View<'_> {
-    fn hears(&self, a: ReplicaId, b: ReplicaId) -> bool {
-        let (a, b) = (a.0 as usize - 1, b.0 as usize - 1);
-        // One that was proposed may not be there yet.
-        let here = a.max(b) < self.up.len();
-        here && (a == b || (self.up[b] && !self.cut[b][a] && !self.deaf[a][b]))
-    }
 }
 
 pub fn replica(number: u32) -> ReplicaId {
@@ -154,6 +75,28 @@ pub fn number_of(payload: &Payload) -> Option<u64> {
     }
 }
 
+/// Whether `replica` was in a configuration once and is in none any more, as far as the holder of `latest` knows.
+fn is_retired(latest: &Config, replica: ReplicaId) -> bool {
+    replica <= latest.last_replica && !latest.names(replica)
+}
+
+/// How a replica stands.
+pub fn standing(group: &Group) -> String {
+    let role = match (group.leading(), group.leader()) {
+        (Some(ballot), _) if group.serving() => format!("serves in {ballot}"),
+        (Some(ballot), _) => format!("leads in {ballot}"),
+        (None, Some(leader)) => format!("follows {leader}"),
+        (None, None) => "knows no leader".to_string(),
+    };
+    format!(
+        "{role}; promised {}, log {} to {}, decided {}",
+        group.promised(),
+        group.accepted_ballot(),
+        group.accepted_index(),
+        group.decided_index()
+    )
+}
+
 /// All of them, in full.
 pub fn entries(entries: &[Entry]) -> String {
     let all: Vec<String> = entries.iter().map(|entry| format!("{entry:#}")).collect();
@@ -163,7 +106,6 @@ pub fn entries(entries: &[Entry]) -> String {
 impl Council {
     pub fn new(replicas: u32, options: Options) -> Council {
         let config = Council::config(replicas);
-        let size = replicas as usize;
         Council {
             now: Millis(1_000),
             founders: replicas,
@@ -176,13 +118,13 @@ impl Council {
                     disk: Disk::default(),
                     state: Vec::new(),
                     decided_max: Index::ZERO,
+                    paused: false,
                 })
                 .collect(),
             network: VecDeque::new(),
-            cut: vec![vec![false; size]; size],
-            held: vec![vec![false; size]; size],
-            deaf: vec![vec![false; size]; size],
-            facts: Facts { configs: vec![(Index::ZERO, Council::config(replicas))], ..Facts::default() },
+            links: Links::new(replicas),
+            facts: Facts::new(Council::config(replicas)),
+            coverage: Coverage::default(),
             nonces: 0,
             trace: None,
         }
@@ -191,14 +133,12 @@ impl Council {
     /// One more replica, which joins under the next id.
     pub fn join(&mut self) -> ReplicaId {
         let id = ReplicaId(self.size() as u32 + 1);
-        for rows in [&mut self.cut, &mut self.held, &mut self.deaf] {
-            rows.iter_mut().for_each(|row| row.push(false));
-            rows.push(vec![false; id.0 as usize]);
-        }
+        self.links.grow();
         let mut outbox = Outbox::default();
         let group = Some(Group::join(id, self.options, &mut outbox));
         let (disk, state) = (Disk::default(), Vec::new());
-        self.replicas.push(Replica { id, group, outbox, disk, state, decided_max: Index::ZERO });
+        let decided_max = Index::ZERO;
+        self.replicas.push(Replica { id, group, outbox, disk, state, decided_max, paused: false });
         self.carry_out(id);
         id
     }
@@ -231,12 +171,15 @@ impl Council {
                 "R7: an order for {number}, but {latest} was in force"
             );
         });
+        if let Err(error) = result {
+            self.coverage.note_change_refused(error);
+        }
         result
     }
 
     /// The configuration decided last, as far as anybody knows.
     pub fn decided_config(&self) -> &Config {
-        &self.facts.configs.last().expect("the founding one").1
+        self.facts.config()
     }
 
     pub fn config(replicas: u32) -> Config {
@@ -306,9 +249,9 @@ impl Council {
         event: impl FnOnce(&mut Group, Millis, &View, &mut Outbox) -> T,
     ) -> T {
         let up: Vec<bool> = self.replicas.iter().map(|replica| replica.group.is_some()).collect();
-        let view = View { deaf: &self.deaf, cut: &self.cut, up: &up };
+        let view = View { links: &self.links, up: &up };
         let replica = &mut self.replicas[id.0 as usize - 1];
-        let Some(group) = &mut replica.group else { return T::default() };
+        let Some(group) = replica.group.as_mut().filter(|_| !replica.paused) else { return T::default() };
         event(group, self.now, &view, &mut replica.outbox)
     }
 
@@ -327,6 +270,9 @@ impl Council {
         let Envelope { from, to, parcel } = envelope;
         match parcel {
             Parcel::Message(message) => {
+                if self.group_of(to).is_some_and(|group| is_retired(group.config(), from)) {
+                    self.coverage.count(Reached::FromRetired);
+                }
                 self.with(to, |group, now, _, out| group.handle_message(from, message, now, out));
             }
             Parcel::Snapshot { ballot, file } => self.deliver_snapshot(to, ballot, file),
@@ -339,20 +285,31 @@ impl Council {
         }
         // The file is durable before the record that names it (R22).
         self.at(to).disk.files.insert(file.base.index, file.clone());
-        let installed = self
-            .step(to, |group, now, _, out| group.install(ballot, file.base, file.config.clone(), now, out));
+        let (mut last, mut kept_to) = (Index::ZERO, Index::ZERO);
+        let installed = self.step(to, |group, now, _, out| {
+            last = group.accepted_index();
+            let installed = group.install(ballot, file.base, file.config.clone(), now, out);
+            kept_to = group.accepted_index();
+            installed
+        });
         if installed.is_some() {
             self.say(|| format!("{to} installs a snapshot to {}", file.base.index));
+            self.coverage.count(Reached::SnapshotInstalled);
+            if last > file.base.index {
+                self.coverage.count(if kept_to == last { Reached::TailKept } else { Reached::TailDropped });
+            }
             self.at(to).state = file.state;
+        } else {
+            self.coverage.count(Reached::SnapshotOld);
         }
         self.carry_out(to);
     }
 
     /// Makes the oldest `count` of the records asked for durable.
     pub fn make_durable(&mut self, id: ReplicaId, count: usize) {
-        let disk = &mut self.at(id).disk;
+        let Replica { disk, paused, .. } = self.at(id);
         let count = count.min(disk.pending.len());
-        if count == 0 {
+        if count == 0 || *paused {
             return;
         }
         for _ in 0..count {
@@ -362,24 +319,56 @@ impl Council {
         self.with(id, |group, now, _, out| group.handle_durable(seq, now, out));
     }
 
+    /// Nothing of what was on its way to the disk is kept.
     pub fn crash(&mut self, id: ReplicaId) {
-        self.say(|| format!("{id} crashes"));
+        self.crash_keeping(id, 0);
+    }
+
+    /// The oldest `kept` of the records on their way are found on the disk, and nobody was told.
+    pub fn crash_keeping(&mut self, id: ReplicaId, kept: usize) {
+        let pending = self.at(id).disk.pending.len();
+        let kept = kept.min(pending);
+        self.say(|| match kept {
+            0 => format!("{id} crashes"),
+            _ => format!("{id} crashes, and {kept} of {pending} records on their way are kept"),
+        });
+        self.coverage.count(Reached::Crashed);
+        (0..kept).for_each(|_| self.coverage.count(Reached::RecordKept));
+        (kept..pending).for_each(|_| self.coverage.count(Reached::RecordLost));
         let replica = self.at(id);
+        (0..kept).for_each(|_| replica.disk.sync_one());
         replica.group = None;
+        replica.paused = false;
         replica.disk.pending.clear();
         replica.state.clear();
         // What it was asked to read gets no answer.
         replica.outbox = Outbox::default();
     }
 
+    /// Its process stands still; `unheard`: the others notice.
+    pub fn pause(&mut self, id: ReplicaId, unheard: bool) {
+        if !self.is_up(id) || self.at(id).paused {
+            return;
+        }
+        self.say(|| format!("{id} stands still"));
+        self.coverage.count(if unheard { Reached::PausedUnheard } else { Reached::Paused });
+        self.at(id).paused = true;
+        self.links.set_unheard(id.0 as usize - 1, unheard);
+    }
+
+    /// Its process goes on.
+    pub fn resume(&mut self, id: ReplicaId) {
+        if std::mem::take(&mut self.at(id).paused) {
+            self.say(|| format!("{id} goes on"));
+            self.links.set_unheard(id.0 as usize - 1, false);
+        }
+    }
+
     pub fn restart(&mut self, id: ReplicaId) {
         if self.is_up(id) {
             return;
         }
-        let disk = &self.at(id).disk;
-        if disk.rotten.is_some() && !disk.durable.iter().any(|record| matches!(record, Record::Muted { .. }))
-        {
-            // The damage is found at each opening until something durable says that it is known.
+        if self.at(id).disk.shows_rot() {
             return self.rot(id);
         }
         self.say(|| format!("{id} restarts"));
@@ -387,6 +376,10 @@ impl Council {
         let nonce = self.fresh_nonce();
         let replica = self.at(id);
         let joins_again = id.0 > founders && replica.disk.durable.is_empty();
+        if joins_again {
+            self.coverage.count(Reached::JoinedAgain);
+        }
+        let replica = &mut self.replicas[id.0 as usize - 1];
         let mut group = match id.0 > founders {
             // It died before anything of it was durable, so nobody has heard anything that binds it.
             true if joins_again => Group::join(id, options, &mut replica.outbox),
@@ -396,6 +389,8 @@ impl Council {
         for record in &replica.disk.durable {
             group.recover(record.clone()).expect("durable records follow each other");
         }
+        let (promised, durable) = (group.promised(), replica.disk.promised);
+        assert!(promised >= durable, "R2: {id} comes back with {promised}, and {durable} was promised");
         group.begin(nonce);
         replica.disk.seq = AppendSeq(0);
         replica.state = match group.base().index {
@@ -411,14 +406,12 @@ impl Council {
     pub fn rot(&mut self, id: ReplicaId) {
         assert!(!self.is_up(id), "{id} is up");
         self.say(|| format!("{id} restarts and finds rot"));
+        self.coverage.count(Reached::Rotted);
         let (config, options) = (Council::config(self.size() as u32), self.options);
         let nonce = self.fresh_nonce();
         let replica = self.at(id);
         let mut group = Group::new(id, config, options);
-        let disk = std::mem::take(&mut replica.disk);
-        replica.disk.rotten = disk.rotten.or(Some((disk.origins, disk.covered)));
-        // A file that no record names any more may still be there.
-        replica.disk.files = disk.files;
+        replica.disk.rot();
         replica.decided_max = Index::ZERO;
         group.lose(nonce, &mut replica.outbox);
         replica.group = Some(group);
@@ -428,7 +421,7 @@ impl Council {
     /// Whether a replica has lost records and is not repaired, running or not.
     pub fn is_mute(&self, id: ReplicaId) -> bool {
         let replica = &self.replicas[id.0 as usize - 1];
-        replica.disk.rotten.is_some() || replica.group.as_ref().is_some_and(|group| group.repair().is_some())
+        replica.disk.is_rotten() || replica.group.as_ref().is_some_and(|group| group.repair().is_some())
     }
 
     fn fresh_nonce(&mut self) -> u64 {
@@ -442,38 +435,45 @@ impl Council {
     }
 
     pub fn try_propose(&mut self, id: ReplicaId) -> Result<Index, ProposeError> {
-        self.facts.next_value += 1;
-        let number = self.facts.next_value;
-        self.facts.proposed.insert(number);
+        let number = self.facts.next_value();
         let mut result = Err(ProposeError::NotServing);
         self.with(id, |group, now, _, out| {
             result = group.propose(value(number), now, number, out);
         });
+        if let Err(error) = result {
+            self.coverage.note_refused(error);
+        }
         result
     }
 
     /// Asks for a read and returns its token, if the replica took it.
     pub fn read(&mut self, id: ReplicaId) -> Option<u64> {
-        let token = self.facts.next_token + 1;
-        // Everything that anybody knows to be decided by now must be seen (R15).
-        let floor = Index(self.facts.decided.len() as u64);
-        self.facts.floors.insert(token, floor);
+        let token = self.facts.next_read();
         let taken = self.with(id, |group, _, _, _| group.read(token));
         if taken {
-            self.facts.next_token = token;
+            self.facts.read_taken();
         }
         taken.then_some(token)
     }
 
     pub fn transfer(&mut self, from: ReplicaId, to: ReplicaId) -> bool {
-        self.with(from, |group, now, _, out| group.transfer(to, now, out))
+        let begun = self.with(from, |group, now, _, out| group.transfer(to, now, out));
+        if begun {
+            self.coverage.count(Reached::Transfer);
+        }
+        begun
     }
 
     /// Saves what is applied as a snapshot, asks for a checkpoint, and forgets the entries if
     /// `trim`. Entries may be forgotten at once: they are still in the durable log.
     pub fn snapshot(&mut self, id: ReplicaId, trim: bool) {
-        let Some(file) = self.snapshot_file(id) else { return };
+        let Some(file) = self.snapshot_file(id).filter(|_| !self.replicas[id.0 as usize - 1].paused) else {
+            return;
+        };
         self.say(|| format!("{id} saves a snapshot to {}", file.base.index));
+        if trim {
+            self.coverage.count(Reached::Trimmed);
+        }
         self.at(id).disk.files.insert(file.base.index, file.clone());
         self.with(id, |group, _, _, out| {
             group.append_checkpoint(file.base, file.config.clone(), out);
@@ -491,29 +491,6 @@ impl Council {
             return None;
         }
         Some(SnapshotFile { base, config: group.applied_config().clone(), state: replica.state.clone() })
-    }
-
-    /// Two logs accepted in one ballot: one is a prefix of the other (R1).
-    fn check_prefix(&self, id: ReplicaId) {
-        let Some(group) = &self.replicas[id.0 as usize - 1].group else { return };
-        for other in self.replicas.iter().filter(|other| other.id != id) {
-            let Some(their) = &other.group else { continue };
-            if their.accepted_ballot() != group.accepted_ballot() {
-                continue;
-            }
-            let first = group.base().index.max(their.base().index).0;
-            let last = group.accepted_index().min(their.accepted_index()).0;
-            for at in (first + 1..=last).map(Index) {
-                let (mine, yours) = (group.entry(at), their.entry(at));
-                assert_eq!(
-                    mine,
-                    yours,
-                    "{id} and {} differ at {at} in {}",
-                    other.id,
-                    group.accepted_ballot()
-                );
-            }
-        }
     }
 
     // --- Effects. ----------------------------------------------------------------------------
@@ -542,57 +519,85 @@ impl Council {
         replica.decided_max = decided;
         for record in appends {
             self.say(|| format!("{id} appends {record:#}"));
-            self.check_change(id, &record);
+            self.coverage.note_record(&record);
+            self.facts.check_change(id, &record);
             self.at(id).disk.pending.push_back(record);
         }
         for change in changes {
             self.say(|| format!("{id} {change}"));
+            self.coverage.note_change(change);
             if let RoleChange::Elected(ballot) = change {
-                assert_eq!(ballot.replica, id, "{id} leads in another's ballot");
-                assert!(self.facts.elected.insert(ballot), "{ballot} leads twice");
+                self.facts.elected(id, ballot);
+                self.note_elected(id);
             }
         }
         for (to, message) in sends {
+            self.coverage.note_sent(&message);
+            let removed = matches!(message, Message::Released { .. })
+                && self.group_of(id).is_some_and(|group| !group.config().is_voter(id));
+            if removed {
+                self.coverage.count(Reached::ReleasedRemoved);
+            }
             self.send(Envelope { from: id, to, parcel: Parcel::Message(message) });
         }
         if !news.is_empty() {
             self.say(|| format!("{id} applies {}", entries(&news)));
         }
         for entry in news {
-            self.learn(id, entry);
+            let own = self.at(id).disk.holds(&entry);
+            let leads = self.group_of(id).is_some_and(|group| group.leading().is_some());
+            if self.facts.learn(id, entry, &self.replicas) && leads && !own {
+                self.coverage.count(Reached::DecidedByOthers);
+            }
         }
         for to in wanted {
             // Only leaders give snapshots; this one may have let go since it was asked.
             let Some(ballot) = self.at(id).group.as_ref().and_then(Group::leading) else { continue };
             if let Some(file) = self.snapshot_file(id) {
+                self.coverage.count(Reached::SnapshotSent);
                 self.send(Envelope { from: id, to, parcel: Parcel::Snapshot { ballot, file } });
             }
         }
         for token in ready {
             self.say(|| format!("{id} answers read {token}"));
-            let floor = self.facts.floors[&token];
+            self.coverage.count(Reached::ReadAnswered);
             let applied = Index(self.at(id).state.len() as u64);
-            assert!(applied >= floor, "{id} answers a stale read: {applied}, but {floor} was decided before");
-            self.facts.reads_ready.push(token);
+            self.facts.read_answered(id, token, applied);
         }
         for token in failed {
             self.say(|| format!("{id} cannot answer read {token}"));
+            self.coverage.count(Reached::ReadFailed);
             self.facts.reads_failed.push(token);
         }
-        self.check_prefix(id);
+        check_prefix(id, &self.replicas);
         self.note_repaired(id);
+    }
+
+    fn group_of(&self, id: ReplicaId) -> Option<&Group> {
+        self.replicas[id.0 as usize - 1].group.as_ref()
+    }
+
+    fn note_elected(&mut self, id: ReplicaId) {
+        let leads = |group: &&Group| group.leading().is_some();
+        if self.replicas.iter().filter_map(|replica| replica.group.as_ref()).filter(leads).count() > 1 {
+            self.coverage.count(Reached::TwoLead);
+        }
+        if self.group_of(id).is_some_and(|group| group.configs().count() > 1) {
+            self.coverage.count(Reached::ElectedJoint);
+        }
     }
 
     /// A replica that counts again must have everything that was decided with its lost votes.
     fn note_repaired(&mut self, id: ReplicaId) {
         let replica = self.at(id);
         let mute = replica.group.as_ref().is_none_or(|group| group.repair().is_some());
-        if mute || replica.disk.rotten.is_none() || !replica.disk.pending.is_empty() {
+        if mute || !replica.disk.is_rotten() || !replica.disk.pending.is_empty() {
             return;
         }
-        replica.disk.rotten = None;
+        replica.disk.repaired();
         self.say(|| format!("{id} is repaired"));
         self.facts.repaired += 1;
+        self.coverage.count(Reached::Repaired);
         self.check_all_on_majority();
     }
 
@@ -601,58 +606,9 @@ impl Council {
         self.network.push_back(envelope);
     }
 
-    /// `entry` is decided, says `id`: the first to say so sets it for all.
-    fn learn(&mut self, id: ReplicaId, entry: Entry) {
-        let at = entry.index.0 as usize - 1;
-        if let Some(known) = self.facts.decided.get(at) {
-            assert_eq!(*known, entry, "agreement: {id} decided another value");
-            return;
-        }
-        assert_eq!(self.facts.decided.len(), at, "{id} decided {} before what is below", entry.index);
-        let last_time = self.facts.decided.last().map_or(Millis(0), |last| last.time);
-        assert!(entry.time >= last_time, "time runs back at {}", entry.index);
-        if let Some(number) = number_of(&entry.payload) {
-            assert!(self.facts.proposed.remove(&number), "validity: {number} was not proposed, or twice");
-        }
-        self.check_on_majority(&entry, self.decided_config());
-        if let Payload::Config(config) = &entry.payload {
-            self.check_on_majority(&entry, config);
-            let last = self.decided_config();
-            assert_eq!(config.number, last.number + 1, "R7: configurations are numbered");
-            let old = |replica: &&ReplicaId| !last.names(**replica);
-            for new in config.voters.iter().chain(&config.learners).filter(old) {
-                assert!(*new > last.last_replica, "R7: the id {new} comes back");
-            }
-            self.facts.configs.push((entry.index, config.clone()));
-        }
-        self.facts.decided.push(entry);
-    }
-
-    /// R6: a leader proposes a Config only when the last one is decided.
-    fn check_change(&self, id: ReplicaId, record: &Record) {
-        let Record::Accepted { entries, .. } = record else { return };
-        for entry in entries.iter().filter(|entry| entry.origin.replica == id) {
-            if let Payload::Config(config) = &entry.payload {
-                let last = self.decided_config().number;
-                assert!(
-                    config.number <= last + 1,
-                    "R6: {} is proposed before {last} is decided",
-                    config.number
-                );
-            }
-        }
-    }
-
     /// Durability: what is decided is on the disks of a majority of the configuration in force.
-    fn check_on_majority(&self, entry: &Entry, config: &Config) {
-        let holds = |replica: ReplicaId| self.replicas[replica.0 as usize - 1].disk.holds(entry);
-        assert!(config.majority(holds), "{} is decided but not on a majority's disks", entry.index);
-    }
-
     pub fn check_all_on_majority(&self) {
-        for entry in &self.facts.decided {
-            self.check_on_majority(entry, self.decided_config());
-        }
+        self.facts.check_all_on_majority(&self.replicas);
     }
 
     // --- Whole rounds. -----------------------------------------------------------------------
@@ -663,18 +619,18 @@ impl Council {
         let all = std::mem::take(&mut self.network);
         let count = all.len();
         for envelope in all {
-            let (from, to) = (envelope.from.0 as usize - 1, envelope.to.0 as usize - 1);
-            if self.held[from][to] {
+            if self.is_held(&envelope) {
                 self.network.push_back(envelope);
-            } else if !self.cut[from][to] && wanted(&envelope) {
+            } else if !self.links.is_cut(&envelope) && wanted(&envelope) {
                 self.deliver(envelope);
             }
         }
         count
     }
 
-    pub fn is_cut(&self, envelope: &Envelope) -> bool {
-        self.cut[envelope.from.0 as usize - 1][envelope.to.0 as usize - 1]
+    /// Whether it has to wait.
+    pub fn is_held(&self, envelope: &Envelope) -> bool {
+        self.links.is_held(envelope) || self.replicas[envelope.to.0 as usize - 1].paused
     }
 
     pub fn sync_all(&mut self) {
@@ -701,9 +657,7 @@ impl Council {
     fn settle_but_held(&mut self) {
         for _ in 0..10_000 {
             self.sync_all();
-            let held =
-                |envelope: &Envelope| self.held[envelope.from.0 as usize - 1][envelope.to.0 as usize - 1];
-            if self.network.iter().all(held)
+            if self.network.iter().all(|envelope| self.is_held(envelope))
                 && self.replicas.iter().all(|replica| replica.disk.pending.is_empty())
             {
                 return;
@@ -719,11 +673,6 @@ impl Council {
             self.tick_all(10);
             self.settle();
         }
-    }
-
-    /// For tests that make up messages: these values count as proposed.
-    pub fn facts_propose(&mut self, numbers: impl IntoIterator<Item = u64>) {
-        self.facts.proposed.extend(numbers);
     }
 
     /// Makes one replica lead.
@@ -756,17 +705,11 @@ impl Council {
         panic!("{id} was not elected");
     }
 
-    /// Nothing is cut and nobody deaf from here on.
-    pub fn heal_links(&mut self) {
-        for row in self.cut.iter_mut().chain(&mut self.held).chain(&mut self.deaf) {
-            row.fill(false);
-        }
-    }
-
-    /// Nothing is cut and nobody deaf or down from here on.
+    /// Nothing is cut and nobody deaf, down or standing still from here on.
     pub fn heal(&mut self) {
-        self.heal_links();
+        self.links.heal();
         for id in self.ids() {
+            self.resume(id);
             self.restart(id);
         }
     }
@@ -774,19 +717,8 @@ impl Council {
     /// No message passes between these two, and neither hears the other.
     pub fn cut_between(&mut self, a: u32, b: u32) {
         let (a, b) = (a as usize - 1, b as usize - 1);
-        self.cut[a][b] = true;
-        self.cut[b][a] = true;
-    }
-
-    /// What is sent to this replica is late, and the others do not hear it, or no longer so: a leader
-    /// grows old without knowing.
-    pub fn age(&mut self, at: usize, old: bool) {
-        for row in &mut self.held {
-            row[at] = old;
-        }
-        for row in &mut self.deaf {
-            row[at] = old;
-        }
+        self.links.cut[a][b] = true;
+        self.links.cut[b][a] = true;
     }
 
     /// Cuts every connection of a replica.
@@ -796,44 +728,5 @@ impl Council {
                 self.cut_between(number, other);
             }
         }
-    }
-}
-
-impl Disk {
-    fn sync_one(&mut self) {
-        let record = self.pending.pop_front().expect("something is pending");
-        self.seq = AppendSeq(self.seq.0 + 1);
-        match &record {
-            Record::Promised { .. } | Record::Joined { .. } => {}
-            Record::Accepted { entries, .. } => self.note(entries),
-            Record::Replaced { from, entries, .. } => {
-                self.origins.split_off(from);
-                self.note(entries);
-            }
-            Record::Checkpoint(checkpoint) => {
-                self.origins.clear();
-                self.covered = checkpoint.snapshot;
-                self.note(&checkpoint.entries);
-            }
-            Record::Muted { .. } => {}
-        }
-        self.durable.push(record);
-    }
-
-    fn note(&mut self, entries: &[Entry]) {
-        self.origins.extend(entries.iter().map(|entry| (entry.index, entry.origin)));
-    }
-
-    fn holds(&self, entry: &Entry) -> bool {
-        if entry.index <= self.covered {
-            let state = &self.files[&self.covered].state;
-            return state[entry.index.0 as usize - 1].origin == entry.origin;
-        }
-        if let Some((origins, covered)) = &self.rotten
-            && (entry.index <= *covered || origins.get(&entry.index) == Some(&entry.origin))
-        {
-            return true;
-        }
-        self.origins.get(&entry.index) == Some(&entry.origin)
     }
 }

@@ -1,0 +1,151 @@
+//! What is true of a whole council, checked as it is learnt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tholos_paxos::{Ballot, Config, Entry, Index, Millis, Payload, Record, ReplicaId};
+
+use super::{Replica, number_of};
+
+#[derive(Default)]
+pub struct Facts {
+    /// The configurations decided, the founding one first, each with its index.
+    pub configs: Vec<(Index, Config)>,
+    /// Agreement: one value at each index, whoever learns it and when.
+    pub decided: Vec<Entry>,
+    /// Validity: what was proposed.
+    proposed: BTreeSet<u64>,
+    /// One leader to a ballot, and once.
+    elected: BTreeSet<Ballot>,
+    /// Reads under way: what each must see at least.
+    floors: BTreeMap<u64, Index>,
+    pub reads_ready: Vec<u64>,
+    pub reads_failed: Vec<u64>,
+    /// Replicas that had lost everything and count again.
+    pub repaired: u64,
+    next_value: u64,
+    next_token: u64,
+}
+
+impl Facts {
+    pub fn new(founding: Config) -> Facts {
+        Facts { configs: vec![(Index::ZERO, founding)], ..Facts::default() }
+    }
+
+    /// The configuration decided last, as far as anybody knows.
+    pub fn config(&self) -> &Config {
+        &self.configs.last().expect("the founding one").1
+    }
+
+    /// The last index that anybody knows to be decided.
+    pub fn end(&self) -> Index {
+        Index(self.decided.len() as u64)
+    }
+
+    /// The next value to propose.
+    pub fn next_value(&mut self) -> u64 {
+        self.next_value += 1;
+        self.proposed.insert(self.next_value);
+        self.next_value
+    }
+
+    /// For tests that make up messages: these values count as proposed.
+    pub fn propose(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.proposed.extend(numbers);
+    }
+
+    /// The token of the next read, which must see everything that anybody knows to be decided by now (R15).
+    pub fn next_read(&mut self) -> u64 {
+        let token = self.next_token + 1;
+        self.floors.insert(token, self.end());
+        token
+    }
+
+    /// The next read was taken.
+    pub fn read_taken(&mut self) {
+        self.next_token += 1;
+    }
+
+    pub fn read_answered(&mut self, id: ReplicaId, token: u64, applied: Index) {
+        let floor = self.floors[&token];
+        assert!(applied >= floor, "{id} answers a stale read: {applied}, but {floor} was decided before");
+        self.reads_ready.push(token);
+    }
+
+    pub fn elected(&mut self, id: ReplicaId, ballot: Ballot) {
+        assert_eq!(ballot.replica, id, "{id} leads in another's ballot");
+        assert!(self.elected.insert(ballot), "{ballot} leads twice");
+    }
+
+    /// `entry` is decided, says `id`: the first to say so sets it for all. Returns whether this is the first.
+    pub fn learn(&mut self, id: ReplicaId, entry: Entry, replicas: &[Replica]) -> bool {
+        let at = entry.index.0 as usize - 1;
+        if let Some(known) = self.decided.get(at) {
+            assert_eq!(*known, entry, "agreement: {id} decided another value");
+            return false;
+        }
+        assert_eq!(self.decided.len(), at, "{id} decided {} before what is below", entry.index);
+        let last_time = self.decided.last().map_or(Millis(0), |last| last.time);
+        assert!(entry.time >= last_time, "time runs back at {}", entry.index);
+        if let Some(number) = number_of(&entry.payload) {
+            assert!(self.proposed.remove(&number), "validity: {number} was not proposed, or twice");
+        }
+        check_on_majority(&entry, self.config(), replicas);
+        if let Payload::Config(config) = &entry.payload {
+            check_on_majority(&entry, config, replicas);
+            let last = self.config();
+            assert_eq!(config.number, last.number + 1, "R7: configurations are numbered");
+            let old = |replica: &&ReplicaId| !last.names(**replica);
+            for new in config.voters.iter().chain(&config.learners).filter(old) {
+                assert!(*new > last.last_replica, "R7: the id {new} comes back");
+            }
+            self.configs.push((entry.index, config.clone()));
+        }
+        self.decided.push(entry);
+        true
+    }
+
+    /// R6: a leader proposes a Config only when the last one is decided.
+    pub fn check_change(&self, id: ReplicaId, record: &Record) {
+        let Record::Accepted { entries, .. } = record else { return };
+        for entry in entries.iter().filter(|entry| entry.origin.replica == id) {
+            if let Payload::Config(config) = &entry.payload {
+                let last = self.config().number;
+                assert!(
+                    config.number <= last + 1,
+                    "R6: {} is proposed before {last} is decided",
+                    config.number
+                );
+            }
+        }
+    }
+
+    /// Durability: everything decided is on the disks of a majority of the configuration in force.
+    pub fn check_all_on_majority(&self, replicas: &[Replica]) {
+        for entry in &self.decided {
+            check_on_majority(entry, self.config(), replicas);
+        }
+    }
+}
+
+fn check_on_majority(entry: &Entry, config: &Config, replicas: &[Replica]) {
+    let holds = |replica: ReplicaId| replicas[replica.0 as usize - 1].disk.holds(entry);
+    assert!(config.majority(holds), "{} is decided but not on a majority's disks", entry.index);
+}
+
+/// Two logs accepted in one ballot: one is a prefix of the other (R1).
+pub fn check_prefix(id: ReplicaId, replicas: &[Replica]) {
+    let Some(group) = &replicas[id.0 as usize - 1].group else { return };
+    for other in replicas.iter().filter(|other| other.id != id) {
+        let Some(their) = &other.group else { continue };
+        let ballot = group.accepted_ballot();
+        if their.accepted_ballot() != ballot {
+            continue;
+        }
+        let first = group.base().index.max(their.base().index).0;
+        let last = group.accepted_index().min(their.accepted_index()).0;
+        for at in (first + 1..=last).map(Index) {
+            let (mine, yours) = (group.entry(at), their.entry(at));
+            assert_eq!(mine, yours, "{id} and {} differ at {at} in {ballot}", other.id);
+        }
+    }
+}
