@@ -423,10 +423,8 @@ impl Acceptor {
             self.reject(from, out);
             return;
         }
-        if first <= self.log.base().index {
-            // Not in memory any more: this candidate cannot lead; its time-out will tell it.
-            return;
-        }
+        // What is not in memory any more the candidate may have itself; if not, its time-out will tell it.
+        let first = first.max(self.log.base().index.next());
         let whole_to = self.log.last();
         let entries = self.log.slice(first, whole_to, options.message_bytes_max);
         out.send(from, Message::Fetched { ballot, entries, whole_to });

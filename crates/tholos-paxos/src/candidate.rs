@@ -137,7 +137,7 @@ impl Candidate {
         if !endorsed.contains(&from) {
             endorsed.push(from);
         }
-        log.quorum(|replica| endorsed.contains(&replica))
+        log.quorum_of_known(|replica| endorsed.contains(&replica))
     }
 
     /// Phase 1a, now that the own promise is durable: it is the first one.
@@ -269,9 +269,18 @@ impl Candidate {
             return None;
         }
         let (gives_up, planted) = times;
-        let decided = acceptor.log().decided();
+        let log = acceptor.log();
+        let decided = log.decided();
+        let before = entries.len();
         for entry in pieces {
-            let next = entries.last().map_or(decided.next(), |last| last.index.next());
+            let mut next = entries.last().map_or(decided.next(), |last| last.index.next());
+            if next < entry.index && log.accepted() == entry.origin && log.last().next() >= entry.index {
+                // The other has forgotten what is before this one, which was proposed in the very ballot that the own
+                // log is accepted in: that was on top of the own one so far (P4), whoever sends it again (P5).
+                let own = log.after(decided).into_iter();
+                entries.extend(own.filter(|own| next <= own.index && own.index < entry.index));
+                next = entry.index;
+            }
             if entry.index == next {
                 entries.push(entry);
                 // A long log takes longer than one time-out; what counts is that it moves.
@@ -279,7 +288,9 @@ impl Candidate {
             }
         }
         if entries.last().map_or(decided, |last| last.index) < source.length {
-            self.repeat(acceptor, out);
+            if entries.len() > before {
+                self.repeat(acceptor, out);
+            }
             return None;
         }
         self.hold(acceptor, planted, out)
@@ -360,7 +371,8 @@ mod tests {
             candidate.handle_promise(promise(from, 2, 3), &acceptor, Planted::Nothing, &mut out);
         }
         let mut fetched = |from, entries: &[u64], length| {
-            let entries = entries.iter().copied().map(entry).collect();
+            let origin = Ballot { round: 2, replica: ReplicaId(3) };
+            let entries = entries.iter().map(|at| Entry { origin, ..entry(*at) }).collect();
             let elected = candidate.handle_fetched(
                 ReplicaId(from),
                 entries,

@@ -112,7 +112,7 @@ impl Group {
             return;
         }
         let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &self.options);
-        let hears_quorum = log.quorum(|replica| net.hears(me, replica));
+        let hears_quorum = log.quorum_of_known(|replica| net.hears(me, replica));
         match &mut self.role {
             Role::Leader(leader) => {
                 if !hears_quorum {
@@ -142,7 +142,15 @@ impl Group {
                 }
                 self.election.lose_leader();
                 let rank = log.walk_rank(me).filter(|_| hears_quorum);
-                let patience = rank.map(|rank| self.election.patience(options, me, rank));
+                let patience = rank.map(|rank| {
+                    let patience = self.election.patience(options, me, rank);
+                    match log.knows_its_config() {
+                        true => patience,
+                        // It wins only if one of those who promise knows its configuration to be decided, and if none
+                        // of them can lead. They all come first.
+                        false => patience.plus(Millis(2 * options.election_timeout.0)),
+                    }
+                });
                 if following.tick_lost(patience, now) {
                     self.start_canvass(now, out);
                 }
@@ -155,6 +163,9 @@ impl Group {
         let planted = self.options.planted;
         if self.acceptor.is_mute() && !repair::concerns(&message) {
             return;
+        }
+        if let Message::Accepted { ballot, .. } = message {
+            self.disown(from, ballot, out);
         }
         // R7: retired ids are ignored for ever. But who led when it was removed leads until it has handed over.
         if self.acceptor.log().is_retired(from)
@@ -612,19 +623,27 @@ impl Group {
         now: Millis,
         out: &mut Outbox,
     ) {
-        let me = self.acceptor.me();
-        if ballot.replica == me && self.leading() != Some(ballot) && self.acceptor.log().has_lost_its_vote(me)
-        {
-            // Who canvasses leads no more. Who has lost its vote has no other cause to, and would be waited for.
-            let (ballot, decided) =
-                (self.election.next_ballot(ballot.replica, self.acceptor.promised()), self.decided_index());
-            out.send(from, Message::Canvass { ballot, decided });
-        }
         if let Role::Leader(leader) = &mut self.role
             && leader.ballot() == ballot
             && leader.note_accepted(from, index, self.acceptor.log().last())
         {
             self.advance(now, out);
+        }
+    }
+
+    /// Tells a follower of a ballot that this replica leads no more, lest it wait for it without end: who has promised a
+    /// higher ballot leads no more, nor does who canvasses, for which one that has lost its vote has no other cause. A
+    /// retired one is told as well: those who do not know that it is gone may need its vote (R6).
+    fn disown(&self, from: ReplicaId, ballot: Ballot, out: &mut Outbox) {
+        let (me, promised) = (self.acceptor.me(), self.acceptor.promised());
+        if ballot.replica != me || self.leading() == Some(ballot) {
+            return;
+        }
+        if self.acceptor.log().has_lost_its_vote(me) {
+            let (ballot, decided) = (self.election.next_ballot(me, promised), self.decided_index());
+            out.send(from, Message::Canvass { ballot, decided });
+        } else if promised > ballot {
+            self.acceptor.reject(from, out);
         }
     }
 

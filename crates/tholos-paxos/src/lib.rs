@@ -81,6 +81,9 @@
 //! - A leader that is removed leads until the Config without it is decided. Then it puts a no-op into the log, and lets
 //!   go when most of the new voters have it by an *Accept*, and with it durably know that the Config is decided. Before
 //!   that they would go on asking the old set for its votes.
+//! - If it loses its leadership before that, it says so to whoever still takes it for the leader, removed ones too, for
+//!   their votes are needed until somebody knows better. A voter that has joined and knows nothing to be decided stands
+//!   when nobody else does: the promise of one that was removed may tell it.
 //!
 //! **Snapshots.** Entries may be forgotten once a durable snapshot covers them; a [`Record::Checkpoint`]
 //! then holds all that recovery needs. It may be appended before its snapshot is durable, if what is before it in the

@@ -195,6 +195,18 @@ impl Log {
         self.configs().all(|config| config.majority(&has))
     }
 
+    /// Whether the configuration decided last is known. It is not by a replica that has joined, until one in its own log
+    /// is decided, as far as it knows.
+    pub(crate) fn knows_its_config(&self) -> bool {
+        !self.configs[0].1.voters.is_empty()
+    }
+
+    /// [`Log::quorum`] of the configurations that are known: enough to ask, and not to win.
+    pub(crate) fn quorum_of_known(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        let mut known = self.configs().filter(|config| !config.voters.is_empty()).peekable();
+        known.peek().is_some() && known.all(|config| config.majority(&has))
+    }
+
     /// The configurations that count, each with its index; that of the last decided one is at most the decided index.
     pub(crate) fn configs_at(&self) -> &[(Index, Config)] {
         &self.configs

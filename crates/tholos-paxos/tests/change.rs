@@ -1,7 +1,7 @@
 //! Changes of the replica set: one test for each sentence of R6 and R7 (docs/protocol/paxos.md). The scenes in full are
 //! in `golden/change`; what random schedules make of changes is in `props.rs`.
 
-use tholos_paxos::{ChangeError, Index, Message, Options, Planted, ProposeError, ReplicaId};
+use tholos_paxos::{ChangeError, Index, Message, Millis, Options, Planted, ProposeError, Record, ReplicaId};
 
 mod common;
 use common::{Council, Envelope, Parcel, ballot};
@@ -480,4 +480,90 @@ fn voters_learn_before_they_vote() {
     assert_eq!(council.order(1, &[1, 2, 3], &[]), Err(ChangeError::VotersLackEntries));
     council.run(20);
     assert!(council.order(1, &[1, 2, 3], &[]).is_ok());
+}
+
+/// All but the Config's proposer may have it from a log that was sent whole, which carries no mark; and a replica that has
+/// joined knows no configuration before it. It may ask all the same: the one that is removed knows that it is decided.
+#[test]
+fn a_voter_that_knows_nothing_decided_is_told() {
+    let mut council = with_learners(1, &[2]);
+    council.order(1, &[2], &[]).expect("the leader goes");
+    council.deliver_only(&[1], &[2]);
+    council.sync(&[1, 2]);
+    council.deliver_only(&[2], &[1]);
+    assert_eq!(council.decided_config().number, 2);
+    council.network.clear();
+    council.crash(ReplicaId(2));
+    council.tick(ReplicaId(1));
+    assert_eq!(council.group(1).leading(), None, "it hears no quorum");
+    let ballot = council.at(ReplicaId(2)).disk.durable.iter().find_map(|record| match record {
+        Record::Replaced { ballot, .. } => Some(*ballot),
+        _ => None,
+    });
+    let entries = council.facts.decided.clone();
+    let replaced =
+        Record::Replaced { ballot: ballot.expect("it was brought up to date"), from: Index(1), entries };
+    council.at(ReplicaId(2)).disk.durable = vec![Record::Joined { replica: ReplicaId(2) }, replaced];
+    council.restart(ReplicaId(2));
+    assert_eq!(council.group(2).decided_index(), Index::ZERO);
+    council.run(1_200);
+    assert_eq!(council.server(), Some(ReplicaId(2)));
+}
+
+/// A removed replica may have more than the new voters and have forgotten what came before. They have that themselves.
+#[test]
+fn what_a_removed_replica_has_forgotten_the_new_voters_have() {
+    let mut council = with_learners(1, &[2]);
+    council.order(1, &[2], &[1]).expect("they change places");
+    council.deliver_only(&[1], &[2]);
+    council.sync(&[1, 2]);
+    council.deliver_only(&[2], &[1]);
+    council.put(1);
+    council.sync(&[1]);
+    council.snapshot(ReplicaId(1), true);
+    council.sync(&[1]);
+    council.crash(ReplicaId(1));
+    council.restart(ReplicaId(1));
+    council.network.clear();
+    // n2 is elected and loses all of it, and n1 has it.
+    while council.group(2).leading().is_none() {
+        council.now = council.now.plus(Millis(10));
+        council.tick(ReplicaId(2));
+        council.deliver_where(|_| true);
+        let promised = |record: &Record| matches!(record, Record::Promised { .. });
+        if council.at(ReplicaId(2)).disk.pending.iter().all(promised) {
+            council.sync(&[2]);
+        }
+        council.sync(&[1]);
+    }
+    council.deliver_only(&[2], &[1]);
+    council.sync(&[1]);
+    council.crash(ReplicaId(2));
+    council.restart(ReplicaId(2));
+    let [removed, voter] =
+        [1, 2].map(|replica| (council.group(replica).base(), council.group(replica).accepted_ballot()));
+    assert!(removed.1 > voter.1 && removed.0.index > council.group(2).decided_index());
+    council.run(1_200);
+    assert_eq!(council.server(), Some(ReplicaId(2)));
+    assert_eq!(council.applied(2), council.facts.decided.len() as u64);
+}
+
+/// Who was removed together with the leader may be waited for by those who do not know it, and may wait for the leader.
+#[test]
+fn who_was_removed_is_told_that_its_leader_leads_no_more() {
+    let mut council = with_learners(3, &[4, 5, 6]);
+    council.order(1, &[4, 5, 6], &[]).expect("all go");
+    council.deliver_only(&[1], &[2, 3, 4, 5]);
+    council.sync(&[1, 2, 3, 4, 5]);
+    council.deliver_only(&[2, 3, 4, 5], &[1]);
+    assert_eq!(council.decided_config().number, 2);
+    council.network.clear();
+    // It falls silent, and hears everybody again at once.
+    council.isolate(1);
+    council.tick(ReplicaId(1));
+    assert_eq!(council.group(1).leading(), None);
+    council.links.heal();
+    council.run(1_200);
+    let server = council.server().expect("somebody serves");
+    assert!([4, 5, 6].contains(&server.0), "{server}");
 }
