@@ -40,6 +40,7 @@ mod id;
 mod map;
 mod meta;
 mod moves;
+mod plan;
 
 pub use answer::Question;
 pub use founding::FoundingError;
@@ -53,3 +54,8 @@ pub use meta::{
     NodeChange, Refusal, Standing, TITLE_BYTES_MAX,
 };
 pub use moves::Move;
+pub use plan::{
+    Ailment, Check, CheckKind, Facts, Former, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, NodeEffect,
+    NodeFacts, Outcome, Plan, PlanError, PlanId, REASONS_MAX, REQUEST_NODES_MAX, Reason, Request, ShardFacts,
+    plan,
+};

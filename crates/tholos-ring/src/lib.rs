@@ -121,7 +121,7 @@ mod topology;
 
 pub use hash::hash64;
 pub use place::{PlaceError, place, shard_token};
-pub use rebalance::{Move, Plan, rebalance};
+pub use rebalance::{Move, Plan, moves_between, rebalance};
 pub use ring::{Node, NodeIndex, POINTS_PER_WEIGHT, Ring, Successors};
 pub use shard_map::ShardMap;
 pub use slot::{SLOT_COUNT, ShardId, Slot, crc16, shard_of, slot, slots_of, tag};

@@ -22,7 +22,7 @@ use crate::place::{ByName, PlaceError};
 use crate::ring::{Node, NodeIndex};
 use crate::shard_map::ShardMap;
 use crate::slot::ShardId;
-use crate::topology::Topology;
+use crate::topology::{Topology, zones_of};
 
 /// One replica's way: a change of one replica set that is safe by itself, whatever becomes of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,25 +87,13 @@ pub fn rebalance(previous: &ShardMap, nodes: &[Node<'_>], replicas: u8) -> Resul
     fill_gaps(&mut assignment);
     relieve(&mut assignment);
 
-    let moves_of = |sets: &[Vec<NodeIndex>], topology: &Topology| -> Vec<Move> {
-        let pairs = (0..).map(ShardId).zip(before.iter().zip(sets));
-        pairs.flat_map(|(shard, (old, new))| moves_between(shard, old, new, topology)).collect()
-    };
     let (mut sets, topology) = assignment.into_sets();
     let max_over_target = max_over_target(&topology);
-    let mut moves = moves_of(&sets, &topology);
     balance_leaders(&mut sets, nodes.len());
     by_name.as_listed(&mut sets);
-    for step in &mut moves {
-        let listed = |node: NodeIndex| by_name.listed[usize::from(node.0)];
-        (step.from, step.to) = (step.from.map(listed), step.to.map(listed));
-    }
-    Ok(Plan {
-        map: ShardMap::new(sets),
-        moves,
-        least_possible: usize::max(lacking, missing),
-        max_over_target,
-    })
+    let map = ShardMap::new(sets);
+    let moves = moves_between(previous, &map, nodes)?;
+    Ok(Plan { map, moves, least_possible: usize::max(lacking, missing), max_over_target })
 }
 
 /// The sets of before, with nodes numbered by name.
@@ -198,15 +186,41 @@ fn relieve(assignment: &mut Assignment) {
     }
 }
 
-/// Swaps within a zone first: they change nothing that zones limit. What is left may be made in any order, since the
-/// zones that get more are within their limits at the end.
-fn moves_between(shard: ShardId, old: &[NodeIndex], new: &[NodeIndex], topology: &Topology) -> Vec<Move> {
+/// The moves that lead from one map to another, those of one shard together.
+///
+/// Swaps within a zone come first, since they change nothing that zones limit. After them a zone only gives or only gets
+/// replicas of a shard, so in any order no zone holds more of it on the way than before or after.
+///
+/// # Errors
+///
+/// [`PlaceError::UnknownNode`], and [`PlaceError::BadShardCount`] if the maps cut the slots differently.
+pub fn moves_between(
+    before: &ShardMap,
+    after: &ShardMap,
+    nodes: &[Node<'_>],
+) -> Result<Vec<Move>, PlaceError> {
+    if before.shard_count() != after.shard_count() {
+        return Err(PlaceError::BadShardCount(after.shard_count()));
+    }
+    let unknown = |node: &&NodeIndex| usize::from(node.0) >= nodes.len();
+    if let Some(node) = before.iter().chain(after.iter()).flat_map(|(_, set)| set).find(unknown) {
+        return Err(PlaceError::UnknownNode(*node));
+    }
+    let mut zone_of = vec![0; nodes.len()];
+    for (zone, members) in zones_of(nodes).iter().enumerate() {
+        members.iter().for_each(|at| zone_of[*at] = zone);
+    }
+    let pairs = before.iter().zip(after.iter());
+    Ok(pairs.flat_map(|((shard, old), (_, new))| moves_of(shard, old, new, &zone_of)).collect())
+}
+
+fn moves_of(shard: ShardId, old: &[NodeIndex], new: &[NodeIndex], zone_of: &[usize]) -> Vec<Move> {
     let mut given: Vec<NodeIndex> = old.iter().filter(|node| !new.contains(node)).copied().collect();
     let mut taken: Vec<NodeIndex> = new.iter().filter(|node| !old.contains(node)).copied().collect();
-    let group = |node: &NodeIndex| topology.group_of[usize::from(node.0)];
+    let zone = |node: &NodeIndex| zone_of[usize::from(node.0)];
     let mut moves = Vec::new();
     taken.retain(|to| {
-        let same = given.iter().position(|from| group(from) == group(to));
+        let same = given.iter().position(|from| zone(from) == zone(to));
         if let Some(at) = same {
             moves.push(Move { shard, from: Some(given.remove(at)), to: Some(*to) });
         }

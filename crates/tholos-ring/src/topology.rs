@@ -82,7 +82,7 @@ impl Topology {
 }
 
 /// The nodes of each zone; a node without one is a zone of its own.
-fn zones_of(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
+pub(crate) fn zones_of(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     let mut zones: Vec<Vec<usize>> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {

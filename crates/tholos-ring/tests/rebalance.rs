@@ -5,7 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use tholos_ring::{Move, Node, NodeIndex, PlaceError, Plan, ShardId, ShardMap, place, rebalance};
+use tholos_ring::{
+    Move, Node, NodeIndex, PlaceError, Plan, ShardId, ShardMap, moves_between, place, rebalance,
+};
 
 /// Nodes written as `name/zone*weight`, zone and weight as needed.
 fn nodes(text: &str) -> Vec<Node<'_>> {
@@ -180,6 +182,33 @@ fn a_swap_names_both_ends() {
     let swap = |shard| Move { shard: ShardId(shard), from: Some(NodeIndex(0)), to: Some(NodeIndex(1)) };
     assert_eq!(plan.moves, [swap(0), swap(1)]);
     assert_eq!((plan.moved(), plan.least_possible), (2, 2));
+}
+
+#[test]
+fn moves_lead_from_any_map_to_any_other() {
+    let nodes = nodes("a1/a a2/a b1/b b2/b c1/c");
+    let map = |sets: &[&[u16]]| {
+        let set = |set: &&[u16]| set.iter().copied().map(NodeIndex).collect();
+        ShardMap::from_sets(sets.iter().map(set).collect()).unwrap()
+    };
+    let step = |shard, from: Option<u16>, to: Option<u16>| Move {
+        shard: ShardId(shard),
+        from: from.map(NodeIndex),
+        to: to.map(NodeIndex),
+    };
+    let before = map(&[&[0, 2, 4], &[0], &[0, 2, 4], &[0, 2, 4]]);
+    // Swaps stay in their zones where they can, whatever the order of the sets; a new order alone is no move.
+    let after = map(&[&[3, 1, 4], &[0, 2], &[4], &[2, 4, 0]]);
+    let expected = [
+        step(0, Some(2), Some(3)),
+        step(0, Some(0), Some(1)),
+        step(1, None, Some(2)),
+        step(2, Some(0), None),
+        step(2, Some(2), None),
+    ];
+    assert_eq!(moves_between(&before, &after, &nodes).unwrap(), expected);
+    assert_eq!(moves_between(&before, &map(&[&[0]]), &nodes), Err(PlaceError::BadShardCount(1)));
+    assert_eq!(moves_between(&before, &after, &nodes[..4]), Err(PlaceError::UnknownNode(NodeIndex(4))));
 }
 
 #[test]
