@@ -95,7 +95,7 @@ impl Command {
             Kind::Expire(command) => (command.keys(), 1),
             Kind::Refused(command) => (&command.keys[..], 1),
         };
-        keys.iter().step_by(step)
+        keys.chunks(step).map(|group| &group[0])
     }
 
     /// The longest value it carries, in bytes.

@@ -58,12 +58,12 @@ impl Session<'_> {
     /// Gives `key` a value. An expiry that has passed leaves the key absent.
     pub(crate) fn put(&mut self, key: &[u8], content: Content<'_>, expiry: Expiry) {
         let place = self.keyspace.place(key);
+        if expiry == Expiry::Never {
+            // What was there does not matter, so there is no look at it.
+            return self.keyspace.put_entry(place, View { key, stamp: self.stamp, expire_at: None, content });
+        }
         let old = self.live(place, key).and_then(Entry::expire_at);
-        let expire_at = match expiry {
-            Expiry::Keep => old,
-            Expiry::Never => None,
-            Expiry::At(at_ms) => Some(at_ms),
-        };
+        let expire_at = if let Expiry::At(at_ms) = expiry { Some(at_ms) } else { old };
         if is_dead(expire_at, self.time_ms) {
             // Even if the key was absent before: it came and went at once (K4).
             self.keyspace.set_absent(place.slot, self.stamp);

@@ -321,7 +321,8 @@ impl Set {
             Ok(expire_at) => expire_at,
             Err(error) => return error,
         };
-        let old = session.view(&self.key);
+        let asks = self.condition != Condition::Always || self.reply == SetReply::Old;
+        let old = if asks { session.view(&self.key) } else { None };
         let holds = match self.condition {
             Condition::Always => true,
             Condition::IfAbsent => old.is_none(),
