@@ -95,11 +95,8 @@ impl Appends {
     /// The shards that own appends up to `seq`, each once.
     fn settle(&mut self, seq: AppendSeq) -> Vec<ShardId> {
         self.durable = self.durable.max(seq);
-        let mut shards = Vec::new();
-        while let Some((_, shard)) = self.owners.front().filter(|(at, _)| *at <= seq).copied() {
-            self.owners.pop_front();
-            shards.push(shard);
-        }
+        let count = self.owners.partition_point(|(at, _)| *at <= seq);
+        let mut shards: Vec<ShardId> = self.owners.drain(..count).map(|(_, shard)| shard).collect();
         shards.sort_unstable();
         shards.dedup();
         while self.since.len() > 1 && self.since[1].0 <= AppendSeq(seq.0 + 1) {
@@ -483,13 +480,16 @@ impl Node {
             for request in requests.iter().copied() {
                 self.route(request, out);
             }
-            let answers = core::mem::take(&mut self.answers);
-            if requests.is_empty() && answers.is_empty() {
+            if requests.is_empty() && self.answers.is_empty() {
                 return;
             }
-            for (origin, outcome) in answers {
+            let mut answers = core::mem::take(&mut self.answers);
+            for (origin, outcome) in answers.drain(..) {
                 self.answer(origin, outcome, out);
             }
+            // The list's memory serves the next answers.
+            answers.append(&mut self.answers);
+            self.answers = answers;
         }
     }
 

@@ -72,6 +72,9 @@ pub struct WriteHeader {
     pub expires_at: Millis,
 }
 
+/// Bytes of a [`WriteHeader`] in a batch.
+const HEADER_BYTES: usize = 32;
+
 /// Bytes that are not an operation or a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
@@ -189,9 +192,20 @@ impl Operation {
 
     /// Its bytes by themselves.
     pub fn to_bytes(&self) -> Bytes {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.room());
         self.encode(&mut out);
         Bytes::from(out)
+    }
+
+    /// Bytes that it takes; of what is rare about as many.
+    fn room(&self) -> usize {
+        let list = |list: &[Bytes]| 4 + list.iter().map(|bytes| 4 + bytes.len()).sum::<usize>();
+        match self {
+            Operation::Command(args) | Operation::Versions(args) => 1 + list(args),
+            Operation::Wide { args, .. } => 17 + list(args),
+            Operation::Transaction { commands, .. } => commands.iter().map(|args| list(args)).sum(),
+            Operation::CountInSlot(_) | Operation::KeysInSlot(..) | Operation::Durable { .. } => 18,
+        }
     }
 
     /// Reads one from bytes that hold nothing else.
@@ -254,6 +268,7 @@ pub(crate) fn encode_item(header: &WriteHeader, operation: &Operation, out: &mut
 
 /// Appends one item whose operation is in bytes already, as a forward brings it.
 pub(crate) fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mut Vec<u8>) {
+    out.reserve(HEADER_BYTES + 4 + operation.len());
     put_u64(out, header.session);
     put_u64(out, header.sequence);
     put_u64(out, header.acknowledged);
@@ -306,6 +321,19 @@ mod tests {
     fn operations_survive_their_bytes() {
         for operation in samples() {
             assert_eq!(Operation::decode(operation.to_bytes()), Ok(operation));
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_command_is_what_it_takes() {
+        for operation in samples() {
+            let (room, length) = (operation.room(), operation.to_bytes().len());
+            match operation {
+                Operation::Command(_) | Operation::Wide { .. } | Operation::Versions(_) => {
+                    assert_eq!(room, length);
+                }
+                _ => assert!(room.abs_diff(length) < 64, "{operation:?}: {room}, {length}"),
+            }
         }
     }
 

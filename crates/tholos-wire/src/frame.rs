@@ -5,13 +5,15 @@
 
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tholos_node::PeerMessage;
 
 use crate::WireError;
 use crate::peer::{decode_peer, encode_peer};
 
 const LENGTH_BYTES: usize = 4;
+/// Room for the next payload that is kept, in bytes; what is larger goes out as it is.
+const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// Gathers messages to one peer until they are sent together.
 #[derive(Debug, Default)]
@@ -47,7 +49,13 @@ impl FrameBuilder {
 
     /// Hands out the payload and starts an empty one.
     pub fn take(&mut self) -> Bytes {
-        Bytes::from(core::mem::take(&mut self.bytes))
+        if self.bytes.capacity() > KEPT_BYTES_MAX {
+            return Bytes::from(core::mem::take(&mut self.bytes));
+        }
+        // A copy of exactly the size costs less than to let the next payload grow from nothing.
+        let payload = Bytes::copy_from_slice(&self.bytes);
+        self.bytes.clear();
+        payload
     }
 }
 
@@ -75,9 +83,8 @@ impl Iterator for Frames {
         let length = self.rest.first_chunk::<LENGTH_BYTES>().map(|bytes| u32::from_le_bytes(*bytes) as usize);
         match length {
             Some(length) if length <= self.rest.len() - LENGTH_BYTES => {
-                let message = self.rest.slice(LENGTH_BYTES..LENGTH_BYTES + length);
-                self.rest = self.rest.slice(LENGTH_BYTES + length..);
-                Some(decode_peer(message))
+                self.rest.advance(LENGTH_BYTES);
+                Some(decode_peer(self.rest.split_to(length)))
             }
             _ => {
                 self.rest = Bytes::new();

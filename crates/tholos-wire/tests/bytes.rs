@@ -434,3 +434,16 @@ fn an_unknown_message_does_not_take_the_others_with_it() {
     let unknown = Err(WireError::Kind { what: "message", byte: 99 });
     assert_eq!(decoded, [Ok(first), unknown, Ok(last), Err(WireError::Truncated)]);
 }
+
+#[test]
+fn payloads_of_any_size_go_out_whole_and_leave_nothing_behind() {
+    let mut builder = FrameBuilder::new();
+    for count in [1, 9000, 1, 200_000, 3] {
+        let message = answer(Outcome::Done(Value::bulk(vec![b'x'; count])));
+        builder.push(&message);
+        assert_eq!(builder.len(), 4 + bytes_of(&message).len());
+        let payload = builder.take();
+        assert!(builder.is_empty());
+        assert_eq!(frames(payload).collect::<Vec<_>>(), [Ok(message)], "{count} bytes");
+    }
+}

@@ -18,6 +18,9 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 /// What each watched key counts beside its own bytes.
 pub(super) const WATCHED_KEY_BYTES: usize = 32;
 
+/// Room for output that a connection keeps, in bytes.
+const OUTPUT_KEPT_BYTES_MAX: usize = 256;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -290,7 +293,14 @@ impl Connection {
 
     /// The bytes to write and the number of commands they complete, since the last call.
     pub fn take_output(&mut self) -> (Bytes, u32) {
-        (Bytes::from(core::mem::take(&mut self.output)), core::mem::take(&mut self.completed))
+        let completed = core::mem::take(&mut self.completed);
+        if self.output.capacity() > OUTPUT_KEPT_BYTES_MAX {
+            return (Bytes::from(core::mem::take(&mut self.output)), completed);
+        }
+        // Short replies are copied, as that costs less than new room for each.
+        let output = Bytes::copy_from_slice(&self.output);
+        self.output.clear();
+        (output, completed)
     }
 
     /// What WATCH saw; of a key watched before, the first look counts.

@@ -535,7 +535,7 @@ impl Gateway {
     /// Bytes for clients since the last call, with the number of commands they complete.
     pub fn take_replies(&mut self) -> Vec<(ClientId, Bytes, u32)> {
         let mut replies = Vec::with_capacity(self.touched.len());
-        for client in core::mem::take(&mut self.touched) {
+        for client in self.touched.drain(..) {
             let Some(connection) = self.connections.get_mut(&client) else { continue };
             let (bytes, completed) = connection.take_output();
             if !bytes.is_empty() || completed > 0 {
