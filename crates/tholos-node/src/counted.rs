@@ -275,7 +275,7 @@ impl Node {
         shard.group.lose(nonce, &mut self.outbox);
         // Whoever waits is answered first, from what led and leads no more.
         self.collect(id, out);
-        let empty = empty_keyspace(&self.map, id);
+        let empty = empty_keyspace(self.meta.map(), id);
         self.forget_state(id, empty, loss, out);
         out.notices.push(Notice::ReplicaMuted { shard: id, loss });
     }

@@ -37,10 +37,9 @@ struct Peer {
     gave_up_at: Option<Millis>,
 }
 
-impl Detector {
-    /// Knows the other nodes and has heard none.
-    pub fn new(me: NodeId, others: impl Iterator<Item = NodeId>, timeout: Millis) -> Detector {
-        let peer = |node| Peer {
+impl Peer {
+    fn new(node: NodeId) -> Peer {
+        Peer {
             node,
             heard_at: None,
             hears: Vec::new(),
@@ -49,8 +48,26 @@ impl Detector {
             wall: None,
             heard_since: None,
             gave_up_at: None,
-        };
-        Detector { me, timeout, peers: others.map(peer).collect(), now: Now::default(), own_stall: Millis(0) }
+        }
+    }
+}
+
+impl Detector {
+    /// Knows the other nodes and has heard none.
+    pub fn new(me: NodeId, others: impl Iterator<Item = NodeId>, timeout: Millis) -> Detector {
+        let peers = others.map(Peer::new).collect();
+        Detector { me, timeout, peers, now: Now::default(), own_stall: Millis(0) }
+    }
+
+    /// The other nodes are these from here on: who is new has not been heard, and who is gone is forgotten.
+    pub fn set_others(&mut self, others: impl Iterator<Item = NodeId>) {
+        let mut before = core::mem::take(&mut self.peers);
+        self.peers = others
+            .map(|node| match before.iter().position(|peer| peer.node == node) {
+                Some(at) => before.swap_remove(at),
+                None => Peer::new(node),
+            })
+            .collect();
     }
 
     /// Sets the time and the own disk's stall for all answers until the next call.
@@ -215,6 +232,7 @@ mod tests {
             wall: Millis(wall),
             disk_stall_ms: 0,
             memory_full: false,
+            epoch: tholos_cluster::Epoch(1),
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::NodeId;
+use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId};
 use tholos_paxos::{AppendSeq, Ballot, Index, Millis, MoveId, Record, ReplicaId};
 use tholos_ring::ShardId;
 
@@ -158,8 +158,29 @@ pub enum Event {
     Resign,
     /// An order to change the replica set of a shard that is led here (R6, R7).
     ChangeReplicas(ReplicaOrder),
+    /// The map of [`Effects::map`] is durable, and the nodes in it are reached from here on.
+    MapKept {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// Somebody wants the meta group to decide a command; answered by [`Effects::meta_answers`].
+    AskMeta {
+        /// Returned with the answer.
+        asker: u64,
+        /// The command.
+        command: Box<MetaCommand>,
+    },
     /// The log has less room than its reserve (`true`): writes are refused until `false`.
     DiskFull(bool),
+}
+
+/// Why a command for the meta group has no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetaFailure {
+    /// For whoever asked: why, and what to do.
+    pub text: String,
+    /// Whether to ask again: nobody has refused, and what was asked may still be done.
+    pub retry: bool,
 }
 
 /// An order: the replica set of a shard shall be this one.
@@ -313,6 +334,11 @@ pub struct Effects {
     pub snapshots: Vec<SnapshotJob>,
     /// Appends below this are not needed any more: their segments may be recycled.
     pub release: Option<AppendSeq>,
+    /// A newer map: to be made durable, for [`Node::recover_map`](crate::Node::recover_map), and the nodes in it to be
+    /// reached; answered by [`Event::MapKept`]. A later one replaces it.
+    pub map: Option<Box<MetaState>>,
+    /// What became of commands for the meta group: the number that it answered, or why nothing was done.
+    pub meta_answers: Vec<(u64, Result<u64, MetaFailure>)>,
     /// What happened, for logs, metrics and the console.
     pub notices: Vec<Notice>,
 }
@@ -464,6 +490,18 @@ pub enum Notice {
         shard: ShardId,
         /// The id under which it joins.
         replica: ReplicaId,
+    },
+    /// A replica that is retired was dropped with its state.
+    ReplicaDropped {
+        /// Which shard.
+        shard: ShardId,
+        /// The id that is retired.
+        replica: ReplicaId,
+    },
+    /// This node has a newer map.
+    MapChanged {
+        /// Its epoch.
+        epoch: Epoch,
     },
     /// A peer's message made no sense and was dropped.
     MessageDropped {

@@ -11,6 +11,7 @@ mod digests;
 mod event;
 mod gateway;
 mod hints;
+mod meta;
 mod node;
 mod operation;
 mod peer;
@@ -25,12 +26,13 @@ pub use counted::{Counted, CountedOf};
 pub use detector::{Detector, node_of, replica_of};
 pub use digests::{DigestNote, DigestSaid};
 pub use event::{
-    Append, ChunkRead, ClientId, Effects, Event, Loss, Notice, Now, Port, ReplicaOrder, SnapshotJob,
+    Append, ChunkRead, ClientId, Effects, Event, Loss, MetaFailure, Notice, Now, Port, ReplicaOrder,
+    SnapshotJob,
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
-pub use peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk};
+pub use peer::{Ask, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage, SnapshotChunk};
 pub use replicas::OrderError;
 pub use shard::{Shard, Unfit};
 pub use snapshot::{Discarded, LoadedSnapshot, SnapshotLoader};

@@ -17,6 +17,7 @@ use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
+use crate::meta::{Meta, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::refusal;
 use crate::replicas::{begins_as, founding_shard, shard_under};
@@ -41,7 +42,8 @@ const MEMORY_INTERVAL: Millis = Millis(100);
 #[derive(Debug)]
 pub struct Node {
     pub(crate) config: NodeConfig,
-    pub(crate) map: ClusterMap,
+    /// The newest map, and the meta group that decides it.
+    pub(crate) meta: Meta,
     pub(crate) shards: Vec<Option<Shard>>,
     pub(crate) hints: Hints,
     pub(crate) detector: Detector,
@@ -116,8 +118,10 @@ impl Node {
         let others = map.nodes.iter().map(|row| row.id).filter(|id| *id != me);
         let ledger = Ledger::new(config.boot, others.clone());
         let detector = Detector::new(me, others, config.election_timeout);
-        let shards =
-            (0..map.shard_count).map(|shard| founding_shard(&config, &map, ShardId(shard))).collect();
+        let meta = Meta::new(&config, map);
+        // The meta group stands behind the shards.
+        let groups = meta.group().0 + 1;
+        let shards = (0..groups).map(|group| founding_shard(&config, &meta, ShardId(group))).collect();
         let settings = Settings {
             requirepass: config.requirepass.clone(),
             maxmemory: config.maxmemory,
@@ -126,14 +130,14 @@ impl Node {
         let session_seed = mix(config.boot, config.seed);
         Node {
             gateway: Gateway::new(me, config.boot, session_seed, config.request_timeout, settings),
-            hints: Hints::new(map.shard_count),
-            transfers: Transfers::new(map.shard_count, &config),
+            hints: Hints::new(groups),
+            transfers: Transfers::new(groups, &config),
             ledger,
             owning_up: None,
             chance: config.seed,
             detector,
             shards,
-            map,
+            meta,
             config,
             outbox: Outbox::default(),
             answers: Vec::new(),
@@ -170,11 +174,15 @@ impl Node {
             // Everything before these is void, the applied state too.
             let anew = begins.or(held.filter(|_| record == (Record::Muted { until: None })));
             if let Some(me) = anew {
-                *place = shard_under(&self.config, &self.map, shard, me);
+                *place = shard_under(&self.config, &self.meta, shard, me);
             }
         }
         let replaces_all = record.replaces_all();
         let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
+        if found.is_none() && self.meta.state().config(shard).is_some_and(|config| config.number > 0) {
+            // What a replica has left that was dropped (N2).
+            return Ok(false);
+        }
         let shard = found
             .ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))?;
         let mut known = false;
@@ -204,6 +212,7 @@ impl Node {
     /// durable records cannot be read. A replica that has lost some, or its snapshot, is mute from the start (R20); any
     /// other that does not make a state is one that this release cannot run, and the error says why.
     pub fn finish_recovery(&mut self, lost_records: impl Fn(ShardId) -> bool) -> Result<(), String> {
+        self.drop_recovered_retired();
         for at in 0..self.shards.len() {
             let Some(shard) = self.shards[at].as_mut() else { continue };
             let id = shard.id;
@@ -218,7 +227,7 @@ impl Node {
                 (None, false) => continue,
             };
             let me = shard.group.me();
-            self.shards[at] = shard_under(&self.config, &self.map, id, me).map(|mut shard| {
+            self.shards[at] = shard_under(&self.config, &self.meta, id, me).map(|mut shard| {
                 shard.loss = Some(loss);
                 shard
             });
@@ -259,6 +268,8 @@ impl Node {
             out.notices.push(Notice::ReplicaMuted { shard: id, loss });
             self.collect(id, out);
         }
+        self.remove_left_files(out);
+        self.follow_meta(out);
         self.handle(now, Event::Tick, out);
     }
 
@@ -312,6 +323,8 @@ impl Node {
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
+            Event::MapKept { epoch } => self.handle_map_kept(epoch, out),
+            Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,
         }
         self.settle(out);
@@ -374,6 +387,11 @@ impl Node {
         self.now
     }
 
+    /// Who leads a group, as far as is known here.
+    pub(crate) fn leader_of(&mut self, group: ShardId) -> Option<NodeId> {
+        self.gateway_and_view().1.leader(group).map(|(leader, _)| leader)
+    }
+
     pub(crate) fn shard_time(&self, shard: ShardId) -> Millis {
         self.detector.shard_time(self.replica_nodes(shard))
     }
@@ -381,7 +399,7 @@ impl Node {
     fn gateway_and_view(&mut self) -> (&mut Gateway, View<'_>) {
         let view = View {
             config: &self.config,
-            map: &self.map,
+            map: self.meta.map(),
             shards: &self.shards,
             hints: self.hints.all(),
             detector: &self.detector,
@@ -427,6 +445,9 @@ impl Node {
         self.apply(id);
         self.answer_digest(id, out);
         self.note_replicas(id, out);
+        if id == self.meta.group() {
+            self.follow_meta(out);
+        }
         if let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.loss.is_some())
             && shard.group.repair().is_none()
         {
@@ -529,6 +550,7 @@ impl Node {
                 };
                 out.sends.push((node, PeerMessage::Answer { request, boot, outcome }));
             }
+            None if is_request(request) => self.meta_answered(request, &outcome, out),
             None => {
                 let (gateway, view) = self.gateway_and_view();
                 gateway.handle_answer(request, outcome, &view);
@@ -548,7 +570,7 @@ impl Node {
     }
 
     fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {
-        if from == self.config.me || self.map.node(from).is_none() {
+        if from == self.config.me || self.meta.map().node(from).is_none() {
             out.notices.push(Notice::MessageDropped { node: from, reason: "from a node outside the map" });
             return;
         }
@@ -558,7 +580,14 @@ impl Node {
             return;
         }
         match message {
-            PeerMessage::Heartbeat(heartbeat) => self.detector.handle_heartbeat(from, &heartbeat),
+            PeerMessage::Heartbeat(heartbeat) => {
+                self.detector.handle_heartbeat(from, &heartbeat);
+                self.note_epoch(from, heartbeat.epoch, out);
+            }
+            PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
+            PeerMessage::MoveOrder(order) => self.handle_move_order(from, &order, out),
+            PeerMessage::MoveReport(report) => self.handle_move_report(report),
+            PeerMessage::Map(bytes) => self.handle_map(from, &bytes, out),
             PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
             PeerMessage::Digest(note) => self.handle_digest(from, note, out),
             PeerMessage::Paxos { shard, from: serial, to, message } => {
@@ -567,9 +596,15 @@ impl Node {
             }
             PeerMessage::Forward(forward) => self.handle_forward(from, forward),
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
-                let shard = hints::question_of(request).or_else(|| self.gateway.shard_of(request));
+                let ours = is_request(request);
+                let meta = ours.then(|| self.meta.group());
+                let shard =
+                    meta.or_else(|| hints::question_of(request)).or_else(|| self.gateway.shard_of(request));
                 if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
                     self.hints.learn(shard, from, *leader);
+                }
+                if ours {
+                    return self.meta_answered(request, &outcome, out);
                 }
                 let (gateway, view) = self.gateway_and_view();
                 gateway.handle_answer(request, outcome, &view);
@@ -595,7 +630,7 @@ impl Node {
     }
 
     /// Gives a request to the replica here, which leads.
-    fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
+    pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
         let refusal = self.refusal(id, &ask);
         // A hint may name this node for a shard that it does not hold.
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
@@ -651,6 +686,7 @@ impl Node {
             }
         }
         self.tick_digests(out);
+        self.tick_meta(out);
         self.tick_transfers(out);
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
@@ -669,8 +705,9 @@ impl Node {
             wall: self.now.wall,
             disk_stall_ms: u32::try_from(stall).unwrap_or(u32::MAX),
             memory_full: self.own_memory_full(),
+            epoch: self.meta.state().epoch(),
         };
-        for row in self.map.nodes.iter().filter(|row| row.id != self.config.me) {
+        for row in self.meta.map().nodes.iter().filter(|row| row.id != self.config.me) {
             out.sends.push((row.id, PeerMessage::Heartbeat(heartbeat.clone())));
             if let Some(counted) = self.ledger.tell(row.id, now) {
                 out.sends.push((row.id, PeerMessage::Counted(counted)));
@@ -750,7 +787,7 @@ impl Node {
 
     /// The cluster map.
     pub fn map(&self) -> &ClusterMap {
-        &self.map
+        self.meta.map()
     }
 
     /// This node's replica of a shard, if it holds one.

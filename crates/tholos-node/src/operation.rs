@@ -36,6 +36,8 @@ pub enum Operation {
     CountInSlot(u16),
     /// Up to so many keys of a slot.
     KeysInSlot(u16, u64),
+    /// A command for the meta group, as `tholos-cluster` writes it.
+    Meta(Bytes),
     /// Wait until so many other replicas have everything durable, at most so many milliseconds
     /// (0: for ever); answers the leader's own durability and the count (R32).
     Durable {
@@ -53,7 +55,7 @@ impl Operation {
     pub fn is_write(&self, command_writes: impl Fn(&[Bytes]) -> bool) -> bool {
         match self {
             Operation::Command(args) => command_writes(args),
-            Operation::Transaction { .. } => true,
+            Operation::Transaction { .. } | Operation::Meta(_) => true,
             _ => false,
         }
     }
@@ -187,6 +189,10 @@ impl Operation {
                 out.push(u8::from(*local));
                 put_u64(out, *timeout);
             }
+            Operation::Meta(command) => {
+                out.push(7);
+                put_bytes(out, command);
+            }
         }
     }
 
@@ -204,6 +210,7 @@ impl Operation {
             Operation::Command(args) | Operation::Versions(args) => 1 + list(args),
             Operation::Wide { args, .. } => 17 + list(args),
             Operation::Transaction { commands, .. } => commands.iter().map(|args| list(args)).sum(),
+            Operation::Meta(command) => 5 + command.len(),
             Operation::CountInSlot(_) | Operation::KeysInSlot(..) | Operation::Durable { .. } => 18,
         }
     }
@@ -223,6 +230,7 @@ impl Operation {
                 local: reader.u8()? != 0,
                 timeout: reader.u64()?,
             },
+            7 => Operation::Meta(reader.bytes()?),
             _ => return Err(Malformed),
         };
         if reader.0.is_empty() { Ok(operation) } else { Err(Malformed) }

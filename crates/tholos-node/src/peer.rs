@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::NodeId;
-use tholos_paxos::{Ballot, Index, Message, Millis, Serial};
+use tholos_cluster::{Epoch, NodeId};
+use tholos_paxos::{Ballot, Config, Index, Message, Millis, MoveId, Serial};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
@@ -44,6 +44,17 @@ pub enum PeerMessage {
     },
     /// A piece of a snapshot, from a leader to a replica that fell behind.
     SnapshotChunk(SnapshotChunk),
+    /// Send me the newest map.
+    MapWanted {
+        /// The epoch of the one that the sender has.
+        have: Epoch,
+    },
+    /// The newest map that the sender has, with all that is decided with it, as `tholos-cluster` writes it.
+    Map(Bytes),
+    /// From the leader of the meta group: make this move, as far as it is not made.
+    MoveOrder(MoveOrder),
+    /// The answer of the shard's leader.
+    MoveReport(MoveReport),
     /// How far a snapshot has arrived.
     SnapshotWanted {
         /// The group.
@@ -66,6 +77,10 @@ impl PeerMessage {
         match self {
             PeerMessage::Heartbeat(_)
             | PeerMessage::Counted(_)
+            | PeerMessage::MapWanted { .. }
+            | PeerMessage::Map(_)
+            | PeerMessage::MoveOrder(_)
+            | PeerMessage::MoveReport(_)
             | PeerMessage::Forward(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }
@@ -77,7 +92,7 @@ impl PeerMessage {
 
     /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats (R27).
     pub fn is_bulk(&self) -> bool {
-        matches!(self, PeerMessage::SnapshotChunk(_))
+        matches!(self, PeerMessage::SnapshotChunk(_) | PeerMessage::Map(_))
     }
 }
 
@@ -94,6 +109,36 @@ pub struct Heartbeat {
     pub disk_stall_ms: u32,
     /// Bytes in the sender's keyspaces are over its `maxmemory`.
     pub memory_full: bool,
+    /// The epoch of the sender's map.
+    pub epoch: Epoch,
+}
+
+/// An order to move a replica, given again until the map has recorded what came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MoveOrder {
+    /// The shard.
+    pub shard: ShardId,
+    /// The move's number, which the configurations that it makes carry.
+    pub move_id: MoveId,
+    /// The number of the configuration that it is for (R7).
+    pub number: u64,
+    /// Who gives up its replica.
+    pub from: Option<NodeId>,
+    /// Who gets one.
+    pub to: Option<NodeId>,
+    /// The move is taken back, as far as it has come.
+    pub back: bool,
+}
+
+/// How far an ordered move is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MoveReport {
+    /// The shard.
+    pub shard: ShardId,
+    /// The decided configuration, once nothing more is to be done for the order.
+    pub config: Option<Config>,
+    /// How many entries the node lacks that is to get the shard, while it learns.
+    pub behind: Option<u64>,
 }
 
 /// A request on its way to the shard's leader.

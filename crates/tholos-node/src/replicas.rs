@@ -13,6 +13,7 @@ use crate::config::NodeConfig;
 use crate::detector::{node_of, replica_of};
 use crate::event::{Effects, Notice, ReplicaOrder, SnapshotJob};
 use crate::hints;
+use crate::meta::{Meta, store};
 use crate::node::Node;
 use crate::peer::PeerMessage;
 use crate::shard::{Shard, mix};
@@ -45,27 +46,19 @@ impl fmt::Display for OrderError {
 
 impl core::error::Error for OrderError {}
 
-/// The replica that this node has of a shard as the map founded it.
-pub(crate) fn founding_shard(config: &NodeConfig, map: &ClusterMap, id: ShardId) -> Option<Shard> {
-    let voters = map.replica_set(id);
-    if !voters.contains(&config.me) {
-        return None;
-    }
-    let founders = Config::founding(voters.iter().copied().map(replica_of).collect());
-    Some(shard_of(config, map, id, Group::new(replica_of(config.me), founders, config.group)))
+/// The replica that this node has of a shard, or of the meta group, as the cluster was founded.
+pub(crate) fn founding_shard(config: &NodeConfig, meta: &Meta, id: ShardId) -> Option<Shard> {
+    let me = replica_of(config.me);
+    let founders = meta.founders(id).filter(|founders| founders.is_voter(me))?;
+    Some(shard_of(config, meta.map(), id, Group::new(me, founders.clone(), config.group)))
 }
 
 /// A replica under the id `me`, to be given its records.
-pub(crate) fn shard_under(
-    config: &NodeConfig,
-    map: &ClusterMap,
-    id: ShardId,
-    me: ReplicaId,
-) -> Option<Shard> {
+pub(crate) fn shard_under(config: &NodeConfig, meta: &Meta, id: ShardId, me: ReplicaId) -> Option<Shard> {
     if me.serial() == Serial(0) {
-        return founding_shard(config, map, id);
+        return founding_shard(config, meta, id);
     }
-    Some(shard_of(config, map, id, Group::new(me, Config::default(), config.group)))
+    Some(shard_of(config, meta.map(), id, Group::new(me, Config::default(), config.group)))
 }
 
 fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) -> Shard {
@@ -77,7 +70,9 @@ fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) ->
 pub(crate) fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
     // Secret from clients, the same on all replicas (R25).
     let hash_seed = map.cluster_id.0.iter().fold(u64::from(id.0), |seed, byte| mix(seed, u64::from(*byte)));
-    Keyspace::new(tholos_ring::slots_of(id, map.shard_count), hash_seed)
+    let slots =
+        if id == map.meta_group() { store::slots() } else { tholos_ring::slots_of(id, map.shard_count) };
+    Keyspace::new(slots, hash_seed)
 }
 
 /// Under which id a replica begins with `record`, if it does.
@@ -94,7 +89,7 @@ pub(crate) fn begins_as(record: &Record) -> Option<ReplicaId> {
 impl Node {
     /// The nodes that vote on a shard: as its group says if this node has a replica of it, else as the map does.
     pub fn replica_nodes(&self, shard: ShardId) -> &[NodeId] {
-        replica_nodes(&self.shards, &self.map, shard)
+        voters_known(&self.shards, shard).unwrap_or_else(|| self.meta.recorded_set(shard))
     }
 
     /// An order to change a replica set.
@@ -110,9 +105,9 @@ impl Node {
         }
     }
 
-    fn change_replicas(&mut self, order: &ReplicaOrder) -> Result<(), OrderError> {
+    pub(crate) fn change_replicas(&mut self, order: &ReplicaOrder) -> Result<(), OrderError> {
         let all = order.voters.iter().chain(&order.learners);
-        if let Some(node) = all.copied().find(|node| self.map.node(*node).is_none()) {
+        if let Some(node) = all.copied().find(|node| self.meta.map().node(*node).is_none()) {
             return Err(OrderError::UnknownNode(node));
         }
         let time = self.shard_time(order.shard);
@@ -169,16 +164,20 @@ impl Node {
     /// an earlier id is retired and gives way; ids rise, so a late message brings nothing back.
     fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
         let owns_up = self.owning_up.is_some();
+        // It may have been here, and been dropped since.
+        let retired = self.meta.state().is_retired(id, me);
         let Some(place) = self.shards.get_mut(usize::from(id.0)) else { return };
         // A log that went back in time (R21) may lack that this very replica was here before.
-        let may =
-            me.serial() > Serial(0) && !owns_up && place.as_ref().is_none_or(|shard| shard.group.me() < me);
+        let may = me.serial() > Serial(0)
+            && !owns_up
+            && !retired
+            && place.as_ref().is_none_or(|shard| shard.group.me() < me);
         if !may {
             return;
         }
         self.transfers.begin_anew(id, out);
         let group = Group::join(me, self.config.group, &mut self.outbox);
-        let before = place.replace(shard_of(&self.config, &self.map, id, group));
+        let before = place.replace(shard_of(&self.config, self.meta.map(), id, group));
         if let Some(shard) = before {
             out.snapshots.push(SnapshotJob::Drop(Discarded::state(shard.keyspace, shard.sessions)));
         }
@@ -189,14 +188,14 @@ impl Node {
     /// Asks who leads the shards whose leader this node does not learn from a replica of its own.
     pub(crate) fn ask_for_leaders(&mut self, out: &mut Effects) {
         let now = self.time().mono;
-        for id in (0..self.map.shard_count).map(ShardId) {
-            let mut heard = self.map.replica_set(id).to_vec();
+        for id in (0..=self.meta.group().0).map(ShardId) {
+            let mut heard = self.meta.recorded_set(id).to_vec();
             if let Some(shard) = self.shard(id) {
                 if shard.has_vote() && shard.group.leader().is_some() {
                     continue;
                 }
                 // It may have been removed and not know it, as may all whom it knows: whoever it hears may know more.
-                heard = self.map.nodes.iter().map(|row| row.id).collect();
+                heard = self.meta.map().nodes.iter().map(|row| row.id).collect();
             }
             // A shard may have moved away from all nodes that the map names.
             heard.extend(self.hints.all()[usize::from(id.0)].map(|(leader, _)| leader));
@@ -220,14 +219,8 @@ impl Node {
     }
 }
 
-/// See [`Node::replica_nodes`].
-pub(crate) fn replica_nodes<'a>(
-    shards: &'a [Option<Shard>],
-    map: &'a ClusterMap,
-    shard: ShardId,
-) -> &'a [NodeId] {
-    match shards.get(usize::from(shard.0)) {
-        Some(Some(held)) if !held.voters.is_empty() => &held.voters,
-        _ => map.replica_set(shard),
-    }
+/// Who votes on a shard, as its replica here says; `None` if there is none, or it has only just begun.
+pub(crate) fn voters_known(shards: &[Option<Shard>], shard: ShardId) -> Option<&[NodeId]> {
+    let held = shards.get(usize::from(shard.0))?.as_ref()?;
+    Some(held.voters.as_slice()).filter(|voters| !voters.is_empty())
 }

@@ -21,6 +21,7 @@ use tholos_ring::ShardId;
 use crate::detector::node_of;
 use crate::digests::Digests;
 use crate::event::Loss;
+use crate::meta::store;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
 use crate::peer::{Ask, Outcome};
 use crate::sessions::{Sessions, Verdict};
@@ -375,6 +376,7 @@ impl Shard {
             Ok(Operation::Transaction { watched, commands }) => {
                 self.apply_transaction(context, watched, &commands)
             }
+            Ok(Operation::Meta(command)) => store::apply(&mut self.keyspace, context, &command),
             _ => malformed(),
         }
     }
@@ -481,7 +483,7 @@ impl Shard {
                 let keys = self.keyspace.keys_in_slot(slot, count as usize, time);
                 Value::Array(keys.into_iter().map(Value::bulk).collect())
             }
-            Operation::Transaction { .. } | Operation::Durable { .. } => malformed(),
+            Operation::Transaction { .. } | Operation::Meta(_) | Operation::Durable { .. } => malformed(),
         })
     }
 

@@ -105,6 +105,11 @@ impl Transfers {
         self.incoming.forget(id, out);
     }
 
+    /// A shard has no replica here any more: nothing of it in the log is needed.
+    pub(crate) fn forget_records(&mut self, id: ShardId) {
+        self.retained.forget(id);
+    }
+
     /// An append was asked for.
     pub(crate) fn appended(&mut self, shard: ShardId, seq: AppendSeq, record: &Record) {
         self.retained.appended(shard, seq, record);

@@ -52,6 +52,12 @@ impl Durable {
                 // It has found that it lost something, and says nothing (R20).
                 continue;
             }
+            if node.shard(id).is_none()
+                && node.meta_state().config(id).is_some_and(|config| config.number > 0)
+            {
+                // Dropped, as the durable map says (N2).
+                continue;
+            }
             let Some(synced) = self.synced.get(number) else { continue };
             let written = self.written.get(number).unwrap_or(synced);
             // Taking over a snapshot may leave a shorter log of the same ballot, and that may be what was written.
@@ -64,7 +70,7 @@ impl Durable {
 }
 
 fn marks(node: &Node) -> impl Iterator<Item = Marks> {
-    let shards = (0..node.map().shard_count).map(ShardId);
+    let shards = (0..=node.map().meta_group().0).map(ShardId);
     shards.map(|id| match node.shard(id) {
         Some(shard) => Marks {
             promised: shard.group.promised(),

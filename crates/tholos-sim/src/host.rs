@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, NodeId};
+use tholos_cluster::{ClusterMap, MetaState, NodeId};
 use tholos_node::{Append, CountedOf, Effects, Event, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options};
 use tholos_ring::ShardId;
@@ -76,6 +76,8 @@ pub struct Host {
     copy: Option<Copied>,
     /// What this node has counted of the others' logs, as its driver keeps it (R21).
     counted: Vec<(NodeId, CountedOf)>,
+    /// The newest map on its disk, if that has changed since the founding.
+    pub map: Option<MetaState>,
     /// It has refused to start.
     pub retired: bool,
     options: Options,
@@ -132,6 +134,7 @@ impl Host {
             rotten: false,
             copy: None,
             counted: Vec::new(),
+            map: None,
             retired: false,
             options,
         }
@@ -161,6 +164,9 @@ impl Host {
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
         let mut node = Node::new(config, map.clone());
+        if let Some(newest) = &self.map {
+            node.recover_map(newest.clone());
+        }
         if !self.snapshots.start() {
             return Started::DiskFailed;
         }
@@ -383,5 +389,5 @@ impl Host {
 
 /// The replicas of a node.
 fn shards(node: &Node) -> impl Iterator<Item = &Shard> {
-    (0..node.map().shard_count).filter_map(|shard| node.shard(ShardId(shard)))
+    (0..=node.map().meta_group().0).filter_map(|shard| node.shard(ShardId(shard)))
 }

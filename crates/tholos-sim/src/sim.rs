@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaState, NodeId, NodeRow};
 use tholos_node::{ClientId, Effects, Event, Notice, PeerMessage};
 use tholos_paxos::{AppendSeq, Options, Planted};
 use tholos_ring::ShardId;
@@ -32,6 +32,8 @@ const LIVE_AGAIN_US: u64 = 56_000_000;
 const TICK_US: u64 = 10_000;
 const NODES: usize = 3;
 const SHARDS: u16 = 4;
+/// The shards and the meta group.
+const GROUPS: u16 = SHARDS + 1;
 /// Clients of a run.
 pub const CLIENTS: u64 = 4;
 /// Decided entries sent again under a new ballot, in bytes: few, so that a replica that lacks more needs a snapshot.
@@ -52,6 +54,7 @@ enum Happening {
     ToNode { host: usize, boot: u64, event: Event },
     ToClient { connection: ClientId, bytes: Bytes },
     Closed { connection: ClientId },
+    MapKept { host: usize, boot: u64, state: Box<MetaState> },
     ClientWakes { client: usize },
     Fault(Fault),
     Drained { host: usize, boot: u64, until: u64, down_us: u64 },
@@ -149,10 +152,10 @@ impl Sim {
             queue: Queue::new(),
             map: genesis(),
             hosts,
-            observers: (0..NODES).map(|_| Observer::new(SHARDS, NODES)).collect(),
+            observers: (0..NODES).map(|_| Observer::new(GROUPS, NODES)).collect(),
             net: Net::new(NODES),
             crowd,
-            agreement: Agreement::new(NODES, SHARDS),
+            agreement: Agreement::new(NODES, GROUPS),
             clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
             coverage: Coverage::default(),
@@ -235,6 +238,7 @@ impl Sim {
                     self.give(host, event);
                 }
             }
+            Happening::MapKept { host, boot, state } => self.map_kept(host, boot, *state),
             Happening::ToClient { connection, bytes } => self.reach_client(connection, &bytes),
             Happening::Closed { connection } => self.crowd.closed(connection),
             Happening::ClientWakes { client } => self.client_wakes(client),
@@ -345,6 +349,11 @@ impl Sim {
                 self.after(at, Happening::ToClient { connection, bytes });
             }
         }
+        if let Some(state) = out.map {
+            let boot = self.hosts[host].boot;
+            let delay = self.random.between(500, 50_000);
+            self.after(self.now + delay, Happening::MapKept { host, boot, state });
+        }
         if self.hosts[host].snapshots.push(out.snapshots) {
             self.begin_snapshot_work(host);
         }
@@ -354,6 +363,17 @@ impl Sim {
         if self.hosts[host].append(out.appends) {
             self.begin_write(host);
         }
+    }
+
+    /// The driver has the map on its disk.
+    fn map_kept(&mut self, host: usize, boot: u64, state: MetaState) {
+        let newest = self.hosts[host].map.as_ref().is_none_or(|kept| kept.epoch() < state.epoch());
+        if self.hosts[host].boot != boot || !newest {
+            return;
+        }
+        let epoch = state.epoch();
+        self.hosts[host].map = Some(state);
+        self.give(host, Event::MapKept { epoch });
     }
 
     fn begin_snapshot_work(&mut self, host: usize) {

@@ -37,8 +37,14 @@ impl Trail {
     /// A message was sent to a node, or has reached it.
     pub fn message(&mut self, at: u64, (from, to): (usize, usize), verb: &str, message: &PeerMessage) {
         let (shard, what) = match message {
-            PeerMessage::Heartbeat(_) | PeerMessage::Counted(_) | PeerMessage::Digest(_) => return,
+            PeerMessage::Heartbeat(_)
+            | PeerMessage::Counted(_)
+            | PeerMessage::Digest(_)
+            | PeerMessage::MapWanted { .. }
+            | PeerMessage::Map(_) => return,
             _ if self.lines.is_none() => return,
+            PeerMessage::MoveOrder(order) => (order.shard, format!("{order:?}")),
+            PeerMessage::MoveReport(report) => (report.shard, format!("{report:?}")),
             PeerMessage::Paxos { shard, message, .. } => (*shard, message.to_string()),
             PeerMessage::Forward(forward) => (forward.shard, format!("Forward {}", forward.request & 0xffff)),
             PeerMessage::Answer { request, outcome, .. } => {

@@ -3,12 +3,15 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::NodeId;
+use tholos_cluster::{Epoch, NodeId};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
+    SnapshotChunk,
 };
+use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
 
+use crate::entry::{push_config, read_config};
 use crate::paxos::{BOUND, CANVASS, kind_of, push_message, read_message};
 use crate::reader::Reader;
 use crate::value::{push_value, read_value};
@@ -21,6 +24,10 @@ const FORWARD_READ: u8 = 3;
 const ANSWER: u8 = 4;
 const SNAPSHOT_CHUNK: u8 = 5;
 const SNAPSHOT_WANTED: u8 = 6;
+const MAP_WANTED: u8 = 7;
+const MAP: u8 = 8;
+const MOVE_ORDER: u8 = 9;
+const MOVE_REPORT: u8 = 10;
 const COUNTED: u8 = 12;
 const DIGEST_ASKED: u8 = 13;
 const DIGEST_IS: u8 = 14;
@@ -48,7 +55,17 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
             }
             push_message(version, message, out);
         }
-        PeerMessage::Heartbeat(heartbeat) => push_heartbeat(heartbeat, out),
+        PeerMessage::Heartbeat(heartbeat) => push_heartbeat(version, heartbeat, out),
+        PeerMessage::MapWanted { have } => {
+            out.push(MAP_WANTED);
+            push_number(have.0, out);
+        }
+        PeerMessage::Map(state) => {
+            out.push(MAP);
+            push_bytes(state, out);
+        }
+        PeerMessage::MoveOrder(order) => push_order(order, out),
+        PeerMessage::MoveReport(report) => push_report(version, report, out),
         PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
@@ -101,6 +118,10 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
             PeerMessage::Paxos { shard, from, to, message: read_message(kind, reader)? }
         }
         HEARTBEAT => PeerMessage::Heartbeat(read_heartbeat(reader)?),
+        MAP_WANTED => PeerMessage::MapWanted { have: Epoch(reader.number()?) },
+        MAP => PeerMessage::Map(reader.bytes()?),
+        MOVE_ORDER => PeerMessage::MoveOrder(read_order(reader)?),
+        MOVE_REPORT => PeerMessage::MoveReport(read_report(reader)?),
         COUNTED => PeerMessage::Counted(read_counted(reader)?),
         kind @ DIGEST_ASKED..=DIGEST_WRONG => PeerMessage::Digest(read_digest(kind, reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
@@ -142,7 +163,7 @@ fn read_node(reader: &mut Reader) -> Result<NodeId, WireError> {
     reader.narrow().map(NodeId)
 }
 
-fn push_heartbeat(heartbeat: &Heartbeat, out: &mut Vec<u8>) {
+fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
     out.push(HEARTBEAT);
     push_u64(heartbeat.boot, out);
     push_number(heartbeat.heard.len() as u64, out);
@@ -152,6 +173,9 @@ fn push_heartbeat(heartbeat: &Heartbeat, out: &mut Vec<u8>) {
     push_number(heartbeat.wall.0, out);
     push_number(u64::from(heartbeat.disk_stall_ms), out);
     out.push(u8::from(heartbeat.memory_full));
+    if version > VERSION {
+        push_number(heartbeat.epoch.0, out);
+    }
 }
 
 fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
@@ -161,7 +185,58 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
         wall: reader.millis()?,
         disk_stall_ms: reader.narrow()?,
         memory_full: reader.flag("heartbeat flag")?,
+        epoch: if reader.version() == VERSION { Epoch(1) } else { Epoch(reader.number()?) },
     })
+}
+
+fn push_order(order: &MoveOrder, out: &mut Vec<u8>) {
+    out.push(MOVE_ORDER);
+    push_shard(order.shard, out);
+    push_number(order.move_id.0, out);
+    push_number(order.number, out);
+    push_somebody(order.from, out);
+    push_somebody(order.to, out);
+    out.push(u8::from(order.back));
+}
+
+fn read_order(reader: &mut Reader) -> Result<MoveOrder, WireError> {
+    Ok(MoveOrder {
+        shard: read_shard(reader)?,
+        move_id: MoveId(reader.number()?),
+        number: reader.number()?,
+        from: read_somebody(reader)?,
+        to: read_somebody(reader)?,
+        back: reader.flag("order flag")?,
+    })
+}
+
+/// Nodes count from 1, so 0 is nobody.
+fn push_somebody(node: Option<NodeId>, out: &mut Vec<u8>) {
+    push_number(node.map_or(0, |node| u64::from(node.0)), out);
+}
+
+fn read_somebody(reader: &mut Reader) -> Result<Option<NodeId>, WireError> {
+    Ok(Some(read_node(reader)?).filter(|node| node.0 > 0))
+}
+
+fn push_report(version: u8, report: &MoveReport, out: &mut Vec<u8>) {
+    out.push(MOVE_REPORT);
+    push_shard(report.shard, out);
+    out.push(u8::from(report.behind.is_some()));
+    if let Some(behind) = report.behind {
+        push_number(behind, out);
+    }
+    out.push(u8::from(report.config.is_some()));
+    if let Some(config) = &report.config {
+        push_config(version, config, out);
+    }
+}
+
+fn read_report(reader: &mut Reader) -> Result<MoveReport, WireError> {
+    let shard = read_shard(reader)?;
+    let behind = if reader.flag("report flag")? { Some(reader.number()?) } else { None };
+    let config = if reader.flag("report flag")? { Some(read_config(reader)?) } else { None };
+    Ok(MoveReport { shard, config, behind })
 }
 
 fn push_digest(note: &DigestNote, out: &mut Vec<u8>) {

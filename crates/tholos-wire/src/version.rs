@@ -3,8 +3,9 @@
 //! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
 //! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
 //! records needs (R20), how it is found out (R21, R24), the file of a snapshot and the checksum of each chunk, by which a
-//! transfer that broke off goes on.
+//! transfer that broke off goes on; and the epoch of a map that has changed since the cluster was founded.
 
+use tholos_cluster::Epoch;
 use tholos_node::PeerMessage;
 use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
 
@@ -31,6 +32,11 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         PeerMessage::Paxos { message: Message::Repair { .. } | Message::Bound { .. }, .. }
         | PeerMessage::Counted(_)
         | PeerMessage::Digest(_) => VERSION_MAX,
+        PeerMessage::Heartbeat(heartbeat) if heartbeat.epoch != Epoch(1) => VERSION_MAX,
+        PeerMessage::MapWanted { .. }
+        | PeerMessage::Map(_)
+        | PeerMessage::MoveOrder(_)
+        | PeerMessage::MoveReport(_) => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,
         _ => VERSION,

@@ -1,9 +1,10 @@
 //! What the bytes are, and what is refused.
 
 use bytes::Bytes;
-use tholos_cluster::NodeId;
+use tholos_cluster::{Epoch, NodeId};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
+    SnapshotChunk,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -110,6 +111,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
                 wall: Millis(1_700_000_000_000),
                 disk_stall_ms: 15,
                 memory_full: true,
+                epoch: Epoch(1),
             }),
         ),
         ("forward-write", forward(write)),
@@ -197,6 +199,42 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 owned_up: 0,
                 of_boot: 5,
                 of_before: 512,
+            }),
+        ),
+        (
+            "heartbeat-of-a-later-map",
+            PeerMessage::Heartbeat(Heartbeat {
+                boot: 0x1122_3344_5566_7788,
+                heard: vec![NodeId(1)],
+                wall: Millis(1_700_000_000_000),
+                disk_stall_ms: 0,
+                memory_full: false,
+                epoch: Epoch(300),
+            }),
+        ),
+        ("map-wanted", PeerMessage::MapWanted { have: Epoch(300) }),
+        ("map", PeerMessage::Map(Bytes::from_static(b"map"))),
+        (
+            "move-order",
+            PeerMessage::MoveOrder(MoveOrder {
+                shard: ShardId(12),
+                move_id: MoveId(0x1_0000_0002),
+                number: 4,
+                from: Some(NodeId(3)),
+                to: None,
+                back: true,
+            }),
+        ),
+        (
+            "move-report",
+            PeerMessage::MoveReport(MoveReport { shard: ShardId(12), config: None, behind: Some(1041) }),
+        ),
+        (
+            "move-report-made",
+            PeerMessage::MoveReport(MoveReport {
+                shard: ShardId(12),
+                config: Some(config_2()),
+                behind: None,
             }),
         ),
         ("digest-asked", digest(DigestSaid::Asked)),

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tholos_cluster::NodeId;
+use tholos_cluster::{Epoch, NodeId};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, Outcome, PeerMessage, SnapshotChunk,
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
+    SnapshotChunk,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -18,6 +19,15 @@ use tholos_wire::{FrameBuilder, decode_peer, decode_record, encode_peer, encode_
 /// Mostly small numbers, as on the wire, and now and then any.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..300_u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+/// Mostly that of the founding.
+fn epoch() -> impl Strategy<Value = Epoch> {
+    prop_oneof![1 => Just(Epoch(1)), 1 => number().prop_map(Epoch)]
+}
+
+fn somebody() -> impl Strategy<Value = Option<NodeId>> {
+    option::of((1..=u16::MAX).prop_map(NodeId))
 }
 
 fn index() -> impl Strategy<Value = Index> {
@@ -213,11 +223,21 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         6 => (shard(), serial(), serial(), message())
             .prop_map(|(shard, from, to, message)| PeerMessage::Paxos { shard, from, to, message }),
-        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>()).prop_map(
-            |(boot, heard, wall, disk_stall_ms, memory_full)| {
-                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall: Millis(wall), disk_stall_ms, memory_full })
+        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>(), epoch()).prop_map(
+            |(boot, heard, wall, disk_stall_ms, memory_full, epoch)| {
+                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall: Millis(wall), disk_stall_ms, memory_full, epoch })
             }
         ),
+        1 => epoch().prop_map(|have| PeerMessage::MapWanted { have }),
+        1 => bytes().prop_map(PeerMessage::Map),
+        1 => (shard(), number(), number(), somebody(), somebody(), any::<bool>()).prop_map(
+            |(shard, move_id, number, from, to, back)| {
+                PeerMessage::MoveOrder(MoveOrder { shard, move_id: MoveId(move_id), number, from, to, back })
+            }
+        ),
+        1 => (shard(), option::of(config()), option::of(number())).prop_map(|(shard, config, behind)| {
+            PeerMessage::MoveReport(MoveReport { shard, config, behind })
+        }),
         1 => (any::<u64>(), any::<u64>(), number(), number(), number(), number()).prop_map(
             |(boot, of_boot, recovered, durable, owned_up, of_before)| {
                 PeerMessage::Counted(Counted { boot, recovered, durable, owned_up, of_boot, of_before })

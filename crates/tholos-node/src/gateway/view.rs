@@ -47,7 +47,7 @@ impl View<'_> {
 
     /// The nodes that vote on a shard, in walk order, as far as is known here.
     pub fn replicas(&self, shard: ShardId) -> &[NodeId] {
-        crate::replicas::replica_nodes(self.shards, self.map, shard)
+        crate::replicas::voters_known(self.shards, shard).unwrap_or_else(|| self.map.replica_set(shard))
     }
 
     /// Whether this node leads a shard and serves it.

@@ -75,6 +75,11 @@ impl Retained {
         self.position += cost_of(record);
     }
 
+    /// Nothing of this shard is needed any more.
+    pub(super) fn forget(&mut self, shard: ShardId) {
+        self.shards[usize::from(shard.0)] = Need::default();
+    }
+
     /// The file that the checkpoint just appended names is still to be written.
     pub(super) fn file_begun(&mut self, shard: ShardId) {
         let next = self.shards[usize::from(shard.0)].next.as_mut();

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaCommand, MetaState, NodeId, NodeRow};
 use tholos_node::{
-    ChunkRead, ClientId, Effects, Event, Node, NodeConfig, Notice, Now, PeerMessage, Port, SnapshotJob,
-    SnapshotLoader,
+    ChunkRead, ClientId, Effects, Event, MetaFailure, Node, NodeConfig, Notice, Now, PeerMessage, Port,
+    SnapshotJob, SnapshotLoader,
 };
 use tholos_paxos::{AppendSeq, Entry, Index, Millis, Record};
 use tholos_ring::ShardId;
@@ -70,6 +70,13 @@ pub struct Cluster {
     pub lost: fn(&PeerMessage) -> bool,
     /// What happens to messages to a node on their way.
     pub spoil: fn(usize, &mut PeerMessage),
+    /// The map that the cluster was founded with.
+    genesis: ClusterMap,
+    /// The newest map on each node's disk, and whether disks take newer ones.
+    kept: BTreeMap<usize, MetaState>,
+    pub keeps_maps: bool,
+    /// What the meta group answered.
+    pub meta_answers: Vec<Result<u64, MetaFailure>>,
 }
 
 /// What becomes of snapshots to be written.
@@ -88,7 +95,7 @@ pub struct Client {
     pub id: ClientId,
 }
 
-fn row(number: usize) -> NodeRow {
+pub fn row(number: usize) -> NodeRow {
     NodeRow {
         id: NodeId(0),
         name: format!("n{number}"),
@@ -151,6 +158,10 @@ impl Cluster {
             largest_append: 0,
             lost: |_| false,
             spoil: |_, _| {},
+            genesis: map,
+            kept: BTreeMap::new(),
+            keeps_maps: true,
+            meta_answers: Vec::new(),
         };
         for at in 0..nodes {
             let (now, mut effects) = (cluster.now(), Effects::default());
@@ -163,8 +174,15 @@ impl Cluster {
 
     /// Stops a node, and starts it again with what its log holds, in the settings as they are when nothing is set.
     pub fn restart(&mut self, at: usize) {
-        let map = self.nodes[at].map().clone();
-        let mut node = Node::new(NodeConfig::new(NodeId(at as u16 + 1), 100 + at as u64, 7), map);
+        let config = NodeConfig::new(NodeId(at as u16 + 1), 100 + at as u64, 7);
+        let kept = self.kept.get(&at);
+        // Who joined later began with a later map.
+        let founder = self.genesis.node(config.me).is_some();
+        let begun = kept.filter(|_| !founder).map_or(&self.genesis, |state| &state.map);
+        let mut node = Node::new(config, begun.clone());
+        if let Some(kept) = kept {
+            node.recover_map(kept.clone());
+        }
         for (shard, record) in self.records.entry(at).or_default().clone() {
             node.recover_record(shard, record, &mut |_, _| None).expect("its own log");
         }
@@ -173,6 +191,44 @@ impl Cluster {
         node.start(self.now(), &mut effects);
         self.nodes[at] = node;
         self.carry_out(at, effects);
+    }
+
+    /// The log of a node begins later than it did: of shards that it does not hold it has the last record only.
+    pub fn release_records(&mut self, at: usize) {
+        let records = self.records.remove(&at).unwrap_or_default();
+        let node = &self.nodes[at];
+        let (mut kept, gone): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|(shard, _)| node.shard(*shard).is_some());
+        kept.extend(gone.into_iter().collect::<BTreeMap<ShardId, Record>>());
+        self.records.insert(at, kept);
+    }
+
+    /// A node that has joined starts, with the map that told it so.
+    pub fn add_node(&mut self) {
+        let at = self.nodes.len();
+        let state = self.nodes[0].meta_state().clone();
+        let config = NodeConfig::new(NodeId(at as u16 + 1), 60 + at as u64, 8);
+        let mut node = Node::new(config, state.map.clone());
+        node.recover_map(state.clone());
+        self.kept.insert(at, state);
+        let mut effects = Effects::default();
+        node.start(self.now(), &mut effects);
+        self.nodes.push(node);
+        self.carry_out(at, effects);
+        self.settle();
+    }
+
+    /// Has the meta group decide a command, asked of a node; what it answered.
+    pub fn ask_meta(&mut self, at: usize, command: MetaCommand) -> Result<u64, String> {
+        self.handle(at, Event::AskMeta { asker: 7, command: Box::new(command) });
+        for _ in 0..600 {
+            self.settle();
+            if let Some(answer) = self.meta_answers.pop() {
+                return answer.map_err(|failure| failure.text);
+            }
+            self.advance(10);
+        }
+        panic!("the meta group does not answer");
     }
 
     pub fn now(&self) -> Now {
@@ -284,7 +340,11 @@ impl Cluster {
             for (from, to, mut message) in std::mem::take(&mut self.mail) {
                 (self.spoil)(to, &mut message);
                 let sender = usize::from(from.0) - 1;
-                if !self.cut.contains(&sender) && !self.cut.contains(&to) && !(self.lost)(&message) {
+                if to < self.nodes.len()
+                    && !self.cut.contains(&sender)
+                    && !self.cut.contains(&to)
+                    && !(self.lost)(&message)
+                {
                     self.handle(to, Event::Peer { from, message });
                 }
             }
@@ -305,6 +365,12 @@ impl Cluster {
         }
         for client in effects.closes {
             assert!(self.closed.insert((at, client)), "closed twice");
+        }
+        self.meta_answers.extend(effects.meta_answers.into_iter().map(|(_, answer)| answer));
+        if let Some(state) = effects.map.filter(|_| self.keeps_maps) {
+            let epoch = state.epoch();
+            self.kept.insert(at, *state);
+            self.handle(at, Event::MapKept { epoch });
         }
         if let Some(release) = effects.release {
             self.released.insert(at, release);
@@ -414,7 +480,7 @@ impl Cluster {
     pub fn connect_from(&mut self, node: usize, port: Port, host: &str, loopback: bool) -> Client {
         self.last_client += 1;
         let id = ClientId(self.last_client);
-        let row = &self.nodes[node].map().nodes[node];
+        let row = self.nodes[node].map().node(NodeId(node as u16 + 1)).expect("it is in the map");
         let local = match port {
             Port::Gateway => row.gateway.clone(),
             Port::Cluster => row.cluster.clone(),

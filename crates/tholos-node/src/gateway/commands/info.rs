@@ -164,15 +164,20 @@ fn replication(call: &Call) -> Fields {
     ]
 }
 
+/// The replicas of shards on this node; that of the meta group is none.
+fn held<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Shard> + Clone + use<'a> {
+    view.shards[..usize::from(view.map.shard_count)].iter().flatten()
+}
+
 /// Entries applied by the replicas on this node; grows with every write.
 pub(super) fn offset(view: &View) -> u64 {
-    view.shards.iter().flatten().map(|shard| shard.group.applied_index().0).sum()
+    held(view).map(|shard| shard.group.applied_index().0).sum()
 }
 
 fn tholos(call: &Call) -> Fields {
     let view = call.view;
     let name = view.map.node(view.config.me).map_or("", |row| &row.name);
-    let held = view.shards.iter().flatten();
+    let held = held(view);
     alloc::vec![
         field("tholos_node", name),
         field("tholos_cluster", view.map.cluster_id),
@@ -189,7 +194,7 @@ fn tholos(call: &Call) -> Fields {
 fn keyspace(call: &Call) -> Fields {
     let cluster = call.port() == Port::Cluster;
     let counted = |shard: &&Shard| !cluster || shard.group.serving();
-    let shards = call.view.shards.iter().flatten().filter(counted);
+    let shards = held(call.view).filter(counted);
     let keys: usize = shards.map(|shard| shard.keyspace.len(shard.time.0)).sum();
     if keys == 0 { Vec::new() } else { alloc::vec![field("db0", format!("keys={keys}"))] }
 }

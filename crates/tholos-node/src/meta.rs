@@ -1,0 +1,94 @@
+//! The meta group on this node: the cluster map that everybody has a copy of, and the group that decides it.
+//!
+//! The group is one more Paxos group, numbered behind the shards; its replicas live beside theirs, in the same log. It
+//! decides [`MetaState`]s; what it decides reaches every node as a copy. Each part owns its state: `store` the decided
+//! state in the group's keyspace, [`requests`](Requests) the commands whose fate this node waits for, `copies` how the
+//! newest map gets here and to the disk, [`mover`](Mover)
+//! the moves under way, `retired` the end of replicas that are in no set any more.
+//!
+//! - N1: a copy only ever gives way to one of a higher epoch.
+//! - N2: a replica is dropped only when a map is durable here that says it is retired (R7): a restart cannot bring it back.
+//! - N3: serving data never needs the meta group; a node goes on with the copy that it has.
+
+mod copies;
+mod mover;
+mod requests;
+mod retired;
+pub(crate) mod store;
+
+use alloc::vec::Vec;
+
+use tholos_cluster::{ClusterMap, Epoch, MetaState, NodeId, NodeRow};
+use tholos_paxos::{Config, Index, Millis};
+use tholos_ring::ShardId;
+
+use self::mover::Mover;
+pub(crate) use self::requests::{Requests, is_request};
+use crate::config::NodeConfig;
+
+/// The epoch of the map that a cluster is founded with.
+const FOUNDED: Epoch = Epoch(1);
+
+/// The newest map that this node has, and what it does to have the newest.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    state: MetaState,
+    /// The state that the cluster was founded with, unless this node joined later: it says what the replicas of the
+    /// founding began with.
+    founded: Option<MetaState>,
+    /// Who votes in the meta group as far as is recorded.
+    voters: Vec<NodeId>,
+    /// The map of this epoch, or a later one, is durable here.
+    kept: Epoch,
+    /// This node as it was told to stand in the map.
+    own: Option<NodeRow>,
+    pub(crate) requests: Requests,
+    mover: Mover,
+    /// The meta group's replica here is read up to this index.
+    seen: Index,
+    /// When a newer map was last asked for.
+    asked_at: Option<Millis>,
+}
+
+impl Meta {
+    /// The node has `map` from its disk: the one that its cluster was founded with, or the one it joined by.
+    pub(crate) fn new(config: &NodeConfig, map: ClusterMap) -> Meta {
+        let own = map.node(config.me).cloned();
+        let kept = map.epoch;
+        let state = MetaState::founded(map);
+        Meta {
+            voters: state.voters(state.map.meta_group()).collect(),
+            founded: Some(state.clone()).filter(|state| state.epoch() == FOUNDED),
+            state,
+            kept,
+            own,
+            requests: Requests::default(),
+            mover: Mover::default(),
+            seen: Index::ZERO,
+            asked_at: None,
+        }
+    }
+
+    pub(crate) fn map(&self) -> &ClusterMap {
+        &self.state.map
+    }
+
+    pub(crate) fn state(&self) -> &MetaState {
+        &self.state
+    }
+
+    /// What a group was founded with, if this node was there.
+    pub(crate) fn founders(&self, group: ShardId) -> Option<&Config> {
+        self.founded.as_ref()?.config(group)
+    }
+
+    /// The number of the meta group.
+    pub(crate) fn group(&self) -> ShardId {
+        self.state.map.meta_group()
+    }
+
+    /// The nodes that vote in a group as far as is recorded, the preferred leader first.
+    pub(crate) fn recorded_set(&self, group: ShardId) -> &[NodeId] {
+        if group == self.group() { &self.voters } else { self.state.map.replica_set(group) }
+    }
+}

@@ -1,0 +1,130 @@
+//! How the newest map gets to this node, to its disk, and to who is behind.
+//!
+//! Heartbeats carry the epoch; who is behind asks the sender for the whole.
+
+use alloc::boxed::Box;
+
+use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId, NodeRow};
+use tholos_paxos::Millis;
+
+use crate::event::{Effects, Notice};
+use crate::meta::{FOUNDED, store};
+use crate::node::Node;
+use crate::peer::PeerMessage;
+
+/// A newer map is asked for again after this long.
+const ASK_INTERVAL: Millis = Millis(200);
+
+/// The copy of the map.
+impl Node {
+    /// The newest map that this node's disk has. Called once, before its records are taken back: replicas that are
+    /// retired by it do not come back (N2).
+    pub fn recover_map(&mut self, state: MetaState) {
+        if state.epoch() < self.meta.state.epoch() {
+            return;
+        }
+        // One of the same epoch says more than the map that a node joined by.
+        self.meta.kept = state.epoch();
+        self.take_over(state);
+    }
+
+    /// The newest map, and all that is decided with it.
+    pub fn meta_state(&self) -> &MetaState {
+        self.meta.state()
+    }
+
+    /// Takes over what the replica of the meta group here has applied, if it has more than was seen.
+    pub(crate) fn follow_meta(&mut self, out: &mut Effects) {
+        let Some(shard) = self.shard(self.meta.group()) else { return };
+        let applied = shard.group.applied_index();
+        if applied == self.meta.seen {
+            return;
+        }
+        let decided = store::read(&shard.keyspace);
+        self.meta.seen = applied;
+        if let Some(state) = decided {
+            self.adopt(state, out);
+        }
+    }
+
+    /// N1.
+    fn adopt(&mut self, state: MetaState, out: &mut Effects) {
+        if state.epoch() <= self.meta.state.epoch() {
+            return;
+        }
+        self.take_over(state);
+        out.notices.push(Notice::MapChanged { epoch: self.meta.state.epoch() });
+        out.map = Some(Box::new(self.meta.state.clone()));
+    }
+
+    fn take_over(&mut self, state: MetaState) {
+        let me = self.config.me;
+        self.detector.set_others(state.map.nodes.iter().map(|row| row.id).filter(|id| *id != me));
+        self.meta.voters = state.voters(state.map.meta_group()).collect();
+        self.meta.state = state;
+    }
+
+    /// The driver has made the map of this epoch durable, and reaches the nodes that are in it.
+    pub(crate) fn handle_map_kept(&mut self, epoch: Epoch, out: &mut Effects) {
+        self.meta.kept = self.meta.kept.max(epoch);
+        self.drop_retired(out);
+    }
+
+    /// A peer's map is of this epoch.
+    pub(crate) fn note_epoch(&mut self, from: NodeId, epoch: Epoch, out: &mut Effects) {
+        let now = self.time().mono;
+        let waits = self.meta.asked_at.is_some_and(|at| now.since(at) < ASK_INTERVAL);
+        if epoch > self.meta.state.epoch() && !waits {
+            self.meta.asked_at = Some(now);
+            out.sends.push((from, PeerMessage::MapWanted { have: self.meta.state.epoch() }));
+        }
+    }
+
+    /// A peer is behind.
+    pub(crate) fn handle_map_wanted(&mut self, from: NodeId, have: Epoch, out: &mut Effects) {
+        if have < self.meta.state.epoch() {
+            out.sends.push((from, PeerMessage::Map(self.meta.state.encode().into())));
+        }
+    }
+
+    /// A peer's map, which was asked for.
+    pub(crate) fn handle_map(&mut self, from: NodeId, bytes: &[u8], out: &mut Effects) {
+        self.meta.asked_at = None;
+        match MetaState::decode(bytes) {
+            Ok(state) if state.map.cluster_id == self.meta.map().cluster_id => self.adopt(state, out),
+            _ => {
+                let reason = "a map that cannot be read, or of another cluster";
+                out.notices.push(Notice::MessageDropped { node: from, reason });
+            }
+        }
+    }
+
+    /// What the meta group needs of time.
+    pub(crate) fn tick_meta(&mut self, out: &mut Effects) {
+        self.found_meta();
+        self.announce_addresses();
+        self.drop_retired(out);
+        self.drive_job(out);
+        self.send_requests(out);
+    }
+
+    /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with.
+    fn found_meta(&mut self) {
+        let Some(shard) = self.shard(self.meta.group()) else { return };
+        let unfounded = self.meta.state.epoch() == FOUNDED && store::read(&shard.keyspace).is_none();
+        if unfounded && shard.group.serving() {
+            self.propose_meta(&MetaCommand::Found(self.meta.state.map.clone()));
+        }
+    }
+
+    /// Says so if this node is reached elsewhere than the map has it.
+    fn announce_addresses(&mut self) {
+        let Some(own) = &self.meta.own else { return };
+        let Some(known) = self.meta.map().node(own.id) else { return };
+        let NodeRow { weight, ref zone, .. } = *known;
+        let wanted = NodeRow { weight, zone: zone.clone(), ..own.clone() };
+        if wanted != *known {
+            self.propose_meta(&MetaCommand::Readdress(wanted));
+        }
+    }
+}

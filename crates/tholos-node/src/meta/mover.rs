@@ -1,0 +1,332 @@
+//! Carries out the running job: the leader of the meta group orders its moves, and the leaders of the shards make them.
+//!
+//! ```text
+//!   meta leader                                shard's leader                 the shard's log
+//!   Order decided ── order, again and again ──▶ one step, if none is under way
+//!                                                  `to` learns  ─────────────▶ c + 1
+//!                                                  `to` has what is decided
+//!                                                  `to` for `from`  ─────────▶ c + 2
+//!   Record decided ◀── the set is c + 2 ──────────┘
+//! ```
+//!
+//! - V1: how far a move is stands in the shard's log and nowhere else: its configurations carry the number of the move.
+//!   So each step may be ordered twice, and by any meta leader to any leader of the shard.
+//! - V2: an order is for one configuration (R7). Once the set has gone another way it changes nothing, however late it
+//!   comes. To take a move back that is not begun is a step too, which makes the order one for an old configuration.
+//! - V3: a set is recorded, and with that its removed replica dropped, only when most of its voters know that it is
+//!   decided. Else those that are left could need the one that is gone, to be a majority of the set before.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use tholos_cluster::{JobState, MetaCommand, Move, MoveStage, NodeId};
+use tholos_paxos::{Ballot, Config, Index, Millis, MoveId, Payload, ReplicaId};
+use tholos_ring::ShardId;
+
+use crate::event::{Effects, Notice, ReplicaOrder};
+use crate::node::Node;
+use crate::peer::{MoveOrder, MoveReport, PeerMessage};
+
+/// How often the running job is looked at.
+const LOOK_INTERVAL: Millis = Millis(20);
+/// An order is given again after this long.
+const ORDER_INTERVAL: Millis = Millis(200);
+/// A learner that lacks no more entries than this has caught up: they are on their way to it.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// What leaders know of the moves under way: that of the meta group, and those of shards.
+#[derive(Debug, Default)]
+pub(crate) struct Mover {
+    looked_at: Millis,
+    moves: BTreeMap<ShardId, UnderWay>,
+    /// On leaders of shards: the entry by which the voters of a configuration, and in which ballot, learn that it is
+    /// decided.
+    told: BTreeMap<ShardId, (Ballot, u64, Index)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    ordered_at: Option<Millis>,
+    behind: Option<u64>,
+}
+
+/// What is to be done next for an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Step {
+    /// This set is to be decided.
+    Change { voters: Vec<NodeId>, learners: Vec<NodeId> },
+    /// The same, once the node that is to vote has what is decided.
+    Switch { voters: Vec<NodeId>, learners: Vec<NodeId> },
+    /// Nothing: the move is made, or taken back, or the set has gone another way.
+    Through,
+}
+
+/// What the latest configuration of a shard, which is decided, wants done for an order.
+fn next_step(config: &Config, order: &MoveOrder) -> Step {
+    let nodes = |replicas: &[ReplicaId]| -> Vec<NodeId> {
+        replicas.iter().map(|replica| NodeId(replica.node())).collect()
+    };
+    let (voters, mut learners) = (nodes(&config.voters), nodes(&config.learners));
+    let fresh = config.number == order.number;
+    if !fresh && config.move_id != order.move_id {
+        // V2
+        return Step::Through;
+    }
+    let learns = order.to.is_some_and(|to| learners.contains(&to));
+    if order.back {
+        learners.retain(|node| Some(*node) != order.to);
+        return if fresh || learns { Step::Change { voters, learners } } else { Step::Through };
+    }
+    let step = Move { shard: order.shard, from: order.from, to: order.to };
+    match (order.to, step.set_after(&voters)) {
+        (Some(to), Some(_)) if fresh && !learns => {
+            learners.push(to);
+            Step::Change { voters, learners }
+        }
+        (_, Some(after)) if fresh || learns => {
+            learners.retain(|node| Some(*node) != order.to);
+            Step::Switch { voters: after, learners }
+        }
+        _ => Step::Through,
+    }
+}
+
+/// On the leader of the meta group.
+impl Node {
+    /// How many entries the node that is to get a shard lacks; known on the leader of the meta group, while it learns.
+    pub fn move_behind(&self, shard: ShardId) -> Option<u64> {
+        self.meta.mover.moves.get(&shard)?.behind
+    }
+
+    pub(crate) fn drive_job(&mut self, out: &mut Effects) {
+        let now = self.time().mono;
+        if !self.leads_meta() {
+            self.meta.mover.moves.clear();
+            return;
+        }
+        if now.since(self.meta.mover.looked_at) < LOOK_INTERVAL {
+            return;
+        }
+        self.meta.mover.looked_at = now;
+        let Some(job) = self.meta.state().active_job() else {
+            self.meta.mover.moves.clear();
+            return;
+        };
+        let id = job.id;
+        let due: Vec<MetaCommand> =
+            job.due().into_iter().map(|at| MetaCommand::Order { job: id, at }).collect();
+        let order = |(at, step): (u32, &tholos_cluster::JobMove)| {
+            let MoveStage::Ordered { number } = step.stage else { return None };
+            let Move { shard, from, to } = step.what;
+            let back = job.state == JobState::Cancelling;
+            Some(MoveOrder { shard, move_id: MoveId(job.move_id(at)), number, from, to, back })
+        };
+        let orders: Vec<MoveOrder> = (0..).zip(&job.moves).filter_map(order).collect();
+        for command in due {
+            self.propose_meta(&command);
+        }
+        self.meta.mover.moves.retain(|shard, _| orders.iter().any(|order| order.shard == *shard));
+        for order in orders {
+            let under_way = self.meta.mover.moves.entry(order.shard).or_default();
+            if under_way.ordered_at.is_some_and(|at| now.since(at) < ORDER_INTERVAL) {
+                continue;
+            }
+            under_way.ordered_at = Some(now);
+            let me = self.config.me;
+            match self.leader_of(order.shard) {
+                Some(leader) if leader == me => self.handle_move_order(me, &order, out),
+                Some(leader) => out.sends.push((leader, PeerMessage::MoveOrder(order))),
+                None => {}
+            }
+        }
+    }
+
+    fn leads_meta(&self) -> bool {
+        self.shard(self.meta.group()).is_some_and(|shard| shard.group.serving())
+    }
+
+    /// What a shard's leader says of an order.
+    pub(crate) fn handle_move_report(&mut self, report: MoveReport) {
+        if !self.leads_meta() {
+            return;
+        }
+        if let Some(under_way) = self.meta.mover.moves.get_mut(&report.shard) {
+            under_way.behind = report.behind;
+        }
+        let Some(config) = report.config else { return };
+        let recorded = self.meta.state().config(report.shard).map(|config| config.number);
+        if recorded.is_some_and(|number| number < config.number) {
+            self.propose_meta(&MetaCommand::Record { group: report.shard, config });
+        }
+    }
+}
+
+/// On the leader of the shard.
+impl Node {
+    /// Takes one step of a move, if it is time, and says how far it is.
+    pub(crate) fn handle_move_order(&mut self, from: NodeId, order: &MoveOrder, out: &mut Effects) {
+        let Some(report) = self.step_move(order, out) else { return };
+        self.mark_dirty(order.shard);
+        self.collect(order.shard, out);
+        if from == self.config.me {
+            self.handle_move_report(report);
+        } else {
+            out.sends.push((from, PeerMessage::MoveReport(report)));
+        }
+    }
+
+    fn step_move(&mut self, order: &MoveOrder, out: &mut Effects) -> Option<MoveReport> {
+        let id = order.shard;
+        let group = &self.shard(id)?.group;
+        if !group.serving() || group.draining() || group.config().number < order.number {
+            return None;
+        }
+        let mut report = MoveReport { shard: id, config: None, behind: None };
+        let config = group.config().clone();
+        if group.applied_config().number < config.number {
+            return Some(report);
+        }
+        let (voters, learners) = match next_step(&config, order) {
+            Step::Change { voters, learners } => (voters, learners),
+            Step::Switch { voters, learners } => {
+                report.behind = order.to.map(|to| self.behind(id, to));
+                if report.behind.is_some_and(|behind| behind > CAUGHT_UP_ENTRIES) {
+                    return Some(report);
+                }
+                (voters, learners)
+            }
+            Step::Through => {
+                report.config = Some(config).filter(|config| self.most_know(id, config));
+                return Some(report);
+            }
+        };
+        let change =
+            ReplicaOrder { shard: id, number: config.number, move_id: order.move_id, voters, learners };
+        // What is refused now is ordered again.
+        if self.change_replicas(&change).is_ok() {
+            out.notices.push(Notice::ReplicasChanging { shard: id, move_id: order.move_id });
+        }
+        Some(report)
+    }
+
+    /// V3: whether most voters know that `config`, the decided one, is decided; if not, sees to it. An entry that was
+    /// proposed afterwards tells them, and what they accepted they have heard.
+    fn most_know(&mut self, id: ShardId, config: &Config) -> bool {
+        let (time, seed) = (self.shard_time(id), self.fresh_chance());
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return false };
+        let Some(ballot) = shard.group.leading() else { return false };
+        let told = self.meta.mover.told.get(&id).filter(|told| (told.0, told.1) == (ballot, config.number));
+        let Some((.., index)) = told.copied() else {
+            // What is refused now is tried with the next order.
+            if let Ok(index) = shard.group.propose(Payload::Noop, time, seed, &mut self.outbox) {
+                self.meta.mover.told.insert(id, (ballot, config.number, index));
+            }
+            return false;
+        };
+        let marks: Vec<(ReplicaId, Index)> = shard.group.followers().collect();
+        let (me, own) = (shard.group.me(), shard.group.own_durable_index());
+        let mark = |replica| {
+            let other = marks.iter().find(|(other, _)| *other == replica).map(|(_, mark)| *mark);
+            if replica == me { own } else { other.unwrap_or(Index::ZERO) }
+        };
+        let known = config.majority(|replica| mark(replica) >= index);
+        if known {
+            self.meta.mover.told.remove(&id);
+        }
+        known
+    }
+
+    /// How many decided entries the replica at `node` lacks.
+    fn behind(&self, id: ShardId, node: NodeId) -> u64 {
+        let Some(shard) = self.shard(id) else { return u64::MAX };
+        let mark = shard.group.followers().find(|(replica, _)| replica.node() == node.0);
+        let accepted = mark.map_or(0, |(_, accepted)| accepted.0);
+        shard.group.decided_index().0.saturating_sub(accepted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use tholos_paxos::Serial;
+
+    use super::*;
+
+    const MOVE: MoveId = MoveId(77);
+
+    fn config(number: u64, move_id: MoveId, voters: &[u16], learners: &[u16]) -> Config {
+        let ids = |nodes: &[u16]| nodes.iter().map(|node| ReplicaId::new(*node, Serial(0))).collect();
+        Config { number, move_id, learners: ids(learners), ..Config::founding(ids(voters)) }
+    }
+
+    /// What follows from an order for configuration 4 of n1, n2, n3: n4 for n1.
+    #[track_caller]
+    fn check(config: &Config, back: bool, expected: &Step) {
+        let order = MoveOrder {
+            shard: ShardId(0),
+            move_id: MOVE,
+            number: 4,
+            from: Some(NodeId(1)),
+            to: Some(NodeId(4)),
+            back,
+        };
+        assert_eq!(next_step(config, &order), *expected);
+    }
+
+    fn nodes(numbers: &[u16]) -> Vec<NodeId> {
+        numbers.iter().copied().map(NodeId).collect()
+    }
+
+    fn change(learners: &[u16]) -> Step {
+        Step::Change { voters: nodes(&[1, 2, 3]), learners: nodes(learners) }
+    }
+
+    #[test]
+    fn a_move_goes_step_by_step_and_each_is_read_off_the_log() {
+        check(&config(4, MoveId(5), &[1, 2, 3], &[]), false, &change(&[4]));
+        let switch = Step::Switch { voters: nodes(&[2, 3, 4]), learners: vec![] };
+        check(&config(5, MOVE, &[1, 2, 3], &[4]), false, &switch);
+        check(&config(6, MOVE, &[2, 3, 4], &[]), false, &Step::Through);
+    }
+
+    #[test]
+    fn a_move_is_taken_back_from_wherever_it_is() {
+        // Not begun: the order must become one for an old configuration.
+        check(&config(4, MoveId(5), &[1, 2, 3], &[]), true, &change(&[]));
+        check(&config(5, MOVE, &[1, 2, 3], &[4]), true, &change(&[]));
+        check(&config(5, MOVE, &[1, 2, 3], &[]), true, &Step::Through);
+        // Too late.
+        check(&config(6, MOVE, &[2, 3, 4], &[]), true, &Step::Through);
+    }
+
+    #[test]
+    fn an_order_for_an_old_configuration_changes_nothing() {
+        for back in [false, true] {
+            check(&config(5, MoveId(78), &[1, 2, 3], &[]), back, &Step::Through);
+            check(&config(7, MoveId(78), &[1, 2, 3], &[4]), back, &Step::Through);
+        }
+        // Taken back while an order was on its way.
+        check(&config(6, MOVE, &[1, 2, 3], &[]), false, &Step::Through);
+    }
+
+    #[test]
+    fn a_set_grows_by_learning_and_shrinks_at_once() {
+        let order = |from: Option<u16>, to: Option<u16>| MoveOrder {
+            shard: ShardId(0),
+            move_id: MOVE,
+            number: 0,
+            from: from.map(NodeId),
+            to: to.map(NodeId),
+            back: false,
+        };
+        let one = config(0, MoveId(0), &[1], &[]);
+        let learn = Step::Change { voters: nodes(&[1]), learners: nodes(&[2]) };
+        assert_eq!(next_step(&one, &order(None, Some(2))), learn);
+        let two = config(1, MOVE, &[1], &[2]);
+        let grown = Step::Switch { voters: nodes(&[1, 2]), learners: vec![] };
+        assert_eq!(next_step(&two, &order(None, Some(2))), grown);
+        let shrunk = Step::Switch { voters: nodes(&[2]), learners: vec![] };
+        assert_eq!(next_step(&config(0, MoveId(0), &[1, 2], &[]), &order(Some(1), None)), shrunk);
+    }
+}

@@ -1,0 +1,159 @@
+//! Commands for the meta group whose fate this node waits for.
+//!
+//! They go to the group's leader as clients' writes do, each in a session of its own, so that one sent again is applied
+//! once (R18).
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_cluster::MetaCommand;
+use tholos_paxos::Millis;
+use tholos_resp::Value;
+
+use crate::event::{Effects, MetaFailure};
+use crate::node::Node;
+use crate::operation::Operation;
+use crate::peer::{Ask, Forward, Outcome, PeerMessage};
+use crate::shard::Origin;
+
+/// Set in the numbers of these requests, which no client's request has: it would take 2^62 of them.
+const REQUEST: u64 = 1 << 62;
+/// A request without an answer is sent again after this long.
+const RESEND_AFTER: Millis = Millis(250);
+/// In shard time: a command that was not applied by then never is.
+const EXPIRES_AFTER: Millis = Millis(60_000);
+/// Requests under way at a time, at most; more are refused.
+const REQUESTS_MAX: usize = 1024;
+
+/// Whether an answer of this number belongs here, and not to a client.
+pub(crate) fn is_request(number: u64) -> bool {
+    number >> 62 == 1
+}
+
+fn later(text: &str) -> MetaFailure {
+    MetaFailure { text: String::from(text), retry: true }
+}
+
+/// The commands under way.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    under_way: BTreeMap<u64, Request>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    ask: Ask,
+    operation: Bytes,
+    /// The driver's number, if the driver asked.
+    asker: Option<u64>,
+    until: Millis,
+    sent_at: Option<Millis>,
+}
+
+impl Requests {
+    /// Whether this node waits for the fate of this very command.
+    fn has(&self, operation: &Bytes) -> bool {
+        self.under_way.values().any(|request| request.operation == *operation)
+    }
+}
+
+/// What this node asks of the meta group.
+impl Node {
+    /// The driver wants a command decided.
+    pub(crate) fn ask_meta(&mut self, asker: u64, command: &MetaCommand, out: &mut Effects) {
+        if self.meta.requests.under_way.len() >= REQUESTS_MAX {
+            let text = "too many commands wait for the meta group: try again later";
+            return out.meta_answers.push((asker, Err(later(text))));
+        }
+        self.begin_request(Some(asker), command);
+        self.send_requests(out);
+    }
+
+    /// This node itself wants a command decided, if it does not wait for it already.
+    pub(crate) fn propose_meta(&mut self, command: &MetaCommand) {
+        if self.meta.requests.under_way.len() < REQUESTS_MAX {
+            self.begin_request(None, command);
+        }
+    }
+
+    fn begin_request(&mut self, asker: Option<u64>, command: &MetaCommand) {
+        let operation = Operation::Meta(command.encode().into()).to_bytes();
+        if asker.is_none() && self.meta.requests.has(&operation) {
+            return;
+        }
+        let (now, session) = (self.time().mono, self.fresh_chance());
+        let ask = Ask::Write {
+            session,
+            sequence: 1,
+            acknowledged: 0,
+            expires_at: self.shard_time(self.meta.group()).plus(EXPIRES_AFTER),
+            operation: operation.clone(),
+        };
+        let until = now.plus(self.config.request_timeout);
+        let requests = &mut self.meta.requests;
+        requests.last += 1;
+        let request = Request { ask, operation, asker, until, sent_at: None };
+        requests.under_way.insert(REQUEST | requests.last, request);
+    }
+
+    /// Sends what was not answered for a while, and gives up what waits for too long.
+    pub(crate) fn send_requests(&mut self, out: &mut Effects) {
+        let now = self.time().mono;
+        let over = |(number, request): (&u64, &Request)| (request.until <= now).then_some(*number);
+        let given_up: Vec<u64> = self.meta.requests.under_way.iter().filter_map(over).collect();
+        for number in given_up {
+            let text =
+                "the meta group has not answered; it may still do what was asked: look, then ask again";
+            self.end_request(number, Err(later(text)), out);
+        }
+        let due = |request: &Request| request.sent_at.is_none_or(|at| now.since(at) >= RESEND_AFTER);
+        if !self.meta.requests.under_way.values().any(due) {
+            return;
+        }
+        let group = self.meta.group();
+        let Some(leader) = self.leader_of(group).filter(|leader| self.detector.hears_node(*leader)) else {
+            return;
+        };
+        let me = self.config.me;
+        let boot = self.gateway.boot();
+        let mut asks = Vec::new();
+        for (number, request) in self.meta.requests.under_way.iter_mut().filter(|(_, request)| due(request)) {
+            request.sent_at = Some(now);
+            asks.push((*number, request.ask.clone()));
+        }
+        for (request, ask) in asks {
+            if leader == me {
+                self.ask(group, ask, Origin { node: None, boot, request });
+            } else {
+                let forward = Forward { request, boot, shard: group, ask };
+                out.sends.push((leader, PeerMessage::Forward(forward)));
+            }
+        }
+    }
+
+    /// What became of a request.
+    pub(crate) fn meta_answered(&mut self, number: u64, outcome: &Outcome, out: &mut Effects) {
+        let answer = match outcome {
+            Outcome::Done(Value::Integer(answer)) => Ok(u64::try_from(*answer).unwrap_or_default()),
+            Outcome::Done(Value::Error(text)) | Outcome::Refused(Value::Error(text)) => {
+                Err(MetaFailure { text: String::from_utf8_lossy(text).into_owned(), retry: false })
+            }
+            Outcome::Done(_) | Outcome::Refused(_) | Outcome::Expired => {
+                Err(later("the meta group did not take it in time; nothing was done: ask again"))
+            }
+            // It is sent again, to whoever leads then.
+            Outcome::NotLeader { .. } | Outcome::Gap { .. } | Outcome::Unknown => return,
+        };
+        self.end_request(number, answer, out);
+    }
+
+    fn end_request(&mut self, number: u64, answer: Result<u64, MetaFailure>, out: &mut Effects) {
+        let Some(request) = self.meta.requests.under_way.remove(&number) else { return };
+        if let Some(asker) = request.asker {
+            out.meta_answers.push((asker, answer));
+        }
+    }
+}

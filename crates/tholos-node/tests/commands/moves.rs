@@ -1,0 +1,341 @@
+//! Nodes join, replicas move and nodes leave, by orders of the meta group, while clients write.
+
+use tholos_cluster::{Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing};
+use tholos_node::{Event, Notice, Port};
+use tholos_ring::ShardId;
+
+use crate::support::{Client, Cluster, flat, row};
+
+const SHARDS: u16 = 16;
+
+/// Three nodes and a spare.
+fn with_spare() -> Cluster {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    cluster.wait_for_leaders();
+    assert_eq!(cluster.ask_meta(1, MetaCommand::Join(row(4))), Ok(4));
+    cluster.add_node();
+    cluster.advance(500);
+    cluster
+}
+
+/// Every replica of n1 moves to n4.
+fn exchange(cluster: &Cluster, removes: &[u16]) -> JobOrder {
+    let step = |shard| Move { shard: ShardId(shard), from: Some(NodeId(1)), to: Some(NodeId(4)) };
+    JobOrder {
+        plan: 1,
+        epoch: cluster.nodes[0].meta_state().epoch(),
+        title: "n4 for n1".into(),
+        in_flight_max: 3,
+        replicas: 3,
+        changes: vec![
+            NodeChange::Standing(NodeId(4), Standing::Member),
+            NodeChange::Standing(NodeId(1), Standing::Draining),
+        ],
+        moves: (0..SHARDS).map(step).collect(),
+        removes: removes.iter().copied().map(NodeId).collect(),
+    }
+}
+
+/// The same number is written under many keys and read again.
+struct Writer {
+    client: Client,
+    last: u32,
+}
+
+impl Writer {
+    /// A round of writes; each is answered at once or with the next leader.
+    fn write(&mut self, cluster: &mut Cluster) {
+        self.last += 1;
+        for key in 0..40 {
+            let command = format!("SET k{key} {}", self.last);
+            cluster.send(self.client, &[&command]);
+        }
+        for _ in 0..300 {
+            if cluster.completed(self.client) == 40 * self.last {
+                break;
+            }
+            cluster.advance(10);
+        }
+        assert_eq!(flat(&cluster.read(self.client)), vec!["+OK"; 40].join(" "));
+    }
+
+    fn check(&self, cluster: &mut Cluster, node: usize) {
+        let client = cluster.connect(node, Port::Gateway);
+        for key in 0..40 {
+            let command = format!("GET k{key}");
+            cluster.send(client, &[&command]);
+            for _ in 0..300 {
+                if cluster.completed(client) > key {
+                    break;
+                }
+                cluster.advance(10);
+            }
+            let expected = format!("${} {}", self.last.to_string().len(), self.last);
+            assert_eq!(flat(&cluster.read(client)), expected, "k{key} at n{}", node + 1);
+        }
+    }
+}
+
+fn writer(cluster: &mut Cluster, node: usize) -> Writer {
+    Writer { client: cluster.connect(node, Port::Gateway), last: 0 }
+}
+
+fn job_state(cluster: &Cluster) -> JobState {
+    cluster.nodes[1].meta_state().jobs[0].state
+}
+
+/// Writes until the job has come to this end.
+fn write_until(cluster: &mut Cluster, writer: &mut Writer, end: JobState) {
+    for _ in 0..400 {
+        writer.write(cluster);
+        cluster.advance(50);
+        if job_state(cluster) == end {
+            return;
+        }
+    }
+    panic!("the job is {:?}: {:?}", job_state(cluster), cluster.nodes[1].meta_state().jobs[0].moves);
+}
+
+fn held(cluster: &Cluster, at: usize) -> usize {
+    (0..=SHARDS).filter(|group| cluster.nodes[at].shard(ShardId(*group)).is_some()).count()
+}
+
+#[test]
+fn every_node_learns_what_the_meta_group_decides() {
+    let mut cluster = with_spare();
+    for at in 0..4 {
+        let state = cluster.nodes[at].meta_state();
+        assert_eq!(
+            (state.epoch(), state.standing(NodeId(4))),
+            (Epoch(2), Some(Standing::Spare)),
+            "n{}",
+            at + 1
+        );
+    }
+    assert_eq!(held(&cluster, 3), 0, "nothing moves by itself");
+    // Asked of the node that is no voter, and refused by the group.
+    let wiped = NodeRow { incarnation: tholos_cluster::Incarnation(99), ..row(4) };
+    let refused = cluster.ask_meta(3, MetaCommand::Join(wiped)).expect_err("the name is taken");
+    assert!(refused.contains("another directory"), "{refused}");
+}
+
+#[test]
+fn replicas_move_to_another_node_while_clients_write() {
+    let mut cluster = with_spare();
+    let mut writer = writer(&mut cluster, 1);
+    writer.write(&mut cluster);
+    let order = exchange(&cluster, &[1]);
+    assert_eq!(cluster.ask_meta(2, MetaCommand::StartJob(order.clone())), Ok(1));
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1), "asked again, it is the same job");
+    write_until(&mut cluster, &mut writer, JobState::Done);
+    cluster.advance(1000);
+    // The shards and the meta group.
+    assert_eq!(held(&cluster, 3), 17);
+    let state = cluster.nodes[1].meta_state();
+    assert_eq!(state.map.node(NodeId(1)), None, "it has left");
+    assert!(state.configs.iter().all(|config| config.number == 2), "learner, then switch");
+    writer.check(&mut cluster, 1);
+    writer.check(&mut cluster, 3);
+}
+
+#[test]
+fn what_moved_away_is_dropped_once_the_map_is_durable_and_stays_away() {
+    let mut cluster = with_spare();
+    let mut writer = writer(&mut cluster, 1);
+    cluster.keeps_maps = false;
+    let order = exchange(&cluster, &[]);
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    write_until(&mut cluster, &mut writer, JobState::Done);
+    cluster.advance(1000);
+    assert_eq!(held(&cluster, 0), 17, "N2: it would come back at the next start");
+    cluster.keeps_maps = true;
+    // Its disk takes the next map.
+    let before = cluster.nodes[0].meta_state().epoch();
+    let elsewhere = NodeRow { http: "127.0.0.1:1".into(), ..cluster.nodes[0].map().nodes[1].clone() };
+    cluster.ask_meta(1, MetaCommand::Readdress(elsewhere)).expect("it is a member");
+    cluster.advance(1000);
+    assert!(cluster.nodes[0].meta_state().epoch() > before);
+    assert_eq!(held(&cluster, 0), 0);
+    assert!(
+        cluster
+            .notices
+            .iter()
+            .any(|(at, notice)| *at == 0 && matches!(notice, Notice::ReplicaDropped { .. }))
+    );
+    // All its records are still in its log.
+    cluster.restart(0);
+    cluster.advance(1000);
+    assert_eq!(held(&cluster, 0), 0);
+    // And when most of them are gone.
+    cluster.release_records(0);
+    cluster.restart(0);
+    cluster.advance(1000);
+    assert_eq!(held(&cluster, 0), 0);
+    writer.write(&mut cluster);
+    writer.check(&mut cluster, 0);
+}
+
+#[test]
+fn who_lacks_most_of_the_entries_learns_and_does_not_vote() {
+    let mut cluster = with_spare();
+    let client = cluster.connect(1, Port::Gateway);
+    let shard = tholos_ring::shard_of(tholos_ring::slot(b"k"), SHARDS);
+    for number in 0..100 {
+        assert_eq!(flat(&cluster.ask(client, &[&format!("SET k {number}")])), "+OK");
+    }
+    // Nothing reaches a replica that was not there at the founding.
+    cluster.lost = |message| matches!(message, tholos_node::PeerMessage::Paxos { to, .. } if to.0 > 0);
+    let mut order = exchange(&cluster, &[]);
+    order.moves.retain(|step| step.shard == shard);
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    cluster.advance(3000);
+    let config = cluster.nodes[1].shard(shard).expect("it stays").group.config();
+    assert_eq!((config.number, config.learners.len()), (1, 1));
+    let behind = (0..4).find_map(|at| cluster.nodes[at].move_behind(shard));
+    assert!(behind.is_some_and(|behind| behind >= 100), "{behind:?}");
+    cluster.lost = |_| false;
+    cluster.advance(3000);
+    assert_eq!(job_state(&cluster), JobState::Done);
+}
+
+#[test]
+fn a_set_is_recorded_when_most_of_its_voters_know_it() {
+    let mut cluster = with_spare();
+    let mut order = exchange(&cluster, &[]);
+    order.moves.truncate(1);
+    // The entry that tells them does not arrive.
+    cluster.lost = |message| match message {
+        tholos_node::PeerMessage::Paxos {
+            shard: ShardId(0),
+            message: tholos_paxos::Message::Accept { entries, .. },
+            ..
+        } => entries.iter().any(|entry| entry.payload == tholos_paxos::Payload::Noop),
+        _ => false,
+    };
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    cluster.advance(250);
+    let number = |cluster: &Cluster| cluster.nodes[1].meta_state().configs[0].number;
+    for _ in 0..100 {
+        cluster.advance(10);
+        assert_eq!(number(&cluster), 0, "V3");
+    }
+    let switched = |at: usize| {
+        cluster.nodes[at].shard(ShardId(0)).is_some_and(|shard| shard.group.applied_config().number == 2)
+    };
+    assert!((0..4).any(switched));
+    cluster.lost = |_| false;
+    cluster.advance(3000);
+    assert_eq!(number(&cluster), 2);
+}
+
+#[test]
+fn a_job_goes_on_when_any_node_is_killed() {
+    for victim in 0..4 {
+        let mut cluster = with_spare();
+        let mut writer = writer(&mut cluster, if victim == 1 { 2 } else { 1 });
+        let order = exchange(&cluster, &[]);
+        assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+        for _ in 0..6 {
+            writer.write(&mut cluster);
+            cluster.advance(50);
+            cluster.restart(victim);
+        }
+        write_until(&mut cluster, &mut writer, JobState::Done);
+        cluster.advance(1000);
+        assert_eq!(held(&cluster, 3), 17, "n{} was killed", victim + 1);
+        assert_eq!(held(&cluster, 0), 0, "n{} was killed", victim + 1);
+        writer.check(&mut cluster, 3);
+    }
+}
+
+#[test]
+fn a_job_is_paused_resumed_and_cancelled() {
+    let mut cluster = with_spare();
+    let mut writer = writer(&mut cluster, 1);
+    let order = exchange(&cluster, &[]);
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    cluster.advance(100);
+    cluster.ask_meta(1, MetaCommand::Pause(1)).expect("it runs");
+    for _ in 0..20 {
+        writer.write(&mut cluster);
+        cluster.advance(100);
+    }
+    let job = cluster.nodes[1].meta_state().jobs[0].clone();
+    assert_eq!((job.state, job.in_flight()), (JobState::Paused, 0), "what was under way is made");
+    let made = held(&cluster, 3);
+    assert!((1..17).contains(&made), "{made}");
+    cluster.ask_meta(2, MetaCommand::Resume(1)).expect("it is paused");
+    cluster.advance(50);
+    cluster.ask_meta(2, MetaCommand::Cancel(1)).expect("it runs");
+    write_until(&mut cluster, &mut writer, JobState::Cancelled);
+    cluster.advance(1000);
+    let state = cluster.nodes[1].meta_state();
+    assert!(state.configs.iter().all(|config| config.voters.len() == 3 && config.learners.is_empty()));
+    assert_eq!(held(&cluster, 0) + held(&cluster, 3), 17, "each is at one of the two");
+    writer.check(&mut cluster, 3);
+}
+
+#[test]
+fn a_leader_that_moves_away_leaves_no_gap() {
+    let mut cluster = with_spare();
+    let order = exchange(&cluster, &[]);
+    let led = |cluster: &Cluster, at: usize| {
+        (0..SHARDS)
+            .filter(|shard| {
+                cluster.nodes[at].shard(ShardId(*shard)).is_some_and(|shard| shard.group.serving())
+            })
+            .count()
+    };
+    assert!(led(&cluster, 0) > 0);
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    for _ in 0..2000 {
+        cluster.advance(10);
+        if job_state(&cluster) == JobState::Done {
+            break;
+        }
+        let all: usize = (0..4).map(|at| led(&cluster, at)).sum();
+        assert_eq!(all, usize::from(SHARDS), "no election is waited for");
+    }
+    assert_eq!(job_state(&cluster), JobState::Done);
+}
+
+#[test]
+fn a_message_for_a_replica_that_was_dropped_brings_nothing_back() {
+    let mut cluster = with_spare();
+    let mut writer = writer(&mut cluster, 1);
+    let order = exchange(&cluster, &[]);
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    write_until(&mut cluster, &mut writer, JobState::Done);
+    let back = |shard| Move { shard: ShardId(shard), from: Some(NodeId(4)), to: Some(NodeId(1)) };
+    let order = JobOrder {
+        plan: 2,
+        epoch: cluster.nodes[1].meta_state().epoch(),
+        moves: (0..SHARDS).map(back).collect(),
+        changes: vec![NodeChange::Standing(NodeId(1), Standing::Member)],
+        ..exchange(&cluster, &[])
+    };
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(2));
+    for _ in 0..400 {
+        cluster.advance(50);
+        if cluster.nodes[1].meta_state().active_job().is_none() {
+            break;
+        }
+    }
+    cluster.advance(1000);
+    assert_eq!((held(&cluster, 0), held(&cluster, 3)), (16, 1), "the meta group stays where it is");
+    cluster.release_records(3);
+    cluster.restart(3);
+    cluster.advance(1000);
+    assert_eq!((held(&cluster, 0), held(&cluster, 3)), (16, 1));
+    let from = NodeId(2);
+    let me = tholos_paxos::ReplicaId::new(4, tholos_paxos::Serial(1));
+    let ballot = tholos_paxos::Ballot { round: 99, replica: tholos_paxos::ReplicaId(2) };
+    let message = tholos_node::PeerMessage::Paxos {
+        shard: ShardId(0),
+        from: tholos_paxos::Serial(0),
+        to: me.serial(),
+        message: tholos_paxos::Message::Prepare { ballot, decided: tholos_paxos::Index(0) },
+    };
+    cluster.handle(3, Event::Peer { from, message });
+    assert_eq!(held(&cluster, 3), 1);
+}
