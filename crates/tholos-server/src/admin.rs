@@ -1,6 +1,6 @@
-//! The admin interface over HTTP: health, metrics, status; in `dev` also killing and restarting nodes.
+//! The admin interface over HTTP: health, metrics, status, jobs; in `dev` also killing and restarting nodes.
 //!
-//! Read-only but for `dev`. Without a password it serves loopback only (R28), and a write must come from a page of its
+//! Without a password it serves loopback only (R28), and a write must come from a page of its
 //! own or from no page at all: Host and Origin are checked.
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,13 +14,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use tholos_cluster::ClusterMap;
+use tholos_cluster::{ClusterMap, MetaState};
 use tholos_rpc::Secret;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::dev::{DevError, Shared};
 use crate::genesis;
+use crate::jobs;
 use crate::metrics::{Exposition, Kind, get as count};
 use crate::server::NodeHandle;
 use crate::status::{Answers, NodeReport, cluster_status, locate};
@@ -45,7 +46,6 @@ enum Source {
 /// A node of its own, which asks the others.
 struct NodeSource {
     handle: NodeHandle,
-    map: ClusterMap,
     secret: Option<Secret>,
 }
 
@@ -56,19 +56,25 @@ impl Admin {
     }
 
     /// For one node. Served beyond loopback only if clients need a password.
-    pub(crate) fn node(handle: NodeHandle, map: ClusterMap, secret: Option<Secret>, open: bool) -> Admin {
-        Admin { source: Source::Node(Arc::new(NodeSource { handle, map, secret })), open }
+    pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
+        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open }
     }
 
-    pub(crate) fn map(&self) -> &ClusterMap {
+    /// The newest map that a node of this process has.
+    pub(crate) fn map(&self) -> ClusterMap {
         match &self.source {
             Source::Dev(shared) => shared.map(),
-            Source::Node(node) => &node.map,
+            Source::Node(node) => node.handle.map().map.clone(),
         }
     }
 
+    /// The same with all that is decided with it; `None` if no node runs.
+    pub(crate) fn state(&self) -> Option<Arc<MetaState>> {
+        self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch())
+    }
+
     /// The nodes of this process that run.
-    fn handles(&self) -> Vec<NodeHandle> {
+    pub(crate) fn handles(&self) -> Vec<NodeHandle> {
         match &self.source {
             Source::Dev(shared) => shared.handles(),
             Source::Node(node) => vec![node.handle.clone()],
@@ -87,7 +93,7 @@ impl Admin {
 impl NodeSource {
     async fn ask_all(&self) -> Answers {
         let mut asking = JoinSet::new();
-        for (at, row) in self.map.nodes.iter().enumerate() {
+        for (at, row) in self.handle.map().map.nodes.iter().enumerate() {
             let (handle, secret) = (self.handle.clone(), self.secret.clone());
             let (id, peer) = (row.id, row.peer.clone());
             asking.spawn(async move {
@@ -125,7 +131,11 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/metrics", get(metrics))
         .route("/v1/node", get(own))
         .route("/v1/status", get(status))
-        .route("/v1/locate", get(location));
+        .route("/v1/locate", get(location))
+        .route("/v1/jobs", get(jobs::list).post(jobs::start))
+        .route("/v1/jobs/pause", post(jobs::pause))
+        .route("/v1/jobs/resume", post(jobs::resume))
+        .route("/v1/jobs/cancel", post(jobs::cancel));
     if matches!(admin.source, Source::Dev(_)) {
         router = router.route("/v1/dev/kill", post(kill)).route("/v1/dev/restart", post(restart));
     }
@@ -180,7 +190,7 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 }
 
 /// A JSON answer, with a line end for terminals.
-struct Json<T>(T);
+pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -190,9 +200,10 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
+/// What was not done, and why.
 #[derive(Serialize)]
-struct Failure {
-    error: String,
+pub(crate) struct Failure {
+    pub(crate) error: String,
 }
 
 /// This process lives and its nodes answer; what of their data is lost is told and no reason to stop them.
@@ -216,7 +227,7 @@ async fn health(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(cluster_status(admin.map(), &admin.ask_all().await)).into_response()
+    Json(cluster_status(&admin.map(), &admin.ask_all().await)).into_response()
 }
 
 /// What the nodes of this process say of themselves.
@@ -234,7 +245,7 @@ struct KeyQuery {
 }
 
 async fn location(State(admin): State<Admin>, Query(query): Query<KeyQuery>) -> Response {
-    Json(locate(admin.map(), &admin.ask_all().await, query.key.as_bytes())).into_response()
+    Json(locate(&admin.map(), &admin.ask_all().await, query.key.as_bytes())).into_response()
 }
 
 #[derive(Deserialize)]

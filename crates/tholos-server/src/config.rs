@@ -142,6 +142,9 @@ settings! {
     /// The founding nodes and their peer addresses, this one included, the same list on all of them. The cluster is
     /// founded when all have answered that they are empty. Only this node if not given.
     common "seeds" seeds: Seeds = "";
+    /// The peer port of any node of a cluster that runs, for this one to join it, at its first start only. It becomes a
+    /// spare: nothing moves to it before a plan says so.
+    common "join" join: Option<Address> = "";
     /// What fails together with this node: a rack, a building. Replicas of a shard go to different zones. A node
     /// without one is a zone of its own.
     common "zone" zone: String = "";
@@ -316,6 +319,10 @@ impl Config {
                 why,
                 "give all nodes the same list, with each of them in it",
             ));
+        }
+        if self.join.is_some() && !self.seeds.0.is_empty() {
+            let why = "a node either founds a cluster with its seeds or joins one that runs".to_owned();
+            return Err(ConfigError::invalid("join", why, "give one of the two"));
         }
         if self.election_timeout_ms < 4 * self.heartbeat_interval_ms {
             let why = format!("{} ms are fewer than four heartbeats", self.election_timeout_ms);

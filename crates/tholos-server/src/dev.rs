@@ -331,9 +331,10 @@ impl DevCluster {
 }
 
 impl Shared {
-    /// The map, with the addresses in force.
-    pub(crate) fn map(&self) -> &ClusterMap {
-        &self.map
+    /// The newest map that a node has which runs.
+    pub(crate) fn map(&self) -> ClusterMap {
+        let newest = self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch());
+        newest.map_or_else(|| self.map.clone(), |state| state.map.clone())
     }
 
     /// Starts the node at a place of the map.
@@ -421,21 +422,24 @@ impl Shared {
     pub(crate) async fn ask_all(&self) -> Answers {
         let reachable = self.reachable().clone();
         let mut answers = Vec::with_capacity(reachable.len());
-        for node in reachable {
-            answers.push(match node {
-                Reachable::Down(why) => Err(why),
-                Reachable::Up(handle) => {
-                    let name = handle.name().to_owned();
-                    let report = handle.inspect(move |node| NodeReport::of(node, &name)).await;
-                    report.ok_or_else(|| "it has just stopped".to_owned())
-                }
-            });
+        for row in self.map().nodes {
+            let place = self.place_of(&row.name).ok().and_then(|at| reachable.get(at).cloned());
+            answers.push(
+                match place.unwrap_or_else(|| Reachable::Down("it is not in this process".into())) {
+                    Reachable::Down(why) => Err(why),
+                    Reachable::Up(handle) => {
+                        let name = handle.name().to_owned();
+                        let report = handle.inspect(move |node| NodeReport::of(node, &name)).await;
+                        report.ok_or_else(|| "it has just stopped".to_owned())
+                    }
+                },
+            );
         }
         answers
     }
 
     pub(crate) async fn status(&self) -> crate::status::ClusterStatus {
-        cluster_status(&self.map, &self.ask_all().await)
+        cluster_status(&self.map(), &self.ask_all().await)
     }
 
     /// Gives a client of the gateway to the first node that runs.

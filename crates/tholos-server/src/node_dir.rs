@@ -1,4 +1,4 @@
-//! A node's directory: `<dir>/<name>/{LOCK,node.toml,wal/,snap/}`.
+//! A node's directory: `<dir>/<name>/{LOCK,node.toml,map,wal/,snap/}`.
 //!
 //! Rules kept here: R21 (a directory has a random incarnation, so a wiped node is a new one), and that no two processes
 //! use one directory at a time.
@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MapError};
+use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MapError, MetaState};
+
+use crate::map_file;
 
 /// The newest format of a node's directory that this release reads, and the one it writes. Format 1 has no checksum in
 /// node.toml, and is read as well.
@@ -62,10 +64,10 @@ pub enum DirectoryError {
         /// What shows it.
         reason: String,
     },
-    /// Its node.toml is not what was written.
+    /// Its node.toml, or its map, is not what was written.
     #[error(
-        "{} is damaged: {reason}; put back a copy of this one file if there is one, it has not changed since the node \
-         joined its cluster, or keep the directory for examination and go on without this node", path.display()
+        "{} is damaged: {reason}; put back a copy of this one file if there is one (node.toml has not changed since the \
+         node joined its cluster), or keep the directory for examination and go on without this node", path.display()
     )]
     Damaged {
         /// The file.
@@ -122,7 +124,7 @@ pub struct Identity {
     pub name: String,
     /// Drawn when the directory was made (R21).
     pub incarnation: Incarnation,
-    /// The cluster it belongs to, as the map was when it was last written; `None` before genesis.
+    /// The cluster it belongs to, as its map was when the node began; `None` before that.
     pub map: Option<ClusterMap>,
 }
 
@@ -131,6 +133,8 @@ pub struct Identity {
 pub struct NodeDir {
     path: PathBuf,
     identity: Identity,
+    /// The newest map that it held when it was opened, if that is another than the identity's.
+    state: Option<MetaState>,
     /// Held for its lock, which ends with its last holder.
     lock: Arc<File>,
 }
@@ -196,13 +200,25 @@ impl NodeDir {
         if identity.name != name {
             return Err(DirectoryError::OtherNode { path, found: identity.name, expected: name.to_owned() });
         }
-        Ok(NodeDir { path, identity, lock: Arc::new(lock) })
+        let state = map_file::read(&path)?;
+        Ok(NodeDir { path, identity, state, lock: Arc::new(lock) })
     }
 
     /// Who the node is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The newest map that the directory held when it was opened; `None` before genesis.
+    #[must_use]
+    pub fn map(&self) -> Option<&ClusterMap> {
+        self.state.as_ref().map(|state| &state.map).or(self.identity.map.as_ref())
+    }
+
+    /// The same with all that is decided with it; `None` if nothing has changed since the node began.
+    pub(crate) fn state(&self) -> Option<&MetaState> {
+        self.state.as_ref()
     }
 
     /// The directory.
@@ -228,7 +244,19 @@ impl NodeDir {
         Arc::clone(&self.lock)
     }
 
-    /// Makes the node a member of the map's cluster, durably.
+    /// Makes the node begin in a cluster that runs, durably.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`]; the node then does not belong to it yet.
+    pub(crate) fn begin(&mut self, state: MetaState) -> Result<(), DirectoryError> {
+        map_file::write(&self.path, &state)?;
+        // From here on it belongs to the cluster.
+        self.write_map(state.map.clone())?;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Makes the node begin in the map's cluster, durably.
     ///
     /// # Errors
     /// [`DirectoryError::Io`]; the old identity is then still in force.
@@ -378,7 +406,7 @@ fn write_identity(path: &Path, identity: &Identity) -> Result<(), DirectoryError
     sync_directory(path)
 }
 
-fn sync_directory(path: &Path) -> Result<(), DirectoryError> {
+pub(crate) fn sync_directory(path: &Path) -> Result<(), DirectoryError> {
     // An empty path is the current directory, written relatively.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io_error("sync", path))

@@ -26,6 +26,12 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.snapshots_installed, 1);
             tracing::info!(node = me, shard = %shard, index = %index, "installed a snapshot");
         }
+        Notice::MapChanged { epoch } => {
+            tracing::info!(node = me, epoch = %epoch, "has a newer cluster map");
+        }
+        Notice::ReplicaDropped { shard, replica } => {
+            tracing::info!(node = me, shard = %shard, replica = %replica, "dropped a replica that has moved away");
+        }
         Notice::ReplicaMuted { shard, loss } => {
             add(&counters.replicas_muted, 1);
             tracing::error!(

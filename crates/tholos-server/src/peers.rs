@@ -30,6 +30,18 @@ impl Peers {
         Peers { rpc, rows: others.map(row).collect() }
     }
 
+    /// The other nodes are those of this map from here on.
+    pub(crate) fn set_map(&mut self, map: &ClusterMap, me: NodeId) {
+        self.rpc.set_peers(addresses(map, me));
+        let others = || map.nodes.iter().map(|row| row.id).filter(|node| *node != me);
+        self.rows.retain(|row| others().any(|node| node == row.node));
+        for node in others() {
+            if !self.rows.iter().any(|row| row.node == node) {
+                self.rows.push(Row { node, log: FrameBuilder::new(), bulk: FrameBuilder::new() });
+            }
+        }
+    }
+
     /// Sends all of a round. What cannot be sent is dropped: the core sends again what matters.
     pub(crate) fn send_all(&mut self, sends: &mut Vec<(NodeId, PeerMessage)>, counters: &Counters) {
         add(&counters.peer_messages_sent, sends.len() as u64);

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use tholos_cluster::ClusterMap;
+use tholos_cluster::{ClusterMap, MetaState};
 use tholos_node::{LoadedSnapshot, Node, NodeConfig, SnapshotLoader};
 use tholos_paxos::Index;
 use tholos_ring::ShardId;
@@ -62,6 +62,15 @@ pub enum RecoverError {
     },
 }
 
+/// The maps that a node starts with.
+#[derive(Clone)]
+pub(crate) struct Maps {
+    /// The one that it began with: what its first replicas were.
+    pub(crate) begun: ClusterMap,
+    /// The newest that it had, if that is another.
+    pub(crate) newest: Option<MetaState>,
+}
+
 /// A core with its past, and its open log.
 pub(crate) struct Recovered<D: Disk> {
     pub(crate) node: Node,
@@ -76,7 +85,7 @@ pub(crate) fn recover<D: Disk>(
     directory: &NodeDir,
     open_disk: impl Fn(&Path) -> io::Result<D>,
     config: NodeConfig,
-    map: ClusterMap,
+    maps: Maps,
     options: Options,
     counted: CountedLsns,
 ) -> Result<Recovered<D>, RecoverError> {
@@ -88,7 +97,10 @@ pub(crate) fn recover<D: Disk>(
     let snapshots = open(directory.snapshot_path())?;
     let wal = open(wal_path.clone())?;
     let path = wal_path.display().to_string();
-    let mut node = Node::new(config, map);
+    let mut node = Node::new(config, maps.begun);
+    if let Some(newest) = maps.newest {
+        node.recover_map(newest);
+    }
     remove_unfinished_snapshots(&snapshots)?;
     let mut failed = None;
     // Of each group, where its last record is that needs none before it.

@@ -19,6 +19,7 @@ use crate::client_task::{self, ClientLimits};
 use crate::config::{Address, Config};
 use crate::dev::{self, Addresses};
 use crate::genesis;
+use crate::join;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
 use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node_on};
@@ -70,13 +71,21 @@ impl Server {
         let http_listener = TcpListener::from_std(http_listener).map_err(http_error)?;
         let secret = secret(config)?;
         let own = own_row(config, &listen, http, &directory);
-        let (map, peer) = match directory.identity().map.clone() {
+        let (map, peer) = match directory.map().cloned() {
             Some(map) => (map, PeerPort::Listen(listen.peer)),
             None => {
                 // A taken port is told now, not when the cluster has been founded.
                 drop(ports::listen("gateway", listen.gateway, "--gateway")?);
                 drop(ports::listen("cluster port", listen.cluster, "--cluster")?);
-                found(config, &listen, &mut directory, own.clone(), secret.as_ref()).await?
+                match &config.join {
+                    Some(member) => {
+                        drop(ports::listen("peer port", listen.peer, "--peer")?);
+                        join::run(&mut directory, own.clone(), member, secret.as_ref()).await?;
+                        let map = directory.map().cloned().expect("it has just joined");
+                        (map, PeerPort::Listen(listen.peer))
+                    }
+                    None => found(config, &listen, &mut directory, own.clone(), secret.as_ref()).await?,
+                }
             }
         };
         let map = with_addresses(map, config, &own);
@@ -92,7 +101,7 @@ impl Server {
         };
         let node = start_node_on(settings, open_disk).await?;
         let addresses = Addresses::of(&map, own.gateway, own.http);
-        let admin = Admin::node(node.handle(), map, secret, open);
+        let admin = Admin::node(node.handle(), secret, open);
         let mut tasks = JoinSet::new();
         tasks.spawn(admin::serve(http_listener, admin.clone()));
         Ok(Server { node, admin, tasks, addresses, ready_file: config.ready_file.clone(), started })
@@ -125,7 +134,7 @@ impl Server {
 
     /// The cluster's state, as all nodes that answer tell it.
     pub async fn status(&self) -> crate::status::ClusterStatus {
-        cluster_status(self.admin.map(), &self.admin.ask_all().await)
+        cluster_status(&self.admin.map(), &self.admin.ask_all().await)
     }
 
     /// Waits until the node has ended by itself, and says why: a failed disk (R23), a bug. Then the process is to exit.

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{Event, Node, NodeConfig, Port, node_of};
+use tholos_cluster::{ClusterMap, MetaCommand, MetaState, NodeId};
+use tholos_node::{Event, MetaFailure, Node, NodeConfig, Port, node_of};
 use tholos_paxos::{AppendSeq, Millis};
 use tholos_ring::ShardId;
 use tholos_rpc::{LocalHello, Rpc, Secret};
@@ -24,11 +24,12 @@ use crate::client_task::{self, COMMAND_BYTES_MAX, ClientLimits, Clients};
 use crate::clock;
 use crate::counted_file::{self, CountedLsns};
 use crate::genesis;
+use crate::map_file;
 use crate::metrics::Counters;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::peers::{self, Peers};
 use crate::ports::{self, PortError};
-use crate::recover::{self, RecoverError, Recovered};
+use crate::recover::{self, Maps, RecoverError, Recovered};
 use crate::snapshot_task::SnapshotTask;
 use crate::wal_task::{Stop, WalQueue, WalState, WalTask};
 use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Worker};
@@ -78,9 +79,9 @@ pub enum PeerPort {
 
 /// Everything [`start_node`] needs.
 pub struct NodeSettings {
-    /// The node's directory. Its map says who this node is; `map` may differ in addresses.
+    /// The node's directory. Its map says who this node is.
     pub directory: NodeDir,
-    /// The cluster as this node is to see it.
+    /// The newest map that the directory has ([`NodeDir::map`]), with the addresses in force.
     pub map: ClusterMap,
     /// Where the gateway listens; `None` if somebody else listens for it ([`NodeHandle::serve_client`]).
     pub gateway: Option<SocketAddr>,
@@ -139,6 +140,7 @@ pub struct NodeHandle {
     name: Arc<str>,
     id: NodeId,
     control: mpsc::Sender<Input>,
+    map: watch::Receiver<Arc<MetaState>>,
     clients: Arc<Clients>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wal: Arc<WalQueue>,
@@ -187,11 +189,11 @@ pub async fn start_node_on<D: Disk + 'static>(
     let boot = random()?;
     let config = node_config(me, boot, random()?, &tuning);
     let wal_options = tholos_wal::Options { salt: random()?, ..tuning.wal.clone() };
-    let core_map = map.clone();
+    let maps = maps(&directory, &map);
     let counted = counted_file::read(directory.path(), &map);
     let counted_before = counted.clone();
     let recovering = tokio::task::spawn_blocking(move || {
-        recover::recover(&directory, open_disk, config, core_map, wal_options, counted_before)
+        recover::recover(&directory, open_disk, config, maps, wal_options, counted_before)
             .map(|recovered| (directory, recovered))
     });
     let (directory, recovered) = recovering.await.map_err(|error| StartError::System {
@@ -211,6 +213,27 @@ pub async fn start_node_on<D: Disk + 'static>(
     rpc.set_peers(peers::addresses(&map, me));
     let wired = Wired { name, me, map, rpc, peer_events, gateway, cluster, tuning, directory, counted };
     wired.spawn(recovered)
+}
+
+/// What the core starts with: the maps of the directory, with the addresses of `map`.
+fn maps(directory: &NodeDir, map: &ClusterMap) -> Maps {
+    let with_addresses = |mut own: ClusterMap| {
+        for row in &mut own.nodes {
+            if let Some(given) = map.node(row.id) {
+                row.gateway.clone_from(&given.gateway);
+                row.cluster.clone_from(&given.cluster);
+                row.peer.clone_from(&given.peer);
+                row.http.clone_from(&given.http);
+            }
+        }
+        own
+    };
+    let begun = directory.identity().map.clone().unwrap_or_else(|| map.clone());
+    let newest = directory.state().cloned();
+    Maps {
+        begun: with_addresses(begun),
+        newest: newest.map(|state| MetaState { map: with_addresses(state.map), ..state }),
+    }
 }
 
 /// Which node of the map has this directory.
@@ -314,6 +337,7 @@ impl Wired {
         let (client_sender, client_inputs) = mpsc::channel(INPUTS_MAX);
         let (wal_sender, wal_state) = watch::channel(WalState::Durable(AppendSeq(0)));
         let (snapshot_sender, snapshot_jobs) = std_mpsc::channel();
+        let (map_sender, map) = watch::channel(Arc::new(node.meta_state().clone()));
         let counters = Arc::new(Counters::default());
         let abandoned = Arc::new(AtomicBool::new(false));
         let wal = Arc::new(WalQueue::new());
@@ -335,7 +359,9 @@ impl Wired {
             peers: Peers::new(self.rpc.clone(), &self.map, self.me),
             wal: Arc::clone(&wal),
             snapshots: snapshot_sender,
-            membership: genesis::member_answer(&self.map),
+            // Of the map that the node began with: who asks is a seed that is to begin with it, too.
+            membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
+            map: map_sender,
         };
         let inputs = Inputs {
             control: control_inputs,
@@ -343,7 +369,8 @@ impl Wired {
             peers: self.peer_events,
             wal: wal_state,
         };
-        let worker = Worker::new(node, Arc::clone(&self.name), self.map, outputs, Arc::clone(&counters));
+        let worker =
+            Worker::new(node, Arc::clone(&self.name), self.me, self.map, outputs, Arc::clone(&counters));
         let running = tokio::spawn(worker.run(inputs));
         let abort = running.abort_handle();
         let (ended_sender, ended) = watch::channel(None);
@@ -365,9 +392,18 @@ impl Wired {
                 clients.serve(stream, remote, port)
             }));
         }
-        let handle =
-            NodeHandle { name: self.name, id: self.me, control, clients, counters, wal, rpc: self.rpc };
+        let handle = NodeHandle {
+            name: self.name,
+            id: self.me,
+            control: control.clone(),
+            map: map.clone(),
+            clients,
+            counters,
+            wal,
+            rpc: self.rpc,
+        };
         let directory = self.directory.path().to_owned();
+        tasks.spawn(map_file::keep(directory.clone(), map, control));
         tasks.spawn(counted_file::keep(handle.clone(), directory, self.counted));
         Ok(RunningNode {
             handle,
@@ -437,6 +473,26 @@ impl NodeHandle {
             clients.accepted.load(Ordering::Relaxed),
             clients.rejected.load(Ordering::Relaxed),
         ]
+    }
+
+    /// The newest map that the node has.
+    pub(crate) fn map(&self) -> Arc<MetaState> {
+        Arc::clone(&self.map.borrow())
+    }
+
+    /// Has the meta group decide a command; its answer, or why nothing was done or is known.
+    pub(crate) async fn ask_meta(&self, command: MetaCommand) -> Result<u64, MetaFailure> {
+        let (sender, answer) = oneshot::channel();
+        let ended = || MetaFailure { text: "the node has ended: ask another".to_owned(), retry: true };
+        let asked = Input::AskMeta(
+            Box::new(command),
+            Box::new(move |answer| {
+                // Whoever asked may be gone.
+                let _ = sender.send(answer);
+            }),
+        );
+        self.control.send(asked).await.map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Asks the core something, between two of its rounds; `None` if the node has ended.

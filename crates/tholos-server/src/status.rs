@@ -34,6 +34,9 @@ pub struct NodeReport {
     pub errors: u64,
     /// Writes that its replicas found applied already, and answered again, since it started.
     pub repeated: u64,
+    /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
+    #[serde(default)]
+    pub behind: BTreeMap<u16, u64>,
 }
 
 /// What a node says of its replica of a shard.
@@ -112,6 +115,9 @@ impl NodeReport {
             timed_out: counters.timed_out,
             errors: counters.errors,
             repeated,
+            behind: (0..=map.meta_group().0)
+                .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
+                .collect(),
         }
     }
 

@@ -9,8 +9,8 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::{ClientId, Effects, Event, Node, Now, SnapshotJob};
+use tholos_cluster::{ClusterMap, MetaCommand, MetaState, NodeId};
+use tholos_node::{ClientId, Effects, Event, MetaFailure, Node, Now, SnapshotJob};
 use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello, Refusal};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::client_output::{ClientOutput, Ending};
 use crate::clock;
 use crate::genesis;
+use crate::join::{self, Question};
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
@@ -39,6 +40,9 @@ const GATHER_TURNS_QUIET: usize = 2;
 /// A question to the core, asked between two rounds.
 pub(crate) type Inspection = Box<dyn FnOnce(&Node) + Send>;
 
+/// Takes what the meta group answered.
+pub(crate) type Asker = Box<dyn FnOnce(Result<u64, MetaFailure>) + Send + Sync>;
+
 /// What the worker is told.
 pub(crate) enum Input {
     /// A client connected; `event` says so to the core.
@@ -50,6 +54,8 @@ pub(crate) enum Input {
     },
     /// Something happened.
     Event(Event),
+    /// Someone wants the meta group to decide something.
+    AskMeta(Box<MetaCommand>, Asker),
     /// Someone wants to know something.
     Inspect(Inspection),
     /// The node stops: end, leaving what waits.
@@ -75,12 +81,15 @@ pub(crate) struct Outputs {
     pub(crate) snapshots: Sender<SnapshotJob>,
     /// The answer to every query of another node: to which cluster this one belongs.
     pub(crate) membership: Bytes,
+    /// Each newer map.
+    pub(crate) map: watch::Sender<Arc<MetaState>>,
 }
 
 /// The worker.
 pub(crate) struct Worker {
     node: Node,
     name: Arc<str>,
+    me: NodeId,
     map: ClusterMap,
     outputs: Outputs,
     counters: Arc<Counters>,
@@ -88,6 +97,9 @@ pub(crate) struct Worker {
     clients: HashMap<u64, Client, BuildHasherDefault<CountHasher>>,
     /// Clients with something new, each once.
     touched: Vec<ClientId>,
+    /// Who waits for the meta group, by number.
+    askers: HashMap<u64, Asker>,
+    last_asker: u64,
     /// Nodes connected under an incarnation that the map does not have.
     strangers: Vec<u16>,
     /// So much waits for the log that no more work is taken.
@@ -125,6 +137,7 @@ impl Worker {
     pub(crate) fn new(
         node: Node,
         name: Arc<str>,
+        me: NodeId,
         map: ClusterMap,
         outputs: Outputs,
         counters: Arc<Counters>,
@@ -132,12 +145,15 @@ impl Worker {
         Worker {
             node,
             name,
+            me,
             map,
             outputs,
             counters,
             effects: Effects::default(),
             clients: HashMap::default(),
             touched: Vec::new(),
+            askers: HashMap::new(),
+            last_asker: 0,
             strangers: Vec::new(),
             wal_full: false,
         }
@@ -275,10 +291,18 @@ impl Worker {
                     self.node.handle(now, event, &mut self.effects);
                 }
             }
+            Input::AskMeta(command, asker) => self.ask_meta(now, command, asker),
             Input::Inspect(inspection) => inspection(&self.node),
             Input::Stop => return true,
         }
         false
+    }
+
+    fn ask_meta(&mut self, now: Now, command: Box<MetaCommand>, asker: Asker) {
+        self.last_asker += 1;
+        self.askers.insert(self.last_asker, asker);
+        let asked = Event::AskMeta { asker: self.last_asker, command };
+        self.node.handle(now, asked, &mut self.effects);
     }
 
     /// A piece of work on a snapshot: commands wait for it, so its time is watched.
@@ -319,10 +343,19 @@ impl Worker {
                 }
             }
             tholos_rpc::Event::Query { payload, reply, .. } => {
-                let answer = if genesis::asks_status(&payload) {
-                    NodeReport::of(&self.node, &self.name).to_json()
-                } else {
-                    self.outputs.membership.clone()
+                let answer = match Question::read(&payload) {
+                    Some(Question::Join(command)) => {
+                        let asker = Box::new(move |answer| {
+                            // Whoever asked may be gone.
+                            let _ = reply.send(join::answer(&answer));
+                        });
+                        return self.ask_meta(now, Box::new(command), asker);
+                    }
+                    Some(Question::Map) => self.node.meta_state().encode().into(),
+                    None if genesis::asks_status(&payload) => {
+                        NodeReport::of(&self.node, &self.name).to_json()
+                    }
+                    None => self.outputs.membership.clone(),
                 };
                 // Whoever asked may be gone.
                 let _ = reply.send(answer);
@@ -365,6 +398,14 @@ impl Worker {
         }
         self.outputs.peers.send_all(&mut effects.sends, &self.counters);
         self.reply(&mut effects);
+        if let Some(state) = effects.map.take() {
+            self.take_map(*state);
+        }
+        for (asker, answer) in effects.meta_answers.drain(..) {
+            if let Some(asker) = self.askers.remove(&asker) {
+                asker(answer);
+            }
+        }
         for job in effects.snapshots.drain(..) {
             // Its thread ends before this task only when the node is killed.
             let _ = self.outputs.snapshots.send(job);
@@ -374,6 +415,13 @@ impl Worker {
         }
         // The lists' memory serves the next round.
         self.effects = effects;
+    }
+
+    /// Reaches the nodes of a newer map, and has it kept.
+    fn take_map(&mut self, state: MetaState) {
+        self.map = state.map.clone();
+        self.outputs.peers.set_map(&self.map, self.me);
+        self.outputs.map.send_replace(Arc::new(state));
     }
 
     /// Replies and ends of connections; each client's task is woken once.

@@ -5,4 +5,5 @@ pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod job;
 pub(crate) mod serve;

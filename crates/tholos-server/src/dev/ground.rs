@@ -151,11 +151,13 @@ pub(super) fn found_or_read(
     settings: &DevSettings,
     listeners: &Listeners,
 ) -> Result<(ClusterMap, Vec<NodeDir>), StartError> {
-    let known = directories.iter().find_map(|directory| directory.identity().map.clone());
-    let mut map = match known {
+    let begun = directories.iter().find_map(|directory| directory.identity().map.clone());
+    let begun = match begun {
         Some(map) => map,
         None => new_map(&directories, settings)?,
     };
+    let newest = directories.iter().filter_map(NodeDir::map).max_by_key(|map| map.epoch);
+    let mut map = newest.unwrap_or(&begun).clone();
     let path = directories[0].path().parent().unwrap_or(Path::new(".")).to_owned();
     if map.nodes.len() != directories.len() {
         let names = map.nodes.iter().map(|row| row.name.clone()).collect();
@@ -185,8 +187,8 @@ pub(super) fn found_or_read(
                 directory.path().display()
             )));
         }
-        if identity.map.as_ref() != Some(&map) {
-            directory.write_map(map.clone())?;
+        if identity.map.is_none() {
+            directory.write_map(begun.clone())?;
         }
     }
     Ok((map, directories))

@@ -152,7 +152,8 @@ impl Sample {
     fn recover(&self, wal: &MemDisk, snapshots: &MemDisk) -> Result<Recovered<MemDisk>, RecoverError> {
         let config = NodeConfig::new(NodeId(1), 7, 7);
         let open = |path: &Path| Ok(pick(path, wal, snapshots));
-        recover(&self.directory, open, config, self.map.clone(), self.options.clone(), CountedLsns::new())
+        let maps = Maps { begun: self.map.clone(), newest: None };
+        recover(&self.directory, open, config, maps, self.options.clone(), CountedLsns::new())
     }
 
     fn disk(&self, in_log: bool) -> &MemDisk {

@@ -23,7 +23,8 @@ Examples:
   tholos serve --name n1 --dir /var/lib/tholos
   tholos serve --config /etc/tholos/tholos.toml
   tholos serve --name n1 --dir d --peer 10.0.0.1:7101 --cluster-secret-file secret \\
-    --seeds n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101")]
+    --seeds n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101
+  tholos serve --name n4 --dir d --peer 10.0.0.4:7101 --cluster-secret-file secret --join 10.0.0.1:7101")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     flags: ConfigFlags,

@@ -1,0 +1,214 @@
+//! Jobs over the admin interface: what they are, and what is asked of the meta group about them.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use tholos_cluster::{
+    ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, Move, MoveStage, NodeChange,
+    NodeId, Standing,
+};
+use tholos_ring::ShardId;
+
+use crate::admin::{Admin, Failure, Json};
+use crate::status::Answers;
+
+/// Moves under way at a time, if nothing else is asked for.
+const IN_FLIGHT: u16 = 4;
+
+/// All jobs that are remembered.
+#[derive(Serialize)]
+struct JobsView {
+    epoch: u64,
+    /// Oldest first.
+    jobs: Vec<JobView>,
+}
+
+/// A job.
+#[derive(Serialize)]
+struct JobView {
+    id: u64,
+    title: String,
+    /// `running`, `paused`, `cancelling`, `done` or `cancelled`.
+    state: &'static str,
+    moves_total: usize,
+    moves_recorded: usize,
+    moves_cancelled: usize,
+    in_flight: Vec<MoveView>,
+}
+
+/// A move under way.
+#[derive(Serialize)]
+struct MoveView {
+    /// `s12`, or `meta`.
+    shard: String,
+    from: Option<String>,
+    to: Option<String>,
+    /// Entries that the node lacks which is to get the shard, while it learns.
+    behind: Option<u64>,
+}
+
+const fn state_word(state: JobState) -> &'static str {
+    match state {
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Cancelling => "cancelling",
+        JobState::Done => "done",
+        JobState::Cancelled => "cancelled",
+    }
+}
+
+fn view(state: &MetaState, answers: &Answers) -> JobsView {
+    // The leader of the meta group knows.
+    let behind: BTreeMap<u16, u64> =
+        answers.iter().flatten().flat_map(|report| report.behind.clone()).collect();
+    let name = |id: NodeId| state.map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
+    let step = |step: &JobMove| MoveView {
+        shard: match step.what.shard {
+            group if group == state.map.meta_group() => "meta".to_owned(),
+            shard => shard.to_string(),
+        },
+        from: step.what.from.map(name),
+        to: step.what.to.map(name),
+        behind: behind.get(&step.what.shard.0).copied(),
+    };
+    let job = |job: &Job| JobView {
+        id: job.id,
+        title: job.title.clone(),
+        state: state_word(job.state),
+        moves_total: job.moves.len(),
+        moves_recorded: job.count(MoveStage::Recorded),
+        moves_cancelled: job.count(MoveStage::Cancelled),
+        in_flight: job.moves.iter().filter(|step| step.is_under_way()).map(step).collect(),
+    };
+    JobsView { epoch: state.epoch().0, jobs: state.jobs.iter().map(job).collect() }
+}
+
+/// `GET /v1/jobs`.
+pub(crate) async fn list(State(admin): State<Admin>) -> Response {
+    let Some(state) = admin.state() else { return stopped() };
+    Json(view(&state, &admin.ask_all().await)).into_response()
+}
+
+fn stopped() -> Response {
+    let error = "every node is stopped".to_owned();
+    (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response()
+}
+
+#[derive(Deserialize)]
+pub(crate) struct JobQuery {
+    id: u64,
+}
+
+/// `POST /v1/jobs/pause?id=`.
+pub(crate) async fn pause(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
+    ask(&admin, MetaCommand::Pause(query.id)).await
+}
+
+/// `POST /v1/jobs/resume?id=`.
+pub(crate) async fn resume(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
+    ask(&admin, MetaCommand::Resume(query.id)).await
+}
+
+/// `POST /v1/jobs/cancel?id=`.
+pub(crate) async fn cancel(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
+    ask(&admin, MetaCommand::Cancel(query.id)).await
+}
+
+/// What the meta group answered.
+#[derive(Serialize)]
+struct Answered {
+    /// The job's number where one was started, else the epoch.
+    answer: u64,
+}
+
+/// Has the meta group decide a command; in its name by any node that runs.
+pub(crate) async fn ask(admin: &Admin, command: MetaCommand) -> Response {
+    let Some(node) = admin.handles().into_iter().next() else { return stopped() };
+    match node.ask_meta(command).await {
+        Ok(answer) => Json(Answered { answer }).into_response(),
+        Err(failure) => {
+            let code = if failure.retry { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::CONFLICT };
+            (code, Json(Failure { error: failure.text })).into_response()
+        }
+    }
+}
+
+/// A job to start, with nodes by their names.
+#[derive(Deserialize)]
+pub(crate) struct OrderBody {
+    /// Whatever tells it from other jobs: the same number is the same job.
+    plan: u64,
+    /// The epoch that it was made for.
+    epoch: u64,
+    title: String,
+    in_flight_max: Option<u16>,
+    /// Replicas that each shard is meant to have; as before if not given.
+    replicas: Option<u8>,
+    /// `member`, `spare` or `draining`.
+    #[serde(default)]
+    standings: BTreeMap<String, String>,
+    #[serde(default)]
+    weights: BTreeMap<String, u16>,
+    #[serde(default)]
+    zones: BTreeMap<String, String>,
+    #[serde(default)]
+    moves: Vec<MoveBody>,
+    #[serde(default)]
+    removes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct MoveBody {
+    shard: u16,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl OrderBody {
+    fn order(self, map: &ClusterMap) -> Result<JobOrder, String> {
+        let id = |name: &String| {
+            map.by_name(name).map(|row| row.id).ok_or_else(|| format!("the cluster has no node {name}"))
+        };
+        let standing = |word: &str| match word {
+            "member" => Ok(Standing::Member),
+            "spare" => Ok(Standing::Spare),
+            "draining" => Ok(Standing::Draining),
+            other => Err(format!("{other} is none of member, spare and draining")),
+        };
+        let mut changes = Vec::new();
+        for (name, word) in &self.standings {
+            changes.push(NodeChange::Standing(id(name)?, standing(word)?));
+        }
+        for (name, weight) in &self.weights {
+            changes.push(NodeChange::Weight(id(name)?, *weight));
+        }
+        for (name, zone) in &self.zones {
+            changes.push(NodeChange::Zone(id(name)?, zone.clone()));
+        }
+        let step = |body: &MoveBody| {
+            let (from, to) = (body.from.as_ref().map(id).transpose()?, body.to.as_ref().map(id).transpose()?);
+            Ok(Move { shard: ShardId(body.shard), from, to })
+        };
+        Ok(JobOrder {
+            plan: self.plan,
+            epoch: Epoch(self.epoch),
+            title: self.title,
+            in_flight_max: self.in_flight_max.unwrap_or(IN_FLIGHT),
+            replicas: self.replicas.unwrap_or(map.replicas),
+            changes,
+            moves: self.moves.iter().map(step).collect::<Result<_, String>>()?,
+            removes: self.removes.iter().map(id).collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+/// `POST /v1/jobs`.
+pub(crate) async fn start(State(admin): State<Admin>, body: axum::Json<OrderBody>) -> Response {
+    match body.0.order(&admin.map()) {
+        Ok(order) => ask(&admin, MetaCommand::StartJob(order)).await,
+        Err(error) => (StatusCode::BAD_REQUEST, Json(Failure { error })).into_response(),
+    }
+}
