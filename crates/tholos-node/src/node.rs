@@ -52,6 +52,8 @@ pub struct Node {
     pub(crate) ledger: Ledger,
     /// The append after which everything lost is owned up to, and what had been counted (R21).
     pub(crate) owning_up: Option<(AppendSeq, u64)>,
+    /// Shards of which the log had records and, so far, no beginning; empty once the node runs.
+    strays: Vec<ShardId>,
     pub(crate) outbox: Outbox,
     answers: Answers,
     /// Shards with something to propose, send or apply.
@@ -134,6 +136,7 @@ impl Node {
             transfers: Transfers::new(groups, &config),
             ledger,
             owning_up: None,
+            strays: Vec::new(),
             chance: config.seed,
             detector,
             shards,
@@ -175,16 +178,17 @@ impl Node {
             let anew = begins.or(held.filter(|_| record == (Record::Muted { until: None })));
             if let Some(me) = anew {
                 *place = shard_under(&self.config, &self.meta, shard, me);
+                self.strays.retain(|stray| *stray != shard);
             }
         }
         let replaces_all = record.replaces_all();
-        let found = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut);
-        if found.is_none() && self.meta.state().config(shard).is_some_and(|config| config.number > 0) {
-            // What a replica has left that was dropped (N2).
+        let Some(shard) = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut) else {
+            // The log is released in batches, so there may be some before the checkpoint of one that has joined; or they
+            // are what a replica has left that was dropped (N2).
+            let dropped = self.meta.state().config(shard).is_some_and(|config| config.number > 0);
+            self.strays.extend(Some(shard).filter(|_| !dropped));
             return Ok(false);
-        }
-        let shard = found
-            .ok_or_else(|| alloc::format!("the log has records of {shard}, which this node does not hold"))?;
+        };
         let mut known = false;
         if let Record::Checkpoint(checkpoint) = &record {
             // Its file may not have been finished; with all records before it none is needed.
@@ -212,6 +216,9 @@ impl Node {
     /// durable records cannot be read. A replica that has lost some, or its snapshot, is mute from the start (R20); any
     /// other that does not make a state is one that this release cannot run, and the error says why.
     pub fn finish_recovery(&mut self, lost_records: impl Fn(ShardId) -> bool) -> Result<(), String> {
+        if let Some(stray) = self.strays.first() {
+            return Err(alloc::format!("the log has records of {stray}, which this node does not hold"));
+        }
         self.drop_recovered_retired();
         for at in 0..self.shards.len() {
             let Some(shard) = self.shards[at].as_mut() else { continue };

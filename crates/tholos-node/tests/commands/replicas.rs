@@ -1,8 +1,8 @@
 //! Replica sets that change while clients are served (R6, R7).
 
 use tholos_cluster::NodeId;
-use tholos_node::{Event, Notice, OrderError, Port, ReplicaOrder};
-use tholos_paxos::{ChangeError, MoveId, ReplicaId, Serial};
+use tholos_node::{Event, Node, NodeConfig, Notice, OrderError, Port, ReplicaOrder};
+use tholos_paxos::{Ballot, ChangeError, Checkpoint, Index, MoveId, Record, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster};
@@ -117,4 +117,26 @@ fn orders_that_cannot_be_are_refused() {
         let refused = Notice::ChangeRefused { shard: SHARD, move_id: MoveId(5), error };
         assert!(cluster.notices.contains(&(node, refused.clone())), "{refused:?}");
     }
+}
+
+/// The log is released in batches, and the checkpoint of a replica that has joined may stand in one behind other records.
+#[test]
+fn records_before_a_replica_that_joined_are_passed_over() {
+    let (cluster, nodes) = cluster();
+    let me = ReplicaId::new(nodes[3].0, Serial(1));
+    let recover = |records: Vec<Record>| {
+        let map = cluster.nodes[0].map().clone();
+        let mut node = Node::new(NodeConfig::new(nodes[3], 1, 7), map);
+        for record in records {
+            node.recover_record(SHARD, record, &mut |_, _| None)?;
+        }
+        node.finish_recovery(|_| false)?;
+        Ok::<Option<ReplicaId>, String>(node.shard(SHARD).map(|shard| shard.group.me()))
+    };
+    let before =
+        Record::Accepted { ballot: Ballot { round: 2, replica: me }, decided: Index(7), entries: Vec::new() };
+    let checkpoint = Record::Checkpoint(Checkpoint { joined: me, ..Checkpoint::default() });
+    assert_eq!(recover(vec![before.clone(), checkpoint]), Ok(Some(me)));
+    let alone = recover(vec![before]);
+    assert_eq!(alone, Err(format!("the log has records of {SHARD}, which this node does not hold")));
 }
