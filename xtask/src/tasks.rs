@@ -9,9 +9,9 @@ use crate::{layers, links, picture, rules, tidy};
 /// Seeds within which a planted fault must be caught.
 pub(crate) const MUTANT_SEEDS: &str = "10000";
 
-/// Seeds of the simulation within `test`: about a minute on two cores. The ledger in `docs/protocol/simulation.md` has
+/// Seeds of the simulation within `test`: some three minutes on two cores. The ledger in `docs/protocol/simulation.md` has
 /// the long runs.
-const TEST_SEEDS: &str = "2000";
+const TEST_SEEDS: &str = "5000";
 
 /// Random schedules of the core within `test`: less than a minute on two cores, of which cargo takes half.
 const TEST_SCHEDULES: &str = "100000";

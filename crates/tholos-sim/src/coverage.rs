@@ -52,6 +52,11 @@ reached! {
     SnapshotBitFlipped: "bit flipped in a snapshot",
     WriteMisdirected: "write misdirected",
     CopyKept: "disk put back to a copy",
+    // Replica sets.
+    LearnOrdered: "node ordered to learn",
+    SwapOrdered: "learner ordered to vote",
+    LeaderOrderedOut: "leader ordered out",
+    LeaveOrdered: "learner ordered to go",
     // What recovery found.
     Recovered: "recovery",
     TailRewritten: "unsynced tail written again",
@@ -86,6 +91,9 @@ reached! {
     SnapshotInstalled: "snapshot installed",
     // Leadership and reads.
     Transferred: "leadership transferred",
+    SetChanged: "replica set changed",
+    ChangeRefused: "change of a replica set refused",
+    ReplicaJoined: "replica joined",
     ReadRound: "read round",
     ReadRoundRepeated: "read round repeated",
     Ticked: "tick",

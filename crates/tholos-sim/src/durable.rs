@@ -6,7 +6,7 @@
 use std::fmt;
 
 use tholos_node::Node;
-use tholos_paxos::{Ballot, Index};
+use tholos_paxos::{Ballot, Index, ReplicaId};
 use tholos_ring::ShardId;
 
 /// Of all replicas of one machine.
@@ -21,6 +21,8 @@ pub struct Durable {
 /// How far a replica has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Marks {
+    /// Which of the replicas that have lived here.
+    me: ReplicaId,
     promised: Ballot,
     /// The ballot of its log, and how long that is.
     log: (Ballot, Index),
@@ -60,8 +62,13 @@ impl Durable {
             }
             let Some(synced) = self.synced.get(number) else { continue };
             let written = self.written.get(number).unwrap_or(synced);
+            if now.me > synced.me && now.me == written.me {
+                // It had joined instead of the one before it, and that was written and not yet said to be durable.
+                continue;
+            }
             // Taking over a snapshot may leave a shorter log of the same ballot, and that may be what was written.
-            if now.promised < synced.promised || (now.log < synced.log && now.log < written.log) {
+            let less = now.promised < synced.promised || (now.log < synced.log && now.log < written.log);
+            if now.me != synced.me || less {
                 return Err(format!("{id} was durable as {synced} and is recovered as {now}"));
             }
         }
@@ -73,6 +80,7 @@ fn marks(node: &Node) -> impl Iterator<Item = Marks> {
     let shards = (0..=node.map().meta_group().0).map(ShardId);
     shards.map(|id| match node.shard(id) {
         Some(shard) => Marks {
+            me: shard.group.me(),
             promised: shard.group.promised(),
             log: (shard.group.accepted_ballot(), shard.group.accepted_index()),
         },
@@ -83,6 +91,6 @@ fn marks(node: &Node) -> impl Iterator<Item = Marks> {
 impl fmt::Display for Marks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (accepted, length) = self.log;
-        write!(f, "promised {}, log {accepted} to {length}", self.promised)
+        write!(f, "{}: promised {}, log {accepted} to {length}", self.me, self.promised)
     }
 }

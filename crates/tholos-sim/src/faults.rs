@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::coverage::Reached;
+use crate::moves::Step;
 use crate::net::Weather;
 
 /// One thing that goes wrong, or is mended. Hosts are numbered from 0, times are in microseconds.
@@ -125,6 +126,15 @@ pub enum Fault {
         /// Until the process is killed.
         kill_after_us: u64,
     },
+    /// The leader of a shard is ordered to change its replica set (R6).
+    ChangeReplicas {
+        /// Which shard.
+        shard: u16,
+        /// How.
+        step: Step,
+        /// Whom it is about.
+        pick: u64,
+    },
 }
 
 /// What a disk does to what it had.
@@ -158,7 +168,10 @@ impl Fault {
             Fault::ClockJump { .. } => Reached::ClockJumped,
             Fault::DiskFull { .. } => Reached::DiskFull,
             // These count when they come true.
-            Fault::CrashInWrite { .. } | Fault::DiskFails { .. } | Fault::Rot { .. } => return None,
+            Fault::CrashInWrite { .. }
+            | Fault::DiskFails { .. }
+            | Fault::Rot { .. }
+            | Fault::ChangeReplicas { .. } => return None,
             Fault::Late { .. }
             | Fault::Mend { .. }
             | Fault::Weather(_)
@@ -222,6 +235,7 @@ impl fmt::Display for Fault {
             Fault::DiskFull { host, left_bytes } => {
                 write!(f, "the disk of {} has {left_bytes} bytes left", n(host))
             }
+            Fault::ChangeReplicas { shard, step, .. } => write!(f, "s{shard}: {step}"),
             Fault::DiskRoom { host } => write!(f, "the disk of {} has room again", n(host)),
             Fault::Rot { host, rot, kill_after_us, .. } => {
                 let what = match rot {

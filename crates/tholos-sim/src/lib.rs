@@ -11,6 +11,7 @@ pub mod durable;
 pub mod faults;
 pub mod host;
 pub mod mortals;
+pub mod moves;
 pub mod net;
 pub mod observer;
 pub mod plan;

@@ -157,6 +157,9 @@ impl Observer {
                 coverage.count(Reached::Elected);
             }
             Notice::LeaderStoppedLeading { .. } => coverage.count(Reached::StoppedLeading),
+            Notice::ReplicasChanged { .. } => coverage.count(Reached::SetChanged),
+            Notice::ChangeRefused { .. } => coverage.count(Reached::ChangeRefused),
+            Notice::ReplicaJoined { .. } => coverage.count(Reached::ReplicaJoined),
             Notice::NodeLost { .. } => coverage.count(Reached::NodeLost),
             Notice::ReplicaRepaired { .. } => coverage.count(Reached::RotRepaired),
             Notice::WentBack { .. } => coverage.count(Reached::WentBackNoticed),

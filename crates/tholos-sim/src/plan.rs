@@ -2,9 +2,10 @@
 
 use crate::coverage::Reached;
 use crate::faults::{Fault, Rot};
+use crate::moves::Step;
 use crate::net::Weather;
 use crate::random::Random;
-use crate::sim::FAULTS_END_US;
+use crate::sim::{FAULTS_END_US, REPLICAS, SHARDS};
 
 /// Faults of a run, at least and at most.
 const TROUBLES: (u64, u64) = (10, 24);
@@ -27,8 +28,24 @@ pub fn plan(random: &mut Random, nodes: usize) -> Vec<Trouble> {
         let at = random.between(FAULTS_END_US / 2, FAULTS_END_US - 3_000_000);
         troubles.push(vec![(at, rot(host, random))]);
     }
+    // Where there are nodes to spare, replicas move, most often in the middle of something else.
+    if nodes > REPLICAS {
+        troubles.extend((0..random.between(1, 4)).map(|_| change(random)));
+    }
     troubles.sort_by_key(|trouble| trouble[0].0);
     troubles
+}
+
+/// A node learns, and soon a learner votes, for the leader or for another, or goes again.
+fn change(random: &mut Random) -> Trouble {
+    let at = random.between(1_500_000, FAULTS_END_US - 4_000_000);
+    let shard = random.below(u64::from(SHARDS)) as u16;
+    let mut step = |step| Fault::ChangeReplicas { shard, step, pick: random.bits() };
+    let first = (at, step(Step::Learn));
+    let others = [step(Step::Vote), step(Step::VoteForLeader), step(Step::Vote), step(Step::Leave)];
+    let (then, once_more) = (random.below(4) as usize, random.below(4) as usize);
+    let later = random.between(50_000, 2_000_000);
+    vec![first, (at + later, others[then]), (at + 2 * later, others[once_more])]
 }
 
 fn rot(host: usize, random: &mut Random) -> Fault {

@@ -14,6 +14,7 @@ use crate::coverage::{Coverage, Reached};
 use crate::crowd::{Crowd, Deed};
 use crate::faults::{Fault, Rot};
 use crate::host::{Begun, Host, Started};
+use crate::moves::{self, Step};
 use crate::net::Net;
 use crate::observer::{Cause, Observer};
 use crate::plan::plan;
@@ -30,8 +31,12 @@ pub const RUN_END_US: u64 = 62_000_000;
 /// From here on the cluster must serve again.
 const LIVE_AGAIN_US: u64 = 56_000_000;
 const TICK_US: u64 = 10_000;
-const NODES: usize = 3;
-const SHARDS: u16 = 4;
+/// Replicas of a shard.
+pub const REPLICAS: usize = 3;
+/// Nodes of a cluster: often more than it needs, so that replicas can move.
+const NODES: [usize; 4] = [3, 3, 4, 5];
+/// Shards of a cluster.
+pub const SHARDS: u16 = 4;
 /// The shards and the meta group.
 const GROUPS: u16 = SHARDS + 1;
 /// Clients of a run.
@@ -99,10 +104,14 @@ pub fn run(settings: Settings) -> Report {
 
 /// The faults that a seed plans, in words.
 pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
-    plan(&mut Random::new(seed), NODES)
+    plan(&mut Random::new(seed), nodes_of(seed))
 }
 
-fn genesis() -> ClusterMap {
+fn nodes_of(seed: u64) -> usize {
+    NODES[Random::new(seed ^ 0x0de5).below(NODES.len() as u64) as usize]
+}
+
+fn genesis(nodes: usize) -> ClusterMap {
     let row = |number: usize| NodeRow {
         id: NodeId(number as u16),
         name: format!("n{number}"),
@@ -114,8 +123,8 @@ fn genesis() -> ClusterMap {
         peer: String::new(),
         http: String::new(),
     };
-    let rows = (1..=NODES).map(row).collect();
-    let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, NODES as u8);
+    let rows = (1..=nodes).map(row).collect();
+    let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, REPLICAS as u8);
     map.expect("the simulated cluster can be founded")
 }
 
@@ -136,7 +145,7 @@ fn options(random: &mut Random, planted: Planted) -> Options {
 
 impl Sim {
     fn new(settings: Settings) -> Sim {
-        let narrow = &settings.narrow;
+        let (narrow, nodes) = (&settings.narrow, nodes_of(settings.seed));
         let mut troubles = planned(settings.seed);
         let mut random = Random::new(settings.seed ^ 0x7a1e ^ (narrow.salt << 40));
         let mut number = 0..;
@@ -144,18 +153,18 @@ impl Sim {
         let count = narrow.clients.unwrap_or(CLIENTS);
         let crowd = Crowd::new(count, narrow.commands.unwrap_or(u64::MAX), &mut random);
         let options = options(&mut random, settings.planted);
-        let hosts = (1..=NODES).map(|number| Host::new(NodeId(number as u16), options)).collect();
+        let hosts = (1..=nodes).map(|number| Host::new(NodeId(number as u16), options)).collect();
         let mut sim = Sim {
             through_bytes: random.below(8) == 0,
             random,
             now: 0,
             queue: Queue::new(),
-            map: genesis(),
+            map: genesis(nodes),
             hosts,
-            observers: (0..NODES).map(|_| Observer::new(GROUPS, NODES)).collect(),
-            net: Net::new(NODES),
+            observers: (0..nodes).map(|_| Observer::new(GROUPS, nodes)).collect(),
+            net: Net::new(nodes),
             crowd,
-            agreement: Agreement::new(NODES, GROUPS),
+            agreement: Agreement::new(nodes, GROUPS),
             clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
             coverage: Coverage::default(),
@@ -168,7 +177,7 @@ impl Sim {
         }
         sim.net.reorders = sim.random.below(2) == 0;
         let clocks_differ = sim.random.below(2) == 0;
-        for host in 0..NODES {
+        for host in 0..nodes {
             let offset = sim.random.below(6_000) as i64 - 3_000;
             if clocks_differ {
                 sim.set_clock(host, offset);
@@ -510,7 +519,7 @@ impl Sim {
             self.after(self.now + delay, Happening::Closed { connection });
         }
         // The others notice by a broken connection, or later by silence.
-        for other in (0..NODES).filter(|other| *other != host) {
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
             if self.random.below(2) == 0 && !self.net.is_cut(host, other) {
                 let node = NodeId(host as u16 + 1);
                 let (boot, event) = (self.hosts[other].boot, Event::PeerDown { node });
@@ -532,7 +541,7 @@ impl Sim {
                 self.after(now + down_us, Happening::Start { host });
             }
             Fault::CrashAll { power, down_us } => {
-                for host in 0..NODES {
+                for host in 0..self.hosts.len() {
                     self.crash(host, power);
                     let delay = down_us + self.random.below(500_000);
                     self.after(now + delay, Happening::Start { host });
@@ -568,6 +577,7 @@ impl Sim {
                 let disk = &self.hosts[host].disk;
                 disk.set_capacity_bytes(Some(disk.used_bytes() + left_bytes));
             }
+            Fault::ChangeReplicas { shard, step, pick } => self.change_replicas(ShardId(shard), step, pick),
             Fault::DiskRoom { host } => self.hosts[host].disk.set_capacity_bytes(None),
             Fault::Rot { host, rot, seed, kill_after_us } => {
                 self.rot(host, rot, seed);
@@ -575,6 +585,26 @@ impl Sim {
                 self.after(now + kill_after_us, Happening::Fault(kill));
             }
         }
+    }
+
+    /// Gives an order to the leader of a shard, if there is one.
+    fn change_replicas(&mut self, shard: ShardId, step: Step, pick: u64) {
+        let leads = |host: &Host| {
+            let group = &host.node.as_ref()?.shard(shard)?.group;
+            group.leading().filter(|_| group.serving())
+        };
+        let Some(host) = (0..self.hosts.len()).max_by_key(|host| leads(&self.hosts[*host])) else { return };
+        let Some(node) = self.hosts[host].node.as_ref().filter(|_| leads(&self.hosts[host]).is_some()) else {
+            return;
+        };
+        let Some(order) = moves::order(node, shard, self.hosts.len(), step, pick) else { return };
+        self.coverage.count(match step {
+            Step::Learn => Reached::LearnOrdered,
+            Step::Vote => Reached::SwapOrdered,
+            Step::VoteForLeader => Reached::LeaderOrderedOut,
+            Step::Leave => Reached::LeaveOrdered,
+        });
+        self.give(host, Event::ChangeReplicas(order));
     }
 
     fn rot(&mut self, host: usize, rot: Rot, seed: u64) {
@@ -624,7 +654,7 @@ impl Sim {
     fn heal(&mut self) {
         self.trail.note(self.now, None, || String::from("the faults stop"));
         self.net.heal();
-        for host in 0..NODES {
+        for host in 0..self.hosts.len() {
             let machine = &mut self.hosts[host];
             machine.sync_us = (100, 400);
             machine.snapshots.piece_us = (50, 2_000);
@@ -641,7 +671,7 @@ impl Sim {
         self.after(self.now + pause, Happening::ClientWakes { client: at });
         let hosts = &self.hosts;
         let up = |host: usize| hosts[host].node.is_some();
-        let Some(deed) = self.crowd.wake(at, self.now, &mut self.random, NODES, up) else { return };
+        let Some(deed) = self.crowd.wake(at, self.now, &mut self.random, hosts.len(), up) else { return };
         let Deed { host, delay_us, event, words } = deed;
         if let Some(words) = words {
             self.trail.note(self.now, None, || format!("client {at} to n{}: {words}", host + 1));
