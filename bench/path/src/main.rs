@@ -7,8 +7,8 @@
 //! valgrind --tool=callgrind --toggle-collect='*measured_turn*' target/release/bench-path --keys 20000 --commands 20000
 //! ```
 //!
-//! `--set` is the share of SETs in percent, the rest are GETs. Clients wait for each reply, as many on each node; a round
-//! of a node takes all that has come, as the worker does.
+//! `--set` is the share of SETs in percent, the rest are GETs. Clients send `--pipeline` commands at once (1) and wait for
+//! all replies; as many are on each node. A round of a node takes all that has come, as the worker does.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -62,11 +62,16 @@ struct Cluster {
 struct Load {
     keys: u64,
     set_percent: u64,
+    pipeline: u64,
 }
 
 fn main() {
     let clients = option("--clients", 64);
-    let load = Load { keys: option("--keys", 100_000), set_percent: option("--set", 100) };
+    let load = Load {
+        keys: option("--keys", 100_000),
+        set_percent: option("--set", 100),
+        pipeline: option("--pipeline", 1),
+    };
     let commands = option("--commands", 200_000);
     let mut cluster = Cluster::start(clients as usize);
     for key in 0..load.keys {
@@ -191,8 +196,10 @@ impl Cluster {
             (chance >> 33) % bound
         };
         for client in self.members[at].clients.iter_mut().filter(|client| client.open == 0) {
-            let key = below(load.keys);
-            client.ask(key, below(100) < load.set_percent);
+            for _ in 0..load.pipeline {
+                let key = below(load.keys);
+                client.ask(key, below(100) < load.set_percent);
+            }
         }
         self.chance = chance;
     }

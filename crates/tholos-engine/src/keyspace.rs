@@ -55,6 +55,11 @@ pub struct Version {
     pub present: bool,
 }
 
+/// Where a key stands in a keyspace. Found ahead of a command, the memory that the command will need can be read while
+/// others are looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Location(Place);
+
 /// The keys of one shard, that is of a contiguous range of slots.
 #[derive(Debug)]
 pub struct Keyspace {
@@ -194,6 +199,25 @@ impl Keyspace {
     pub fn key_expired_by(&self, wall_ms: u64, time_ms: u64, key: &[u8]) -> bool {
         let expire_at = self.entry(key).and_then(Entry::expire_at);
         is_dead(expire_at, wall_ms) && !is_dead(expire_at, time_ms)
+    }
+
+    /// Where `key` stands or would stand; `None` if it is not of this shard.
+    #[must_use]
+    pub fn locate(&self, key: &[u8]) -> Option<Location> {
+        self.store.place(key).map(Location)
+    }
+
+    /// Reads the memory that a look-up at `location` begins with, but for the entry's own. The number means nothing: it
+    /// is there so that the read is not left out.
+    #[must_use]
+    pub fn prefetch_item(&self, location: Location) -> u64 {
+        self.store.prefetch_item(location.0)
+    }
+
+    /// Reads both ends of the entry at `location`; `None` if there is none. Quick if [`Keyspace::prefetch_item`] is done.
+    #[must_use]
+    pub fn prefetch_entry(&self, location: Location) -> Option<u64> {
+        self.store.at(location.0).next().map(Entry::prefetch)
     }
 
     /// Removes every key.

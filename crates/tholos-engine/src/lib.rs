@@ -27,7 +27,7 @@ mod transaction;
 pub mod wide;
 
 pub use command::{Access, Command};
-pub use keyspace::{Context, Keyspace, Version};
+pub use keyspace::{Context, Keyspace, Location, Version};
 pub use limits::{Limits, check_limits};
 pub use snapshot::{Discarded, FORMAT as SNAPSHOT_FORMAT, Loader, SnapshotError};
 pub use transaction::Transaction;

@@ -15,6 +15,7 @@ mod meta;
 mod node;
 mod operation;
 mod peer;
+mod prefetch;
 mod refusal;
 mod replicas;
 mod sessions;

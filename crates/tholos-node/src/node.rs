@@ -19,6 +19,7 @@ use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::meta::{Meta, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
+use crate::prefetch;
 use crate::refusal;
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
@@ -341,6 +342,7 @@ impl Node {
     pub fn flush(&mut self, now: Now, out: &mut Effects) {
         self.set_now(now);
         self.settle(out);
+        prefetch::reads(&mut self.shards, &self.dirty);
         // Shards whose windows are full: their batches wait for what is under way.
         let mut waiting = Vec::new();
         // An answer may have let a client's next command start, and with it a shard's next work: all of it goes
@@ -566,7 +568,9 @@ impl Node {
     }
 
     fn handle_durable(&mut self, seq: AppendSeq, out: &mut Effects) {
-        for id in self.appends.settle(seq) {
+        let settled = self.appends.settle(seq);
+        prefetch::writes(&mut self.shards, &settled);
+        for id in settled {
             let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { continue };
             shard.group.handle_durable(seq, self.now.mono, &mut self.outbox);
             self.mark_dirty(id);

@@ -74,6 +74,8 @@ pub struct WriteHeader {
     pub expires_at: Millis,
 }
 
+/// The first byte of [`Operation::Command`].
+const COMMAND: u8 = 0;
 /// Bytes of a [`WriteHeader`] in a batch.
 const HEADER_BYTES: usize = 32;
 
@@ -147,7 +149,7 @@ impl Operation {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Operation::Command(args) => {
-                out.push(0);
+                out.push(COMMAND);
                 put_list(out, args);
             }
             Operation::Transaction { watched, commands } => {
@@ -219,7 +221,7 @@ impl Operation {
     pub fn decode(bytes: Bytes) -> Result<Operation, Malformed> {
         let mut reader = Reader(bytes);
         let operation = match reader.u8()? {
-            0 => Operation::Command(reader.list()?),
+            COMMAND => Operation::Command(reader.list()?),
             1 => decode_transaction(&mut reader)?,
             2 => Operation::Wide { cursor: reader.u64()?, seed: reader.u64()?, args: reader.list()? },
             3 => Operation::Versions(reader.list()?),
@@ -282,6 +284,21 @@ pub(crate) fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mu
     put_u64(out, header.acknowledged);
     put_u64(out, header.expires_at.0);
     put_bytes(out, operation);
+}
+
+/// Session and first key of the first item of a batch, and what follows it; `None` at the end, and where it is not a
+/// command with arguments.
+pub(crate) fn peek_item(batch: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let session = u64::from_le_bytes(*batch.first_chunk()?);
+    let (operation, rest) = peek_bytes(batch.get(HEADER_BYTES..)?)?;
+    let (_name, args) = peek_bytes(operation.strip_prefix(&[COMMAND])?.get(4..)?)?;
+    let (key, _) = peek_bytes(args)?;
+    Some((session, key, rest))
+}
+
+fn peek_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 /// Takes the next item from a batch, if there is one.
@@ -352,6 +369,23 @@ mod tests {
             for end in 0..whole.len() {
                 assert_eq!(Operation::decode(whole.slice(..end)), Err(Malformed), "{operation:?} to {end}");
             }
+        }
+    }
+
+    #[test]
+    fn a_look_at_an_item_finds_its_session_and_key() {
+        let header = WriteHeader { session: 5, sequence: 2, acknowledged: 1, expires_at: Millis(9) };
+        let [set, others @ ..] = &samples()[..] else { panic!() };
+        let mut batch = Vec::new();
+        encode_item(&header, set, &mut batch);
+        let end = batch.len();
+        assert_eq!(peek_item(&batch), Some((5, &b"k"[..], &b""[..])));
+        assert!((0..end).all(|length| peek_item(&batch[..length]).is_none()), "every truncation");
+        for other in others {
+            encode_item(&header, other, &mut batch);
+            assert_eq!(peek_item(&batch), Some((5, &b"k"[..], &batch[end..])));
+            assert_eq!(peek_item(&batch[end..]), None, "{other:?}");
+            batch.truncate(end);
         }
     }
 

@@ -151,6 +151,11 @@ impl Sessions {
         Verdict::Repeat(kept.and_then(|(_, reply)| reply.clone()))
     }
 
+    /// Reads the memory of a session's record. The number means nothing.
+    pub(crate) fn prefetch(&self, id: u64) -> u64 {
+        self.sessions.get(&id).map_or(0, |session| session.last)
+    }
+
     /// For a planted fault only: the reply of a session's last write, if that is kept.
     pub(crate) fn newest_reply(&self, session: u64) -> Option<Value> {
         self.sessions.get(&session)?.replies.newest.as_ref()?.1.clone()

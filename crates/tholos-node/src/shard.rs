@@ -22,8 +22,9 @@ use crate::detector::node_of;
 use crate::digests::Digests;
 use crate::event::Loss;
 use crate::meta::store;
-use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes};
+use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes, peek_item};
 use crate::peer::{Ask, Outcome};
+use crate::prefetch::Lookups;
 use crate::sessions::{Sessions, Verdict};
 
 /// Bytes of one batch, about; a larger command makes a batch of its own.
@@ -100,6 +101,9 @@ pub struct Shard {
     last_tick_at: Millis,
     durable_waits: Vec<DurableWait>,
     planted: Planted,
+    /// The last entry and the last read whose look-ups are foreseen. Only a hint: the entry may be another by now.
+    foreseen_write: Index,
+    foreseen_read: u64,
     /// A change of the replica set was applied and not told of yet.
     changed: Option<(u64, MoveId)>,
     /// Writes applied by this replica in this boot, for metrics.
@@ -165,6 +169,8 @@ impl Shard {
             last_tick_at: Millis(0),
             durable_waits: Vec::new(),
             planted,
+            foreseen_write: Index::ZERO,
+            foreseen_read: 0,
             changed: None,
             writes_applied: 0,
             writes_repeated: 0,
@@ -291,6 +297,33 @@ impl Shard {
             self.last_tick_at = now;
             // A full window will bring an entry, and its time, by itself.
             let _ = self.group.propose(Payload::Tick, time, seed, out);
+        }
+    }
+
+    /// Notes what the writes that have come since the last call will look up, as far as there is room.
+    pub(crate) fn foresee_writes(&mut self, lookups: &mut Lookups) {
+        let mut index = self.group.applied_index().max(self.foreseen_write);
+        while let Some(entry) = self.group.entry(Index(index.0 + 1)).filter(|_| !lookups.is_full()) {
+            index = entry.index;
+            let Payload::Batch(batch) = &entry.payload else { continue };
+            let mut items = &batch[..];
+            while let Some((session, key, rest)) = peek_item(items) {
+                lookups.push(self.id, Some(session), self.keyspace.locate(key));
+                items = rest;
+            }
+        }
+        self.foreseen_write = index;
+    }
+
+    /// The same of reads.
+    pub(crate) fn foresee_reads(&mut self, lookups: &mut Lookups) {
+        for (token, read) in self.reads.range(self.foreseen_read + 1..) {
+            self.foreseen_read = *token;
+            if let Operation::Command(args) = &read.operation
+                && let Some(key) = args.get(1)
+            {
+                lookups.push(self.id, None, self.keyspace.locate(key));
+            }
         }
     }
 

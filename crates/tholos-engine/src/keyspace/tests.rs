@@ -321,3 +321,22 @@ fn twins_stand_in_the_order_of_their_keys() {
     keyspace.apply(&context(1, 3), &command("DEL {a}3"));
     assert_eq!(order(&keyspace), b"{a}2{a}4");
 }
+
+#[test]
+fn locations_lead_to_the_entries_that_are_there() {
+    let mut keyspace = Keyspace::new(0..256, 7);
+    // The tag lies in slot 0; there are enough keys for several pages, and a long one.
+    for number in 0..300 {
+        keyspace.apply(&context(1, 1), &command(&format!("SET {{06S}}{number} 1")));
+    }
+    keyspace.apply(&context(1, 1), &command(&format!("SET {{06S}}long {}", "x".repeat(2000))));
+    let found = |key: &str| {
+        let location = keyspace.locate(key.as_bytes())?;
+        let _ = keyspace.prefetch_item(location);
+        keyspace.prefetch_entry(location)
+    };
+    assert!((0..300).all(|number| found(&format!("{{06S}}{number}")).is_some()));
+    assert!(found("{06S}long").is_some());
+    assert!((300..600).all(|number| found(&format!("{{06S}}{number}")).is_none()));
+    assert!(keyspace.locate(b"foo").is_none(), "slot 12182 is of another shard");
+}

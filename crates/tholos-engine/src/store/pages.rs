@@ -77,10 +77,15 @@ impl Range {
     }
 }
 
+/// Where `hash` stands, about, in a page of hashes that share their first `bits` and are spread evenly.
+fn guess(page: &[Item], bits: u32, hash: u64) -> usize {
+    let within = hash.checked_shl(bits).unwrap_or(0);
+    ((u128::from(within) * page.len() as u128) >> u64::BITS) as usize
+}
+
 /// Where the first item of at least `hash` is or would be, in a page of hashes that share their first `bits`.
 fn lower_bound(page: &[Item], bits: u32, hash: u64) -> usize {
-    let within = hash.checked_shl(bits).unwrap_or(0);
-    let mut at = ((u128::from(within) * page.len() as u128) >> u64::BITS) as usize;
+    let mut at = guess(page, bits, hash);
     while page.get(at).is_some_and(|item| item.hash < hash) {
         at += 1;
     }
@@ -138,6 +143,12 @@ impl Pages {
                 (&mut pages[range.page], range)
             }
         }
+    }
+
+    /// Reads what a look-up begins with: the slot and an item near the one wanted. The number means nothing.
+    pub(crate) fn prefetch_item(&self, hash: u64) -> u64 {
+        let (page, range) = self.page(hash);
+        page.get(guess(page, range.bits, hash)).map_or(0, |item| item.hash)
     }
 
     /// The entry of `key`.

@@ -59,6 +59,11 @@ impl Slots {
         (slot < self.slot_count()).then_some(Place { slot, hash })
     }
 
+    /// See [`Pages::prefetch_item`].
+    pub(crate) fn prefetch_item(&self, place: Place) -> u64 {
+        self.slots[usize::from(place.slot)].prefetch_item(place.hash)
+    }
+
     pub(crate) fn get(&self, place: Place, key: &[u8]) -> Option<&Entry> {
         self.slots[usize::from(place.slot)].get(place.hash, key)
     }
