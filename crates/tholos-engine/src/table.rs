@@ -202,13 +202,9 @@ impl Spec {
 /// The command of this name in any case; containers only by their own name.
 #[must_use]
 pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
-    let mut lower = [0_u8; NAME_BYTES_MAX];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    let letter = usize::from(lower.first()?.checked_sub(b'a')?);
+    let letter = usize::from(name.first()?.to_ascii_lowercase().checked_sub(b'a')?);
     let (from, to) = (*STARTS.get(letter)?, *STARTS.get(letter + 1)?);
-    specs::ALL[from..to].iter().find(|spec| spec.name.as_bytes() == lower)
+    specs::ALL[from..to].iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Where the names of each letter begin in the table, and its end: every command is looked up on every replica, and a
@@ -230,9 +226,6 @@ const fn starts() -> [usize; 27] {
     }
     starts
 }
-
-/// Longest name in the table, with room for more.
-const NAME_BYTES_MAX: usize = 32;
 
 /// Every command, sorted by name.
 #[must_use]
