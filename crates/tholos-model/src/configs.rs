@@ -40,6 +40,7 @@ const NOTHING: Budget = Budget {
     commands: 0,
     reads: 0,
     transfers: 0,
+    changes: 0,
 };
 
 const N3: Option<ReplicaId> = Some(ReplicaId(3));
@@ -121,6 +122,18 @@ pub fn all() -> Vec<Named> {
             Budget { commands: 1, ..crash_and_election },
         ),
         named(
+            "swap",
+            "a leader has a fourth replica for one of the three, perhaps for itself; one crash",
+            led(0),
+            Budget { crashes: 1, changes: 1, ..NOTHING },
+        ),
+        named(
+            "farewell",
+            "a leader has a fourth replica for one of the three, perhaps for itself, which then hands over; one tick",
+            led(0),
+            Budget { ticks: 1, changes: 1, ..NOTHING },
+        ),
+        named(
             "mixed",
             "a leader, one command, one read, another election",
             led(0),
@@ -144,6 +157,18 @@ pub fn all() -> Vec<Named> {
             "a leader with a command that only its own disk has; two more elections",
             Start::Led { commands: 0, without: None, tail: true },
             Budget { time_outs: 2, ..NOTHING },
+        ),
+        named(
+            "change",
+            "a leader has a fourth replica for one of the three, perhaps for itself, while another leader comes up",
+            led(0),
+            Budget { time_outs: 1, changes: 1, ..NOTHING },
+        ),
+        named(
+            "changed",
+            "the same with a command, a crash and two more elections",
+            led(0),
+            Budget { time_outs: 2, crashes: 1, commands: 1, changes: 1, ..NOTHING },
         ),
         named("duel", "two elections from nothing", Start::Nobody, Budget { time_outs: 2, ..NOTHING }),
         named(

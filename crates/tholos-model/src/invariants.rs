@@ -1,12 +1,10 @@
 //! What must hold in every state, and what a search must have come by.
 
-use std::sync::Arc;
-
 use stateright::Property;
-use tholos_paxos::{Group, Index};
+use tholos_paxos::{Group, Index, Payload, ReplicaId};
 
 use crate::Council;
-use crate::state::{Budget, Replica, State, number_of};
+use crate::state::{Budget, State, number_of};
 
 /// No index is decided with two values, on any replicas or over time.
 pub(crate) const AGREEMENT: &str = "agreement";
@@ -58,14 +56,20 @@ pub(crate) fn check(state: &mut State) {
 }
 
 fn not_durable(state: &State) -> Option<String> {
-    state.facts.decided.iter().find_map(|entry| {
+    let decided = &state.facts.decided;
+    let config = decided.iter().rev().find_map(|entry| match &entry.payload {
+        Payload::Config(config) => Some(config),
+        _ => None,
+    });
+    let config = config.unwrap_or(&state.facts.founding);
+    decided.iter().find_map(|entry| {
         let holds = |disk: &Group| disk.entry(entry.index).is_some_and(|held| held.origin == entry.origin);
-        let has = |replica: &&Arc<Replica>| {
+        let has = |id: ReplicaId| {
+            let replica = state.replica(id);
             holds(&replica.disk) || replica.lost.as_ref().is_some_and(|disk| holds(disk))
         };
-        let count = state.replicas.iter().filter(has).count();
-        let majority = 2 * count > state.replicas.len();
-        (!majority).then(|| format!("{entry:#} is decided, and on {count} disks only"))
+        let count = config.voters.iter().filter(|voter| has(**voter)).count();
+        (!config.majority(has)).then(|| format!("{entry:#} is decided, and on {count} disks only"))
     })
 }
 
@@ -89,6 +93,7 @@ pub(crate) enum Wanted {
     TwoLeaders,
     ReadAnswered,
     Repaired,
+    SetChanged,
     AllHasHappened,
 }
 
@@ -100,6 +105,7 @@ impl Wanted {
             Wanted::TwoLeaders => "two lead at once",
             Wanted::ReadAnswered => "a read is answered",
             Wanted::Repaired => "a replica with rot counts again",
+            Wanted::SetChanged => "a change of the replica set is decided",
             Wanted::AllHasHappened => "all that may happen has happened",
         }
     }
@@ -116,6 +122,7 @@ impl Wanted {
             Wanted::Repaired => {
                 state.left.rots == 0 && state.replicas.iter().all(|replica| replica.lost.is_none())
             }
+            Wanted::SetChanged => decided.iter().any(|entry| matches!(entry.payload, Payload::Config(_))),
             Wanted::AllHasHappened => state.left == Budget::default(),
         }
     }
@@ -132,6 +139,7 @@ impl Wanted {
             Wanted::TwoLeaders => Property::sometimes(name, |_, state| Wanted::TwoLeaders.holds(state)),
             Wanted::ReadAnswered => Property::sometimes(name, |_, state| Wanted::ReadAnswered.holds(state)),
             Wanted::Repaired => Property::sometimes(name, |_, state| Wanted::Repaired.holds(state)),
+            Wanted::SetChanged => Property::sometimes(name, |_, state| Wanted::SetChanged.holds(state)),
             Wanted::AllHasHappened => {
                 Property::sometimes(name, |_, state| Wanted::AllHasHappened.holds(state))
             }
@@ -141,7 +149,9 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
-    use tholos_paxos::{Ballot, ReplicaId};
+    use std::sync::Arc;
+
+    use tholos_paxos::Ballot;
 
     use super::*;
     use crate::Action;

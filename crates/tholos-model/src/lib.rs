@@ -46,8 +46,10 @@ use state::Envelope;
 /// A small council, and what may happen to it.
 #[derive(Clone, Debug)]
 pub struct Council {
-    /// How many vote.
+    /// How many vote at first.
     pub voters: u32,
+    /// One more has joined, for changes of the replica set.
+    pub spare: bool,
     /// Limits of the groups, and the fault planted in them; all times in it are zero.
     pub options: Options,
     /// Where it begins.
@@ -61,12 +63,12 @@ pub struct Council {
 impl Council {
     /// A council of which nothing is known yet.
     pub fn new(voters: u32, options: Options, start: Start, budget: Budget) -> Council {
-        Council { voters, options, start, budget, memory: Arc::default() }
+        Council { voters, spare: budget.changes > 0, options, start, budget, memory: Arc::default() }
     }
 
     /// The first state: what [`Start`] says has happened, and nothing is on its way.
     fn begin(&self) -> State {
-        let mut state = State::new(self.voters, self.options, Budget::default());
+        let mut state = State::new(self.voters, self.spare, self.options, Budget::default());
         let Start::Led { commands, without, tail } = self.start else {
             state.left = self.budget;
             return state;
@@ -150,6 +152,9 @@ impl Council {
         }
         if budget.rots > 0 {
             wanted.push(Wanted::Repaired);
+        }
+        if budget.changes > 0 {
+            wanted.push(Wanted::SetChanged);
         }
         let elections = budget.time_outs + u8::from(self.start != Start::Nobody);
         if elections > 1 || budget.transfers > 0 {

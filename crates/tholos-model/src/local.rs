@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
-use tholos_paxos::{AppendSeq, Entry, Group, Outbox, Record, ReplicaId, RoleChange};
+use tholos_paxos::{AppendSeq, Change, Entry, Group, MoveId, Outbox, Record, ReplicaId, RoleChange};
 
 use crate::state::{Envelope, Hears, NOW, Replica, command};
 
@@ -34,6 +34,8 @@ pub(crate) enum Event<'a> {
     Read { token: u64 },
     /// It is asked to hand over.
     Transfer { to: ReplicaId },
+    /// It is ordered to have one voter for another.
+    Change { goes: ReplicaId, comes: ReplicaId },
 }
 
 /// What came of it.
@@ -46,7 +48,7 @@ pub(crate) struct Outcome {
     pub(crate) news: Vec<Entry>,
     pub(crate) reads_ready: Vec<u64>,
     pub(crate) reads_failed: Vec<u64>,
-    /// The replica is another than before, or something has left it.
+    /// The replica is another than before, or something has left it, an answer as well.
     pub(crate) changed: bool,
     /// What went wrong on the way: it says that its disk cannot be taken back, or that an assertion failed.
     pub(crate) wrong: Option<Wrong>,
@@ -110,7 +112,8 @@ impl Memory {
         let sends = sends.into_iter().map(|(to, message)| Envelope::new(me, to, message));
         let sends: Vec<_> =
             sends.map(|envelope| kept(&self.envelopes, envelope.fingerprint(), envelope)).collect();
-        let changed = !sends.is_empty() || replica.fingerprint() != before.fingerprint();
+        let answered = !reads_ready.is_empty() || !reads_failed.is_empty();
+        let changed = answered || !sends.is_empty() || replica.fingerprint() != before.fingerprint();
         let replica = kept(&self.replicas, replica.fingerprint(), replica);
         Outcome { replica, sends, appends, changes, news, reads_ready, reads_failed, changed, wrong }
     }
@@ -164,6 +167,17 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
         }
         Event::Transfer { to } => {
             replica.group.transfer(to, NOW, &mut replica.outbox);
+        }
+        Event::Change { goes, comes } => {
+            let config = replica.group.config();
+            let voters = config.voters.iter().map(|voter| if *voter == goes { comes } else { *voter });
+            let change = Change {
+                number: config.number,
+                move_id: MoveId(1),
+                voters: voters.collect(),
+                learners: Vec::new(),
+            };
+            let _ = replica.group.change_replicas(&change, NOW, &mut replica.outbox);
         }
     }
     replica.group.flush(NOW, &mut replica.outbox);
@@ -229,6 +243,7 @@ impl Event<'_> {
             Event::Propose { number } => (6, number.into()),
             Event::Read { token } => (7, token),
             Event::Transfer { to } => (8, to.0.into()),
+            Event::Change { goes, .. } => (10, goes.0.into()),
         };
         crate::state::fingerprint(&(kind, detail))
     }

@@ -39,6 +39,7 @@ pub(crate) fn action(before: &State, action: Action) -> String {
             let (token, decided) = (before.facts.tokens + 1, Index(before.facts.decided.len() as u64));
             format!("{at} is asked for read {token}, after {decided} was decided")
         }
+        Action::Change { at, goes } => format!("{at} is to have n{} for {goes}", before.replicas.len()),
         Action::Transfer { at, to } => format!("{at} is to hand over to {to}"),
     }
 }

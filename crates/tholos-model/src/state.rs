@@ -63,11 +63,15 @@ pub struct Budget {
     pub reads: u8,
     /// A leader is asked to hand over.
     pub transfers: u8,
+    /// A leader is ordered to change the replica set.
+    pub changes: u8,
 }
 
 /// What has been learnt by anybody, ever: the history that the invariants speak of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Facts {
+    /// The configuration at the beginning.
+    pub(crate) founding: Config,
     /// One value at each index.
     pub(crate) decided: Vec<Entry>,
     /// Commands proposed so far; they are numbered from 1.
@@ -155,6 +159,19 @@ impl Replica {
         replica
     }
 
+    /// One that has joined, which is on its disk, and that knows no configuration.
+    pub(crate) fn joined(me: ReplicaId, options: Options) -> Replica {
+        let mut replica = Replica::new(me, Config::default(), options);
+        replica.group = Group::join(me, options, &mut replica.outbox);
+        let seq = replica.outbox.last_seq();
+        for record in std::mem::take(&mut replica.outbox.appends) {
+            replica.disk.recover(record).expect("the first record follows nothing");
+        }
+        replica.group.handle_durable(seq, NOW, &mut replica.outbox);
+        replica.seal();
+        replica
+    }
+
     /// After a change: what it is now is what it will be known by.
     pub(crate) fn seal(&mut self) {
         self.fingerprint = fingerprint(&(&self.group, &self.disk, &self.pending, &self.lost));
@@ -187,11 +204,19 @@ impl Envelope {
 }
 
 impl State {
-    pub(crate) fn new(voters: u32, options: Options, left: Budget) -> State {
+    /// `spare`: one more has joined, which the founders do not know.
+    pub(crate) fn new(voters: u32, spare: bool, options: Options, left: Budget) -> State {
         let config = Config::founding((1..=voters).map(ReplicaId).collect());
-        let replicas =
-            config.voters.iter().map(|me| Arc::new(Replica::new(*me, config.clone(), options))).collect();
-        State { replicas, network: Vec::new(), facts: Facts::default(), left, broken: None }
+        let founders = config.voters.iter().map(|me| Replica::new(*me, config.clone(), options));
+        let spare = spare.then(|| Replica::joined(ReplicaId(voters + 1), options));
+        let replicas = founders.chain(spare).map(Arc::new).collect();
+        State {
+            replicas,
+            network: Vec::new(),
+            facts: Facts { founding: config, ..Facts::default() },
+            left,
+            broken: None,
+        }
     }
 
     pub(crate) fn replica(&self, id: ReplicaId) -> &Replica {

@@ -73,6 +73,13 @@ pub enum Action {
         /// The heir.
         to: ReplicaId,
     },
+    /// A leader is ordered to have the one that has joined for another.
+    Change {
+        /// The leader.
+        at: ReplicaId,
+        /// Who goes, perhaps the leader.
+        goes: ReplicaId,
+    },
 }
 
 /// Where the lines of a trace go, if anywhere.
@@ -112,6 +119,9 @@ pub(crate) fn actions(state: &State, into: &mut Vec<Action>) {
         if left.transfers > 0 && group.serving() {
             let others = state.ids().filter(|to| *to != at);
             into.extend(others.map(|to| Action::Transfer { at, to }));
+        }
+        if left.changes > 0 && group.serving() {
+            into.extend(group.config().voters.iter().map(|goes| Action::Change { at, goes: *goes }));
         }
     }
 }
@@ -156,6 +166,11 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
         }
         Action::Read { at } => step.read(at),
         Action::Transfer { at, to } => step.event(at, Event::Transfer { to }),
+        Action::Change { at, goes } => {
+            // The one that joined has the last number.
+            let comes = ReplicaId(before.replicas.len() as u32);
+            step.event(at, Event::Change { goes, comes })
+        }
     };
     if !changed {
         return None;
@@ -175,6 +190,7 @@ fn spend(left: &mut Budget, action: Action) {
         Action::Propose { .. } => left.commands -= 1,
         Action::Read { .. } => left.reads -= 1,
         Action::Transfer { .. } => left.transfers -= 1,
+        Action::Change { .. } => left.changes -= 1,
     }
 }
 
