@@ -119,4 +119,10 @@ pub enum Planted {
     TickNotProposed,
     /// EXEC does not look at what was watched (breaks R19; likewise).
     WatchUnchecked,
+    /// What is written counts as durable without a sync (breaks R3; kept by the log below the groups).
+    SyncSkipped,
+    /// A sync that failed counts as done (breaks R23; likewise).
+    FailedSyncForgotten,
+    /// The tail that recovery writes again is not synced (breaks R5; likewise).
+    TailNotSynced,
 }

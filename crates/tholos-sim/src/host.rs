@@ -12,6 +12,7 @@ use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
 
 use crate::coverage::{Coverage, Reached};
 use crate::durable::Durable;
+use crate::planted;
 use crate::random::Random;
 use crate::snapshots::{self, Snapshots};
 
@@ -218,7 +219,9 @@ impl Host {
                 Err(reason) => refused = refused.take().or(Some(reason)),
             }
         };
-        let (log, recovery) = match Log::open(self.disk.clone(), tholos_wal::Options::small(), visit) {
+        let planted = planted::of_log(self.options.planted);
+        let options = tholos_wal::Options { planted, ..tholos_wal::Options::small() };
+        let (log, recovery) = match Log::open(self.disk.clone(), options, visit) {
             Ok(opened) => opened,
             Err(OpenError::Io { .. } | OpenError::Full { .. }) => return Err(Started::DiskFailed),
             Err(error) => return Err(Started::Refused(error.to_string())),

@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 27] = [
+pub const NAMES: [(&str, Planted); 30] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -31,7 +31,20 @@ pub const NAMES: [(&str, Planted); 27] = [
     ("kept-reply-of-another", Planted::KeptReplyOfAnother),
     ("tick-not-proposed", Planted::TickNotProposed),
     ("watch-unchecked", Planted::WatchUnchecked),
+    ("sync-skipped", Planted::SyncSkipped),
+    ("failed-sync-forgotten", Planted::FailedSyncForgotten),
+    ("tail-not-synced", Planted::TailNotSynced),
 ];
+
+/// What of it the log does, which knows no group.
+pub fn of_log(planted: Planted) -> tholos_wal::Planted {
+    match planted {
+        Planted::SyncSkipped => tholos_wal::Planted::SyncSkipped,
+        Planted::FailedSyncForgotten => tholos_wal::Planted::FailedSyncForgotten,
+        Planted::TailNotSynced => tholos_wal::Planted::TailNotSynced,
+        _ => tholos_wal::Planted::Nothing,
+    }
+}
 
 /// The fault of a name.
 pub fn by_name(name: &str) -> Option<Planted> {

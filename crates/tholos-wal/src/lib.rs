@@ -48,7 +48,7 @@ pub use error::{LogError, OpenError, SnapshotError};
 pub use format::{FORMAT_VERSION, HEADER_BYTES, SECTOR_BYTES};
 pub use log::Log;
 pub use mem_disk::{Crash, MemDisk, MemFile, SectorFates};
-pub use options::{BATCH_BYTES_MAX, Headroom, Options, Spare, Usage};
+pub use options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Spare, Usage};
 pub use recover::{Damage, Recovery, Tail};
 pub use snapfile::{
     SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FORMAT_VERSION, SnapshotChunk, SnapshotName, SnapshotReader,

@@ -32,6 +32,23 @@ pub struct Options {
     /// Chosen at random by the owner; used only when the log is created. It keeps clients from writing values that
     /// recovery could take for a batch.
     pub salt: u64,
+    /// A fault planted for tests of the tests; [`Planted::Nothing`] in every other use.
+    pub planted: Planted,
+}
+
+/// Faults that a test can plant to see that the simulator catches them (docs/protocol/mutants.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Planted {
+    /// The log as it should be.
+    #[default]
+    Nothing,
+    /// What is written counts as durable without a sync (breaks R3).
+    SyncSkipped,
+    /// A sync that failed counts as done (breaks R23).
+    FailedSyncForgotten,
+    /// The tail that recovery writes again is not synced (breaks R5).
+    TailNotSynced,
 }
 
 impl Default for Options {
@@ -44,6 +61,7 @@ impl Default for Options {
             disk_reserve_bytes: 256 << 20,
             spare_step_bytes: 256 << 10,
             salt: 0,
+            planted: Planted::Nothing,
         }
     }
 }
@@ -60,6 +78,7 @@ impl Options {
             disk_reserve_bytes: 0,
             spare_step_bytes: 8 << 10,
             salt: 0x7408_0105,
+            planted: Planted::Nothing,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::format::{Batch, BatchHead, HEADER_BYTES, Marks, SegmentHeader, encode_batch, seed, segment_name};
 use crate::log::{FILL_STEP_BYTES, SEAL_BYTES, is_full};
-use crate::options::Options;
+use crate::options::{Options, Planted};
 use crate::pool::Ready;
 use crate::recover::{Plan, SegmentRead};
 
@@ -65,7 +65,9 @@ pub(crate) fn write_tail<D: Disk>(
         write(offset, &vec![0; usize::try_from(bytes).expect("a step fits memory")])?;
         offset += bytes;
     }
-    disk.sync_data(&file).map_err(open_error(disk, "sync", OPENING))?;
+    if options.planted != Planted::TailNotSynced {
+        disk.sync_data(&file).map_err(open_error(disk, "sync", OPENING))?;
+    }
     let name = segment_name(use_number);
     disk.rename(OPENING, &name).map_err(open_error(disk, "rename", OPENING))?;
     disk.sync_directory().map_err(open_error(disk, "sync the directory of", &name))?;
