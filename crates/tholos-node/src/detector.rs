@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use tholos_cluster::NodeId;
-use tholos_paxos::{Connectivity, Millis, ReplicaId, Serial};
+use tholos_paxos::{Connectivity, Millis, REPLICAS_MAX, ReplicaId, Serial};
 
 use crate::event::Now;
 use crate::peer::Heartbeat;
@@ -188,7 +188,14 @@ impl Detector {
     /// The latest shard time that may be proposed: the own wall clock, or the median of the
     /// voters' if that is earlier (R16). Clocks never heard do not count.
     pub fn shard_time(&self, voters: &[NodeId]) -> Millis {
-        let mut walls: Vec<Millis> = voters.iter().filter_map(|voter| self.wall_of(*voter)).collect();
+        // Asked at each tick for each shard that is led here: nothing is allocated.
+        let mut walls = [Millis(0); REPLICAS_MAX];
+        let mut count = 0;
+        for (place, wall) in walls.iter_mut().zip(voters.iter().filter_map(|voter| self.wall_of(*voter))) {
+            *place = wall;
+            count += 1;
+        }
+        let walls = &mut walls[..count];
         if walls.is_empty() {
             return self.now.wall;
         }

@@ -111,8 +111,9 @@ impl Node {
     /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with.
     fn found_meta(&mut self) {
         let Some(shard) = self.shard(self.meta.group()) else { return };
-        let unfounded = self.meta.state.epoch() == FOUNDED && store::read(&shard.keyspace).is_none();
-        if unfounded && shard.group.serving() {
+        // Each tick of a cluster that has not changed: the leader alone looks, and it decodes nothing.
+        let may_be = self.meta.state.epoch() == FOUNDED && shard.group.serving();
+        if may_be && !store::is_there(&shard.keyspace) {
             self.propose_meta(&MetaCommand::Found(self.meta.state.map.clone()));
         }
     }

@@ -33,6 +33,11 @@ pub(crate) fn read(keyspace: &Keyspace) -> Option<MetaState> {
     }
 }
 
+/// Whether a first map is decided.
+pub(crate) fn is_there(keyspace: &Keyspace) -> bool {
+    matches!(keyspace.read(0, &command(&[b"GET", KEY])), Value::Bulk(_))
+}
+
 /// Applies a decided command. The reply is a number, or an error that says why nothing has changed.
 pub(crate) fn apply(keyspace: &mut Keyspace, context: &Context, bytes: &[u8]) -> Value {
     let asked = match MetaCommand::decode(bytes) {
