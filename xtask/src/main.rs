@@ -30,7 +30,7 @@ usage: cargo xtask <task> [arguments]
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)
   schedules [flags]    random fault schedules of the Paxos core; flags are its own (--seeds N, --seed S)
   model [flags]        every interleaving of small councils of the real Paxos core; flags are its own (--config NAME, --minutes N)
-  mutants [--seeds N]  each fault planted in the protocol is caught by the simulator within N seeds (10000), or the model
+  mutants [--seeds N]  each fault planted in the protocol is caught within N seeds (10000) by random schedules or the simulator
   mutants --some N     N of them, each day others
   balance-sim [flags]  policies of load balancing side by side, simulated (--seconds N, --plots DIR)
   torture [flags]      three real processes and their worst days, optimised; Linux and root (--minutes N, --seed S)
