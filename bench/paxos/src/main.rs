@@ -1,135 +1,93 @@
-//! What a decision costs in the protocol alone, beside omnipaxos: three replicas, one thread, messages handed over
-//! as values, no disk, logs trimmed, decided entries read on every replica.
+//! What a decision costs in the protocol alone, beside omnipaxos 0.2.4 and raft 0.7: three replicas, one thread,
+//! messages handed over as values, no disk, logs trimmed, decided commands looked at on every replica.
 //!
-//! `cd bench && cargo run --release -p bench-paxos`
+//! `cd bench && cargo run --release -p bench-paxos [-- CASE [CORE]]`: only cases whose name holds CASE, only the
+//! cores whose name holds CORE. For one core and one case `valgrind --tool=callgrind` counts instructions, which are
+//! the same on a busy machine; divide by [`SLICES`] times [`COMMANDS`].
 //!
-//! Not alike: ours holds each answer until the driver says that its record is durable, and makes the record;
-//! omnipaxos writes to its in-memory storage before it answers. Both are asked in turn, so that the machine is as
-//! busy for one as for the other.
+//! All are asked in turn, slice by slice, and the lower quartile of the slices counts, so that a busy machine weighs
+//! on none of them more than on the others. All are driven alike: a member runs when there is something for it, takes
+//! what has arrived, and hands on what it sends. A command is given as one more handle on bytes that are there (raft
+//! wants a `Vec`); what frames a batch, and what finds the commands in it again, is part of the time. The others' logs
+//! are trimmed every [`TRIM_EVERY`] entries, which is cheapest for them; ours after every round. omnipaxos batches by
+//! itself if it is told to (`batch_size`): the better of both counts.
+//!
+//! A batch of Tholos is one entry that frames many commands; omnipaxos gathers entries into one message. The last lines
+//! hold one against the other.
+//!
+//! Not alike, and to our cost: ours makes a record of everything it accepts, and holds each answer until the driver
+//! says that the record is durable, which is one more call. raft's `Ready` gives that too; omnipaxos writes to its
+//! storage, in memory, before it answers. Not alike, and to our gain: our followers learn of a decision with the next
+//! Accept and not by a message of its own.
 
-use std::hint::black_box;
-use std::time::Instant;
-
-use bytes::Bytes;
-use omnipaxos::macros::Entry;
-use omnipaxos::messages::Message;
-use omnipaxos::{ClusterConfig, OmniPaxos, OmniPaxosConfig, ServerConfig};
-use omnipaxos_storage::memory_storage::MemoryStorage;
-
+mod omni;
 #[path = "../../../crates/tholos-paxos/examples/decisions.rs"]
 mod ours;
+mod tikv;
 
-#[derive(Clone, Debug, Entry)]
-#[allow(dead_code, reason = "nobody looks into a value here")]
-struct Value(Bytes);
+use ours::Case;
 
-struct Member {
-    core: OmniPaxos<Value, MemoryStorage<Value>>,
-    inbox: Vec<Message<Value>>,
-    read: usize,
+/// Entries between two trims of a peer's log.
+const TRIM_EVERY: usize = 512;
+/// Commands of a slice.
+const COMMANDS: u64 = 16_384;
+/// Slices of each core and case, after one that warms up.
+const SLICES: usize = 48;
+
+/// A core under way: decides so many commands of a case, and says how many nanoseconds each took.
+type Decide = Box<dyn FnMut(&Case, u64) -> f64>;
+
+fn cores(case: &Case) -> [(&'static str, Decide); 4] {
+    let mut tholos = ours::Trio::new(Default::default());
+    let mut plain = omni::Trio::new(1);
+    let mut batching = omni::Trio::new(case.under_way as usize);
+    let mut raft = tikv::Trio::new();
+    [
+        ("tholos", Box::new(move |case, count| tholos.decide(case, count))),
+        ("omnipaxos", Box::new(move |case, count| plain.decide(case, count))),
+        ("omnipaxos batching", Box::new(move |case, count| batching.decide(case, count))),
+        ("raft", Box::new(move |case, count| raft.decide(case, count))),
+    ]
 }
 
-struct Trio {
-    members: Vec<Member>,
-    sends: Vec<Message<Value>>,
-    leader: usize,
-}
-
-impl Trio {
-    fn new() -> Trio {
-        let member = |pid| {
-            let cluster_config =
-                ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], ..Default::default() };
-            let server_config = ServerConfig {
-                pid,
-                election_tick_timeout: 5,
-                resend_message_tick_timeout: 20,
-                ..Default::default()
-            };
-            let config = OmniPaxosConfig { cluster_config, server_config };
-            let core = config.build(MemoryStorage::default()).expect("a valid configuration");
-            Member { core, inbox: Vec::new(), read: 0 }
-        };
-        let mut trio = Trio { members: (1..=3).map(member).collect(), sends: Vec::new(), leader: 0 };
-        for _ in 0..100 {
-            for member in &mut trio.members {
-                member.core.tick();
-            }
-            trio.settle();
+/// Nanoseconds a command of each core; not a number for those not wanted.
+fn measure(case: &Case, wanted: &str) -> [f64; 4] {
+    let mut cores = cores(case).map(|(name, core)| name.contains(wanted).then_some(core));
+    let mut runs: [Vec<f64>; 4] = Default::default();
+    for _ in 0..=SLICES {
+        for (core, runs) in cores.iter_mut().zip(&mut runs) {
+            runs.extend(core.as_mut().map(|core| core(case, COMMANDS)));
         }
-        let (pid, _) = trio.members[0].core.get_current_leader().expect("a leader after 100 ticks");
-        trio.leader = pid as usize - 1;
-        trio
     }
-
-    fn settle(&mut self) {
-        while self.turn() {}
-    }
-
-    fn turn(&mut self) -> bool {
-        let mut busy = false;
-        for at in 0..3 {
-            let member = &mut self.members[at];
-            let mut inbox = std::mem::take(&mut member.inbox);
-            for message in inbox.drain(..) {
-                busy = true;
-                member.core.handle_incoming(message);
-            }
-            member.inbox = inbox;
-            let decided = member.core.get_decided_idx();
-            if decided > member.read {
-                black_box(member.core.read_decided_suffix(member.read));
-                member.read = decided;
-            }
-            member.core.take_outgoing_messages(&mut self.sends);
-            for message in self.sends.drain(..) {
-                busy = true;
-                self.members[message.get_receiver() as usize - 1].inbox.push(message);
-            }
+    runs.map(|mut runs| {
+        if runs.is_empty() {
+            return f64::NAN;
         }
-        busy
-    }
-
-    fn decide(&mut self, payload: &Bytes, count: u64, under_way: u64) -> f64 {
-        let start = Instant::now();
-        let from = self.members[self.leader].read;
-        for round in 1..=count / under_way {
-            for _ in 0..under_way {
-                self.members[self.leader].core.append(Value(payload.clone())).expect("no stop sign");
-            }
-            self.settle();
-            if (round * under_way).is_multiple_of(4_096) {
-                let index = self.members.iter().map(|member| member.read).min().unwrap_or(0);
-                self.members[self.leader].core.trim(Some(index)).expect("all have read it");
-                self.settle();
-            }
-        }
-        let nanos = start.elapsed().as_nanos() as f64 / count as f64;
-        assert!(self.members[self.leader].read - from >= (count / under_way * under_way) as usize);
-        nanos
-    }
+        runs.remove(0);
+        runs.sort_by(f64::total_cmp);
+        runs[runs.len() / 4]
+    })
 }
 
 fn main() {
-    const DECISIONS: u64 = 128_000;
-    println!("three replicas, one thread, {DECISIONS} decisions, the middle of 7 runs, ns a decision");
-    println!("{:30} {:>8} {:>16}", "", "tholos", "omnipaxos 0.2.4");
-    for (name, bytes, under_way) in [
-        ("one at a time, 16 B", 16, 1),
-        ("one at a time, 256 B", 256, 1),
-        ("64 under way, 16 B each", 16, 64),
-        ("64 under way, 256 B each", 256, 64),
-        ("one batch of 64 × 16 B", 64 * 16, 1),
-    ] {
-        let payload = Bytes::from(vec![7; bytes]);
-        let (mut mine, mut theirs) = (ours::Trio::new(Default::default()), Trio::new());
-        let mut runs = (Vec::new(), Vec::new());
-        for _ in 0..8 {
-            runs.0.push(mine.decide(&payload, DECISIONS, under_way));
-            runs.1.push(theirs.decide(&payload, DECISIONS, under_way));
+    let mut arguments = std::env::args().skip(1);
+    let (wanted, core) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+    println!("three replicas, one thread, {SLICES} × {COMMANDS} commands, lower quartile, ns a command");
+    println!("{:30} {:>8} {:>16} {:>8} {:>14}", "", "tholos", "omnipaxos 0.2.4", "raft 0.7", "to omnipaxos");
+    // Of batches of 64: ours in one entry, omnipaxos's as it makes them, by bytes of a command.
+    let mut batches: Vec<(usize, f64, f64)> = Vec::new();
+    for case in Case::all().iter().filter(|case| case.name.contains(&wanted)) {
+        let [tholos, plain, batching, raft] = measure(case, &core);
+        let omni = plain.min(batching);
+        println!("{:30} {tholos:8.1} {omni:16.1} {raft:8.1} {:14.2}", case.name, tholos / omni);
+        if case.framed > 0 {
+            batches.push((case.command.len(), tholos, f64::NAN));
+        } else if let Some(row) = batches.iter_mut().find(|row| row.0 == case.command.len()) {
+            row.2 = omni;
         }
-        // The first run warms up.
-        let (mine, theirs) = (ours::median(runs.0.split_off(1)), ours::median(runs.1.split_off(1)));
-        println!("{name:30} {mine:8.0} {theirs:16.0}");
+    }
+    for (bytes, tholos, omni) in batches {
+        let name = format!("batches of 64, {bytes} B, own way");
+        println!("{name:30} {tholos:8.1} {omni:16.1} {:8} {:14.2}", "", tholos / omni);
     }
 }
