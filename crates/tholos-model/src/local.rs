@@ -183,7 +183,7 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
     replica.group.flush(NOW, &mut replica.outbox);
     let mut news = Vec::new();
     while let Some(entry) = replica.group.take_decided() {
-        news.push(entry);
+        news.push(entry.clone());
     }
     Ok(news)
 }

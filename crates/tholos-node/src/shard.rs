@@ -329,7 +329,7 @@ impl Shard {
 
     /// Applies everything decided and answers whoever waited for it.
     pub fn apply_decided(&mut self, answers: &mut Answers) {
-        while let Some(entry) = self.group.take_decided() {
+        while let Some(entry) = self.group.take_decided().cloned() {
             self.apply_entry(entry, answers);
         }
     }

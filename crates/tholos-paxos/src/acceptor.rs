@@ -10,6 +10,7 @@
 //! with the whole log), R2 and R3 (no message before the record that it rests on is durable), R20 (that records
 //! were lost is itself on disk, until nothing that was lost counts any more). Of the crate's invariants: P2 and P5 for what arrives a second time, P6 for snapshots.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
@@ -131,7 +132,7 @@ impl Acceptor {
                 if checkpoint.joined != ReplicaId::default() {
                     (self.me, self.joined) = (checkpoint.joined, checkpoint.joined);
                 }
-                self.log = Log::recover_checkpoint(checkpoint)?;
+                self.log = Log::recover_checkpoint(*checkpoint)?;
                 promised
             }
             Record::Joined { .. } => return Ok(()),
@@ -217,7 +218,7 @@ impl Acceptor {
     }
 
     /// The next decided entry to apply, in order, each once.
-    pub(crate) fn take_decided(&mut self) -> Option<Entry> {
+    pub(crate) fn take_decided(&mut self) -> Option<&Entry> {
         self.log.take_decided()
     }
 
@@ -259,6 +260,21 @@ impl Acceptor {
         }
         let (ballot, decided) = (self.log.accepted(), self.log.decided());
         self.record(Record::Accepted { ballot, decided, entries }, out)
+    }
+
+    /// The same for one entry. Those that come before the driver takes their record share it.
+    pub(crate) fn append_next(&mut self, entry: Entry, out: &mut Outbox) -> AppendSeq {
+        let ballot = self.log.accepted();
+        // The outbox may serve other groups too: only its last record can be told to be one of this.
+        if out.last_seq() == self.appended
+            && let Some(Record::Accepted { ballot: same, entries, .. }) = out.appends.last_mut()
+            && *same == ballot
+        {
+            self.log.append(entry.clone());
+            entries.push(entry);
+            return self.appended;
+        }
+        self.append(alloc::vec![entry], out)
     }
 
     /// Takes `entries` as all that follows the decided index, accepted in `ballot`: one record
@@ -307,7 +323,7 @@ impl Acceptor {
             Planted::CheckpointForgetsPromise => checkpoint.promised = checkpoint.accepted,
             _ => {}
         }
-        let seq = self.record(Record::Checkpoint(checkpoint), out);
+        let seq = self.record(Record::Checkpoint(Box::new(checkpoint)), out);
         // The checkpoint replaces what is before it, also the record that says so.
         match self.lost() {
             None => {}

@@ -299,7 +299,7 @@ impl Candidate {
 
 fn configs_at(entries: &[Entry]) -> impl Iterator<Item = (Index, &Config)> {
     entries.iter().filter_map(|entry| match &entry.payload {
-        Payload::Config(config) => Some((entry.index, config)),
+        Payload::Config(config) => Some((entry.index, &**config)),
         _ => None,
     })
 }

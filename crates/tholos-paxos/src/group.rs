@@ -302,7 +302,7 @@ impl Group {
     }
 
     /// The next decided entry to apply, in order, each once.
-    pub fn take_decided(&mut self) -> Option<Entry> {
+    pub fn take_decided(&mut self) -> Option<&Entry> {
         self.acceptor.take_decided()
     }
 

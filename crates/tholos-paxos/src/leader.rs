@@ -6,6 +6,7 @@
 //! is decided), R10 (nothing new once leadership is being handed over), R15 (no
 //! read before the no-op of the own ballot), R16 (shard time never runs back).
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -179,7 +180,7 @@ impl Leader {
             _ => time.max(log.last_time()),
         };
         let entry = Entry { index, origin: self.ballot, time, seed, payload };
-        let seq = acceptor.append(alloc::vec![entry], out);
+        let seq = acceptor.append_next(entry, out);
         self.note_append(seq, index);
         if options.planted == Planted::OwnVoteBeforeDurable {
             self.own_durable = index;
@@ -209,7 +210,7 @@ impl Leader {
         if !config.majority(|voter| voter == acceptor.me() || self.mark(acceptor.me(), voter) >= decided) {
             return Err(ChangeError::VotersLackEntries);
         }
-        let index = self.propose(Payload::Config(config), time, 0, acceptor, options, out)?;
+        let index = self.propose(Payload::Config(Box::new(config)), time, 0, acceptor, options, out)?;
         self.follow_configs(acceptor, out);
         Ok(index)
     }
@@ -319,6 +320,9 @@ impl Leader {
 
     /// Counts votes and decides what a quorum has. Returns whether that is news.
     pub(crate) fn advance(&mut self, acceptor: &mut Acceptor, planted: Planted, out: &mut Outbox) -> bool {
+        if acceptor.log().decided() == acceptor.log().last() {
+            return false;
+        }
         let mut reached = self.planted_reached(planted, acceptor);
         let joint = acceptor.log().is_joint();
         if !acceptor.decide(reached) {
@@ -383,7 +387,11 @@ impl Leader {
     }
 
     pub(crate) fn note_append(&mut self, seq: AppendSeq, last: Index) {
-        self.own_pending.push_back((seq, last));
+        match self.own_pending.back_mut() {
+            // It went into the same record.
+            Some((pending, index)) if *pending == seq => *index = last,
+            _ => self.own_pending.push_back((seq, last)),
+        }
     }
 
     pub(crate) fn handle_durable(&mut self, seq: AppendSeq) {

@@ -279,7 +279,7 @@ impl Log {
         assert_eq!(entry.index, self.last().next(), "an entry must follow the last one");
         assert!(entry.time >= self.last_time(), "P3: time runs back at {}", entry.index);
         if let Payload::Config(config) = &entry.payload {
-            self.configs.push((entry.index, config.clone()));
+            self.configs.push((entry.index, Config::clone(config)));
         }
         self.cost_bytes += entry.cost_bytes();
         self.undecided_bytes += entry.cost_bytes();
@@ -323,25 +323,26 @@ impl Log {
         if index <= self.decided {
             return false;
         }
-        while self.decided < index {
-            self.decided = self.decided.next();
-            // What a snapshot covers is decided and not in memory.
-            self.undecided_bytes -= self.get(self.decided).map_or(0, Entry::cost_bytes);
-        }
+        let start = self.offset(self.decided.next()).expect("P1: base is not beyond decided");
+        let count = (index.0 - self.decided.0) as usize;
+        let decided = self.entries.range(start..start + count);
+        self.undecided_bytes -= decided.map(Entry::cost_bytes).sum::<usize>();
+        self.decided = index;
         while self.configs.len() > 1 && self.configs[1].0 <= index {
             self.configs.remove(0);
         }
         true
     }
 
-    pub(crate) fn take_decided(&mut self) -> Option<Entry> {
+    pub(crate) fn take_decided(&mut self) -> Option<&Entry> {
         if self.applied >= self.decided {
             return None;
         }
-        let entry = self.get(self.applied.next()).expect("P1: what is not applied is in memory").clone();
-        self.applied = entry.index;
+        self.applied = self.applied.next();
+        let offset = self.offset(self.applied).expect("P1: base is not beyond applied");
+        let entry = self.entries.get(offset).expect("P1: what is not applied is in memory");
         if let Payload::Config(config) = &entry.payload {
-            self.applied_config = config.clone();
+            self.applied_config = Config::clone(config);
         }
         Some(entry)
     }
@@ -387,6 +388,7 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use alloc::boxed::Box;
     use alloc::vec;
 
     use bytes::Bytes;
@@ -401,7 +403,10 @@ mod tests {
     }
 
     fn config_entry(index: u64, number: u64) -> Entry {
-        Entry { payload: Payload::Config(Config { number, ..Config::default() }), ..entry(index, BALLOT, 0) }
+        Entry {
+            payload: Payload::Config(Box::new(Config { number, ..Config::default() })),
+            ..entry(index, BALLOT, 0)
+        }
     }
 
     fn log(entries: u64) -> Log {
@@ -491,7 +496,10 @@ mod tests {
             };
             let mut log = Log::new(config(0));
             for at in 1..configs.len() {
-                log.append(Entry { payload: Payload::Config(config(at)), ..entry(at as u64, BALLOT, 0) });
+                log.append(Entry {
+                    payload: Payload::Config(Box::new(config(at))),
+                    ..entry(at as u64, BALLOT, 0)
+                });
             }
             for has in (0..1 << 6).filter(|has| has & 1 == 0) {
                 let meets = log.meets_every_phase1_quorum(|voter| has & 1 << voter.0 != 0);

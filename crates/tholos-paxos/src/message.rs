@@ -1,5 +1,6 @@
 //! What replicas say to each other, what they ask the log to keep, and what is in an entry.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ pub enum Payload {
     /// A framed batch of commands, opaque to the protocol: encoded once, never unpacked here.
     Batch(Bytes),
     /// The replica set from here on (R6). Stands alone in its index.
-    Config(Config),
+    Config(Box<Config>),
     /// Nothing: the first entry of a new leader's own ballot (R15).
     Noop,
     /// Nothing but its time: lets shard time pass a key's expiry (R17).
@@ -261,7 +262,7 @@ pub enum Record {
         entries: Vec<Entry>,
     },
     /// The whole state of the group, so that nothing before it is needed (R22).
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
     /// A replica that joins a group that is there already begins here, and remembers nothing (R7). Whatever comes
     /// before is of a replica that lived here before it.
     Joined {

@@ -12,6 +12,7 @@
 //!
 //! "The last one" of the first entry has index 0, time 0 and the ballot of the message or record as origin.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Ballot, Config, Entry, Index, Millis, MoveId, Payload, ReplicaId};
@@ -124,7 +125,7 @@ fn read_entry(last: &Last, reader: &mut Reader) -> Result<Entry, WireError> {
     }
     let payload = match flags & PAYLOAD_MASK {
         BATCH => Payload::Batch(reader.bytes()?),
-        CONFIG => Payload::Config(read_config(reader)?),
+        CONFIG => Payload::Config(Box::new(read_config(reader)?)),
         NOOP => Payload::Noop,
         TICK => Payload::Tick,
         _ => return Err(WireError::Kind { what: "entry", byte: flags }),

@@ -1,5 +1,6 @@
 //! Records of the log: what a replica must remember (docs/protocol/wire.md, "Records").
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -68,7 +69,7 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             let (ballot, from) = (reader.ballot()?, reader.index()?);
             Record::Replaced { ballot, from, entries: read_entries(ballot, &mut reader)? }
         }
-        CHECKPOINT => Record::Checkpoint(read_checkpoint(&mut reader)?),
+        CHECKPOINT => Record::Checkpoint(Box::new(read_checkpoint(&mut reader)?)),
         JOINED if reader.version() > VERSION => Record::Joined { replica: reader.replica()? },
         MUTED if reader.version() > VERSION => Record::Muted { until: None },
         MUTED_UNTIL if reader.version() > VERSION => Record::Muted { until: Some(reader.ballot()?) },

@@ -54,7 +54,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
     let config = Config { number: 4, ..Config::founding(vec![ReplicaId(1), ReplicaId(2), ReplicaId(5)]) };
     let mixed = vec![
         noop(91, older),
-        Entry { payload: Payload::Config(config), ..noop(92, older) },
+        Entry { payload: Payload::Config(Box::new(config)), ..noop(92, older) },
         Entry { payload: Payload::Tick, time: Millis(1_700_000_000_250), ..noop(93, ballot) },
     ];
     let all_values = Value::Array(vec![
@@ -164,7 +164,7 @@ fn sample_records() -> Vec<(&'static str, Record)> {
         ("accepted", Record::Accepted { ballot, decided: Index(0), entries }),
         ("replaced", Record::Replaced { ballot, from: Index(91), entries: vec![noop(91, ballot)] }),
         ("replaced-by-nothing", Record::Replaced { ballot, from: Index(91), entries: vec![] }),
-        ("checkpoint", Record::Checkpoint(checkpoint)),
+        ("checkpoint", Record::Checkpoint(Box::new(checkpoint))),
     ]
 }
 
@@ -176,7 +176,7 @@ fn digest(said: DigestSaid) -> PeerMessage {
 fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
     let ballot = Ballot { round: 3, replica: ReplicaId::new(2, Serial(1)) };
     let later = |message| PeerMessage::Paxos { shard: ShardId(12), from: Serial(1), to: Serial(0), message };
-    let entries = vec![Entry { payload: Payload::Config(config_2()), ..noop(92, ballot) }];
+    let entries = vec![Entry { payload: Payload::Config(Box::new(config_2())), ..noop(92, ballot) }];
     vec![
         ("accept-config", paxos(Message::Accept { ballot, entries: entries.clone(), decided: Index(91) })),
         ("sync-config", later(Message::Sync { ballot, from: Index(92), entries, whole_to: Index(92) })),
@@ -281,16 +281,19 @@ fn config_2() -> Config {
 fn sample_records_2() -> Vec<(&'static str, Record)> {
     let ballot = ballot(3, 2);
     let joined = ReplicaId::new(4, Serial(4));
-    let entries = vec![Entry { payload: Payload::Config(config_2()), ..noop(92, ballot) }];
+    let entries = vec![Entry { payload: Payload::Config(Box::new(config_2())), ..noop(92, ballot) }];
     let checkpoint =
         Checkpoint { promised: ballot, accepted: ballot, config: config_2(), ..Checkpoint::default() };
     vec![
         ("joined", Record::Joined { replica: joined }),
         ("accepted-config", Record::Accepted { ballot, decided: Index(91), entries: entries.clone() }),
         ("replaced-config", Record::Replaced { ballot, from: Index(92), entries }),
-        ("checkpoint-config", Record::Checkpoint(checkpoint.clone())),
-        ("checkpoint-joined", Record::Checkpoint(Checkpoint { joined, ..checkpoint })),
-        ("checkpoint-joined-only", Record::Checkpoint(Checkpoint { joined, ..Checkpoint::default() })),
+        ("checkpoint-config", Record::Checkpoint(Box::new(checkpoint.clone()))),
+        ("checkpoint-joined", Record::Checkpoint(Box::new(Checkpoint { joined, ..checkpoint }))),
+        (
+            "checkpoint-joined-only",
+            Record::Checkpoint(Box::new(Checkpoint { joined, ..Checkpoint::default() })),
+        ),
         ("muted", Record::Muted { until: None }),
         ("muted-until", Record::Muted { until: Some(ballot) }),
     ]

@@ -62,7 +62,7 @@ fn serial() -> impl Strategy<Value = Serial> {
 fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         3 => bytes().prop_map(Payload::Batch),
-        1 => config().prop_map(Payload::Config),
+        1 => config().prop_map(|config| Payload::Config(Box::new(config))),
         1 => Just(Payload::Noop),
         1 => Just(Payload::Tick),
     ]
@@ -166,7 +166,7 @@ fn record() -> impl Strategy<Value = Record> {
             from,
             entries
         }),
-        checkpoint.prop_map(Record::Checkpoint),
+        checkpoint.prop_map(|checkpoint| Record::Checkpoint(Box::new(checkpoint))),
         any::<u32>().prop_map(|replica| Record::Joined { replica: ReplicaId(replica) }),
     ]
 }

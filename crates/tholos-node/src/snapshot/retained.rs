@@ -150,7 +150,9 @@ pub(crate) fn cost_of(record: &Record) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tholos_paxos::{Ballot, Checkpoint};
+    use alloc::boxed::Box;
+
+    use tholos_paxos::Ballot;
 
     use super::*;
 
@@ -166,7 +168,7 @@ mod tests {
     }
 
     fn checkpoint(retained: &mut Retained, shard: u16, seq: u64) {
-        retained.appended(ShardId(shard), AppendSeq(seq), &Record::Checkpoint(Checkpoint::default()));
+        retained.appended(ShardId(shard), AppendSeq(seq), &Record::Checkpoint(Box::default()));
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn records_before_a_replica_that_joined_are_passed_over() {
     };
     let before =
         Record::Accepted { ballot: Ballot { round: 2, replica: me }, decided: Index(7), entries: Vec::new() };
-    let checkpoint = Record::Checkpoint(Checkpoint { joined: me, ..Checkpoint::default() });
+    let checkpoint = Record::Checkpoint(Box::new(Checkpoint { joined: me, ..Checkpoint::default() }));
     assert_eq!(recover(vec![before.clone(), checkpoint]), Ok(Some(me)));
     let alone = recover(vec![before]);
     assert_eq!(alone, Err(format!("the log has records of {SHARD}, which this node does not hold")));

@@ -98,7 +98,7 @@ impl Facts {
             for new in config.voters.iter().chain(&config.learners).filter(old) {
                 assert!(*new > last.last_replica, "R7: the id {new} comes back");
             }
-            self.configs.push((entry.index, config.clone()));
+            self.configs.push((entry.index, Config::clone(config)));
         }
         self.decided.push(entry);
         true

@@ -510,7 +510,7 @@ impl Council {
         let mut news = Vec::new();
         while let Some(entry) = group.take_decided() {
             replica.state.push(entry.clone());
-            news.push(entry);
+            news.push(entry.clone());
         }
         let (promised, accepted) = (group.promised(), group.accepted_ballot());
         assert!(promised >= accepted, "P1: {id} has promised {promised} and accepted in {accepted}");
