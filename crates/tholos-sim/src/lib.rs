@@ -14,6 +14,7 @@ pub mod mortals;
 pub mod moves;
 pub mod net;
 pub mod observer;
+pub mod partitions;
 pub mod plan;
 pub mod planted;
 pub mod queue;
