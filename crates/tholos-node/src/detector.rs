@@ -18,6 +18,8 @@ pub struct Detector {
     now: Now,
     /// For how long the own disk has had an append waiting.
     own_stall: Millis,
+    /// Whom some node hears may have changed since [`Detector::take_turned`].
+    turned: bool,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Detector {
     /// Knows the other nodes and has heard none.
     pub fn new(me: NodeId, others: impl Iterator<Item = NodeId>, timeout: Millis) -> Detector {
         let peers = others.map(Peer::new).collect();
-        Detector { me, timeout, peers, now: Now::default(), own_stall: Millis(0) }
+        Detector { me, timeout, peers, now: Now::default(), own_stall: Millis(0), turned: true }
     }
 
     /// The other nodes are these from here on: who is new has not been heard, and who is gone is forgotten.
@@ -68,11 +70,13 @@ impl Detector {
                 None => Peer::new(node),
             })
             .collect();
+        self.turned = true;
     }
 
     /// Sets the time and the own disk's stall for all answers until the next call.
     pub fn set_now(&mut self, now: Now, own_stall: Millis) {
         self.now = now;
+        self.turned |= (own_stall > self.timeout) != (self.own_stall > self.timeout);
         self.own_stall = own_stall;
     }
 
@@ -99,6 +103,7 @@ impl Detector {
             peer.heard_at = None;
             peer.gave_up_at = None;
             peer.hears.clear();
+            self.turned = true;
         }
     }
 
@@ -107,10 +112,14 @@ impl Detector {
         let now = self.now.mono;
         if let Some(peer) = self.peer_mut(from) {
             peer.heard_at = Some(now);
-            peer.hears.clone_from(&heartbeat.heard);
+            let turned = peer.hears != heartbeat.heard;
+            if turned {
+                peer.hears.clone_from(&heartbeat.heard);
+            }
             peer.disk_stall = Millis(u64::from(heartbeat.disk_stall_ms));
             peer.memory_full = heartbeat.memory_full;
             peer.wall = Some((heartbeat.wall, now));
+            self.turned |= turned;
         }
     }
 
@@ -159,10 +168,17 @@ impl Detector {
             let heard = self.hears_node(node);
             if heard != self.peers[at].heard_since.is_some() {
                 self.peers[at].heard_since = heard.then_some(self.now.mono);
+                self.turned = true;
                 changes.push((node, heard));
             }
         }
         changes
+    }
+
+    /// Whether an answer of [`Detector::hears`](Connectivity::hears) may have changed since the last call, as far as
+    /// [`Detector::take_changes`] saw.
+    pub(crate) fn take_turned(&mut self) -> bool {
+        core::mem::take(&mut self.turned)
     }
 
     /// Whether a peer said that it is over its `maxmemory`.

@@ -190,34 +190,31 @@ impl Comparison {
 /// The comparisons of all shards.
 impl Node {
     /// Begins comparisons that are due (R24), and lets go of leaderships of replicas whose state is wrong.
-    pub(crate) fn tick_digests(&mut self, out: &mut Effects) {
+    pub(crate) fn tick_digest(&mut self, id: ShardId, out: &mut Effects) {
         let (me, now) = (self.config.me, self.time().mono);
-        for at in 0..self.shards.len() {
-            let Some(shard) = self.shards[at].as_mut() else { continue };
-            let id = shard.id;
-            if !shard.group.serving() {
-                if shard.digests.diverged && shard.group.leading().is_none() {
-                    self.lose(id, Loss::Diverged, out);
-                } else {
-                    shard.digests.end();
-                }
-                continue;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        if !shard.group.serving() {
+            if shard.digests.diverged && shard.group.leading().is_none() {
+                self.lose(id, Loss::Diverged, out);
+            } else {
+                shard.digests.end();
             }
-            if shard.digests.diverged {
-                self.hand_over(id, out);
-                continue;
-            }
-            let applied = shard.group.applied_index();
-            let keyspace = &shard.keyspace;
-            let (asked, finding) = shard.digests.begin(me, applied, || keyspace.digest(), now);
-            if let Some(index) = asked {
-                for node in shard.voters.iter().filter(|node| **node != me) {
-                    let note = DigestNote { shard: id, index, said: DigestSaid::Asked };
-                    out.sends.push((*node, PeerMessage::Digest(note)));
-                }
-            }
-            self.judge_digests(id, applied, finding, out);
+            return;
         }
+        if shard.digests.diverged {
+            self.hand_over(id, out);
+            return;
+        }
+        let applied = shard.group.applied_index();
+        let keyspace = &shard.keyspace;
+        let (asked, finding) = shard.digests.begin(me, applied, || keyspace.digest(), now);
+        if let Some(index) = asked {
+            for node in shard.voters.iter().filter(|node| **node != me) {
+                let note = DigestNote { shard: id, index, said: DigestSaid::Asked };
+                out.sends.push((*node, PeerMessage::Digest(note)));
+            }
+        }
+        self.judge_digests(id, applied, finding, out);
     }
 
     fn judge_digests(&mut self, id: ShardId, index: Index, finding: Finding, out: &mut Effects) {

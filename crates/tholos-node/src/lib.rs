@@ -21,6 +21,7 @@ mod replicas;
 mod sessions;
 mod shard;
 mod snapshot;
+mod ticks;
 
 pub use config::NodeConfig;
 pub use counted::{Counted, CountedOf};

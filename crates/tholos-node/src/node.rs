@@ -24,6 +24,7 @@ use crate::refusal;
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
+use crate::ticks::Restless;
 
 /// A node must have been heard for so long before leaderships go back to it.
 const HAND_BACK_AFTER: Millis = Millis(30_000);
@@ -59,6 +60,7 @@ pub struct Node {
     answers: Answers,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
+    pub(crate) restless: Restless,
     pub(crate) appends: Appends,
     chance: u64,
     now: Now,
@@ -146,6 +148,7 @@ impl Node {
             outbox: Outbox::default(),
             answers: Vec::new(),
             dirty: Vec::new(),
+            restless: Restless::default(),
             appends: Appends::default(),
             now: Now::default(),
             last_heartbeat: None,
@@ -315,7 +318,6 @@ impl Node {
             Event::PeerDown { node } => {
                 self.detector.disconnected(node);
                 self.gateway.peer_down(node);
-                self.note_connectivity(out);
             }
             Event::SnapshotWritten { shard, index } => self.handle_snapshot_written(shard, index, out),
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
@@ -331,7 +333,7 @@ impl Node {
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
-            Event::MapKept { epoch } => self.handle_map_kept(epoch, out),
+            Event::MapKept { epoch } => self.handle_map_kept(epoch),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,
         }
@@ -427,12 +429,14 @@ impl Node {
             shard.dirty = true;
             self.dirty.push(id);
         }
+        self.mark_restless(id);
     }
 
     /// Moves what a group asked for to the effects, then applies and answers.
     pub(crate) fn collect(&mut self, id: ShardId, out: &mut Effects) {
         let at = usize::from(id.0);
         let Some(from) = self.shards[at].as_ref().map(|shard| shard.group.me().serial()) else { return };
+        self.mark_restless(id);
         let first = self.outbox.last_seq().0 + 1 - self.outbox.appends.len() as u64;
         for (offset, record) in self.outbox.appends.drain(..).enumerate() {
             let seq = AppendSeq(first + offset as u64);
@@ -470,7 +474,7 @@ impl Node {
         }
     }
 
-    fn apply(&mut self, id: ShardId) {
+    pub(crate) fn apply(&mut self, id: ShardId) {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.apply_decided(&mut self.answers);
         if shard.waits_for_a_tick() || !self.outbox.reads_ready.is_empty() {
@@ -613,6 +617,7 @@ impl Node {
                     meta.or_else(|| hints::question_of(request)).or_else(|| self.gateway.shard_of(request));
                 if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
                     self.hints.learn(shard, from, *leader);
+                    self.mark_restless(shard);
                 }
                 if ours {
                     return self.meta_answered(request, &outcome, out);
@@ -655,38 +660,28 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    fn note_connectivity(&mut self, out: &mut Effects) {
-        for (node, heard) in self.detector.take_changes() {
-            out.notices.push(if heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
+    /// Notices who is heard and was not, or the other way round; whether anybody is.
+    fn note_connectivity(&mut self, out: &mut Effects) -> bool {
+        let changes = self.detector.take_changes();
+        for (node, heard) in &changes {
+            let node = *node;
+            out.notices.push(if *heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
         }
+        !changes.is_empty()
     }
 
     fn handle_tick(&mut self, out: &mut Effects) {
         let now = self.now.mono;
-        self.note_connectivity(out);
-        self.send_heartbeats(now, out);
-        self.ask_for_leaders(out);
-        if now.since(self.last_memory) >= MEMORY_INTERVAL {
+        // The others judge who may lead by what this node hears: they are told at once when that has changed (R9).
+        let is_due = self.last_heartbeat.is_none_or(|last| now.since(last) >= self.config.heartbeat_interval);
+        if self.note_connectivity(out) || is_due {
+            self.send_heartbeats(now, out);
+        }
+        if now.since(self.last_memory) >= MEMORY_INTERVAL && self.restless.take_moved() {
             self.last_memory = now;
             self.take_memory();
         }
-        for at in 0..self.shards.len() {
-            let id = ShardId(at as u16);
-            let time = self.shard_time(id);
-            let seed = next_chance(&mut self.chance);
-            let Some(shard) = self.shards[at].as_mut() else { continue };
-            shard.group.handle_tick(now, &self.detector, &mut self.outbox);
-            shard.tick_if_due(now, time, seed, &mut self.outbox);
-            if shard.has_batches() || shard.has_durable_waits() {
-                self.mark_dirty(id);
-            }
-            if !self.outbox.is_empty() {
-                self.mark_dirty(id);
-                self.collect(id, out);
-            } else if self.shards[at].as_ref().is_some_and(Shard::has_durable_waits) {
-                self.apply(id);
-            }
-        }
+        self.tick_shards(now, out);
         if now.since(self.last_resign) >= RESIGN_INTERVAL {
             self.last_resign = now;
             // A leader whose disk stands still goes on with the others' votes, and answers whoever would replace it.
@@ -696,7 +691,6 @@ impl Node {
                 self.hand_back(out);
             }
         }
-        self.tick_digests(out);
         self.tick_meta(out);
         self.tick_transfers(out);
         self.start_checkpoint(out);
@@ -705,9 +699,6 @@ impl Node {
     }
 
     fn send_heartbeats(&mut self, now: Millis, out: &mut Effects) {
-        if self.last_heartbeat.is_some_and(|last| now.since(last) < self.config.heartbeat_interval) {
-            return;
-        }
         self.last_heartbeat = Some(now);
         let stall = self.appends.stall(now).0;
         let heartbeat = Heartbeat {
@@ -741,6 +732,7 @@ impl Node {
         if now.since(self.last_hand_back) < HAND_BACK_INTERVAL {
             return;
         }
+        self.last_hand_back = now;
         for at in 0..self.shards.len() {
             let id = ShardId(at as u16);
             let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.serving()) else {
@@ -759,7 +751,6 @@ impl Node {
                 shard.group.transfer(heir, self.now.mono, &mut self.outbox);
                 self.mark_dirty(id);
                 self.collect(id, out);
-                self.last_hand_back = now;
                 return;
             }
         }

@@ -186,26 +186,22 @@ impl Node {
     }
 
     /// Asks who leads the shards whose leader this node does not learn from a replica of its own.
-    pub(crate) fn ask_for_leaders(&mut self, out: &mut Effects) {
+    pub(crate) fn ask_for_leader(&mut self, id: ShardId, out: &mut Effects) {
+        let mut heard = match self.shard(id) {
+            Some(shard) if shard.has_vote() && shard.group.leader().is_some() => return,
+            // It may have been removed and not know it, as may all whom it knows: whoever it hears may know more.
+            Some(_) => self.meta.map().nodes.iter().map(|row| row.id).collect(),
+            None => self.meta.recorded_set(id).to_vec(),
+        };
+        // A shard may have moved away from all nodes that the map names.
+        heard.extend(self.hints.all()[usize::from(id.0)].map(|(leader, _)| leader));
+        heard.retain(|node| *node != self.config.me && self.detector.hears_node(*node));
+        heard.sort_unstable();
+        heard.dedup();
         let now = self.time().mono;
-        for id in (0..=self.meta.group().0).map(ShardId) {
-            let mut heard = self.meta.recorded_set(id).to_vec();
-            if let Some(shard) = self.shard(id) {
-                if shard.has_vote() && shard.group.leader().is_some() {
-                    continue;
-                }
-                // It may have been removed and not know it, as may all whom it knows: whoever it hears may know more.
-                heard = self.meta.map().nodes.iter().map(|row| row.id).collect();
-            }
-            // A shard may have moved away from all nodes that the map names.
-            heard.extend(self.hints.all()[usize::from(id.0)].map(|(leader, _)| leader));
-            heard.retain(|node| *node != self.config.me && self.detector.hears_node(*node));
-            heard.sort_unstable();
-            heard.dedup();
-            if let Some(node) = self.hints.ask(id, &heard, now) {
-                let question = hints::question(id, self.gateway.boot());
-                out.sends.push((node, PeerMessage::Forward(question)));
-            }
+        if let Some(node) = self.hints.ask(id, &heard, now) {
+            let question = hints::question(id, self.gateway.boot());
+            out.sends.push((node, PeerMessage::Forward(question)));
         }
     }
 

@@ -13,7 +13,7 @@ use tholos_cluster::NodeId;
 use tholos_engine::wide::Wide;
 use tholos_engine::{Access, Command, Context, Keyspace, Transaction};
 use tholos_paxos::{
-    Ballot, Config, Entry, Group, Index, Millis, MoveId, Outbox, Payload, Planted, ProposeError,
+    Ballot, Config, Connectivity, Entry, Group, Index, Millis, MoveId, Outbox, Payload, Planted, ProposeError,
 };
 use tholos_resp::Value;
 use tholos_ring::ShardId;
@@ -91,6 +91,8 @@ pub struct Shard {
     pub(crate) digests: Digests,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
+    /// Set while it stands in the node's list of shards to which time may bring something.
+    pub(crate) restless: bool,
     batches: VecDeque<Batch>,
     waiting_bytes: usize,
     proposed: VecDeque<Proposed>,
@@ -160,6 +162,7 @@ impl Shard {
             loss: None,
             digests: Digests::default(),
             dirty: false,
+            restless: false,
             batches: VecDeque::new(),
             waiting_bytes: 0,
             proposed: VecDeque::new(),
@@ -325,6 +328,18 @@ impl Shard {
                 lookups.push(self.id, None, self.keyspace.locate(key));
             }
         }
+    }
+
+    /// Whether time brings nothing here until something happens, `net` says something else, or the wall clock has come to
+    /// `until`.
+    pub(crate) fn is_idle(&self, net: &impl Connectivity, until: Millis) -> bool {
+        let nothing_due = self.keyspace.next_due_ms().is_none_or(|due| due > until.0);
+        !self.has_batches()
+            && !self.has_durable_waits()
+            && !self.waits_for_a_tick()
+            && !self.digests.diverged
+            && (nothing_due || !self.group.serving())
+            && self.group.is_idle(net)
     }
 
     /// Applies everything decided and answers whoever waited for it.

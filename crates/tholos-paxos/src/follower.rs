@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::acceptor::Acceptor;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::log::Log;
 use crate::message::{Entry, Message};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
@@ -84,6 +85,12 @@ impl Following {
         if self.misses_marks(marks, now, options.probe_interval) {
             acceptor.say_accepted(ballot.replica, ballot, options.planted, out);
         }
+    }
+
+    /// Whether time brings nothing as long as the leader of `ballot` is there.
+    pub(crate) fn is_idle(&self, ballot: Ballot, log: &Log) -> bool {
+        let waits = log.accepted() == ballot && log.decided() < log.last();
+        !waits && self.lost_since.is_none() && self.removed_since.is_none() && self.undecided_since.is_none()
     }
 
     /// A piece of the log that the leader sends again, whole, under its own ballot.
@@ -172,7 +179,7 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Payload;
+    use crate::message::{Config, Payload};
 
     const BALLOT: Ballot = Ballot { round: 2, replica: ReplicaId(2) };
 
@@ -211,6 +218,21 @@ mod tests {
         assert_eq!(whole(&mut following, piece(later, 5..=6)), None);
         assert_eq!(whole(&mut following, piece(BALLOT, 8..=9)), None);
         assert_eq!(whole(&mut following, piece(later, 7..=9)), Some(5));
+    }
+
+    #[test]
+    fn who_waits_for_marks_is_not_idle() {
+        let mut log = Log::new(Config::founding(alloc::vec![ReplicaId(1), ReplicaId(2)]));
+        log.raise_accepted(BALLOT);
+        let following = Following::default();
+        assert!(following.is_idle(BALLOT, &log));
+        log.append(piece(BALLOT, 1..=1).entries.remove(0));
+        assert!(!following.is_idle(BALLOT, &log));
+        // Of a leader that has not brought it to its log it waits for nothing.
+        assert!(following.is_idle(Ballot { round: 3, ..BALLOT }, &log));
+        log.decide(Index(1));
+        assert!(following.is_idle(BALLOT, &log));
+        assert!(!Following::lost_since(Millis(5)).is_idle(BALLOT, &log));
     }
 
     #[test]

@@ -151,6 +151,23 @@ impl Leader {
         self.tell_followers(log, heard, probe, out);
     }
 
+    /// Whether [`Leader::tick`] has nothing to do, now and later, as long as nothing happens.
+    pub(crate) fn is_idle(&self, acceptor: &Acceptor, heard: impl Fn(ReplicaId) -> bool) -> bool {
+        let log = acceptor.log();
+        let (decided, last) = (log.decided(), log.last());
+        let knows_all = |follower: &Follower| match follower.accepted >= last {
+            true => follower.told >= decided,
+            // Asked again as soon as it is heard.
+            false => !heard(follower.replica),
+        };
+        self.serving
+            && self.heir.is_none()
+            && decided == last
+            && self.reads.is_empty()
+            && !self.is_removed(acceptor)
+            && self.followers.iter().all(knows_all)
+    }
+
     /// Puts a value at the end of the log.
     pub(crate) fn propose(
         &mut self,

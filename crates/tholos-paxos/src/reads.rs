@@ -69,6 +69,11 @@ impl Reads {
         }
     }
 
+    /// Whether no read waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.arrived.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()
+    }
+
     /// For planted faults only: whatever has arrived counts as confirmed.
     pub(crate) fn confirm_arrived(&mut self) {
         self.confirmed.append(&mut self.arrived);

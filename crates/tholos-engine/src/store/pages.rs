@@ -28,10 +28,6 @@ const PAGE_ENTRIES_MIN: usize = 24;
 const GROWTH: usize = 8;
 const GROWTH_ITEMS_MIN: usize = 4;
 
-/// Items off where a hash is expected, after which its page is searched by halves: a snapshot is loaded in the order of
-/// hashes, and until it is whole they are not spread evenly.
-const NEAR_ITEMS: usize = 16;
-
 /// An entry and the keyed hash of its key.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -90,16 +86,13 @@ fn guess(page: &[Item], bits: u32, hash: u64) -> usize {
 /// Where the first item of at least `hash` is or would be, in a page of hashes that share their first `bits`.
 fn lower_bound(page: &[Item], bits: u32, hash: u64) -> usize {
     let mut at = guess(page, bits, hash);
-    for _ in 0..NEAR_ITEMS {
-        if page.get(at).is_some_and(|item| item.hash < hash) {
-            at += 1;
-        } else if at > 0 && page[at - 1].hash >= hash {
-            at -= 1;
-        } else {
-            return at;
-        }
+    while page.get(at).is_some_and(|item| item.hash < hash) {
+        at += 1;
     }
-    page.partition_point(|item| item.hash < hash)
+    while at > 0 && page[at - 1].hash >= hash {
+        at -= 1;
+    }
+    at
 }
 
 /// Makes room for one more item, with little to spare.

@@ -65,9 +65,10 @@ impl Node {
     }
 
     /// The driver has made the map of this epoch durable, and reaches the nodes that are in it.
-    pub(crate) fn handle_map_kept(&mut self, epoch: Epoch, out: &mut Effects) {
+    pub(crate) fn handle_map_kept(&mut self, epoch: Epoch) {
         self.meta.kept = self.meta.kept.max(epoch);
-        self.drop_retired(out);
+        // Replicas may be retired with it.
+        self.restless.sweep_soon();
     }
 
     /// A peer's map is of this epoch.
@@ -103,7 +104,6 @@ impl Node {
     pub(crate) fn tick_meta(&mut self, out: &mut Effects) {
         self.found_meta();
         self.announce_addresses();
-        self.drop_retired(out);
         self.drive_job(out);
         self.send_requests(out);
     }

@@ -38,24 +38,17 @@ impl Node {
 
     /// Drops what the durable map says is retired (N2). One that still leads is not through: it has to tell the new
     /// voters so (decision 0013), and lets go by itself.
-    pub(crate) fn drop_retired(&mut self, out: &mut Effects) {
-        if self.meta.kept < self.meta.state.epoch() {
+    pub(crate) fn drop_retired(&mut self, id: ShardId, out: &mut Effects) {
+        if self.meta.kept < self.meta.state.epoch() || !self.is_retired(id) {
             return;
         }
-        for at in 0..self.shards.len() {
-            let id = ShardId(at as u16);
-            if !self.is_retired(id) {
-                continue;
-            }
-            let Some(shard) = self.shards[at].take_if(|shard| shard.group.leading().is_none()) else {
-                continue;
-            };
-            let replica = shard.group.me();
-            self.transfers.begin_anew(id, out);
-            self.transfers.forget_records(id);
-            out.snapshots.push(SnapshotJob::RemoveBelow { shard: id, index: ALL });
-            out.snapshots.push(SnapshotJob::Drop(Discarded::state(shard.keyspace, shard.sessions)));
-            out.notices.push(Notice::ReplicaDropped { shard: id, replica });
-        }
+        let place = &mut self.shards[usize::from(id.0)];
+        let Some(shard) = place.take_if(|shard| shard.group.leading().is_none()) else { return };
+        let replica = shard.group.me();
+        self.transfers.begin_anew(id, out);
+        self.transfers.forget_records(id);
+        out.snapshots.push(SnapshotJob::RemoveBelow { shard: id, index: ALL });
+        out.snapshots.push(SnapshotJob::Drop(Discarded::state(shard.keyspace, shard.sessions)));
+        out.notices.push(Notice::ReplicaDropped { shard: id, replica });
     }
 }

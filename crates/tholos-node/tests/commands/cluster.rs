@@ -1,9 +1,12 @@
 //! The cluster port: MOVED, and the map as Redis Cluster shows it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Client, Cluster, check, flat};
-use tholos_node::Port;
+use tholos_cluster::NodeId;
+use tholos_node::{PeerMessage, Port};
+use tholos_ring::ShardId;
 
 const DISABLED: &str = "-ERR This instance has cluster support disabled";
 const N1: &str = "c1f5d8afc37324701ef6a719a2981db20c1ffba9";
@@ -365,6 +368,47 @@ fn without_leaders_the_cluster_is_down() {
         assert!(lines[1].starts_with("-CLUSTERDOWN "), "{replies}");
         assert_eq!(lines[2], "+PONG");
     }
+}
+
+/// Idle shards send nothing, write nothing, and miss their leader as soon as the others do.
+#[test]
+fn idle_shards_are_silent_and_awake() {
+    let mut cluster = three();
+    let client = cluster.connect(0, Port::Gateway);
+    cluster.ask(client, &["SET k v"]);
+    // The states are compared, and leaders are where the map wants them.
+    cluster.advance(60_000);
+    let count = |cluster: &Cluster| (cluster.shard_messages, (0..3).map(|at| cluster.last_append(at)).sum());
+    let before: (usize, u64) = count(&cluster);
+    cluster.advance(60_000);
+    assert_eq!(count(&cluster), before);
+    // Sooner than any of them is looked at for no reason.
+    cluster.cut(2);
+    cluster.advance(500);
+    let leads = |node: usize| {
+        let shards = (0..16).filter_map(|shard| cluster.nodes[node].shard(ShardId(shard)));
+        shards.filter(|shard| shard.group.serving()).count()
+    };
+    assert_eq!((leads(0) + leads(1), leads(2)), (16, 0));
+}
+
+/// Others judge leaders by whom they hear: a node says so at once when that has changed, and not with the next heartbeat
+/// that is due (R9).
+#[test]
+fn whom_a_node_hears_is_told_at_once() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    let mut cluster = three();
+    cluster.lost = |message| {
+        let misses_one = matches!(message, PeerMessage::Heartbeat(beat) if beat.heard.len() == 2);
+        TOLD.fetch_add(usize::from(misses_one), Ordering::Relaxed);
+        false
+    };
+    cluster.cut(2);
+    while cluster.nodes[0].detector().hears_node(NodeId(3)) {
+        assert_eq!(TOLD.load(Ordering::Relaxed), 0);
+        cluster.advance(10);
+    }
+    assert_ne!(TOLD.load(Ordering::Relaxed), 0);
 }
 
 #[test]

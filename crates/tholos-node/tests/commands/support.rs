@@ -66,6 +66,8 @@ pub struct Cluster {
     records: BTreeMap<usize, Vec<(ShardId, Record)>>,
     /// Bytes of the largest record.
     pub largest_append: usize,
+    /// Messages of shards that were sent; what is between nodes alone does not count.
+    pub shard_messages: usize,
     /// Messages that are lost.
     pub lost: fn(&PeerMessage) -> bool,
     /// What happens to messages to a node on their way.
@@ -156,6 +158,7 @@ impl Cluster {
             last_append: BTreeMap::new(),
             records: BTreeMap::new(),
             largest_append: 0,
+            shard_messages: 0,
             lost: |_| false,
             spoil: |_, _| {},
             genesis: map,
@@ -355,6 +358,8 @@ impl Cluster {
     fn carry_out(&mut self, at: usize, effects: Effects) {
         let me = NodeId(at as u16 + 1);
         for (to, message) in effects.sends {
+            let of_nodes = matches!(message, PeerMessage::Heartbeat(_) | PeerMessage::Counted(_));
+            self.shard_messages += usize::from(!of_nodes);
             self.mail.push_back((me, usize::from(to.0) - 1, message));
         }
         for (client, bytes) in effects.replies {

@@ -3,6 +3,7 @@
 use super::{Group, Role};
 use crate::acceptor::Lost;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::connectivity::{Connectivity, leader_lost};
 use crate::leader::Leader;
 use crate::log::Base;
 use crate::message::{Config, Entry};
@@ -144,6 +145,25 @@ impl Group {
                 Repair::Asks { answered, needed: others().count() }
             }
         })
+    }
+
+    /// Whether time alone brings nothing: until this replica is told something, or `net` says something else, ticks
+    /// may be left out. Said cheaply: it may be `false` once or twice though it need not.
+    pub fn is_idle(&self, net: &impl Connectivity) -> bool {
+        let (me, log) = (self.me(), self.acceptor.log());
+        let heard = |replica| net.hears(me, replica);
+        if self.acceptor.is_mute() {
+            return false;
+        }
+        match &self.role {
+            Role::Candidate(_) => false,
+            Role::Leader(leader) => leader.is_idle(&self.acceptor, heard) && log.quorum(heard),
+            Role::Follower(following) => self.election.leader().is_some_and(|ballot| {
+                following.is_idle(ballot, log)
+                    && !log.has_lost_its_vote(ballot.replica)
+                    && !leader_lost(log, me, ballot, net)
+            }),
+        }
     }
 
     /// Whether some of what this group asked to append is not durable yet.

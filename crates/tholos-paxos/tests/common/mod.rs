@@ -256,7 +256,13 @@ impl Council {
     }
 
     pub fn tick(&mut self, id: ReplicaId) {
-        self.with(id, |group, now, view, out| group.handle_tick(now, view, out));
+        self.with(id, |group, now, view, out| {
+            let known = |group: &Group| (group.leading(), group.leader(), group.promised());
+            let (idle, before) = (group.is_idle(view), known(group));
+            group.handle_tick(now, view, out);
+            let nothing = out.is_empty() && known(group) == before;
+            assert!(!idle || nothing, "{id} was idle, and a tick came to something: {out:?}");
+        });
     }
 
     pub fn tick_all(&mut self, millis: u64) {

@@ -135,20 +135,6 @@ fn pages_stay_short_in_a_slot_of_many_keys() {
     assert!(longest.is_some_and(|longest| longest < 3 * PAGE_ENTRIES_MAX), "{longest:?}");
 }
 
-/// As a snapshot brings them: while the first come, most pages are empty and a few have all.
-#[test]
-fn hashes_may_come_in_order() {
-    let mut hashes: Vec<u64> = (0..20_000).map(|number| mix(number, 1)).collect();
-    hashes.sort_unstable();
-    let mut pages = Pages::default();
-    for (number, hash) in (0..).zip(&hashes) {
-        pages.insert(*hash, entry(&key(number), number));
-        assert!(pages.get(*hash, &key(number)).is_some());
-    }
-    assert!(pages.iter_from(0).map(|item| item.hash).eq(hashes));
-    pages.assert_invariants();
-}
-
 #[test]
 fn a_slot_is_half_a_cache_line() {
     assert_eq!(size_of::<Pages>(), 32);
