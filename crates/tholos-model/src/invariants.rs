@@ -58,7 +58,7 @@ pub(crate) fn check(state: &mut State) {
 fn not_durable(state: &State) -> Option<String> {
     let decided = &state.facts.decided;
     let config = decided.iter().rev().find_map(|entry| match &entry.payload {
-        Payload::Config(config) => Some(config),
+        Payload::Config(config) => Some(config.as_ref()),
         _ => None,
     });
     let config = config.unwrap_or(&state.facts.founding);
