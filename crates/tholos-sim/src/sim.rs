@@ -50,20 +50,67 @@ const DRAIN_US: u64 = 2_000_000;
 
 #[derive(Debug)]
 enum Happening {
-    Tick { host: usize, boot: u64 },
-    Deliver { to: usize, from: usize, message: PeerMessage },
-    Write { host: usize, boot: u64 },
-    WriteDone { host: usize, boot: u64 },
-    SnapshotWork { host: usize, boot: u64 },
-    Resume { host: usize },
-    ToNode { host: usize, boot: u64, event: Event },
-    ToClient { connection: ClientId, bytes: Bytes },
-    Closed { connection: ClientId },
-    MapKept { host: usize, boot: u64, state: Box<MetaState> },
-    ClientWakes { client: usize },
+    Tick {
+        host: usize,
+        boot: u64,
+    },
+    Deliver {
+        to: usize,
+        from: usize,
+        message: PeerMessage,
+    },
+    Write {
+        host: usize,
+        boot: u64,
+    },
+    WriteDone {
+        host: usize,
+        boot: u64,
+    },
+    SnapshotWork {
+        host: usize,
+        boot: u64,
+    },
+    Resume {
+        host: usize,
+    },
+    ToNode {
+        host: usize,
+        boot: u64,
+        event: Event,
+    },
+    ToClient {
+        connection: ClientId,
+        bytes: Bytes,
+    },
+    Closed {
+        connection: ClientId,
+    },
+    MapKept {
+        host: usize,
+        boot: u64,
+        state: Box<MetaState>,
+    },
+    ClientWakes {
+        client: usize,
+    },
     Fault(Fault),
-    Drained { host: usize, boot: u64, until: u64, down_us: u64 },
-    Start { host: usize },
+    Drained {
+        host: usize,
+        boot: u64,
+        until: u64,
+        down_us: u64,
+    },
+    Start {
+        host: usize,
+    },
+    /// What ends here in the log of a machine looks like a tear: it is killed once that can be noticed.
+    Lost {
+        host: usize,
+        boot: u64,
+        lsn: u64,
+        down_us: u64,
+    },
     Heal,
 }
 
@@ -254,6 +301,7 @@ impl Sim {
             Happening::Fault(fault) => self.fault(fault),
             Happening::Drained { host, boot, until, down_us } => self.drained(host, boot, until, down_us),
             Happening::Start { host } => self.start(host),
+            Happening::Lost { host, boot, lsn, down_us } => self.lost(host, boot, lsn, down_us),
             Happening::Heal => self.heal(),
         }
     }
@@ -441,10 +489,8 @@ impl Sim {
         self.give(host, Event::DurableLsn(lsn));
         self.give(host, Event::Durable { seq: AppendSeq(seq) });
         if std::mem::take(&mut self.hosts[host].dies_after_sync) {
-            // Its peers count what they are told meanwhile (R21).
             let (delay, down_us) = (self.random.below(4_000), self.random.below(400_000));
-            let kill = Fault::Crash { host, power: false, down_us };
-            self.after(self.now + delay, Happening::Fault(kill));
+            self.after(self.now + delay, Happening::Lost { host, boot, lsn, down_us });
         }
         if self.hosts[host].boot == boot && self.hosts[host].writing.is_none() {
             if self.hosts[host].has_waiting() {
@@ -644,6 +690,18 @@ impl Sim {
             return self.after(self.now + down_us, Happening::Start { host });
         }
         self.after(self.now + TICK_US, Happening::Drained { host, boot, until, down_us });
+    }
+
+    /// What no other has counted nobody can notice (R21).
+    fn lost(&mut self, host: usize, boot: u64, lsn: u64, down_us: u64) {
+        let id = self.hosts[host].id;
+        if self.hosts[host].boot != boot {
+            return;
+        }
+        if self.hosts.iter().all(|other| other.id == id || other.counted_of(id) >= lsn) {
+            return self.fault(Fault::Crash { host, power: false, down_us });
+        }
+        self.after(self.now + TICK_US, Happening::Lost { host, boot, lsn, down_us });
     }
 
     fn set_clock(&mut self, host: usize, offset_ms: i64) {
