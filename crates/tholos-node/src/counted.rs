@@ -9,6 +9,8 @@
 //! - **C2** Nothing is taken from a peer either that has not said, to this boot, what it has counted of this node.
 //! - **C3** What was counted rises, but for a peer that knows of its loss.
 //!
+//! All this rests on connections: what was sent to an earlier boot of the receiver does not reach a later one.
+//!
 //! What was counted of a peer outlives a restart if the driver keeps it; it may be late in doing so.
 
 use alloc::vec::Vec;

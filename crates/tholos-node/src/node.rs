@@ -17,6 +17,7 @@ use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
+use crate::leased::LeasedRead;
 use crate::meta::{Meta, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
@@ -57,7 +58,9 @@ pub struct Node {
     /// Shards of which the log had records and, so far, no beginning; empty once the node runs.
     strays: Vec<ShardId>,
     pub(crate) outbox: Outbox,
-    answers: Answers,
+    pub(crate) answers: Answers,
+    /// Answers that wait for another look at the clock (R13).
+    pub(crate) leased: Vec<LeasedRead>,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -147,6 +150,7 @@ impl Node {
             config,
             outbox: Outbox::default(),
             answers: Vec::new(),
+            leased: Vec::new(),
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -271,6 +275,7 @@ impl Node {
             let nonce = next_chance(&mut self.chance);
             let Some(shard) = self.shards[at].as_mut() else { continue };
             shard.group.begin(nonce);
+            shard.group.remember_grants(now.mono);
             let Some(loss) = shard.loss else { continue };
             if loss != Loss::Before {
                 shard.group.lose(nonce, &mut self.outbox);
@@ -649,13 +654,19 @@ impl Node {
     pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
         let refusal = self.refusal(id, &ask);
         // A hint may name this node for a shard that it does not hold.
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
+        let Some(shard) = self.shards[usize::from(id.0)].as_ref() else {
             return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
         // G3: "nothing was written" must be true of every copy of the request.
         if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
             return self.answers.push((origin, Outcome::Refused(refusal)));
         }
+        if let Ask::Read { operation } = &ask
+            && self.read_by_lease(id, operation, origin)
+        {
+            return;
+        }
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.ask(ask, origin, self.now.mono, &mut self.answers);
         self.mark_dirty(id);
     }

@@ -166,8 +166,7 @@ impl Worker {
     pub(crate) async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<str>> {
         let now = clock::read_now();
         self.node.start(now, &mut self.effects);
-        self.node.flush(now, &mut self.effects);
-        self.carry_out();
+        self.finish_round(now);
         let mut round = Round::default();
         let mut durable = AppendSeq(0);
         loop {
@@ -196,9 +195,18 @@ impl Worker {
             if stop {
                 return Ok(());
             }
-            self.node.flush(now, &mut self.effects);
-            self.carry_out();
+            self.finish_round(now);
         }
+    }
+
+    /// Lets the core finish what was handed in at `now`, and carries out what it asks for.
+    fn finish_round(&mut self, now: Now) {
+        self.node.flush(now, &mut self.effects);
+        while self.node.keeps_back() {
+            // R13: whoever was stopped between the two readings does not answer by a lease of the past.
+            self.node.release(clock::read_now(), &mut self.effects);
+        }
+        self.carry_out();
     }
 
     /// Waits until there is something to do; false if the node's other parts are gone.

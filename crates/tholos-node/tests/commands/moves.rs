@@ -334,7 +334,7 @@ fn a_message_for_a_replica_that_was_dropped_brings_nothing_back() {
         shard: ShardId(0),
         from: tholos_paxos::Serial(0),
         to: me.serial(),
-        message: tholos_paxos::Message::Prepare { ballot, decided: tholos_paxos::Index(0) },
+        message: tholos_paxos::Message::Prepare { ballot, decided: tholos_paxos::Index(0), released: None },
     };
     cluster.handle(3, Event::Peer { from, message });
     assert_eq!(held(&cluster, 3), 1);

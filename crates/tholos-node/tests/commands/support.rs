@@ -47,6 +47,8 @@ pub struct Cluster {
     incoming: BTreeMap<(usize, ShardId), (u64, Vec<Bytes>)>,
     /// Chunks taken from leaders.
     pub taken: usize,
+    /// For so long the next node that reads by a lease stands still before it looks at its clock again.
+    pub stands_still: u64,
     /// Whether no snapshot can be read.
     pub unreadable: bool,
     /// Chunks that were to be read, and could not be.
@@ -148,6 +150,7 @@ impl Cluster {
             files: BTreeMap::new(),
             incoming: BTreeMap::new(),
             taken: 0,
+            stands_still: 0,
             unreadable: false,
             unread: 0,
             notices: Vec::new(),
@@ -236,6 +239,11 @@ impl Cluster {
 
     pub fn now(&self) -> Now {
         Now { mono: Millis(self.now), wall: Millis(WALL + self.now) }
+    }
+
+    /// Time passes, and nobody has looked at the clock yet.
+    pub fn skip(&mut self, millis: u64) {
+        self.now += millis;
     }
 
     /// Lets time pass.
@@ -327,6 +335,11 @@ impl Cluster {
             for at in 0..self.nodes.len() {
                 let (now, mut effects) = (self.now(), Effects::default());
                 self.nodes[at].flush(now, &mut effects);
+                while self.nodes[at].keeps_back() {
+                    self.now += std::mem::take(&mut self.stands_still);
+                    let later = self.now();
+                    self.nodes[at].release(later, &mut effects);
+                }
                 idle &= effects.appends.is_empty() && effects.sends.is_empty();
                 self.carry_out(at, effects);
             }
