@@ -12,7 +12,7 @@ use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
-use crate::counted::{CountedOf, Ledger};
+use crate::counted::{Bar, CountedOf, Ledger};
 use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
@@ -55,6 +55,7 @@ pub struct Node {
     pub(crate) ledger: Ledger,
     /// The append after which everything lost is owned up to, and what had been counted (R21).
     pub(crate) owning_up: Option<(AppendSeq, u64)>,
+    pub(crate) bar: Bar,
     /// Shards of which the log had records and, so far, no beginning; empty once the node runs.
     strays: Vec<ShardId>,
     pub(crate) outbox: Outbox,
@@ -142,6 +143,7 @@ impl Node {
             transfers: Transfers::new(groups, &config),
             ledger,
             owning_up: None,
+            bar: Bar::Open,
             strays: Vec::new(),
             chance: config.seed,
             detector,
@@ -229,7 +231,13 @@ impl Node {
         }
         self.drop_recovered_retired();
         for at in 0..self.shards.len() {
-            let Some(shard) = self.shards[at].as_mut() else { continue };
+            let Some(shard) = self.shards[at].as_mut() else {
+                if lost_records(ShardId(at as u16)) && self.bar == Bar::Open {
+                    // C4: what is lost may say that a replica had joined.
+                    self.bar = Bar::Closed;
+                }
+                continue;
+            };
             let id = shard.id;
             let loss = match (&shard.unfit, lost_records(id)) {
                 (_, true) => Loss::Log,
@@ -283,6 +291,9 @@ impl Node {
             let id = shard.id;
             out.notices.push(Notice::ReplicaMuted { shard: id, loss });
             self.collect(id, out);
+        }
+        if self.bar == Bar::Closed {
+            self.bar(out);
         }
         self.remove_left_files(out);
         self.follow_meta(out);
@@ -338,6 +349,7 @@ impl Node {
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
+            Event::BarKept => self.handle_bar_kept(),
             Event::MapKept { epoch } => self.handle_map_kept(epoch),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,

@@ -366,6 +366,8 @@ impl Wired {
             // Of the map that the node began with: who asks is a seed that is to begin with it, too.
             membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
             map: map_sender,
+            directory: self.directory.path().to_owned(),
+            control: control.downgrade(),
         };
         let inputs = Inputs {
             control: control_inputs,

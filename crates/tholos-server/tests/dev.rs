@@ -275,6 +275,7 @@ async fn directory_that_went_back_in_time_is_noticed_and_repaired() {
     // All shards, and the meta group, whose repair nothing here waits for.
     let repaired = |count| shows(&format!("tholos_paxos_repaired_replicas_total{{node=\"n2\"}} {count}"));
     assert!(repaired(64) || repaired(65), "{metrics}");
+    assert!(dir.join("n2/barred").exists(), "it begins no replicas any more");
     cluster.kill("n1").await.unwrap();
     beside(move || {
         let mut client = Client::connect(&gateway);

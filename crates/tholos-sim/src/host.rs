@@ -29,6 +29,8 @@ struct Copied {
     log: MemDisk,
     snapshots: MemDisk,
     durable_lsn: u64,
+    map: Option<MetaState>,
+    barred: bool,
 }
 
 /// A machine.
@@ -83,6 +85,8 @@ pub struct Host {
     copy: Option<Copied>,
     /// What this node has counted of the others' logs, as its driver keeps it (R21).
     counted: Vec<(NodeId, CountedOf)>,
+    /// Whether its directory begins no replicas any more (R21).
+    pub barred: bool,
     /// The newest map on its disk, if that has changed since the founding.
     pub map: Option<MetaState>,
     /// It has refused to start.
@@ -144,6 +148,7 @@ impl Host {
             rotten: false,
             copy: None,
             counted: Vec::new(),
+            barred: false,
             map: None,
             retired: false,
             options,
@@ -177,6 +182,9 @@ impl Host {
         let mut node = Node::new(config, map.clone());
         if let Some(newest) = &self.map {
             node.recover_map(newest.clone());
+        }
+        if self.barred {
+            node.recover_barred();
         }
         if !self.snapshots.start() {
             return Started::DiskFailed;
@@ -268,6 +276,7 @@ impl Host {
         self.snapshots.crash(other);
         if let Some(copy) = self.copy.take() {
             (self.disk, self.snapshots.disk) = (copy.log, copy.snapshots);
+            (self.map, self.barred) = (copy.map, copy.barred);
         }
     }
 
@@ -294,7 +303,8 @@ impl Host {
         let (log, snapshots) = (self.disk.fork(), self.snapshots.disk.fork());
         log.crash(Crash::Power(0));
         snapshots.crash(Crash::Power(0));
-        self.copy = Some(Copied { log, snapshots, durable_lsn: self.durable_lsn() });
+        let (durable_lsn, map, barred) = (self.durable_lsn(), self.map.clone(), self.barred);
+        self.copy = Some(Copied { log, snapshots, durable_lsn, map, barred });
     }
 
     /// Counts what only the running node's own counters tell.

@@ -90,6 +90,10 @@ enum Happening {
     Closed {
         connection: ClientId,
     },
+    BarKept {
+        host: usize,
+        boot: u64,
+    },
     MapKept {
         host: usize,
         boot: u64,
@@ -312,6 +316,12 @@ impl Sim {
                     self.give(host, event);
                 }
             }
+            Happening::BarKept { host, boot } => {
+                if self.hosts[host].boot == boot && self.hosts[host].node.is_some() {
+                    self.hosts[host].barred = true;
+                    self.give(host, Event::BarKept);
+                }
+            }
             Happening::MapKept { host, boot, state } => self.map_kept(host, boot, *state),
             Happening::ToClient { connection, bytes } => self.reach_client(connection, &bytes),
             Happening::Closed { connection } => self.crowd.closed(connection),
@@ -460,6 +470,11 @@ impl Sim {
                 let at = self.crowd.arrival(client, self.now, delay);
                 self.after(at, Happening::ToClient { connection, bytes });
             }
+        }
+        if out.bar {
+            let boot = self.hosts[host].boot;
+            let delay = self.random.between(500, 50_000);
+            self.after(self.now + delay, Happening::BarKept { host, boot });
         }
         if let Some(state) = out.map {
             let boot = self.hosts[host].boot;

@@ -79,6 +79,8 @@ pub struct Cluster {
     /// The newest map on each node's disk, and whether disks take newer ones.
     kept: BTreeMap<usize, MetaState>,
     pub keeps_maps: bool,
+    /// Nodes that begin no replicas any more, as their disks say.
+    barred: BTreeSet<usize>,
     /// What the meta group answered.
     pub meta_answers: Vec<Result<u64, MetaFailure>>,
 }
@@ -167,6 +169,7 @@ impl Cluster {
             genesis: map,
             kept: BTreeMap::new(),
             keeps_maps: true,
+            barred: BTreeSet::new(),
             meta_answers: Vec::new(),
         };
         for at in 0..nodes {
@@ -188,6 +191,9 @@ impl Cluster {
         let mut node = Node::new(config, begun.clone());
         if let Some(kept) = kept {
             node.recover_map(kept.clone());
+        }
+        if self.barred.contains(&at) {
+            node.recover_barred();
         }
         for (shard, record) in self.records.entry(at).or_default().clone() {
             node.recover_record(shard, record, &mut |_, _| None).expect("its own log");
@@ -385,6 +391,9 @@ impl Cluster {
             assert!(self.closed.insert((at, client)), "closed twice");
         }
         self.meta_answers.extend(effects.meta_answers.into_iter().map(|(_, answer)| answer));
+        if effects.bar && self.barred.insert(at) {
+            self.handle(at, Event::BarKept);
+        }
         if let Some(state) = effects.map.filter(|_| self.keeps_maps) {
             let epoch = state.epoch();
             self.kept.insert(at, *state);
