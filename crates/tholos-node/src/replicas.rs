@@ -143,7 +143,10 @@ impl Node {
             self.join(id, me, out);
         }
         let from = node_of(replica);
-        if !self.is_held_as(id, me) {
+        // Who has lost all (R20) may know only who was there at the founding. That it leads no more concerns whoever lives
+        // here now.
+        let concerns_any = matches!(message, Message::Repair { .. }) && self.shard(id).is_some();
+        if !self.is_held_as(id, me) && !concerns_any {
             let reason = "for a replica that is not here";
             return out.notices.push(Notice::MessageDropped { node: from, reason });
         }
