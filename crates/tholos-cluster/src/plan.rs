@@ -45,6 +45,7 @@ mod facts;
 mod order;
 mod request;
 
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -74,6 +75,13 @@ impl PlanId {
     pub fn from_hex(text: &str) -> Option<PlanId> {
         let hex = text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         if hex { u32::from_str_radix(text, 16).ok().map(PlanId) } else { None }
+    }
+
+    /// The number that tells the plan's job from others ([`JobOrder::plan`]). Two plans of one epoch cannot both be
+    /// started, so plans with equal hashes are told apart by their epochs.
+    #[must_use]
+    pub fn job_number(self, epoch: Epoch) -> u64 {
+        epoch.0 << 32 | u64::from(self.0)
     }
 }
 
@@ -114,10 +122,12 @@ pub struct Plan {
 }
 
 /// What a plan makes of a node. Pairs are before and after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEffect {
     /// The node.
     pub node: NodeId,
+    /// Its zone after; empty if it is one of its own.
+    pub zone: String,
     /// Replicas it holds.
     pub replicas: (usize, usize),
     /// Shards it leads: in fact before, by preference after.
@@ -132,7 +142,7 @@ impl Plan {
     /// Replicas that are copied to another node.
     #[must_use]
     pub fn copies(&self) -> usize {
-        self.moves.iter().filter(|step| step.to.is_some()).count()
+        self.moves.iter().filter(|step| step.is_copy()).count()
     }
 
     /// Whether it may not be applied: see its checks.
@@ -149,8 +159,7 @@ impl Plan {
             title.pop();
         }
         JobOrder {
-            // Two plans of one epoch cannot both be started, so plans with equal hashes are told apart by their epochs.
-            plan: self.epoch.0 << 32 | u64::from(self.id.0),
+            plan: self.id.job_number(self.epoch),
             epoch: self.epoch,
             title,
             in_flight_max,
@@ -203,33 +212,30 @@ pub fn plan(
         (plan.map, plan.moves, plan.least_possible)
     };
     let board = Board::new(map, facts, &layout, before.into_sets());
-    let end = Board::new(map, facts, &layout, after.clone().into_sets());
-    let moves = order::order(&moves, &board, &end.held);
+    let end = Board::new(map, facts, &layout, after.into_sets());
+    let mut moves = order::order(&moves, &board, &end.held);
+    moves.extend(leaders(map, &moves, &end));
     let walk =
         checks::Walk { map, facts, before: &board, after: &end, moves: &moves, replicas: layout.replicas };
     let checks = walk.checks();
 
-    let id = |node: NodeIndex| map.nodes[usize::from(node.0)].id;
-    let as_move =
-        |step: &tholos_ring::Move| Move { shard: step.shard, from: step.from.map(id), to: step.to.map(id) };
-    let moves: Vec<Move> = moves.iter().map(as_move).collect();
-    let sets: Vec<Vec<NodeId>> =
-        after.into_sets().iter().map(|set| set.iter().copied().map(id).collect()).collect();
+    let moves = by_id(map, &moves);
+    let sets = sets_after(map, &moves);
     let changed = (0..).map(ShardId).zip(map.shards.iter().zip(&sets));
-    let leaders = changed
+    let led_by_others = changed
         .filter_map(|(shard, (before, after))| {
             let leader = after.first()?;
             (before.first() != Some(leader)).then_some((shard, *leader))
         })
         .collect();
-    let copied = moves.iter().filter(|step| step.to.is_some());
+    let copied = moves.iter().filter(|step| step.is_copy());
     Ok(Plan {
         replicas: layout.replicas,
         changes: changes(map, &was, &layout),
         id: plan_id(map, request, &moves, &sets),
         epoch: map.epoch,
         request: request.clone(),
-        leaders,
+        leaders: led_by_others,
         least_possible,
         bytes: copied.map(|step| facts.bytes_of(step.shard)).sum(),
         nodes: effects(map, facts, &layout, &sets),
@@ -237,6 +243,26 @@ pub fn plan(
         sets,
         checks,
     })
+}
+
+/// Moves with nodes by their ids.
+fn by_id(map: &ClusterMap, moves: &[tholos_ring::Move]) -> Vec<Move> {
+    let id = |node: NodeIndex| map.nodes[usize::from(node.0)].id;
+    let step =
+        |step: &tholos_ring::Move| Move { shard: step.shard, from: step.from.map(id), to: step.to.map(id) };
+    moves.iter().map(step).collect()
+}
+
+/// What is left to do after the moves so that each shard is led as at the end.
+fn leaders(map: &ClusterMap, moves: &[tholos_ring::Move], end: &Board<'_>) -> Vec<tholos_ring::Move> {
+    let sets = sets_after(map, &by_id(map, moves));
+    let step = |(shard, set): (ShardId, &Vec<NodeId>)| {
+        let leads = *end.set(shard).first()?;
+        let first = set.first().and_then(|node| place(map, *node));
+        let step = tholos_ring::Move { shard, from: Some(leads), to: Some(leads) };
+        (first != Some(leads)).then_some(step)
+    };
+    (0..).map(ShardId).zip(&sets).filter_map(step).collect()
 }
 
 fn changes(map: &ClusterMap, was: &Layout, layout: &Layout) -> Vec<NodeChange> {
@@ -251,6 +277,16 @@ fn changes(map: &ClusterMap, was: &Layout, layout: &Layout) -> Vec<NodeChange> {
         ]
     };
     (0..map.nodes.len()).flat_map(change).flatten().collect()
+}
+
+/// The replica sets once the moves are made (N1).
+fn sets_after(map: &ClusterMap, moves: &[Move]) -> Vec<Vec<NodeId>> {
+    let mut sets = map.shards.clone();
+    for step in moves {
+        let set = &mut sets[usize::from(step.shard.0)];
+        *set = step.set_after(set).expect("N1: moves between sets fit these, one after the other");
+    }
+    sets
 }
 
 /// Replica sets with nodes by their place in the map. A node that is not in the map would be a broken map (M2).
@@ -272,6 +308,7 @@ fn effects(map: &ClusterMap, facts: &Facts, layout: &Layout, sets: &[Vec<NodeId>
         .enumerate()
         .map(|(at, row)| NodeEffect {
             node: row.id,
+            zone: layout.zones[at].clone(),
             replicas: (0, 0),
             leads: (0, 0),
             bytes: (0, 0),

@@ -11,7 +11,6 @@ mod digests;
 mod event;
 mod gateway;
 mod hints;
-mod leased;
 mod meta;
 mod node;
 mod operation;

@@ -23,6 +23,7 @@ use crate::dev::{DevError, Shared};
 use crate::genesis;
 use crate::jobs;
 use crate::metrics::{Exposition, Kind, get as count};
+use crate::plan::{self, Plans};
 use crate::server::NodeHandle;
 use crate::status::{Answers, NodeReport, cluster_status, locate};
 
@@ -35,6 +36,8 @@ pub(crate) struct Admin {
     source: Source,
     /// Whether addresses beyond loopback are served.
     open: bool,
+    /// What was planned here lately.
+    pub(crate) plans: Plans,
 }
 
 #[derive(Clone)]
@@ -52,12 +55,12 @@ struct NodeSource {
 impl Admin {
     /// For all nodes of this process.
     pub(crate) fn dev(shared: Arc<Shared>) -> Admin {
-        Admin { source: Source::Dev(shared), open: false }
+        Admin { source: Source::Dev(shared), open: false, plans: Plans::default() }
     }
 
     /// For one node. Served beyond loopback only if clients need a password.
     pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
-        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open }
+        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open, plans: Plans::default() }
     }
 
     /// The newest map that a node of this process has.
@@ -109,9 +112,7 @@ impl NodeSource {
 }
 
 async fn report(handle: &NodeHandle) -> Result<NodeReport, String> {
-    let name = handle.name().to_owned();
-    let asked = handle.inspect(move |node| NodeReport::of(node, &name));
-    match tokio::time::timeout(NODE_TIMEOUT, asked).await {
+    match tokio::time::timeout(NODE_TIMEOUT, handle.report()).await {
         Ok(Some(report)) => Ok(report),
         Ok(None) => Err("it has just stopped".to_owned()),
         Err(_) => Err(format!("no answer within {NODE_TIMEOUT:?}")),
@@ -132,6 +133,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/node", get(own))
         .route("/v1/status", get(status))
         .route("/v1/locate", get(location))
+        .route("/v1/plan", get(plan::show))
+        .route("/v1/apply", post(plan::apply))
         .route("/v1/jobs", get(jobs::list).post(jobs::start))
         .route("/v1/jobs/pause", post(jobs::pause))
         .route("/v1/jobs/resume", post(jobs::resume))
@@ -329,18 +332,6 @@ const METRICS: &[Metric] = &[
         |node| node.report.repeated,
     ),
     (
-        "tholos_node_lease_reads_total",
-        Kind::Counter,
-        "Reads that leaders on this node answered by a lease.",
-        |node| node.report.reads_by_lease,
-    ),
-    (
-        "tholos_node_late_lease_reads_total",
-        Kind::Counter,
-        "Reads by a lease that had run out when they were answered: they were asked again by a round.",
-        |node| node.report.reads_late,
-    ),
-    (
         "tholos_node_forwarded_requests_total",
         Kind::Counter,
         "Requests sent to the leader on another node.",
@@ -448,6 +439,12 @@ const METRICS: &[Metric] = &[
     ("tholos_wal_live_bytes", Kind::Gauge, "Bytes of the log that are not released.", |node| {
         count(&node.handle.wal.counters.live_bytes)
     }),
+    (
+        "tholos_server_disk_free_bytes",
+        Kind::Gauge,
+        "Bytes that may be written to the disk of this node, its reserve left out.",
+        |node| node.report.disk_free_bytes.unwrap_or(0),
+    ),
     ("tholos_wal_file_bytes", Kind::Gauge, "Bytes of all files of the log.", |node| {
         count(&node.handle.wal.counters.file_bytes)
     }),

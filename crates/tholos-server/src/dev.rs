@@ -18,7 +18,7 @@ use crate::admin::{self, Admin};
 use crate::client_task;
 use crate::node_dir::NodeDir;
 use crate::server::{NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
-use crate::status::{Answers, NodeReport, Verdict, cluster_status};
+use crate::status::{Answers, Verdict, cluster_status};
 use ground::{Listeners, TempDir};
 
 /// Nodes of a development cluster, at most.
@@ -428,8 +428,7 @@ impl Shared {
                 match place.unwrap_or_else(|| Reachable::Down("it is not in this process".into())) {
                     Reachable::Down(why) => Err(why),
                     Reachable::Up(handle) => {
-                        let name = handle.name().to_owned();
-                        let report = handle.inspect(move |node| NodeReport::of(node, &name)).await;
+                        let report = handle.report().await;
                         report.ok_or_else(|| "it has just stopped".to_owned())
                     }
                 },

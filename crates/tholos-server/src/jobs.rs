@@ -16,7 +16,7 @@ use crate::admin::{Admin, Failure, Json};
 use crate::status::Answers;
 
 /// Moves under way at a time, if nothing else is asked for.
-const IN_FLIGHT: u16 = 4;
+pub(crate) const IN_FLIGHT: u16 = 4;
 
 /// All jobs that are remembered.
 #[derive(Serialize)]
@@ -92,7 +92,7 @@ pub(crate) async fn list(State(admin): State<Admin>) -> Response {
     Json(view(&state, &admin.ask_all().await)).into_response()
 }
 
-fn stopped() -> Response {
+pub(crate) fn stopped() -> Response {
     let error = "every node is stopped".to_owned();
     (StatusCode::SERVICE_UNAVAILABLE, Json(Failure { error })).into_response()
 }
@@ -126,14 +126,19 @@ struct Answered {
 
 /// Has the meta group decide a command; in its name by any node that runs.
 pub(crate) async fn ask(admin: &Admin, command: MetaCommand) -> Response {
-    let Some(node) = admin.handles().into_iter().next() else { return stopped() };
-    match node.ask_meta(command).await {
+    match ask_meta(admin, command).await {
         Ok(answer) => Json(Answered { answer }).into_response(),
-        Err(failure) => {
-            let code = if failure.retry { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::CONFLICT };
-            (code, Json(Failure { error: failure.text })).into_response()
-        }
+        Err(response) => response,
     }
+}
+
+/// The same; the answer, or the response that says why there is none.
+pub(crate) async fn ask_meta(admin: &Admin, command: MetaCommand) -> Result<u64, Response> {
+    let Some(node) = admin.handles().into_iter().next() else { return Err(stopped()) };
+    node.ask_meta(command).await.map_err(|failure| {
+        let code = if failure.retry { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::CONFLICT };
+        (code, Json(Failure { error: failure.text })).into_response()
+    })
 }
 
 /// A job to start, with nodes by their names.

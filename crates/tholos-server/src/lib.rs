@@ -15,7 +15,6 @@
 //! the log is durable, and what a client's output buffer holds, whose bound ends the client instead.
 
 mod admin;
-mod bar_file;
 mod client_output;
 mod client_task;
 mod clock;
@@ -30,8 +29,10 @@ mod metrics;
 mod node_dir;
 mod notices;
 mod peers;
+mod plan;
 mod ports;
 mod recover;
+mod room;
 mod serve;
 mod server;
 mod snapshot_files;
@@ -43,6 +44,7 @@ mod worker_task;
 pub use client_task::ClientLimits;
 pub use dev::{Addresses, DevCluster, DevError, DevSettings, NODES_MAX, NodeAddresses};
 pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
+pub use plan::{CheckReport, EffectReport, LeaderReport, MoveReport, PlanReport};
 pub use ports::PortError;
 pub use recover::RecoverError;
 pub use serve::Server;

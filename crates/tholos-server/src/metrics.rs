@@ -29,6 +29,9 @@ pub(crate) struct Counters {
     pub(crate) snapshots_resumed: AtomicU64,
     /// Of the work on a snapshot that the worker did in one go, the longest since start, in nanoseconds.
     pub(crate) snapshot_slice_longest_nanos: AtomicU64,
+    /// See [`crate::room::Room`].
+    pub(crate) disk_free_bytes: AtomicU64,
+    pub(crate) memory_free_bytes: AtomicU64,
 }
 
 /// Counts; each counter has one writer, or needs no order.

@@ -30,7 +30,9 @@ use crate::node_dir::{DirectoryError, NodeDir};
 use crate::peers::{self, Peers};
 use crate::ports::{self, PortError};
 use crate::recover::{self, Maps, RecoverError, Recovered};
+use crate::room::{self, Room};
 use crate::snapshot_task::SnapshotTask;
+use crate::status::NodeReport;
 use crate::wal_task::{Stop, WalQueue, WalState, WalTask};
 use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Worker};
 
@@ -112,8 +114,6 @@ pub struct Tuning {
     pub heartbeat_interval: Duration,
     /// Silence after which a leader is replaced.
     pub election_timeout: Duration,
-    /// Whether leaders read by leases.
-    pub leases: bool,
     /// How long a stopping node waits for its leaderships to be taken over.
     pub drain_timeout: Duration,
     /// The log. Its salt is drawn at random here.
@@ -130,7 +130,6 @@ impl Default for Tuning {
             request_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
-            leases: true,
             drain_timeout: Duration::from_secs(5),
             wal: tholos_wal::Options::default(),
         }
@@ -268,7 +267,6 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.request_timeout = millis(tuning.request_timeout);
     config.heartbeat_interval = millis(tuning.heartbeat_interval);
     config.election_timeout = millis(tuning.election_timeout);
-    config.group.leases = tuning.leases;
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
     config
@@ -366,8 +364,6 @@ impl Wired {
             // Of the map that the node began with: who asks is a seed that is to begin with it, too.
             membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
             map: map_sender,
-            directory: self.directory.path().to_owned(),
-            control: control.downgrade(),
         };
         let inputs = Inputs {
             control: control_inputs,
@@ -410,7 +406,10 @@ impl Wired {
         };
         let directory = self.directory.path().to_owned();
         tasks.spawn(map_file::keep(directory.clone(), map, control));
-        tasks.spawn(counted_file::keep(handle.clone(), directory, self.counted));
+        tasks.spawn(counted_file::keep(handle.clone(), directory.clone(), self.counted));
+        let reserve = self.tuning.wal.disk_reserve_bytes;
+        room::look(&handle.counters, &directory, reserve);
+        tasks.spawn(room::keep(Arc::clone(&handle.counters), directory, reserve));
         Ok(RunningNode {
             handle,
             worker: abort,
@@ -499,6 +498,12 @@ impl NodeHandle {
         );
         self.control.send(asked).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// What the node says of itself; `None` if it has ended.
+    pub(crate) async fn report(&self) -> Option<NodeReport> {
+        let (name, room) = (Arc::clone(&self.name), Room::of(&self.counters));
+        self.inspect(move |node| NodeReport::of(node, &name, room)).await
     }
 
     /// Asks the core something, between two of its rounds; `None` if the node has ended.

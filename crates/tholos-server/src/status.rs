@@ -9,6 +9,8 @@ use tholos_node::{Loss, Node, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
+use crate::room::Room;
+
 /// What one node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -34,15 +36,15 @@ pub struct NodeReport {
     pub errors: u64,
     /// Writes that its replicas found applied already, and answered again, since it started.
     pub repeated: u64,
-    /// Reads that its replicas answered by a lease since it started.
-    #[serde(default)]
-    pub reads_by_lease: u64,
-    /// Of these, those that the clock then found too late, and that were asked again by a round.
-    #[serde(default)]
-    pub reads_late: u64,
     /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
     #[serde(default)]
     pub behind: BTreeMap<u16, u64>,
+    /// Bytes that may still be written to its disk, the reserve left out; `None` if not known.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
+    /// Bytes that its keyspaces may still grow by, by `maxmemory` and by the machine; `None` if not known.
+    #[serde(default)]
+    pub memory_free_bytes: Option<u64>,
 }
 
 /// What a node says of its replica of a shard.
@@ -72,24 +74,30 @@ pub struct ShardReport {
     /// If it leads: about where the replicas' states differed without a majority that agreed (R24).
     #[serde(default)]
     pub differ: Option<u64>,
+    /// Bytes in its keyspace, about.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The number of the latest replica set in its log (R7).
+    #[serde(default)]
+    pub config: u64,
+    /// The numbers of the nodes that vote by it.
+    #[serde(default)]
+    pub voters: Vec<u16>,
 }
 
 impl NodeReport {
     /// What a node says of itself.
-    pub(crate) fn of(node: &Node, name: &str) -> NodeReport {
+    pub(crate) fn of(node: &Node, name: &str, room: Room) -> NodeReport {
         let map = node.map();
         let gateway = node.gateway();
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
         let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
-        let (mut reads_by_lease, mut reads_late) = (0, 0);
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
                 used_bytes += shard.keyspace.used_bytes() as u64;
                 repeated += shard.writes_repeated;
-                reads_by_lease += shard.reads_by_lease;
-                reads_late += shard.reads_late;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -109,6 +117,9 @@ impl NodeReport {
                     },
                     differ: shard.states_differ().map(|index| index.0),
                     mute: shard.group.repair().map(|repair| mute_words(shard.loss, repair)),
+                    bytes: shard.keyspace.used_bytes() as u64,
+                    config: group.config().number,
+                    voters: shard.voters.iter().map(|node| node.0).collect(),
                 }
             })
             .collect();
@@ -124,11 +135,17 @@ impl NodeReport {
             timed_out: counters.timed_out,
             errors: counters.errors,
             repeated,
-            reads_by_lease,
-            reads_late,
             behind: (0..=map.meta_group().0)
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),
+            disk_free_bytes: room.disk_free,
+            memory_free_bytes: match gateway.settings.maxmemory {
+                0 => room.memory_free,
+                most => {
+                    let left = most.saturating_sub(used_bytes);
+                    Some(room.memory_free.map_or(left, |free| free.min(left)))
+                }
+            },
         }
     }
 
@@ -262,7 +279,7 @@ pub struct Location {
 pub(crate) type Answers = Vec<Result<NodeReport, String>>;
 
 /// The leader of each shard: its node's place in the map, and its report.
-fn leaders(map: &ClusterMap, answers: &Answers) -> Vec<Option<(usize, ShardReport)>> {
+pub(crate) fn leaders(map: &ClusterMap, answers: &Answers) -> Vec<Option<(usize, ShardReport)>> {
     let mut leaders: Vec<Option<(usize, ShardReport)>> = vec![None; usize::from(map.shard_count)];
     for (at, report) in
         answers.iter().enumerate().filter_map(|(at, answer)| Some((at, answer.as_ref().ok()?)))

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -16,7 +15,6 @@ use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello, Refusal};
 use tokio::sync::{mpsc, watch};
 
-use crate::bar_file;
 use crate::client_output::{ClientOutput, Ending};
 use crate::clock;
 use crate::genesis;
@@ -24,6 +22,7 @@ use crate::join::{self, Question};
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
+use crate::room::Room;
 use crate::status::NodeReport;
 use crate::wal_task::{WalQueue, WalState};
 
@@ -85,9 +84,6 @@ pub(crate) struct Outputs {
     pub(crate) membership: Bytes,
     /// Each newer map.
     pub(crate) map: watch::Sender<Arc<MetaState>>,
-    /// Where the mark goes of a node that begins no replicas any more, and who is told that it is there.
-    pub(crate) directory: PathBuf,
-    pub(crate) control: mpsc::WeakSender<Input>,
 }
 
 /// The worker.
@@ -171,7 +167,8 @@ impl Worker {
     pub(crate) async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<str>> {
         let now = clock::read_now();
         self.node.start(now, &mut self.effects);
-        self.finish_round(now);
+        self.node.flush(now, &mut self.effects);
+        self.carry_out();
         let mut round = Round::default();
         let mut durable = AppendSeq(0);
         loop {
@@ -200,18 +197,9 @@ impl Worker {
             if stop {
                 return Ok(());
             }
-            self.finish_round(now);
+            self.node.flush(now, &mut self.effects);
+            self.carry_out();
         }
-    }
-
-    /// Lets the core finish what was handed in at `now`, and carries out what it asks for.
-    fn finish_round(&mut self, now: Now) {
-        self.node.flush(now, &mut self.effects);
-        while self.node.keeps_back() {
-            // R13: whoever was stopped between the two readings does not answer by a lease of the past.
-            self.node.release(clock::read_now(), &mut self.effects);
-        }
-        self.carry_out();
     }
 
     /// Waits until there is something to do; false if the node's other parts are gone.
@@ -366,7 +354,7 @@ impl Worker {
                     }
                     Some(Question::Map) => self.node.meta_state().encode().into(),
                     None if genesis::asks_status(&payload) => {
-                        NodeReport::of(&self.node, &self.name).to_json()
+                        NodeReport::of(&self.node, &self.name, Room::of(&self.counters)).to_json()
                     }
                     None => self.outputs.membership.clone(),
                 };
@@ -411,9 +399,6 @@ impl Worker {
         }
         self.outputs.peers.send_all(&mut effects.sends, &self.counters);
         self.reply(&mut effects);
-        if std::mem::take(&mut effects.bar) {
-            self.keep_bar();
-        }
         if let Some(state) = effects.map.take() {
             self.take_map(*state);
         }
@@ -431,25 +416,6 @@ impl Worker {
         }
         // The lists' memory serves the next round.
         self.effects = effects;
-    }
-
-    /// Has the mark made; until then the node does not own up to what it lost.
-    fn keep_bar(&self) {
-        let (directory, control) = (self.outputs.directory.clone(), self.outputs.control.clone());
-        tokio::spawn(async move {
-            match tokio::task::spawn_blocking(move || bar_file::write(&directory)).await {
-                Ok(Ok(())) => {
-                    if let Some(control) = control.upgrade() {
-                        // The node may have ended.
-                        let _ = control.send(Input::Event(Event::BarKept)).await;
-                    }
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "cannot be kept; the node votes nowhere until it is started again");
-                }
-                Err(_) => {}
-            }
-        });
     }
 
     /// Reaches the nodes of a newer map, and has it kept.

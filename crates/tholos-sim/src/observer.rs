@@ -146,8 +146,6 @@ impl Observer {
                 }
             }
             Message::Released { .. } => coverage.count(Reached::Transferred),
-            Message::Lease { .. } => coverage.count(Reached::LeaseAsked),
-            Message::Granted { .. } => coverage.count(Reached::LeaseGranted),
             _ => {}
         }
     }

@@ -26,19 +26,14 @@ const CONFIRM: u8 = 28;
 const CONFIRMED: u8 = 29;
 const RELEASED: u8 = 30;
 const REPAIR: u8 = 40;
-const BOUND: u8 = 41;
-const LEASE: u8 = 42;
-const GRANTED: u8 = 43;
-/// A [`Message::Prepare`] that says who has let go.
-pub(crate) const PREPARE_RELEASED: u8 = 44;
+pub(crate) const BOUND: u8 = 41;
 
 /// The byte that names a message's kind.
 pub(crate) fn kind_of(message: &Message) -> u8 {
     match message {
         Message::Canvass { .. } => CANVASS,
         Message::Endorse { .. } => ENDORSE,
-        Message::Prepare { released: None, .. } => PREPARE,
-        Message::Prepare { released: Some(_), .. } => PREPARE_RELEASED,
+        Message::Prepare { .. } => PREPARE,
         Message::Promise { .. } => PROMISE,
         Message::Reject { .. } => REJECT,
         Message::Fetch { .. } => FETCH,
@@ -53,8 +48,6 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
         Message::Released { .. } => RELEASED,
         Message::Repair { .. } => REPAIR,
         Message::Bound { .. } => BOUND,
-        Message::Lease { .. } => LEASE,
-        Message::Granted { .. } => GRANTED,
     }
 }
 
@@ -65,16 +58,11 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_ballot(*ballot, out);
         }
         Message::Canvass { ballot, decided: index }
-        | Message::Prepare { ballot, decided: index, released: None }
+        | Message::Prepare { ballot, decided: index }
         | Message::Fetch { ballot, from: index }
         | Message::Accepted { ballot, index } => {
             push_ballot(*ballot, out);
             push_number(index.0, out);
-        }
-        Message::Prepare { ballot, decided, released: Some(released) } => {
-            push_ballot(*ballot, out);
-            push_number(decided.0, out);
-            push_ballot(*released, out);
         }
         Message::Promise { ballot, accepted, length, decided }
         | Message::Behind { ballot, accepted, length, decided } => {
@@ -104,10 +92,6 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_ballot(*ballot, out);
             push_number(*round, out);
         }
-        Message::Lease { ballot, asked } | Message::Granted { ballot, asked } => {
-            push_ballot(*ballot, out);
-            push_number(asked.0, out);
-        }
         Message::Repair { nonce } => push_u64(*nonce, out),
         Message::Bound { nonce, promised, config } => {
             push_ballot(*promised, out);
@@ -126,10 +110,7 @@ pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, Wir
     let message = match kind {
         CANVASS => Message::Canvass { ballot, decided: reader.index()? },
         ENDORSE => Message::Endorse { ballot },
-        PREPARE => Message::Prepare { ballot, decided: reader.index()?, released: None },
-        PREPARE_RELEASED => {
-            Message::Prepare { ballot, decided: reader.index()?, released: Some(reader.ballot()?) }
-        }
+        PREPARE => Message::Prepare { ballot, decided: reader.index()? },
         PROMISE => Message::Promise {
             ballot,
             accepted: reader.ballot()?,
@@ -162,8 +143,6 @@ pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, Wir
         CONFIRMED => Message::Confirmed { ballot, round: reader.number()? },
         RELEASED => Message::Released { ballot },
         BOUND => Message::Bound { nonce: reader.u64()?, promised: ballot, config: reader.number()? },
-        LEASE => Message::Lease { ballot, asked: reader.millis()? },
-        GRANTED => Message::Granted { ballot, asked: reader.millis()? },
         byte => return Err(WireError::Kind { what: "message", byte }),
     };
     Ok(message)

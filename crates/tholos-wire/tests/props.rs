@@ -95,8 +95,7 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         marks().prop_map(|(ballot, decided)| Message::Canvass { ballot, decided }),
         ballot().prop_map(|ballot| Message::Endorse { ballot }),
-        (marks(), proptest::option::of(ballot()))
-            .prop_map(|((ballot, decided), released)| Message::Prepare { ballot, decided, released }),
+        marks().prop_map(|(ballot, decided)| Message::Prepare { ballot, decided }),
         (ballot(), ballot(), index(), index()).prop_map(|(ballot, accepted, length, decided)| {
             Message::Promise { ballot, accepted, length, decided }
         }),
@@ -126,8 +125,6 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirm { ballot, round }),
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirmed { ballot, round }),
-        (ballot(), number()).prop_map(|(ballot, asked)| Message::Lease { ballot, asked: Millis(asked) }),
-        (ballot(), number()).prop_map(|(ballot, asked)| Message::Granted { ballot, asked: Millis(asked) }),
         ballot().prop_map(|ballot| Message::Released { ballot }),
         any::<u64>().prop_map(|nonce| Message::Repair { nonce }),
         (any::<u64>(), ballot(), any::<u64>()).prop_map(|(nonce, promised, config)| Message::Bound {

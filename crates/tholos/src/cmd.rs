@@ -6,4 +6,5 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod job;
+pub(crate) mod plan;
 pub(crate) mod serve;

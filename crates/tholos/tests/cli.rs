@@ -173,11 +173,15 @@ struct Dev {
 
 impl Dev {
     fn start() -> Self {
-        let dir = scratch("dev");
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
+        let dir = scratch(&format!("dev{}", more.join("")));
         let ready = dir.join("ready.json");
         let free = ["--port", "0", "--cluster-port", "0", "--peer-port", "0", "--http-port", "0"];
         let mut command = tholos(&["dev", "--temp", "--ready-file", ready.to_str().unwrap()]);
-        command.args(free).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(free).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -290,4 +294,78 @@ fn a_taken_port_is_told_with_what_to_do() {
     let port = listener.local_addr().unwrap().port().to_string();
     let free = ["--cluster-port", "0", "--peer-port", "0", "--http-port", "0"];
     fails(&[&["dev", "--temp", "--port", &port], &free[..]].concat(), 1, &["in use", &port, "--port"]);
+}
+
+#[test]
+fn what_a_change_would_move_is_told_and_nothing_moves() {
+    let dev = Dev::start_with(&["--nodes", "4"]);
+    let gateway = dev.addresses["gateway"].as_str().unwrap();
+    let loads = ["--at", gateway, "--requests", "500", "--warmup", "0", "--connections", "4"];
+    assert_eq!(run(&[&["bench"], &loads[..]].concat()).status.code(), Some(0));
+
+    let (exit, json) = dev.ask(&["cluster", "plan", "remove", "n4", "--json"]);
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((exit, &plan["blocked"], &plan["epoch"]), (Some(0), &false.into(), &1.into()), "{json}");
+    assert_eq!((&plan["moves_total"], &plan["least_possible"]), (&48.into(), &48.into()));
+    let moves = plan["moves"].as_array().unwrap();
+    assert!(moves.len() == 48 && moves.iter().all(|step| step["from"] == "n4"), "{json}");
+    assert!(plan["bytes"].as_u64() > Some(0), "the nodes say what their shards hold: {json}");
+    let checks: Vec<&str> =
+        plan["checks"].as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert_eq!(checks, ["quorum", "disk", "memory", "zones"]);
+
+    // The same again: nothing has been changed, so it has the same name.
+    let (exit, text) = dev.ask(&["cluster", "plan", "remove", "n4"]);
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.starts_with(&format!("Plan {} (map epoch 1)", plan["id"].as_str().unwrap())), "{text}");
+    assert!(text.contains("moves 48 of 192 replicas (25.0%); the least possible is 48"), "{text}");
+    assert!(text.contains("quorum kept at every step ok · disk fits ok"), "{text}");
+
+    // With two nodes down there are shards that cannot change, and one that is to get replicas cannot.
+    for node in ["n1", "n2"] {
+        assert_eq!(dev.ask(&["dev", "kill", node]).0, Some(0));
+    }
+    let (exit, text) = dev.ask(&["cluster", "plan", "drain", "n4"]);
+    assert_eq!(exit, Some(1), "{text}");
+    assert!(text.contains("quorum kept at every step BLOCKED") && text.contains("n2 is down"), "{text}");
+    assert!(text.contains("Blocked: this plan cannot be applied."), "{text}");
+
+    let (exit, text) = dev.ask(&["cluster", "plan", "remove", "n4", "n3"]);
+    assert!(exit == Some(1) && text.contains("3 replicas of a shard need as many nodes"), "{text}");
+    let (exit, text) = dev.ask(&["cluster", "plan", "add", "n9"]);
+    assert!(exit == Some(1) && text.contains("the cluster has no node n9"), "{text}");
+}
+
+#[test]
+fn a_plan_is_applied_once_and_a_stale_one_refused() {
+    let dev = Dev::start_with(&["--nodes", "4", "--shards", "8"]);
+    let plan = |what: &str, node: &str| -> String {
+        let (exit, json) = dev.ask(&["cluster", "plan", what, node, "--json"]);
+        assert_eq!(exit, Some(0), "{json}");
+        let plan: Value = serde_json::from_str(&json).unwrap();
+        plan["id"].as_str().unwrap().to_owned()
+    };
+    let (remove, drain) = (plan("remove", "n4"), plan("drain", "n3"));
+    // The second time it follows the job that there is.
+    for _ in 0..2 {
+        let (exit, text) = dev.ask(&["cluster", "apply", &remove]);
+        assert!(
+            exit == Some(0) && text.starts_with("job 1: remove n4.") && text.contains("job 1 done"),
+            "{text}"
+        );
+    }
+    let (exit, text) = dev.ask(&["cluster", "apply", &drain]);
+    assert!(exit == Some(1) && text.contains("made for the map e1") && text.contains("plan again"), "{text}");
+    let (exit, text) = dev.ask(&["cluster", "apply", "00c0ffee"]);
+    assert!(exit == Some(1) && text.contains("no plan 00c0ffee was made at this node"), "{text}");
+
+    let (_, json) = dev.ask(&["cluster", "status", "--json"]);
+    let status: Value = serde_json::from_str(&json).unwrap();
+    let nodes: Vec<(&str, u64)> = status["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| (node["name"].as_str().unwrap(), node["replicas"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(nodes, [("n1", 8), ("n2", 8), ("n3", 8)], "{json}");
 }

@@ -282,6 +282,10 @@ fn settle(step: &JobMove, config: &Config) -> MoveStage {
     if config.number <= number {
         return step.stage;
     }
+    if let Some(leads) = step.what.leads() {
+        let first = config.voters.first().is_some_and(|replica| replica.node() == leads.0);
+        return if first { MoveStage::Recorded } else { MoveStage::Cancelled };
+    }
     let votes = |node: NodeId| config.voters.iter().any(|replica| replica.node() == node.0);
     let came = step.what.to.is_none_or(votes);
     let went = step.what.from.is_none_or(|from| !votes(from));

@@ -141,7 +141,7 @@ impl Reason {
                 format!("{shard} has {live} of the {needed} replicas that a change needs: {missing}")
             }
             Reason::TargetDown { node, why, replicas } => {
-                format!("{} is to get {replicas} and is down: {why}", name(node))
+                format!("{} is to get {replicas} replicas and is down: {why}", name(node))
             }
             Reason::SetDiffers { shard, voters } => {
                 let voters = voters.iter().map(name).collect::<Vec<_>>().join(" ");
@@ -269,7 +269,7 @@ impl Walk<'_> {
     fn gets(&self) -> BTreeMap<NodeIndex, (usize, u64)> {
         let mut gets: BTreeMap<NodeIndex, (usize, u64)> = BTreeMap::new();
         for step in self.moves {
-            if let Some(to) = step.to {
+            if let Some(to) = step.to.filter(|to| step.from != Some(*to)) {
                 let (replicas, bytes) = gets.entry(to).or_default();
                 *replicas += 1;
                 *bytes += self.facts.bytes_of(step.shard);

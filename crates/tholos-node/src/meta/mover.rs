@@ -78,6 +78,10 @@ fn next_step(config: &Config, order: &MoveOrder) -> Step {
         return if fresh || learns { Step::Change { voters, learners } } else { Step::Through };
     }
     let step = Move { shard: order.shard, from: order.from, to: order.to };
+    if step.leads().is_some() {
+        let after = step.set_after(&voters).filter(|_| fresh);
+        return after.map_or(Step::Through, |voters| Step::Change { voters, learners });
+    }
     match (order.to, step.set_after(&voters)) {
         (Some(to), Some(_)) if fresh && !learns => {
             learners.push(to);
@@ -189,12 +193,8 @@ impl Node {
         let (voters, learners) = match next_step(&config, order) {
             Step::Change { voters, learners } => (voters, learners),
             Step::Switch { voters, learners } => {
-                let mark = order.to.map(|to| self.mark(id, to));
-                let decided = self.shard(id)?.group.decided_index();
-                report.behind = mark.map(|mark| decided.0.saturating_sub(mark.0));
-                // Who has nothing at all may not even be there, however little there is.
-                let lacks = |mark: Index| mark == Index::ZERO || mark.0 + CAUGHT_UP_ENTRIES < decided.0;
-                if mark.is_some_and(lacks) {
+                report.behind = order.to.map(|to| self.behind(id, to));
+                if report.behind.is_some_and(|behind| behind > CAUGHT_UP_ENTRIES) {
                     return Some(report);
                 }
                 (voters, learners)
@@ -240,10 +240,12 @@ impl Node {
         known
     }
 
-    /// How far the replica at `node` has accepted, as far as the leader here knows.
-    fn mark(&self, id: ShardId, node: NodeId) -> Index {
-        let mut followers = self.shard(id).into_iter().flat_map(|shard| shard.group.followers());
-        followers.find(|(replica, _)| replica.node() == node.0).map_or(Index::ZERO, |(_, mark)| mark)
+    /// How many decided entries the replica at `node` lacks.
+    fn behind(&self, id: ShardId, node: NodeId) -> u64 {
+        let Some(shard) = self.shard(id) else { return u64::MAX };
+        let mark = shard.group.followers().find(|(replica, _)| replica.node() == node.0);
+        let accepted = mark.map_or(0, |(_, accepted)| accepted.0);
+        shard.group.decided_index().0.saturating_sub(accepted)
     }
 }
 
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn a_move_goes_step_by_step_and_each_is_read_off_the_log() {
         check(&config(4, MoveId(5), &[1, 2, 3], &[]), false, &change(&[4]));
-        let switch = Step::Switch { voters: nodes(&[2, 3, 4]), learners: vec![] };
+        let switch = Step::Switch { voters: nodes(&[4, 2, 3]), learners: vec![] };
         check(&config(5, MOVE, &[1, 2, 3], &[4]), false, &switch);
         check(&config(6, MOVE, &[2, 3, 4], &[]), false, &Step::Through);
     }
@@ -328,6 +330,11 @@ mod tests {
         let two = config(1, MOVE, &[1], &[2]);
         let grown = Step::Switch { voters: nodes(&[1, 2]), learners: vec![] };
         assert_eq!(next_step(&two, &order(None, Some(2))), grown);
+        let leads = Step::Change { voters: nodes(&[2, 1]), learners: vec![] };
+        let set = config(0, MoveId(0), &[1, 2], &[]);
+        assert_eq!(next_step(&set, &order(Some(2), Some(2))), leads);
+        assert_eq!(next_step(&set, &order(Some(3), Some(3))), Step::Through);
+        assert_eq!(next_step(&config(1, MOVE, &[2, 1], &[]), &order(Some(2), Some(2))), Step::Through);
         let shrunk = Step::Switch { voters: nodes(&[2]), learners: vec![] };
         assert_eq!(next_step(&config(0, MoveId(0), &[1, 2], &[]), &order(Some(1), None)), shrunk);
     }

@@ -8,7 +8,6 @@ mod digests;
 mod faults;
 mod handshakes;
 mod keyspace;
-mod leases;
 mod moves;
 mod replicas;
 mod snapshots;

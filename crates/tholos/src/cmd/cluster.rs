@@ -1,18 +1,22 @@
-//! `tholos cluster`: how the cluster is, and where a key lives.
+//! `tholos cluster`: how the cluster is, where a key lives, what a change would move; and changes it.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::cmd::job;
+use crate::cmd::plan::{PlanArgs, plan_text};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
 
 /// A node waits a second for each other node that does not answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// The meta group is waited for as well.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Look at a running cluster.
+/// Look at a running cluster, plan what a change of it takes, and change it.
 #[derive(Args, Debug)]
 pub(crate) struct ClusterArgs {
     #[command(flatten)]
@@ -43,6 +47,22 @@ Examples:
         /// The key, as a client would send it.
         key: String,
     },
+    Plan(PlanArgs),
+    /// Carry out a plan: starts its job, and follows that to its end. ^C detaches: the job goes on.
+    #[command(after_help = "\
+Refused if the cluster has changed since the plan was made. Given again, it follows the job that was started.
+Exits with 0 if the job is done, 1 if it was refused or cancelled.
+
+Examples:
+  tholos cluster apply 7c1e09ab
+  tholos cluster apply 7c1e09ab --detach")]
+    Apply {
+        /// The plan's name, as tholos cluster plan printed it.
+        id: String,
+        /// Do not follow the job.
+        #[arg(long)]
+        detach: bool,
+    },
 }
 
 pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
@@ -51,6 +71,25 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             let status = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
             print!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
+        }
+        What::Plan(plan) => {
+            let report = args.at.get(&plan.path(), ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{report}\n") } else { plan_text(&report) });
+            Ok(if report["blocked"] == false { Exit::Ok } else { Exit::NotSo })
+        }
+        What::Apply { id, detach } => {
+            let path = format!("/v1/apply?id={}", query_escape(id.as_bytes()));
+            let started = args.at.post(&path, APPLY_TIMEOUT)?;
+            let job = started["job"].as_u64().unwrap_or(0);
+            if args.json {
+                println!("{started}");
+            } else {
+                println!(
+                    "job {job}: {}. It goes on whoever watches: tholos job watch {job}",
+                    word(&started["title"])
+                );
+            }
+            if *detach { Ok(Exit::Ok) } else { job::watch(&args.at, args.json, job) }
         }
         What::Locate { key } => {
             let path = format!("/v1/locate?key={}", query_escape(key.as_bytes()));
@@ -66,11 +105,11 @@ pub(crate) fn number(value: &Value) -> usize {
     value.as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
 }
 
-fn word(value: &Value) -> &str {
+pub(crate) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
             print!("{}", if args.json { format!("{jobs}\n") } else { list_text(&jobs) });
             Ok(Exit::Ok)
         }
-        What::Watch(id) => watch(args, id.id),
+        What::Watch(id) => watch(&args.at, args.json, id.id),
         What::Pause(id) => {
             steer(args, id.id, "pause", "paused: what is under way ends, and nothing else begins")
         }
@@ -94,16 +94,16 @@ fn steer(args: &JobArgs, id: u64, verb: &str, done: &str) -> Result<Exit, Failur
 }
 
 /// Follows a job until it ends; a line for each change.
-pub(crate) fn watch(args: &JobArgs, id: u64) -> Result<Exit, Failure> {
+pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
     let mut shown = String::new();
     loop {
-        let answer = args.at.get("/v1/jobs", ANSWER_TIMEOUT)?;
+        let answer = at.get("/v1/jobs", ANSWER_TIMEOUT)?;
         let job = answer["jobs"].as_array().and_then(|jobs| jobs.iter().find(|job| job["id"] == id));
         let Some(job) = job else {
             let why = "there is no such job, or it is forgotten";
             return Err(Failure::new(Exit::NotSo, format!("job {id}"), why, "see tholos job list"));
         };
-        let line = if args.json { job.to_string() } else { job_text(job) };
+        let line = if json { job.to_string() } else { job_text(job) };
         if line != shown {
             println!("{line}");
             let _unwritable_stdout_is_no_reason_to_stop = std::io::stdout().flush();
@@ -139,6 +139,7 @@ fn job_text(job: &Value) -> String {
 fn move_text(step: &Value) -> String {
     let shard = step["shard"].as_str().unwrap_or("-");
     let way = match (step["from"].as_str(), step["to"].as_str()) {
+        (Some(from), Some(to)) if from == to => format!("{shard} to be led by {to}"),
         (Some(from), Some(to)) => format!("{shard} {from} → {to}"),
         (None, Some(to)) => format!("{shard} + {to}"),
         (from, None) => format!("{shard} - {}", from.unwrap_or("-")),

@@ -1,0 +1,381 @@
+//! Plans of changes, made from what the nodes of the running cluster say of themselves: shown as JSON, and applied.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use tholos_cluster::{
+    Ailment, Check, CheckKind, ClusterMap, Epoch, Facts, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT,
+    MetaCommand, MetaState, NodeEffect, NodeFacts, NodeId, NodeRow, Outcome, Plan, PlanError, PlanId,
+    Refusal, Request, ShardFacts, plan,
+};
+use tholos_ring::ShardId;
+
+use crate::admin::{Admin, Failure, Json};
+use crate::jobs::{IN_FLIGHT, ask_meta, stopped};
+use crate::status::{Answers, NodeReport, ShardReport, leaders};
+
+/// Plans that are remembered, to be applied by their names.
+const PLANS_MAX: usize = 64;
+
+/// A plan as `tholos cluster plan --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanReport {
+    /// Its short name.
+    pub id: String,
+    /// The epoch of the map that it was made for.
+    pub epoch: u64,
+    /// What was asked for.
+    pub request: String,
+    /// Whether it may not be applied: see `checks`.
+    pub blocked: bool,
+    /// In the order in which they are made.
+    pub moves: Vec<MoveReport>,
+    /// Replicas that are copied to another node.
+    pub moves_total: usize,
+    /// Copies that no placement with these shares could save.
+    pub least_possible: usize,
+    /// Replicas of all shards afterwards.
+    pub replicas: usize,
+    /// Bytes to be copied, about.
+    pub bytes: u64,
+    /// The rate in bytes a second that the estimate is made for.
+    pub bytes_per_s: u64,
+    /// Seconds that copying takes at that rate.
+    pub estimate_s: u64,
+    /// Shards that are to be led by another node than the map prefers today.
+    pub leaders: Vec<LeaderReport>,
+    /// What becomes of each node.
+    pub nodes: Vec<EffectReport>,
+    /// What was looked at.
+    pub checks: Vec<CheckReport>,
+}
+
+/// One replica's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MoveReport {
+    /// The shard.
+    pub shard: u16,
+    /// Who gives its replica up; null if the shard gets one more.
+    pub from: Option<String>,
+    /// Who gets it; null if the shard keeps one less.
+    pub to: Option<String>,
+}
+
+/// A shard's preferred leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeaderReport {
+    /// The shard.
+    pub shard: u16,
+    /// Who is to lead it.
+    pub to: String,
+}
+
+/// What becomes of a node; pairs are before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EffectReport {
+    /// Its name.
+    pub name: String,
+    /// Its zone afterwards; empty if it is one of its own.
+    pub zone: String,
+    /// Replicas it holds.
+    pub replicas: [usize; 2],
+    /// Shards it leads.
+    pub leads: [usize; 2],
+    /// Bytes of what it holds, about.
+    pub bytes: [u64; 2],
+    /// What to know of it.
+    pub note: Option<String>,
+}
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// `quorum`, `disk`, `memory` or `zones`.
+    pub check: &'static str,
+    /// What it finds out.
+    pub what: &'static str,
+    /// Whether nothing was found.
+    pub ok: bool,
+    /// Whether what was found blocks the plan.
+    pub blocks: bool,
+    /// What was found, the first of it.
+    pub reasons: Vec<String>,
+    /// How much was found.
+    pub reasons_total: usize,
+}
+
+/// What the nodes' answers say about the cluster.
+pub(crate) fn facts(map: &ClusterMap, answers: &Answers) -> Facts {
+    let node = |answer: &Result<NodeReport, String>| match answer {
+        Ok(report) => {
+            NodeFacts { down: None, disk_free: report.disk_free_bytes, memory_free: report.memory_free_bytes }
+        }
+        Err(why) => NodeFacts { down: Some(why.clone()), ..NodeFacts::default() },
+    };
+    let leaders = leaders(map, answers);
+    let shards = (0..map.shard_count).map(ShardId).zip(&leaders);
+    Facts {
+        nodes: answers.iter().map(node).collect(),
+        shards: shards.map(|(shard, leader)| shard_facts(map, answers, shard, leader.as_ref())).collect(),
+    }
+}
+
+fn shard_facts(
+    map: &ClusterMap,
+    answers: &Answers,
+    shard: ShardId,
+    leader: Option<&(usize, ShardReport)>,
+) -> ShardFacts {
+    let reports: Vec<(NodeId, Option<&ShardReport>)> = map
+        .nodes
+        .iter()
+        .zip(answers)
+        .filter_map(|(row, answer)| {
+            let report = answer.as_ref().ok()?;
+            Some((row.id, report.shards.iter().find(|own| own.shard == shard.0)))
+        })
+        .collect();
+    let held = || reports.iter().filter_map(|(_, report)| *report);
+    // The leader knows; without one, who has heard of the latest set.
+    let knows = leader.map(|(_, report)| report).or_else(|| held().max_by_key(|report| report.config));
+    let set = map.replica_set(shard);
+    let voters: Vec<NodeId> =
+        knows.into_iter().flat_map(|report| &report.voters).copied().map(NodeId).collect();
+    let differs = voters.len() != set.len() || voters.iter().any(|voter| !set.contains(voter));
+    let decided = leader.map_or(0, |(_, report)| report.decided);
+    let ailment = |(node, report): &(NodeId, Option<&ShardReport>)| {
+        let ailment = match report {
+            _ if !set.contains(node) => return None,
+            None => Ailment::Absent,
+            Some(report) if report.mute.is_some() => Ailment::Mute,
+            Some(report) if decided.saturating_sub(report.decided) > LAG_ENTRIES_MAX => {
+                Ailment::Behind(decided - report.decided)
+            }
+            Some(_) => return None,
+        };
+        Some((*node, ailment))
+    };
+    ShardFacts {
+        bytes: leader.map(|(_, report)| report.bytes).or_else(|| held().map(|report| report.bytes).max()),
+        leader: leader.map(|(at, _)| map.nodes[*at].id),
+        voters: if differs { voters } else { Vec::new() },
+        ailing: reports.iter().filter_map(ailment).collect(),
+    }
+}
+
+/// Plans made by this process, so that one can be applied by its name.
+#[derive(Clone, Default)]
+pub(crate) struct Plans(Arc<Mutex<VecDeque<Made>>>);
+
+/// What a plan was made of: it is made again when it is to be applied.
+#[derive(Clone)]
+struct Made {
+    id: PlanId,
+    epoch: Epoch,
+    words: String,
+}
+
+impl Plans {
+    fn remember(&self, plan: &Plan, map: &ClusterMap) {
+        let made = Made { id: plan.id, epoch: plan.epoch, words: plan.request.to_words(map) };
+        let mut plans = self.lock();
+        plans.retain(|other| other.id != made.id);
+        if plans.len() == PLANS_MAX {
+            plans.pop_front();
+        }
+        plans.push_back(made);
+    }
+
+    fn find(&self, id: PlanId) -> Option<Made> {
+        self.lock().iter().find(|made| made.id == id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Made>> {
+        // No code under this lock can leave the list half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the plan that a request in words takes ([`Request::parse`]).
+fn planned(state: &MetaState, answers: &Answers, words: &str) -> Result<Plan, PlanError> {
+    let map = &state.map;
+    plan(map, &state.standings, &facts(map, answers), &Request::parse(map, words)?)
+}
+
+fn failure(code: StatusCode, error: impl Into<String>) -> Response {
+    (code, Json(Failure { error: error.into() })).into_response()
+}
+
+fn refused(error: &PlanError) -> Response {
+    let code = match error {
+        PlanError::NotUnderstood(_) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::CONFLICT,
+    };
+    failure(code, error.to_string())
+}
+
+/// The state, and what the nodes of its map say.
+async fn look(admin: &Admin) -> Result<(Arc<MetaState>, Answers), Response> {
+    let state = admin.state().ok_or_else(stopped)?;
+    let answers = admin.ask_all().await;
+    // The answers are in the order of the map that they were asked by.
+    if admin.state().is_none_or(|now| now.map.nodes.len() != state.map.nodes.len())
+        || answers.len() != state.map.nodes.len()
+    {
+        return Err(failure(StatusCode::CONFLICT, "nodes have come or gone meanwhile: try again"));
+    }
+    Ok((state, answers))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct PlanQuery {
+    request: String,
+}
+
+/// `GET /v1/plan?request=`. Changes nothing.
+pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQuery>) -> Response {
+    let (state, answers) = match look(&admin).await {
+        Ok(seen) => seen,
+        Err(response) => return response,
+    };
+    match planned(&state, &answers, &query.request) {
+        Ok(plan) => {
+            admin.plans.remember(&plan, &state.map);
+            Json(report(&state.map, &answers, &plan)).into_response()
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ApplyQuery {
+    id: String,
+}
+
+/// The job that a plan became.
+#[derive(Serialize)]
+struct Applied {
+    job: u64,
+    title: String,
+}
+
+/// `POST /v1/apply?id=`. Starts the job of a plan that was made here, if all is still as it was then; that of a plan which
+/// was applied before is told again.
+pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQuery>) -> Response {
+    let (state, answers) = match look(&admin).await {
+        Ok(seen) => seen,
+        Err(response) => return response,
+    };
+    let id = query.id;
+    let Some(made) = PlanId::from_hex(&id).and_then(|id| admin.plans.find(id)) else {
+        let why = format!("no plan {id} was made at this node: plan again, or ask the node that made it");
+        return failure(StatusCode::NOT_FOUND, why);
+    };
+    let number = made.id.job_number(made.epoch);
+    if let Some(job) = state.jobs.iter().find(|job| job.plan == number) {
+        return Json(Applied { job: job.id, title: job.title.clone() }).into_response();
+    }
+    if state.epoch() != made.epoch {
+        let refusal = Refusal::MapMoved { planned: made.epoch, now: state.epoch() };
+        return failure(StatusCode::CONFLICT, refusal.to_string());
+    }
+    let plan = match planned(&state, &answers, &made.words) {
+        Ok(plan) => plan,
+        Err(error) => return refused(&error),
+    };
+    let blocks = plan.checks.iter().filter(|check| check.outcome == Outcome::Blocks);
+    if let Some(reason) = blocks.flat_map(|check| &check.reasons).next() {
+        let why = format!("the plan is blocked: {}", reason.to_words(&state.map));
+        return failure(StatusCode::CONFLICT, why);
+    }
+    if plan.id != made.id {
+        let why = "replicas were lost or have come back since, and the plan is another one now: plan again";
+        return failure(StatusCode::CONFLICT, why);
+    }
+    let order = plan.to_order(&state.map, IN_FLIGHT);
+    let title = order.title.clone();
+    match ask_meta(&admin, MetaCommand::StartJob(order)).await {
+        Ok(job) => Json(Applied { job, title }).into_response(),
+        Err(response) => response,
+    }
+}
+
+fn report(map: &ClusterMap, answers: &Answers, plan: &Plan) -> PlanReport {
+    let name = |node: NodeId| map.node(node).map_or_else(|| node.to_string(), |row| row.name.clone());
+    let replicas = plan.moves.iter().filter(|step| step.leads().is_none());
+    let moves = replicas.map(|step| MoveReport {
+        shard: step.shard.0,
+        from: step.from.map(name),
+        to: step.to.map(name),
+    });
+    PlanReport {
+        id: plan.id.to_string(),
+        epoch: plan.epoch.0,
+        request: plan.request.to_words(map),
+        blocked: plan.is_blocked(),
+        moves: moves.collect(),
+        moves_total: plan.copies(),
+        least_possible: plan.least_possible,
+        replicas: plan.sets.iter().map(Vec::len).sum(),
+        bytes: plan.bytes,
+        bytes_per_s: MOVE_BYTES_PER_S_DEFAULT,
+        estimate_s: plan.estimate_s(MOVE_BYTES_PER_S_DEFAULT),
+        leaders: plan
+            .leaders
+            .iter()
+            .map(|(shard, to)| LeaderReport { shard: shard.0, to: name(*to) })
+            .collect(),
+        nodes: effects(map, answers, plan),
+        checks: plan.checks.iter().map(|check| check_report(map, check)).collect(),
+    }
+}
+
+fn effects(map: &ClusterMap, answers: &Answers, plan: &Plan) -> Vec<EffectReport> {
+    let effect = |(row, answer, effect): (&NodeRow, &Result<NodeReport, String>, &NodeEffect)| {
+        let (before, after) = effect.replicas;
+        let leaves = matches!(&plan.request, Request::Remove(nodes) if nodes.contains(&row.id));
+        let note = match answer {
+            Err(why) => Some(format!("down: {why}")),
+            Ok(_) if leaves => Some("leaves the cluster".to_owned()),
+            Ok(_) if before == after && effect.alone_in_zone => {
+                let zone = &effect.zone;
+                Some(format!("unchanged: only node in zone {zone}, one copy per zone"))
+            }
+            Ok(_) => None,
+        };
+        EffectReport {
+            name: row.name.clone(),
+            zone: effect.zone.clone(),
+            replicas: [before, after],
+            leads: [effect.leads.0, effect.leads.1],
+            bytes: [effect.bytes.0, effect.bytes.1],
+            note,
+        }
+    };
+    let rows = map.nodes.iter().zip(answers).zip(&plan.nodes);
+    rows.map(|((row, answer), of_node)| effect((row, answer, of_node))).collect()
+}
+
+fn check_report(map: &ClusterMap, check: &Check) -> CheckReport {
+    let (name, what) = match check.kind {
+        CheckKind::Quorum => ("quorum", "quorum kept at every step"),
+        CheckKind::Disk => ("disk", "disk fits"),
+        CheckKind::Memory => ("memory", "memory fits"),
+        CheckKind::Zones => ("zones", "no shard loses a zone"),
+    };
+    CheckReport {
+        check: name,
+        what,
+        ok: check.outcome == Outcome::Ok,
+        blocks: check.outcome == Outcome::Blocks,
+        reasons: check.reasons.iter().map(|reason| reason.to_words(map)).collect(),
+        reasons_total: check.reasons_total,
+    }
+}
+
+#[cfg(test)]
+mod tests;
