@@ -8,6 +8,10 @@
 //!   says that it knows: then all its replicas are mute (R20), durably.
 //! - **C2** Nothing is taken from a peer either that has not said, to this boot, what it has counted of this node.
 //! - **C3** What was counted rises, but for a peer that knows of its loss.
+//! - **C4** A node that may have lost replicas without a trace begins none any more, in this directory: a group could
+//!   speak to one that had been here before, and voted. That is durable before the node says that it knows.
+//!
+//! All this rests on connections: what was sent to an earlier boot of the receiver does not reach a later one.
 //!
 //! What was counted of a peer outlives a restart if the driver keeps it; it may be late in doing so.
 
@@ -78,6 +82,17 @@ struct Peer {
     vouches: bool,
     /// What was told it last, and when.
     told: Option<(Counted, Millis)>,
+}
+
+/// Whether this node begins replicas (C4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bar {
+    /// It does.
+    Open,
+    /// It does not, and that is not durable yet.
+    Closed,
+    /// It does not, durably.
+    Kept,
 }
 
 /// What becomes of a [`Counted`].
@@ -253,6 +268,7 @@ impl Node {
                     let recovered = self.ledger.recovered();
                     out.notices.push(Notice::WentBack { counted_by: from, recovered, counted });
                     self.lose_all(out);
+                    self.bar(out);
                     self.owning_up = Some((self.outbox.last_seq(), counted));
                     self.own_up();
                 }
@@ -284,10 +300,30 @@ impl Node {
         self.ledger.trusts(node) || self.config.group.planted == Planted::BackInTimeVotes
     }
 
+    /// Begins no replicas from here on (C4).
+    pub(crate) fn bar(&mut self, out: &mut Effects) {
+        if self.bar == Bar::Open {
+            self.bar = Bar::Closed;
+        }
+        out.bar |= self.bar == Bar::Closed;
+    }
+
+    /// The directory says that this node begins no replicas any more (C4). Called before the start.
+    pub fn recover_barred(&mut self) {
+        self.bar = Bar::Kept;
+    }
+
+    /// The driver has made that durable.
+    pub(crate) fn handle_bar_kept(&mut self) {
+        self.bar = Bar::Kept;
+        self.own_up();
+    }
+
     /// Once that is durable, the others may know.
     pub(crate) fn own_up(&mut self) {
         if let Some((seq, counted)) = self.owning_up
             && self.appends.durable >= seq
+            && self.bar == Bar::Kept
         {
             self.ledger.own_up(counted);
         }

@@ -158,6 +158,8 @@ pub enum Event {
     Resign,
     /// An order to change the replica set of a shard that is led here (R6, R7).
     ChangeReplicas(ReplicaOrder),
+    /// What [`Effects::bar`] asked for is durable.
+    BarKept,
     /// The map of [`Effects::map`] is durable, and the nodes in it are reached from here on.
     MapKept {
         /// Its epoch.
@@ -334,6 +336,9 @@ pub struct Effects {
     pub snapshots: Vec<SnapshotJob>,
     /// Appends below this are not needed any more: their segments may be recycled.
     pub release: Option<AppendSeq>,
+    /// Keep durably that this directory begins no replicas any more, for
+    /// [`Node::recover_barred`](crate::Node::recover_barred); answered by [`Event::BarKept`].
+    pub bar: bool,
     /// A newer map: to be made durable, for [`Node::recover_map`](crate::Node::recover_map), and the nodes in it to be
     /// reached; answered by [`Event::MapKept`]. A later one replaces it.
     pub map: Option<Box<MetaState>>,

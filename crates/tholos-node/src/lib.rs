@@ -11,6 +11,7 @@ mod digests;
 mod event;
 mod gateway;
 mod hints;
+mod leased;
 mod meta;
 mod node;
 mod operation;

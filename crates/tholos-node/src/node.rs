@@ -12,11 +12,12 @@ use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
-use crate::counted::{CountedOf, Ledger};
+use crate::counted::{Bar, CountedOf, Ledger};
 use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
+use crate::leased::LeasedRead;
 use crate::meta::{Meta, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
@@ -54,10 +55,13 @@ pub struct Node {
     pub(crate) ledger: Ledger,
     /// The append after which everything lost is owned up to, and what had been counted (R21).
     pub(crate) owning_up: Option<(AppendSeq, u64)>,
+    pub(crate) bar: Bar,
     /// Shards of which the log had records and, so far, no beginning; empty once the node runs.
     strays: Vec<ShardId>,
     pub(crate) outbox: Outbox,
-    answers: Answers,
+    pub(crate) answers: Answers,
+    /// Answers that wait for another look at the clock (R13).
+    pub(crate) leased: Vec<LeasedRead>,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -139,6 +143,7 @@ impl Node {
             transfers: Transfers::new(groups, &config),
             ledger,
             owning_up: None,
+            bar: Bar::Open,
             strays: Vec::new(),
             chance: config.seed,
             detector,
@@ -147,6 +152,7 @@ impl Node {
             config,
             outbox: Outbox::default(),
             answers: Vec::new(),
+            leased: Vec::new(),
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -225,7 +231,13 @@ impl Node {
         }
         self.drop_recovered_retired();
         for at in 0..self.shards.len() {
-            let Some(shard) = self.shards[at].as_mut() else { continue };
+            let Some(shard) = self.shards[at].as_mut() else {
+                if lost_records(ShardId(at as u16)) && self.bar == Bar::Open {
+                    // C4: what is lost may say that a replica had joined.
+                    self.bar = Bar::Closed;
+                }
+                continue;
+            };
             let id = shard.id;
             let loss = match (&shard.unfit, lost_records(id)) {
                 (_, true) => Loss::Log,
@@ -271,6 +283,7 @@ impl Node {
             let nonce = next_chance(&mut self.chance);
             let Some(shard) = self.shards[at].as_mut() else { continue };
             shard.group.begin(nonce);
+            shard.group.remember_grants(now.mono);
             let Some(loss) = shard.loss else { continue };
             if loss != Loss::Before {
                 shard.group.lose(nonce, &mut self.outbox);
@@ -278,6 +291,9 @@ impl Node {
             let id = shard.id;
             out.notices.push(Notice::ReplicaMuted { shard: id, loss });
             self.collect(id, out);
+        }
+        if self.bar == Bar::Closed {
+            self.bar(out);
         }
         self.remove_left_files(out);
         self.follow_meta(out);
@@ -333,6 +349,7 @@ impl Node {
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Resign => self.resigning = true,
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
+            Event::BarKept => self.handle_bar_kept(),
             Event::MapKept { epoch } => self.handle_map_kept(epoch),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,
@@ -649,13 +666,19 @@ impl Node {
     pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
         let refusal = self.refusal(id, &ask);
         // A hint may name this node for a shard that it does not hold.
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
+        let Some(shard) = self.shards[usize::from(id.0)].as_ref() else {
             return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
         // G3: "nothing was written" must be true of every copy of the request.
         if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
             return self.answers.push((origin, Outcome::Refused(refusal)));
         }
+        if let Ask::Read { operation } = &ask
+            && self.read_by_lease(id, operation, origin)
+        {
+            return;
+        }
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.ask(ask, origin, self.now.mono, &mut self.answers);
         self.mark_dirty(id);
     }

@@ -10,6 +10,7 @@ use tholos_paxos::{Change, ChangeError, Config, Group, Message, Record, ReplicaI
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
+use crate::counted::Bar;
 use crate::detector::{node_of, replica_of};
 use crate::event::{Effects, Notice, ReplicaOrder, SnapshotJob};
 use crate::hints;
@@ -142,7 +143,10 @@ impl Node {
             self.join(id, me, out);
         }
         let from = node_of(replica);
-        if !self.is_held_as(id, me) {
+        // Who has lost all (R20) may know only who was there at the founding. That it leads no more concerns whoever lives
+        // here now.
+        let concerns_any = matches!(message, Message::Repair { .. }) && self.shard(id).is_some();
+        if !self.is_held_as(id, me) && !concerns_any {
             let reason = "for a replica that is not here";
             return out.notices.push(Notice::MessageDropped { node: from, reason });
         }
@@ -163,13 +167,13 @@ impl Node {
     /// Begins a replica of a shard that this node has learnt of, because a message is for it. One that lived here under
     /// an earlier id is retired and gives way; ids rise, so a late message brings nothing back.
     fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
-        let owns_up = self.owning_up.is_some();
+        // C4
+        let barred = self.bar != Bar::Open;
         // It may have been here, and been dropped since.
         let retired = self.meta.state().is_retired(id, me);
         let Some(place) = self.shards.get_mut(usize::from(id.0)) else { return };
-        // A log that went back in time (R21) may lack that this very replica was here before.
         let may = me.serial() > Serial(0)
-            && !owns_up
+            && !barred
             && !retired
             && place.as_ref().is_none_or(|shard| shard.group.me() < me);
         if !may {

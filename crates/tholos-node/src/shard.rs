@@ -112,6 +112,10 @@ pub struct Shard {
     pub writes_applied: u64,
     /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
     pub writes_repeated: u64,
+    /// Reads answered by the lease, likewise.
+    pub reads_by_lease: u64,
+    /// Of these, those whose answer came too late and that were asked again by a round (R13).
+    pub reads_late: u64,
 }
 
 #[derive(Debug, Default)]
@@ -177,6 +181,8 @@ impl Shard {
             changed: None,
             writes_applied: 0,
             writes_repeated: 0,
+            reads_by_lease: 0,
+            reads_late: 0,
         }
     }
 
@@ -249,6 +255,16 @@ impl Shard {
         } else {
             answers.push((origin, Outcome::NotLeader { leader: None }));
         }
+    }
+
+    /// Answers a read from the applied state, unless only a Tick can (R17) or it is none that has its answer there.
+    pub(crate) fn read_undisputed(&mut self, operation: &Bytes, time: Millis) -> Option<Outcome> {
+        let operation = Operation::decode(operation.clone()).ok()?;
+        if matches!(operation, Operation::Durable { .. }) || self.is_disputed(&operation, time) {
+            return None;
+        }
+        self.reads_by_lease += 1;
+        Some(self.read_now(operation, time))
     }
 
     /// Whether this replica votes in a configuration that counts.
@@ -479,7 +495,21 @@ impl Shard {
         !self.after_tick.is_empty()
     }
 
-    /// R17: if the wall clock says dead and shard time says alive, a Tick decides.
+    /// Whether the wall clock says dead and shard time says alive.
+    fn is_disputed(&self, operation: &Operation, time: Millis) -> bool {
+        if matches!(self.planted, Planted::ExpiryByWallClock | Planted::TickNotProposed) {
+            return false;
+        }
+        let Some(due) = self.keyspace.next_due_ms().filter(|due| *due <= time.0) else { return false };
+        match operation {
+            Operation::Command(args) => Command::parse(args)
+                .is_ok_and(|command| self.keyspace.expired_by(time.0, self.time.0, &command)),
+            Operation::CountInSlot(_) | Operation::KeysInSlot(..) => false,
+            _ => due > self.time.0,
+        }
+    }
+
+    /// R17: of a dispute, a Tick decides.
     fn needs_tick(
         &mut self,
         operation: &Operation,
@@ -487,13 +517,7 @@ impl Shard {
         seed: &mut impl FnMut() -> u64,
         out: &mut Outbox,
     ) -> Option<Index> {
-        let disputed = match operation {
-            Operation::Command(args) => Command::parse(args)
-                .is_ok_and(|command| self.keyspace.expired_by(time.0, self.time.0, &command)),
-            Operation::CountInSlot(_) | Operation::KeysInSlot(..) => false,
-            _ => self.keyspace.next_due_ms().is_some_and(|due| due > self.time.0 && due <= time.0),
-        };
-        if !disputed || matches!(self.planted, Planted::ExpiryByWallClock | Planted::TickNotProposed) {
+        if !self.is_disputed(operation, time) {
             return None;
         }
         if let Some((index, _)) = self.after_tick.back()

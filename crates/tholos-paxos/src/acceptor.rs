@@ -27,6 +27,8 @@ pub(crate) struct Acceptor {
     /// [`Acceptor::me`] if this replica has joined a running group (R7); zero for a founder.
     joined: ReplicaId,
     promised: Ballot,
+    /// The append that holds it; zero if it was there at the start.
+    promised_at: AppendSeq,
     log: Log,
     /// The last append of this group.
     appended: AppendSeq,
@@ -52,9 +54,10 @@ pub(crate) enum Lost {
 impl Hash for Acceptor {
     fn hash<H: Hasher>(&self, to: &mut H) {
         // Taken apart, so that no field is forgotten.
-        let Acceptor { me, joined, promised, log, appended, durable, held, initial, lost } = self;
+        let Acceptor { me, joined, promised, promised_at, log, appended, durable, held, initial, lost } =
+            self;
         let ahead = |seq: &AppendSeq| seq.0.saturating_sub(durable.0);
-        (me, joined, promised, log, initial, lost, ahead(appended), held.len()).hash(to);
+        (me, joined, promised, ahead(promised_at), log, initial, lost, ahead(appended), held.len()).hash(to);
         for Held { seq, to: receiver, message } in held {
             (ahead(seq), receiver, message).hash(to);
         }
@@ -91,6 +94,7 @@ impl Acceptor {
             me,
             joined: ReplicaId::default(),
             promised: Ballot::ZERO,
+            promised_at: AppendSeq(0),
             log: Log::new(config.clone()),
             appended: AppendSeq(0),
             durable: AppendSeq(0),
@@ -175,6 +179,11 @@ impl Acceptor {
 
     pub(crate) fn promised(&self) -> Ballot {
         self.promised
+    }
+
+    /// Whether a promise was made, and a restart would remember it.
+    pub(crate) fn has_durable_promise(&self) -> bool {
+        self.promised > Ballot::ZERO && self.promised_at <= self.durable
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -356,13 +365,18 @@ impl Acceptor {
 
     fn raise_promised(&mut self, ballot: Ballot) {
         assert!(ballot >= self.promised, "promise {} falls to {ballot}", self.promised);
-        self.promised = ballot;
+        if ballot > self.promised {
+            self.promised = ballot;
+            // The record that holds it comes next.
+            self.promised_at = AppendSeq(u64::MAX);
+        }
     }
 
     fn record(&mut self, record: Record, out: &mut Outbox) -> AppendSeq {
         let seq = out.append(record);
         assert!(seq > self.appended, "appends are numbered upwards");
         self.appended = seq;
+        self.promised_at = self.promised_at.min(seq);
         seq
     }
 }

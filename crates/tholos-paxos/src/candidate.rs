@@ -33,6 +33,8 @@ pub(crate) struct Candidate {
     promises: Vec<Standing>,
     /// The best log fetched so far, if it is better than the own one.
     held: Option<Held>,
+    /// The ballot whose leader has let go in favour of this replica (R10).
+    released: Option<Ballot>,
 }
 
 /// A log fetched whole.
@@ -86,7 +88,14 @@ impl Candidate {
             repeats: now.plus(options.stagger),
             promises: Vec::new(),
             held: None,
+            released: None,
         }
+    }
+
+    /// Stands because the leader of `ballot` has let go.
+    #[must_use]
+    pub(crate) fn released(self, ballot: Option<Ballot>) -> Candidate {
+        Candidate { released: ballot, ..self }
     }
 
     pub(crate) fn ballot(&self) -> Ballot {
@@ -123,7 +132,7 @@ impl Candidate {
             }
             Step::Canvass { .. } => acceptor.broadcast(&Message::Canvass { ballot, decided }, out),
             Step::Prepare => {
-                let prepare = Message::Prepare { ballot, decided };
+                let prepare = Message::Prepare { ballot, decided, released: self.released };
                 let held = self.held.iter().flat_map(|held| configs_of(&held.entries));
                 let voters = acceptor.log().configs().chain(held).flat_map(|config| &config.voters);
                 acceptor.tell(voters, &prepare, out);
@@ -131,12 +140,18 @@ impl Candidate {
         }
     }
 
-    /// `from` misses the leader as well. Returns whether a quorum does.
-    pub(crate) fn handle_endorse(&mut self, from: ReplicaId, log: &Log) -> bool {
-        let Step::Canvass { endorsed } = &mut self.step else { return false };
-        if !endorsed.contains(&from) {
+    /// `from` misses the leader as well.
+    pub(crate) fn handle_endorse(&mut self, from: ReplicaId) {
+        if let Step::Canvass { endorsed } = &mut self.step
+            && !endorsed.contains(&from)
+        {
             endorsed.push(from);
         }
+    }
+
+    /// Whether a quorum misses the leader, and nothing has been promised yet.
+    pub(crate) fn is_endorsed(&self, log: &Log) -> bool {
+        let Step::Canvass { endorsed } = &self.step else { return false };
         log.quorum_of_known(|replica| endorsed.contains(&replica))
     }
 

@@ -24,6 +24,7 @@ use crate::connectivity::{Connectivity, leader_lost};
 use crate::election::Election;
 use crate::follower::{Following, Staging};
 use crate::leader::{Leader, ProposeError};
+use crate::lease::Grants;
 use crate::log::Base;
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
@@ -40,6 +41,7 @@ pub struct Group {
     acceptor: Acceptor,
     election: Election,
     role: Role,
+    grants: Grants,
     /// Used while records are lost (R20).
     asking: Asking,
 }
@@ -59,6 +61,7 @@ impl Group {
             acceptor: Acceptor::new(me, config),
             election: Election::default(),
             role: Role::Follower(Following::default()),
+            grants: Grants::default(),
             asking: Asking::default(),
         }
     }
@@ -92,6 +95,14 @@ impl Group {
         self.asking = Asking::new(nonce);
     }
 
+    /// Called as well unless nobody in this group ever asks for leases: an earlier boot may have granted one. A replica
+    /// that remembers a promise makes no other for [`LEASE`](crate::LEASE) from `now` on (R14).
+    pub fn remember_grants(&mut self, now: Millis) {
+        if self.acceptor.has_durable_promise() && self.options.planted != Planted::GrantForgotten {
+            self.grants = Grants::restarted(now);
+        }
+    }
+
     /// Records of this replica that were durable are lost, and which is not known. It forgets the rest and is mute until
     /// it is repaired (R20). The caller forgets the applied state. `nonce` is fresh chance.
     pub fn lose(&mut self, nonce: u64, out: &mut Outbox) {
@@ -111,6 +122,9 @@ impl Group {
             self.tick_mute(now, out);
             return;
         }
+        if let Some((from, message)) = self.grants.take_held(now) {
+            self.handle_message(from, message, now, out);
+        }
         let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &self.options);
         let hears_quorum = log.quorum_of_known(|replica| net.hears(me, replica));
         match &mut self.role {
@@ -126,6 +140,10 @@ impl Group {
             Role::Candidate(candidate) => {
                 if candidate.is_over(now) || !hears_quorum {
                     self.give_up(now);
+                } else if candidate.is_endorsed(log) {
+                    // Its own grant has bound it.
+                    let ballot = candidate.ballot();
+                    self.stand_if_endorsed(ballot, now, out);
                 } else {
                     candidate.tick(&self.acceptor, options, now, out);
                 }
@@ -176,7 +194,9 @@ impl Group {
         match message {
             // What candidates ask of the others.
             Message::Canvass { ballot, decided } => self.handle_canvass(from, ballot, decided, out),
-            Message::Prepare { ballot, decided } => self.handle_prepare(from, ballot, decided, now, out),
+            Message::Prepare { ballot, decided, released } => {
+                self.handle_prepare(from, ballot, decided, released, now, out);
+            }
             Message::Fetch { ballot, from: first } => {
                 self.acceptor.handle_fetch(from, ballot, first, &self.options, out);
             }
@@ -210,7 +230,8 @@ impl Group {
                 }
             }
             Message::Confirm { ballot, round } => self.handle_confirm(from, ballot, round, now, out),
-            Message::Released { ballot } => self.handle_released(ballot, now, out),
+            Message::Lease { ballot, asked } => self.handle_lease(from, ballot, asked, now, out),
+            Message::Released { ballot } => self.handle_released(from, ballot, now, out),
             // What they answer.
             Message::Accepted { ballot, index } => self.handle_accepted(from, ballot, index, now, out),
             Message::Behind { ballot, accepted, length, decided } => {
@@ -218,6 +239,7 @@ impl Group {
                 self.handle_behind(ballot, standing, out);
             }
             Message::Confirmed { ballot, round } => self.handle_confirmed(from, ballot, round, out),
+            Message::Granted { ballot, asked } => self.handle_granted(from, ballot, asked, now),
             // What a replica that has lost records asks, and what it is told.
             Message::Repair { nonce } => {
                 self.election.handle_lost(from);
@@ -269,6 +291,14 @@ impl Group {
     ) -> Result<Index, ChangeError> {
         let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotServing.into()) };
         leader.change_replicas(change, time, &mut self.acceptor, &self.options, out)
+    }
+
+    /// Until when the applied state answers linearizable reads without a round: `None` if it does not, and then
+    /// [`Group::read`] is to be asked. `now` may be any time before the state is read. Whoever has read it looks at the
+    /// clock once more, and keeps the answer to itself if that is not before the time returned (R13).
+    pub fn lease_until(&mut self, now: Millis) -> Option<Millis> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        leader.lease_until(&self.acceptor, &self.options, now)
     }
 
     /// Asks for a linearizable read: `token` comes back in [`Outbox::reads_ready`] when the
@@ -390,18 +420,39 @@ impl Group {
     fn handle_endorse(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
         if let Role::Candidate(candidate) = &mut self.role
             && candidate.ballot() == ballot
-            && candidate.handle_endorse(from, self.acceptor.log())
         {
-            self.start_promise(ballot, now, out);
+            candidate.handle_endorse(from);
+            self.stand_if_endorsed(ballot, now, out);
         }
     }
 
-    /// The candidate promises its own ballot first; nothing leaves before that is durable (R2).
-    fn start_promise(&mut self, ballot: Ballot, now: Millis, out: &mut Outbox) {
+    /// Stands once a quorum misses the leader and no own grant binds: it would be the first promise (R12).
+    fn stand_if_endorsed(&mut self, ballot: Ballot, now: Millis, out: &mut Outbox) {
+        if let Role::Candidate(candidate) = &self.role
+            && candidate.is_endorsed(self.acceptor.log())
+            && !self.own_grants_bind(now)
+        {
+            self.start_promise(ballot, None, now, out);
+        }
+    }
+
+    /// Whether this replica may have granted a lease that is not over.
+    fn grants_bind(&self, now: Millis) -> bool {
+        self.options.planted != Planted::GrantDoesNotBind && self.grants.bind(now)
+    }
+
+    /// Whether that keeps it from standing.
+    fn own_grants_bind(&self, now: Millis) -> bool {
+        self.options.planted != Planted::OwnGrantIgnored && self.grants_bind(now)
+    }
+
+    /// The candidate promises its own ballot first; nothing leaves before that is durable (R2). `released`: the leader
+    /// of that ballot has let go.
+    fn start_promise(&mut self, ballot: Ballot, released: Option<Ballot>, now: Millis, out: &mut Outbox) {
         let seq = self.acceptor.promise(ballot, out);
         self.election.see(ballot);
         self.election.lose_leader();
-        self.role = Role::Candidate(Candidate::promise(ballot, seq, now, &self.options));
+        self.role = Role::Candidate(Candidate::promise(ballot, seq, now, &self.options).released(released));
         if self.options.planted == Planted::PromiseBeforeDurable {
             self.start_prepare(now, out);
         }
@@ -420,6 +471,7 @@ impl Group {
         from: ReplicaId,
         ballot: Ballot,
         decided: Index,
+        released: Option<Ballot>,
         now: Millis,
         out: &mut Outbox,
     ) {
@@ -427,6 +479,9 @@ impl Group {
         if ballot < self.acceptor.promised() || ballot.replica != from {
             self.acceptor.reject(from, out);
             return;
+        }
+        if let Some(released) = released {
+            self.grants.cancel(released);
         }
         if self.acceptor.log().accepted() == ballot {
             // A late repeat: this ballot leads already.
@@ -440,6 +495,10 @@ impl Group {
         // An equal ballot is a retry of the same, still living candidate (R2): the first
         // promise may have been lost.
         if ballot > self.acceptor.promised() {
+            if self.grants_bind(now) {
+                self.grants.hold(from, ballot, Message::Prepare { ballot, decided, released });
+                return;
+            }
             self.step_down(now, out);
             self.acceptor.promise(ballot, out);
         }
@@ -553,8 +612,26 @@ impl Group {
         }
     }
 
+    /// R12: only while the promise is exactly that ballot, and nothing granted before it could be forgotten.
+    fn handle_lease(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        asked: Millis,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        if self.heed(from, ballot, now, out)
+            && self.acceptor.promised() == ballot
+            && self.acceptor.has_durable_promise()
+        {
+            self.grants.give(ballot, now);
+            out.send(from, Message::Granted { ballot, asked });
+        }
+    }
+
     /// This replica is the heir, and its leader has let go (R10): it stands without a canvass.
-    fn handle_released(&mut self, ballot: Ballot, now: Millis, out: &mut Outbox) {
+    fn handle_released(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
         let (me, promised) = (self.acceptor.me(), self.acceptor.promised());
         let fits = ballot == promised && ballot == self.acceptor.log().accepted();
         let is_voter = self.acceptor.log().latest_config().is_voter(me);
@@ -563,7 +640,12 @@ impl Group {
             self.acceptor.decide(self.acceptor.log().last());
         }
         if fits && is_voter && matches!(self.role, Role::Follower(_)) {
-            self.start_promise(self.election.next_ballot(me, promised), now, out);
+            self.grants.cancel(ballot);
+            if self.own_grants_bind(now) {
+                self.grants.hold(from, ballot, Message::Released { ballot });
+            } else {
+                self.start_promise(self.election.next_ballot(me, promised), Some(ballot), now, out);
+            }
         }
     }
 }
@@ -660,6 +742,16 @@ impl Group {
             && leader.ballot() == ballot
         {
             leader.handle_confirmed(from, round, self.acceptor.log(), self.options.planted, out);
+        }
+    }
+
+    fn handle_granted(&mut self, from: ReplicaId, ballot: Ballot, asked: Millis, now: Millis) {
+        if let Role::Leader(leader) = &mut self.role
+            && leader.ballot() == ballot
+        {
+            // R13: from before the question, not from when the answer came.
+            let from_when = if self.options.planted == Planted::LeaseFromArrival { now } else { asked };
+            leader.handle_granted(from, from_when);
         }
     }
 

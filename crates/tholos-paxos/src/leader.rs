@@ -14,6 +14,7 @@ use crate::acceptor::{Acceptor, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
 use crate::candidate::Elected;
 use crate::change::{Change, ChangeError};
+use crate::lease::{self, LEASE_HELD, Lease};
 use crate::log::Log;
 use crate::message::{Entry, Message, Payload};
 use crate::options::{Options, Planted};
@@ -45,6 +46,7 @@ pub(crate) struct Leader {
     own_pending: VecDeque<(AppendSeq, Index)>,
     own_durable: Index,
     reads: Reads,
+    lease: Lease,
     /// Who leadership is being handed to, and until when the drain may last (R10).
     heir: Option<(ReplicaId, Millis)>,
     /// Once this replica is removed: the no-op by whose Accept the others learn that this is decided.
@@ -68,6 +70,8 @@ struct Follower {
     probed: Index,
     /// Where the last rewind went, so that a burst of refusals causes one.
     rewound: Option<Index>,
+    /// When the last question for a lease was asked that it has granted (R12).
+    granted: Option<Millis>,
 }
 
 /// How a replica is brought up to date.
@@ -108,6 +112,7 @@ impl Leader {
             own_pending: VecDeque::new(),
             own_durable: Index::ZERO,
             reads: Reads::default(),
+            lease: Lease::default(),
             heir: None,
             farewell: None,
             next_probe: now.plus(options.probe_interval),
@@ -149,6 +154,11 @@ impl Leader {
             self.next_probe = now.plus(options.probe_interval);
         }
         self.tell_followers(log, heard, probe, out);
+        if options.leases && self.serving && self.heir.is_none() && self.lease.asks(now) {
+            for follower in &self.followers {
+                out.send(follower.replica, Message::Lease { ballot: self.ballot, asked: now });
+            }
+        }
     }
 
     /// Whether [`Leader::tick`] has nothing to do, now and later, as long as nothing happens.
@@ -164,6 +174,7 @@ impl Leader {
             && self.heir.is_none()
             && decided == last
             && self.reads.is_empty()
+            && self.lease.is_idle()
             && !self.is_removed(acceptor)
             && self.followers.iter().all(knows_all)
     }
@@ -285,6 +296,38 @@ impl Leader {
                 }
             }
         }
+    }
+
+    /// `from` has granted what was asked for at `asked`.
+    pub(crate) fn handle_granted(&mut self, from: ReplicaId, asked: Millis) {
+        if let Some(follower) = self.follower(from) {
+            follower.granted = follower.granted.max(Some(asked));
+        }
+    }
+
+    /// Until when the applied state may be read without a round (R12): no other leader can be elected before. `None` if
+    /// it may not: also while something decided is not applied, and before the no-op of the own ballot is (R15).
+    pub(crate) fn lease_until(
+        &mut self,
+        acceptor: &Acceptor,
+        options: &Options,
+        now: Millis,
+    ) -> Option<Millis> {
+        if !options.leases {
+            return None;
+        }
+        self.lease.note_read(now);
+        let log = acceptor.log();
+        // R10: none once leadership is being handed over.
+        if !self.serving || self.heir.is_some() || log.applied() < log.decided() {
+            return None;
+        }
+        let granted = self.followers.iter().filter_map(|of| of.granted.map(|asked| (of.replica, asked)));
+        let until = match options.planted {
+            Planted::LeaseOfOneGrant => granted.map(|(_, asked)| asked).max()?.plus(LEASE_HELD),
+            _ => lease::held_until(acceptor.me(), log, granted)?,
+        };
+        (now < until).then_some(until)
     }
 
     /// Takes a read in, unless leadership is being handed over.
@@ -628,6 +671,7 @@ impl Follower {
             told: Index::ZERO,
             probed: Index::ZERO,
             rewound: None,
+            granted: None,
         }
     }
 }

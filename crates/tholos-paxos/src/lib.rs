@@ -61,6 +61,12 @@
 //! says yes, the index is applied, the read is answered. A round confirms nothing that came after it was
 //! sent (R15).
 //!
+//! **Leases.** With [`Options::leases`] a leader that serves reads asks the others to promise nobody else for a while
+//! (*Lease*, *Granted*; [`LEASE`]). As long as those who have are a part of every quorum that could elect another,
+//! [`Group::lease_until`] says so, and reads need no round. The end of the lease is compared with a clock that is read
+//! *after* the state was (R13), which is the driver's part. A restarted replica that may have granted a lease waits
+//! ([`Group::remember_grants`], R14).
+//!
 //! **Handing over.** The leader takes nothing new, decides what is under way, waits until the heir has it
 //! all, and lets go with *Released*. The heir stands at once, without a canvass. The old leader never
 //! serves in that ballot again, whatever becomes of the heir (R10).
@@ -140,7 +146,6 @@
 //!
 //! # What is absent
 //!
-//! - **Leases.** A read costs a round of messages, which many reads share; no clock is trusted.
 //! - **Who may forget a replica.** A removed replica stays until its driver drops it. That must not be before most of the
 //!   new voters know the change to be decided, and a driver knows that best from the leader.
 //! - **Reads at followers, and without a leader.**
@@ -164,6 +169,7 @@ mod election;
 mod follower;
 mod group;
 mod leader;
+mod lease;
 mod log;
 mod message;
 mod notation;
@@ -178,6 +184,7 @@ pub use change::{Change, ChangeError, REPLICAS_MAX};
 pub use connectivity::Connectivity;
 pub use group::Group;
 pub use leader::ProposeError;
+pub use lease::{LEASE, LEASE_HELD};
 pub use log::Base;
 pub use message::{Checkpoint, Config, Entry, Message, Payload, Record};
 pub use options::{Options, Planted};

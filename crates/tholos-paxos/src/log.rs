@@ -245,7 +245,6 @@ impl Log {
     /// Who wins it counts under the log that it adopts (R6), and that log holds whatever was decided. So it needs a
     /// majority of one of these configurations at least, perhaps of one alone: for each, those who are *not* among
     /// them must be no majority. Learners are in no configuration's voters and change nothing here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "leases count with it"))]
     pub(crate) fn meets_every_phase1_quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
         self.configs().all(|config| !config.majority(|voter| !has(voter)))
     }

@@ -104,6 +104,8 @@ pub enum Message {
         ballot: Ballot,
         /// How far the candidate's log is known to be decided.
         decided: Index,
+        /// The ballot whose leader has named the candidate its heir, and reads in it no more: grants to it end (R10).
+        released: Option<Ballot>,
     },
     /// Phase 1b: no lower ballot will be accepted by the sender. Its log is described, not sent.
     Promise {
@@ -199,6 +201,20 @@ pub enum Message {
         /// The round answered.
         round: u64,
     },
+    /// Promise nobody else for [`LEASE`](crate::LEASE) from now on (R12).
+    Lease {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// When this was asked, on the leader's clock: comes back with the grant.
+        asked: Millis,
+    },
+    /// Yes: the sender's promise is exactly `ballot`, is durable, and binds for so long.
+    Granted {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// As it was asked.
+        asked: Millis,
+    },
     /// The leader of `ballot` has drained and will never serve in it again: lead (R10).
     Released {
         /// The ballot given up.
@@ -229,6 +245,7 @@ impl Message {
                 | Message::Accept { .. }
                 | Message::Decide { .. }
                 | Message::Confirm { .. }
+                | Message::Lease { .. }
                 | Message::Released { .. }
         )
     }

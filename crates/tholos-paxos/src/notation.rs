@@ -76,7 +76,10 @@ impl Display for Message {
         match self {
             Message::Canvass { ballot, decided } => write!(f, "Canvass {ballot}, decided {decided}"),
             Message::Endorse { ballot } => write!(f, "Endorse {ballot}"),
-            Message::Prepare { ballot, decided } => write!(f, "Prepare {ballot}, decided {decided}"),
+            Message::Prepare { ballot, decided, released } => {
+                write!(f, "Prepare {ballot}, decided {decided}")?;
+                released.map_or(Ok(()), |released| write!(f, ", {released} released"))
+            }
             Message::Promise { ballot, accepted, length, decided } => {
                 write!(f, "Promise {ballot}, {}", Log(*accepted, *length, *decided))
             }
@@ -106,6 +109,8 @@ impl Display for Message {
             }
             Message::Confirm { ballot, round } => write!(f, "Confirm {ballot} round {round}"),
             Message::Confirmed { ballot, round } => write!(f, "Confirmed {ballot} round {round}"),
+            Message::Lease { ballot, asked } => write!(f, "Lease {ballot} asked {}", asked.0),
+            Message::Granted { ballot, asked } => write!(f, "Granted {ballot} asked {}", asked.0),
             Message::Released { ballot } => write!(f, "Released {ballot}"),
             Message::Repair { nonce } => write!(f, "Repair {nonce}"),
             Message::Bound { nonce, promised, config } => {

@@ -5,7 +5,8 @@ use crate::ballot::Millis;
 /// Limits and times of a group; the same on all its replicas unless said otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Options {
-    /// A candidacy that has not won after this long is given up.
+    /// A candidacy that has not won after this long is given up. At least [`LEASE`](crate::LEASE), with a round trip and an
+    /// fsync: it may have to wait for the end of grants.
     pub election_timeout: Millis,
     /// How much longer each voter waits than the one before it in walk order, so that the
     /// first one that can lead usually stands alone. More than one round trip and one fsync.
@@ -25,6 +26,9 @@ pub struct Options {
     pub follower_entries_max: u64,
     /// Read-index rounds under way at once, at most.
     pub read_rounds_max: usize,
+    /// Whether leaders ask for leases and read by them (R12); if not, each read waits for a round of messages, and no
+    /// clock is trusted. Grants are given and kept either way.
+    pub leases: bool,
     /// A fault planted for tests of the tests; [`Planted::Nothing`] in every other use.
     pub planted: Planted,
 }
@@ -41,6 +45,7 @@ impl Default for Options {
             resent_bytes_max: 64 << 20,
             follower_entries_max: 1024,
             read_rounds_max: 8,
+            leases: false,
             planted: Planted::Nothing,
         }
     }
@@ -125,4 +130,17 @@ pub enum Planted {
     FailedSyncForgotten,
     /// The tail that recovery writes again is not synced (breaks R5; likewise).
     TailNotSynced,
+    /// A grant does not keep its replica from promising another ballot, its own or one that is asked for (breaks R12).
+    GrantDoesNotBind,
+    /// A candidate's own grant does not keep it from standing (breaks R12).
+    OwnGrantIgnored,
+    /// A restarted replica promises at once, whatever it may have granted (breaks R14).
+    GrantForgotten,
+    /// A lease counts from when its grant arrived (breaks R13).
+    LeaseFromArrival,
+    /// One grant makes a lease (breaks R12).
+    LeaseOfOneGrant,
+    /// A reply that rests on a lease is sent without another look at the clock (breaks R13; kept by the node around the
+    /// group).
+    LateReplySent,
 }

@@ -341,7 +341,7 @@ fn retired_ids_are_ignored() {
     let high = ballot(9, 3);
     for message in [
         Message::Canvass { ballot: high, decided: Index(99) },
-        Message::Prepare { ballot: high, decided: Index(99) },
+        Message::Prepare { ballot: high, decided: Index(99), released: None },
         Message::Reject { promised: high },
         Message::Accept { ballot: high, entries: Vec::new(), decided: Index(1) },
         Message::Sync { ballot: high, from: Index(1), entries: Vec::new(), whole_to: Index(0) },

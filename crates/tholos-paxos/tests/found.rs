@@ -280,7 +280,7 @@ fn nobody_promises_to_a_candidate_that_cannot_adopt_its_log() {
     council.elect(1);
     council.snapshot(replica(2), true);
     council.settle();
-    let prepare = Message::Prepare { ballot: ballot(7, 3), decided: Index::ZERO };
+    let prepare = Message::Prepare { ballot: ballot(7, 3), decided: Index::ZERO, released: None };
     council.deliver(Envelope { from: replica(3), to: replica(2), parcel: Parcel::Message(prepare) });
     assert_eq!(council.group(2).promised(), ballot(1, 1));
     assert!(council.network.is_empty());

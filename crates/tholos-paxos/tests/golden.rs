@@ -1,7 +1,7 @@
 //! Golden scripts of one council. `UPDATE_GOLDEN=1` rewrites them; the review reads the difference.
 //!
 //! Commands, where `n1` is a replica and `all` every one:
-//! - `council 3 [pieces=yes] [window=4]`: begins anew; with pieces, a message holds one entry.
+//! - `council 3 [pieces=yes] [window=4] [leases=yes]`: begins anew; with pieces, a message holds one entry.
 //! - `tick WHO [MILLIS]`: time passes (10 ms unless told) and WHO looks at the clock.
 //! - `deliver [FROM] [TO]`, `lose [FROM] [TO]`: what is under way now arrives or is lost.
 //! - `sync WHO [COUNT]`: what WHO asked to append is durable.
@@ -9,6 +9,7 @@
 //! - `propose N`, `read N`, `transfer N M`, `snapshot N [trim=yes]`, `crash N`, `restart N`.
 //! - `change N N,M,… [learners=N,…] [number=0]`: N, which leads, is ordered to change the replica set; the order is for the
 //!   latest configuration unless a number is given. Replicas not seen before join. `configs`: those that count for whom.
+//! - `lease N`: N is asked until when it may read by its lease.
 //! - `elect N`: lets N be elected, without a word; `stand N`: time passes until N, and nobody else, canvasses.
 //! - `cut N M`, `heal`: no message passes between N and M and neither hears the other; all is well again.
 //! - `prepare FROM TO BALLOT`: a message out of nowhere.
@@ -45,6 +46,11 @@ fn snapshot() {
 #[test]
 fn read() {
     run("read");
+}
+
+#[test]
+fn lease() {
+    run("lease");
 }
 
 #[test]
@@ -114,6 +120,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             if let Some(window) = args.lookup("window")? {
                 options.window_entries_max = window;
             }
+            options.leases = args.lookup::<String>("leases")?.is_some();
             *council = Council::traced(replicas, options);
         }
         "tick" => {
@@ -161,6 +168,13 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
                 Some(token) => said.push(format!("read {token}")),
                 None => said.push("refused".to_string()),
             }
+        }
+        "lease" => {
+            let id = one(&mut args)?;
+            said.push(match council.read_by_lease(id) {
+                Some(until) => format!("reads for {} ms", until.since(council.now).0),
+                None => "no lease".to_string(),
+            });
         }
         "transfer" => {
             let (from, to) = (one(&mut args)?, one(&mut args)?);
@@ -219,7 +233,7 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             let (from, to) = (one(&mut args)?, one(&mut args)?);
             let text: String = args.next("a ballot")?;
             let ballot = ballot(&text).ok_or("a ballot is 3.n2")?;
-            let message = Message::Prepare { ballot, decided: Index::ZERO };
+            let message = Message::Prepare { ballot, decided: Index::ZERO, released: None };
             council.deliver(Envelope { from, to, parcel: Parcel::Message(message) });
         }
         "network" => said.extend(council.network.iter().map(Envelope::to_string)),

@@ -40,7 +40,7 @@ fn sync(ballot: Ballot, entries: Vec<Entry>) -> Message {
 }
 
 fn prepare(ballot: Ballot) -> Message {
-    Message::Prepare { ballot, decided: Index::ZERO }
+    Message::Prepare { ballot, decided: Index::ZERO, released: None }
 }
 
 fn is(envelope: &Envelope, wanted: impl Fn(&Message) -> bool) -> bool {

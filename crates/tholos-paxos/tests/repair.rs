@@ -41,7 +41,7 @@ fn a_replica_with_rot_is_mute() {
     let high = ballot(9, 2);
     let asks = [
         Message::Canvass { ballot: high, decided: Index(0) },
-        Message::Prepare { ballot: high, decided: Index(0) },
+        Message::Prepare { ballot: high, decided: Index(0), released: None },
         Message::Fetch { ballot: high, from: Index(1) },
         Message::Confirm { ballot: high, round: 1 },
         Message::Released { ballot: high },

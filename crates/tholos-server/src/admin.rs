@@ -332,6 +332,18 @@ const METRICS: &[Metric] = &[
         |node| node.report.repeated,
     ),
     (
+        "tholos_node_lease_reads_total",
+        Kind::Counter,
+        "Reads that leaders on this node answered by a lease.",
+        |node| node.report.reads_by_lease,
+    ),
+    (
+        "tholos_node_late_lease_reads_total",
+        Kind::Counter,
+        "Reads by a lease that had run out when they were answered: they were asked again by a round.",
+        |node| node.report.reads_late,
+    ),
+    (
         "tholos_node_forwarded_requests_total",
         Kind::Counter,
         "Requests sent to the leader on another node.",

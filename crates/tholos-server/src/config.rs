@@ -11,6 +11,7 @@ mod tests;
 use std::path::PathBuf;
 
 use setting::Setting;
+use tholos_paxos::LEASE;
 
 pub use layers::{ConfigError, Layers, Origin, Resolved};
 pub use setting::{Address, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds};
@@ -168,9 +169,10 @@ settings! {
     /// Memory that the data of this node may take, over which writes are refused with -OOM; nothing is evicted.
     /// 0 for no limit. Units as in Redis: 100mb is 100 * 1024 * 1024.
     common "maxmemory" maxmemory: ByteSize = "0";
-    /// How a read is made linearizable: quorum or lease. `quorum` asks a majority who leads and needs no clock;
-    /// `lease` is a later release's, which trusts bounded clock rates and saves that round: it is refused here.
-    rare "reads" reads: ReadMode = "quorum";
+    /// How a read is made linearizable: lease or quorum. With `lease` a leader answers by itself for 180 ms at a time, which
+    /// a majority has granted; clocks may be wrong, but must run within 5 % of true time. `quorum` trusts no clock and asks
+    /// a majority for each batch of reads.
+    rare "reads" reads: ReadMode = "lease";
     /// How long a command waits for a leader or a majority before it gets an error. Milliseconds, 100 to 60000.
     rare "request_timeout_ms" request_timeout_ms: u64 = "5000" in 100..=60000;
     /// How often nodes tell each other that they live. Milliseconds, 10 to 1000. Shorter finds a dead node sooner
@@ -330,9 +332,10 @@ impl Config {
                 format!("use at least {} or lower heartbeat_interval_ms", 4 * self.heartbeat_interval_ms);
             return Err(ConfigError::invalid("election_timeout_ms", why, remedy));
         }
-        if self.reads == ReadMode::Lease {
-            let why = "read leases are not in this release".to_owned();
-            return Err(ConfigError::invalid("reads", why, "use reads = \"quorum\""));
+        if self.reads == ReadMode::Lease && self.election_timeout_ms < LEASE.0 {
+            let why = format!("{} ms are shorter than a lease, {} ms", self.election_timeout_ms, LEASE.0);
+            let remedy = format!("use at least {}, or reads = \"quorum\"", LEASE.0);
+            return Err(ConfigError::invalid("election_timeout_ms", why, remedy));
         }
         Ok(())
     }

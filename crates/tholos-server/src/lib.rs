@@ -15,6 +15,7 @@
 //! the log is durable, and what a client's output buffer holds, whose bound ends the client instead.
 
 mod admin;
+mod bar_file;
 mod client_output;
 mod client_task;
 mod clock;

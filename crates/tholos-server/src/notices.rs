@@ -44,7 +44,8 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             tracing::error!(
                 node = me, by = %counted_by, recovered, counted,
                 "this directory is older than what the others have counted of it: it was put back from a copy, or its \
-                 disk lost what was durable; all its replicas are mute until the others have repaired them"
+                 disk lost what was durable; all its replicas are mute until the others have repaired them, and it begins no \
+                 further ones: let a node with an empty directory take its place"
             );
         }
         Notice::PeerWentBack { node } => {

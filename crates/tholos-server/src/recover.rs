@@ -17,6 +17,7 @@ use tholos_wal::{
     remove_unfinished_snapshots,
 };
 
+use crate::bar_file;
 use crate::counted_file::CountedLsns;
 use crate::node_dir::NodeDir;
 
@@ -100,6 +101,9 @@ pub(crate) fn recover<D: Disk>(
     let mut node = Node::new(config, maps.begun);
     if let Some(newest) = maps.newest {
         node.recover_map(newest);
+    }
+    if bar_file::is_there(directory.path()) {
+        node.recover_barred();
     }
     remove_unfinished_snapshots(&snapshots)?;
     let mut failed = None;

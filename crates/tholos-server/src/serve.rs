@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::client_task::{self, ClientLimits};
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, ReadMode};
 use crate::dev::{self, Addresses};
 use crate::genesis;
 use crate::join;
@@ -284,6 +284,7 @@ fn tuning(config: &Config) -> Tuning {
         request_timeout: Duration::from_millis(config.request_timeout_ms),
         heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
         election_timeout: Duration::from_millis(config.election_timeout_ms),
+        leases: config.reads == ReadMode::Lease,
         drain_timeout: Duration::from_millis(config.drain_timeout_ms),
         wal: tholos_wal::Options {
             segment_bytes: config.wal_segment_bytes.0,

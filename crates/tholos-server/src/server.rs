@@ -114,6 +114,8 @@ pub struct Tuning {
     pub heartbeat_interval: Duration,
     /// Silence after which a leader is replaced.
     pub election_timeout: Duration,
+    /// Whether leaders read by leases.
+    pub leases: bool,
     /// How long a stopping node waits for its leaderships to be taken over.
     pub drain_timeout: Duration,
     /// The log. Its salt is drawn at random here.
@@ -130,6 +132,7 @@ impl Default for Tuning {
             request_timeout: Duration::from_secs(5),
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
+            leases: true,
             drain_timeout: Duration::from_secs(5),
             wal: tholos_wal::Options::default(),
         }
@@ -267,6 +270,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.request_timeout = millis(tuning.request_timeout);
     config.heartbeat_interval = millis(tuning.heartbeat_interval);
     config.election_timeout = millis(tuning.election_timeout);
+    config.group.leases = tuning.leases;
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
     config
@@ -364,6 +368,8 @@ impl Wired {
             // Of the map that the node began with: who asks is a seed that is to begin with it, too.
             membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
             map: map_sender,
+            directory: self.directory.path().to_owned(),
+            control: control.downgrade(),
         };
         let inputs = Inputs {
             control: control_inputs,

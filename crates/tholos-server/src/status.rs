@@ -36,6 +36,12 @@ pub struct NodeReport {
     pub errors: u64,
     /// Writes that its replicas found applied already, and answered again, since it started.
     pub repeated: u64,
+    /// Reads that its replicas answered by a lease since it started.
+    #[serde(default)]
+    pub reads_by_lease: u64,
+    /// Of these, those that the clock then found too late, and that were asked again by a round.
+    #[serde(default)]
+    pub reads_late: u64,
     /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
     #[serde(default)]
     pub behind: BTreeMap<u16, u64>,
@@ -93,11 +99,14 @@ impl NodeReport {
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
         let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
+        let (mut reads_by_lease, mut reads_late) = (0, 0);
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
                 used_bytes += shard.keyspace.used_bytes() as u64;
                 repeated += shard.writes_repeated;
+                reads_by_lease += shard.reads_by_lease;
+                reads_late += shard.reads_late;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -135,6 +144,8 @@ impl NodeReport {
             timed_out: counters.timed_out,
             errors: counters.errors,
             repeated,
+            reads_by_lease,
+            reads_late,
             behind: (0..=map.meta_group().0)
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),

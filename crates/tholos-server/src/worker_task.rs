@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -15,6 +16,7 @@ use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello, Refusal};
 use tokio::sync::{mpsc, watch};
 
+use crate::bar_file;
 use crate::client_output::{ClientOutput, Ending};
 use crate::clock;
 use crate::genesis;
@@ -84,6 +86,9 @@ pub(crate) struct Outputs {
     pub(crate) membership: Bytes,
     /// Each newer map.
     pub(crate) map: watch::Sender<Arc<MetaState>>,
+    /// Where the mark goes of a node that begins no replicas any more, and who is told that it is there.
+    pub(crate) directory: PathBuf,
+    pub(crate) control: mpsc::WeakSender<Input>,
 }
 
 /// The worker.
@@ -167,8 +172,7 @@ impl Worker {
     pub(crate) async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<str>> {
         let now = clock::read_now();
         self.node.start(now, &mut self.effects);
-        self.node.flush(now, &mut self.effects);
-        self.carry_out();
+        self.finish_round(now);
         let mut round = Round::default();
         let mut durable = AppendSeq(0);
         loop {
@@ -197,9 +201,18 @@ impl Worker {
             if stop {
                 return Ok(());
             }
-            self.node.flush(now, &mut self.effects);
-            self.carry_out();
+            self.finish_round(now);
         }
+    }
+
+    /// Lets the core finish what was handed in at `now`, and carries out what it asks for.
+    fn finish_round(&mut self, now: Now) {
+        self.node.flush(now, &mut self.effects);
+        while self.node.keeps_back() {
+            // R13: whoever was stopped between the two readings does not answer by a lease of the past.
+            self.node.release(clock::read_now(), &mut self.effects);
+        }
+        self.carry_out();
     }
 
     /// Waits until there is something to do; false if the node's other parts are gone.
@@ -399,6 +412,9 @@ impl Worker {
         }
         self.outputs.peers.send_all(&mut effects.sends, &self.counters);
         self.reply(&mut effects);
+        if std::mem::take(&mut effects.bar) {
+            self.keep_bar();
+        }
         if let Some(state) = effects.map.take() {
             self.take_map(*state);
         }
@@ -416,6 +432,25 @@ impl Worker {
         }
         // The lists' memory serves the next round.
         self.effects = effects;
+    }
+
+    /// Has the mark made; until then the node does not own up to what it lost.
+    fn keep_bar(&self) {
+        let (directory, control) = (self.outputs.directory.clone(), self.outputs.control.clone());
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(move || bar_file::write(&directory)).await {
+                Ok(Ok(())) => {
+                    if let Some(control) = control.upgrade() {
+                        // The node may have ended.
+                        let _ = control.send(Input::Event(Event::BarKept)).await;
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "cannot be kept; the node votes nowhere until it is started again");
+                }
+                Err(_) => {}
+            }
+        });
     }
 
     /// Reaches the nodes of a newer map, and has it kept.

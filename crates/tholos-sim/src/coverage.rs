@@ -38,6 +38,7 @@ reached! {
     SectorLost: "unsynced sector lost",
     SectorTorn: "unsynced sector torn",
     Paused: "paused",
+    PausedInTheMiddle: "paused between clock and read",
     ClockOff: "clock off from the start",
     ClockJumped: "clock jumped",
     Drained: "drained",
@@ -96,6 +97,10 @@ reached! {
     ReplicaJoined: "replica joined",
     ReadRound: "read round",
     ReadRoundRepeated: "read round repeated",
+    ReadByLease: "reads by lease",
+    ReadLate: "read by lease too late",
+    LeaseAsked: "lease asked for",
+    LeaseGranted: "lease granted",
     Ticked: "tick",
     // Requests.
     Forwarded: "request forwarded",

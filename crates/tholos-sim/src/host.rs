@@ -29,6 +29,8 @@ struct Copied {
     log: MemDisk,
     snapshots: MemDisk,
     durable_lsn: u64,
+    map: Option<MetaState>,
+    barred: bool,
 }
 
 /// A machine.
@@ -55,8 +57,14 @@ pub struct Host {
     welcome: bool,
     /// Added to the true time, in milliseconds, for the wall clock.
     pub wall_offset_ms: i64,
+    /// By how much the other clock runs too fast, in millionths: up to 5 % either way is what leases allow for.
+    pub clock_rate_ppm: i64,
     /// Until when the machine stands still, in microseconds of true time.
     pub paused_until: u64,
+    /// It stands still for so long when it has next taken a client's commands and read its clock for them.
+    pub pauses_in_the_middle: Option<u64>,
+    /// When it last read its clock, if it stands still between that and what it read it for (R13).
+    pub read_clock_at: Option<u64>,
     /// Until when its disk does.
     pub disk_stands_until: u64,
     /// Events that arrived while it stood still.
@@ -77,6 +85,8 @@ pub struct Host {
     copy: Option<Copied>,
     /// What this node has counted of the others' logs, as its driver keeps it (R21).
     counted: Vec<(NodeId, CountedOf)>,
+    /// Whether its directory begins no replicas any more (R21).
+    pub barred: bool,
     /// The newest map on its disk, if that has changed since the founding.
     pub map: Option<MetaState>,
     /// It has refused to start.
@@ -124,7 +134,10 @@ impl Host {
             lsns: VecDeque::new(),
             welcome: true,
             wall_offset_ms: 0,
+            clock_rate_ppm: 0,
             paused_until: 0,
+            pauses_in_the_middle: None,
+            read_clock_at: None,
             disk_stands_until: 0,
             stalled: Vec::new(),
             sync_us: (100, 400),
@@ -135,6 +148,7 @@ impl Host {
             rotten: false,
             copy: None,
             counted: Vec::new(),
+            barred: false,
             map: None,
             retired: false,
             options,
@@ -145,7 +159,8 @@ impl Host {
     pub fn now(&self, true_us: u64) -> Now {
         let ms = true_us / 1000;
         let wall = 1_700_000_000_000_i64 + ms as i64 + self.wall_offset_ms;
-        Now { mono: Millis(1_000_000 + ms), wall: Millis(wall as u64) }
+        let own_us = true_us as i64 + true_us as i64 * self.clock_rate_ppm / 1_000_000;
+        Now { mono: Millis(1_000_000 + own_us as u64 / 1000), wall: Millis(wall as u64) }
     }
 
     /// Starts the node from its disk.
@@ -167,6 +182,9 @@ impl Host {
         let mut node = Node::new(config, map.clone());
         if let Some(newest) = &self.map {
             node.recover_map(newest.clone());
+        }
+        if self.barred {
+            node.recover_barred();
         }
         if !self.snapshots.start() {
             return Started::DiskFailed;
@@ -246,6 +264,7 @@ impl Host {
         self.writing = None;
         self.lsns.clear();
         self.stalled.clear();
+        self.read_clock_at = None;
         self.failing = None;
         self.dies_after_sync = false;
         self.dies_in_long_write = false;
@@ -257,6 +276,7 @@ impl Host {
         self.snapshots.crash(other);
         if let Some(copy) = self.copy.take() {
             (self.disk, self.snapshots.disk) = (copy.log, copy.snapshots);
+            (self.map, self.barred) = (copy.map, copy.barred);
         }
     }
 
@@ -283,12 +303,18 @@ impl Host {
         let (log, snapshots) = (self.disk.fork(), self.snapshots.disk.fork());
         log.crash(Crash::Power(0));
         snapshots.crash(Crash::Power(0));
-        self.copy = Some(Copied { log, snapshots, durable_lsn: self.durable_lsn() });
+        let (durable_lsn, map, barred) = (self.durable_lsn(), self.map.clone(), self.barred);
+        self.copy = Some(Copied { log, snapshots, durable_lsn, map, barred });
     }
 
-    /// Retried writes that the running node found applied.
-    pub fn writes_repeated(&self) -> u64 {
-        self.node.iter().flat_map(shards).map(|shard| shard.writes_repeated).sum()
+    /// Counts what only the running node's own counters tell.
+    pub fn count(&self, coverage: &mut Coverage) {
+        for shard in self.node.iter().flat_map(shards) {
+            // Retried writes that were found applied.
+            coverage.add_to(Reached::Repeated, shard.writes_repeated);
+            coverage.add_to(Reached::ReadByLease, shard.reads_by_lease);
+            coverage.add_to(Reached::ReadLate, shard.reads_late);
+        }
     }
 
     /// The disk fails no more, and has room.

@@ -146,6 +146,8 @@ impl Observer {
                 }
             }
             Message::Released { .. } => coverage.count(Reached::Transferred),
+            Message::Lease { .. } => coverage.count(Reached::LeaseAsked),
+            Message::Granted { .. } => coverage.count(Reached::LeaseGranted),
             _ => {}
         }
     }

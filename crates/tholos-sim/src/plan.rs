@@ -23,13 +23,15 @@ pub fn plan(random: &mut Random, nodes: usize) -> Vec<Trouble> {
         })
         .collect();
     // Disks rot in one machine of a run, at most: a minority. It may stay away for good, so this comes late.
-    if random.below(3) == 0 {
+    let rots = random.below(3) == 0;
+    if rots {
         let host = random.below(nodes as u64) as usize;
         let at = random.between(FAULTS_END_US / 2, FAULTS_END_US - 3_000_000);
         troubles.push(vec![(at, rot(host, random))]);
     }
-    // Where there are nodes to spare, replicas move, most often in the middle of something else.
-    if nodes > REPLICAS {
+    // Where there are nodes to spare, replicas move, most often in the middle of something else. Only in a set that never
+    // changed a replica with rot can be repaired (decision 0018).
+    if nodes > REPLICAS && !rots {
         troubles.extend((0..random.between(1, 4)).map(|_| change(random)));
     }
     troubles.sort_by_key(|trouble| trouble[0].0);

@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 30] = [
+pub const NAMES: [(&str, Planted); 33] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -34,6 +34,9 @@ pub const NAMES: [(&str, Planted); 30] = [
     ("sync-skipped", Planted::SyncSkipped),
     ("failed-sync-forgotten", Planted::FailedSyncForgotten),
     ("tail-not-synced", Planted::TailNotSynced),
+    ("grant-does-not-bind", Planted::GrantDoesNotBind),
+    ("grant-forgotten", Planted::GrantForgotten),
+    ("late-reply-sent", Planted::LateReplySent),
 ];
 
 /// What of it the log does, which knows no group.

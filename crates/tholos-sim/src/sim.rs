@@ -1,10 +1,12 @@
 //! One run of the whole cluster: an event queue, true time in microseconds, one seed.
 
+mod leases;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaState, NodeId, NodeRow};
-use tholos_node::{ClientId, Effects, Event, Notice, PeerMessage};
+use tholos_node::{ClientId, Effects, Event, Node, Notice, PeerMessage};
 use tholos_paxos::{AppendSeq, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
@@ -22,6 +24,7 @@ use crate::queue::Queue;
 use crate::random::Random;
 use crate::report::{Report, Settings, Violation};
 use crate::trail::Trail;
+use leases::{asks_to_read, clock_rate_ppm};
 use tholos_check::{Limits, Verdict, linearizable};
 
 /// True time at which faults stop.
@@ -57,6 +60,7 @@ enum Happening {
     Deliver {
         to: usize,
         from: usize,
+        boot: u64,
         message: PeerMessage,
     },
     Write {
@@ -85,6 +89,10 @@ enum Happening {
     },
     Closed {
         connection: ClientId,
+    },
+    BarKept {
+        host: usize,
+        boot: u64,
     },
     MapKept {
         host: usize,
@@ -127,6 +135,8 @@ pub struct Sim {
     agreement: Agreement,
     /// Whether messages go through their bytes.
     through_bytes: bool,
+    /// Whether leaders read by leases.
+    leases: bool,
     /// Whether no clock was ever off.
     clocks_true: bool,
     hash: u64,
@@ -176,7 +186,7 @@ fn genesis(nodes: usize) -> ClusterMap {
 }
 
 /// Limits of the groups, small enough to be met: entries in pieces, one at a time, followers that wait for their turn.
-fn options(random: &mut Random, planted: Planted) -> Options {
+fn options(random: &mut Random, leases: bool, planted: Planted) -> Options {
     let defaults = Options::default();
     let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
     Options {
@@ -185,6 +195,7 @@ fn options(random: &mut Random, planted: Planted) -> Options {
         follower_entries_max: pick(&[2, 1024]),
         read_rounds_max: pick(&[1, 8]) as usize,
         resent_bytes_max: RESENT_BYTES_MAX,
+        leases,
         planted,
         ..defaults
     }
@@ -199,10 +210,18 @@ impl Sim {
         troubles.retain(|_| narrow.keeps(number.next().expect("numbers do not end")));
         let count = narrow.clients.unwrap_or(CLIENTS);
         let crowd = Crowd::new(count, narrow.commands.unwrap_or(u64::MAX), &mut random);
-        let options = options(&mut random, settings.planted);
-        let hosts = (1..=nodes).map(|number| Host::new(NodeId(number as u16), options)).collect();
+        // Chance of their own, so that seeds which were looked at before stay what they were.
+        let leases = !settings.seed.is_multiple_of(4);
+        let mut rates = Random::new(settings.seed ^ 0x0c10_c4a7);
+        let options = options(&mut random, leases, settings.planted);
+        let mut hosts: Vec<Host> =
+            (1..=nodes).map(|number| Host::new(NodeId(number as u16), options)).collect();
+        for host in hosts.iter_mut().filter(|_| leases) {
+            host.clock_rate_ppm = clock_rate_ppm(&mut rates);
+        }
         let mut sim = Sim {
             through_bytes: random.below(8) == 0,
+            leases,
             random,
             now: 0,
             queue: Queue::new(),
@@ -275,7 +294,10 @@ impl Sim {
                     self.after(self.now + TICK_US, Happening::Tick { host, boot });
                 }
             }
-            Happening::Deliver { to, from, message } => {
+            // It came by a connection to a process that is gone, and the ledgers of R21 rest on that.
+            Happening::Deliver { to, boot, message: PeerMessage::Counted(_), .. }
+                if self.hosts[to].boot != boot => {}
+            Happening::Deliver { to, from, message, .. } => {
                 self.mix(to as u64 * 16 + from as u64);
                 self.trail.message(self.now, (from, to), "reaches", &message);
                 let from = NodeId(from as u16 + 1);
@@ -292,6 +314,12 @@ impl Sim {
             Happening::ToNode { host, boot, event } => {
                 if self.hosts[host].boot == boot {
                     self.give(host, event);
+                }
+            }
+            Happening::BarKept { host, boot } => {
+                if self.hosts[host].boot == boot && self.hosts[host].node.is_some() {
+                    self.hosts[host].barred = true;
+                    self.give(host, Event::BarKept);
                 }
             }
             Happening::MapKept { host, boot, state } => self.map_kept(host, boot, *state),
@@ -349,6 +377,15 @@ impl Sim {
         if self.hosts[host].node.is_none() {
             return;
         }
+        if asks_to_read(&event)
+            && let Some(for_us) = self.hosts[host].pauses_in_the_middle.take()
+            && self.hosts[host].paused_until <= self.now
+        {
+            self.coverage.count(Reached::PausedInTheMiddle);
+            self.hosts[host].read_clock_at = Some(self.now);
+            self.hosts[host].stalled.push(event);
+            return self.pause(host, for_us);
+        }
         if self.hosts[host].paused_until > self.now {
             // While it stands still only one tick waits, as with a real timer.
             if !matches!(event, Event::Tick) {
@@ -357,11 +394,25 @@ impl Sim {
             return;
         }
         let cause = Cause::of(&event);
-        self.run_node(host, cause, [event]);
+        self.run_node(host, cause, self.now, [event]);
     }
 
-    fn run_node(&mut self, host: usize, cause: Cause, events: impl IntoIterator<Item = Event>) {
-        let now = self.hosts[host].now(self.now);
+    fn pause(&mut self, host: usize, for_us: u64) {
+        self.hosts[host].paused_until = self.now + for_us;
+        self.after(self.now + for_us, Happening::Resume { host });
+    }
+
+    /// Lets a node handle events that it read its clock for at `read_clock_at`.
+    fn run_node(
+        &mut self,
+        host: usize,
+        cause: Cause,
+        read_clock_at: u64,
+        events: impl IntoIterator<Item = Event>,
+    ) {
+        let now = self.hosts[host].now(read_clock_at);
+        let later = self.hosts[host].now(self.now);
+        let mut leased = Vec::new();
         let Some(node) = self.hosts[host].node.as_mut() else { return };
         let mut out = Effects::default();
         for event in events {
@@ -369,6 +420,14 @@ impl Sim {
             node.handle(now, event, &mut out);
         }
         node.flush(now, &mut out);
+        while node.keeps_back() {
+            let late = |node: &Node, id: ShardId| node.shard(id).map_or(0, |shard| shard.reads_late);
+            let read: Vec<_> = node.kept_back().map(|id| (id, late(node, id))).collect();
+            node.release(later, &mut out);
+            let answered = read.into_iter().filter(|(id, before)| late(node, *id) == *before);
+            leased.extend(answered.map(|(id, _)| id));
+        }
+        self.check_leases(host, &leased);
         self.check_host(host);
         self.carry_out(host, cause, out);
     }
@@ -377,9 +436,15 @@ impl Sim {
         if self.hosts[host].paused_until > self.now {
             return;
         }
-        let events = std::mem::take(&mut self.hosts[host].stalled);
+        let mut events = std::mem::take(&mut self.hosts[host].stalled);
+        if let Some(at) = self.hosts[host].read_clock_at.take()
+            && !events.is_empty()
+        {
+            let first = events.remove(0);
+            self.run_node(host, Cause::Other, at, [first]);
+        }
         if !events.is_empty() {
-            self.run_node(host, Cause::Other, events);
+            self.run_node(host, Cause::Other, self.now, events);
         }
     }
 
@@ -405,6 +470,11 @@ impl Sim {
                 let at = self.crowd.arrival(client, self.now, delay);
                 self.after(at, Happening::ToClient { connection, bytes });
             }
+        }
+        if out.bar {
+            let boot = self.hosts[host].boot;
+            let delay = self.random.between(500, 50_000);
+            self.after(self.now + delay, Happening::BarKept { host, boot });
         }
         if let Some(state) = out.map {
             let boot = self.hosts[host].boot;
@@ -528,13 +598,14 @@ impl Sim {
 
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let message = if self.through_bytes { through_bytes(&message) } else { message };
+        let boot = self.hosts[to].boot;
         let arrivals = self.net.arrivals((from, to), self.now, &mut self.random, &mut self.coverage);
         match arrivals {
-            [Some(one), None] => self.after(one, Happening::Deliver { to, from, message }),
+            [Some(one), None] => self.after(one, Happening::Deliver { to, from, boot, message }),
             [Some(one), Some(other)] => {
                 let again = message.clone();
-                self.after(one, Happening::Deliver { to, from, message });
-                self.after(other, Happening::Deliver { to, from, message: again });
+                self.after(one, Happening::Deliver { to, from, boot, message });
+                self.after(other, Happening::Deliver { to, from, boot, message: again });
             }
             _ => self.trail.message(self.now, (from, to), "does not reach", &message),
         }
@@ -549,7 +620,7 @@ impl Sim {
         if self.hosts[host].node.is_none() {
             return;
         }
-        self.coverage.add_to(Reached::Repeated, self.hosts[host].writes_repeated());
+        self.hosts[host].count(&mut self.coverage);
         self.trail.note(self.now, None, || format!("n{} is down", host + 1));
         let crash = if power { self.power_crash(host) } else { Crash::Process };
         // What no other has counted nobody can notice (R21): a copy is put back only if each has more than it holds.
@@ -595,16 +666,20 @@ impl Sim {
             }
             Fault::CrashInWrite { host, changes: 0 } => self.hosts[host].dies_in_long_write = true,
             Fault::CrashInWrite { host, changes } => self.hosts[host].disk.die_after(Some(changes)),
-            Fault::Pause { host, for_us } => {
-                self.hosts[host].paused_until = now + for_us;
-                self.after(now + for_us, Happening::Resume { host });
+            // Anywhere, or between a look at the clock and what it was for.
+            Fault::Pause { host, for_us } if self.leases && for_us.is_multiple_of(2) => {
+                self.hosts[host].pauses_in_the_middle = Some(for_us);
             }
+            Fault::Pause { host, for_us } => self.pause(host, for_us),
             Fault::Drain { host, down_us } => {
                 let boot = self.hosts[host].boot;
                 self.give(host, Event::Resign);
                 self.after(now, Happening::Drained { host, boot, until: now + DRAIN_US, down_us });
             }
-            Fault::Cut { from, to, .. } => self.net.set_cut(from, to, true),
+            Fault::Cut { from, to, .. } => {
+                self.net.set_cut(from, to, true);
+                self.break_connection(from, to);
+            }
             Fault::Mend { from, to } => self.net.set_cut(from, to, false),
             Fault::Late { host, by_us } => self.net.set_late(host, by_us),
             Fault::Weather(weather) => self.net.weather = weather,
@@ -788,7 +863,7 @@ impl Sim {
             }
         }
         for host in &self.hosts {
-            self.coverage.add_to(Reached::Repeated, host.writes_repeated());
+            host.count(&mut self.coverage);
         }
         let mut coverage = self.coverage;
         coverage.add(&self.crowd.seen.coverage);

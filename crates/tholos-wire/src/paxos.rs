@@ -26,14 +26,19 @@ const CONFIRM: u8 = 28;
 const CONFIRMED: u8 = 29;
 const RELEASED: u8 = 30;
 const REPAIR: u8 = 40;
-pub(crate) const BOUND: u8 = 41;
+const BOUND: u8 = 41;
+const LEASE: u8 = 42;
+const GRANTED: u8 = 43;
+/// A [`Message::Prepare`] that says who has let go.
+pub(crate) const PREPARE_RELEASED: u8 = 44;
 
 /// The byte that names a message's kind.
 pub(crate) fn kind_of(message: &Message) -> u8 {
     match message {
         Message::Canvass { .. } => CANVASS,
         Message::Endorse { .. } => ENDORSE,
-        Message::Prepare { .. } => PREPARE,
+        Message::Prepare { released: None, .. } => PREPARE,
+        Message::Prepare { released: Some(_), .. } => PREPARE_RELEASED,
         Message::Promise { .. } => PROMISE,
         Message::Reject { .. } => REJECT,
         Message::Fetch { .. } => FETCH,
@@ -48,6 +53,8 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
         Message::Released { .. } => RELEASED,
         Message::Repair { .. } => REPAIR,
         Message::Bound { .. } => BOUND,
+        Message::Lease { .. } => LEASE,
+        Message::Granted { .. } => GRANTED,
     }
 }
 
@@ -58,11 +65,16 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_ballot(*ballot, out);
         }
         Message::Canvass { ballot, decided: index }
-        | Message::Prepare { ballot, decided: index }
+        | Message::Prepare { ballot, decided: index, released: None }
         | Message::Fetch { ballot, from: index }
         | Message::Accepted { ballot, index } => {
             push_ballot(*ballot, out);
             push_number(index.0, out);
+        }
+        Message::Prepare { ballot, decided, released: Some(released) } => {
+            push_ballot(*ballot, out);
+            push_number(decided.0, out);
+            push_ballot(*released, out);
         }
         Message::Promise { ballot, accepted, length, decided }
         | Message::Behind { ballot, accepted, length, decided } => {
@@ -92,6 +104,10 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_ballot(*ballot, out);
             push_number(*round, out);
         }
+        Message::Lease { ballot, asked } | Message::Granted { ballot, asked } => {
+            push_ballot(*ballot, out);
+            push_number(asked.0, out);
+        }
         Message::Repair { nonce } => push_u64(*nonce, out),
         Message::Bound { nonce, promised, config } => {
             push_ballot(*promised, out);
@@ -110,7 +126,10 @@ pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, Wir
     let message = match kind {
         CANVASS => Message::Canvass { ballot, decided: reader.index()? },
         ENDORSE => Message::Endorse { ballot },
-        PREPARE => Message::Prepare { ballot, decided: reader.index()? },
+        PREPARE => Message::Prepare { ballot, decided: reader.index()?, released: None },
+        PREPARE_RELEASED => {
+            Message::Prepare { ballot, decided: reader.index()?, released: Some(reader.ballot()?) }
+        }
         PROMISE => Message::Promise {
             ballot,
             accepted: reader.ballot()?,
@@ -143,6 +162,8 @@ pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, Wir
         CONFIRMED => Message::Confirmed { ballot, round: reader.number()? },
         RELEASED => Message::Released { ballot },
         BOUND => Message::Bound { nonce: reader.u64()?, promised: ballot, config: reader.number()? },
+        LEASE => Message::Lease { ballot, asked: reader.millis()? },
+        GRANTED => Message::Granted { ballot, asked: reader.millis()? },
         byte => return Err(WireError::Kind { what: "message", byte }),
     };
     Ok(message)

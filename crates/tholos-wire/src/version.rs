@@ -2,8 +2,8 @@
 //!
 //! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
 //! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
-//! records needs (R20), how it is found out (R21, R24), the file of a snapshot and the checksum of each chunk, by which a
-//! transfer that broke off goes on; and the epoch of a map that has changed since the cluster was founded.
+//! records needs (R20), how it is found out (R21, R24), leases (R12), the file of a snapshot and the checksum of each chunk,
+//! by which a transfer that broke off goes on; and the epoch of a map that has changed since the cluster was founded.
 
 use tholos_cluster::Epoch;
 use tholos_node::PeerMessage;
@@ -29,7 +29,15 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
                 Message::Accept { entries, .. } | Message::Sync { entries, .. } | Message::Fetched { entries, .. },
             ..
         } => of_entries(entries),
-        PeerMessage::Paxos { message: Message::Repair { .. } | Message::Bound { .. }, .. }
+        PeerMessage::Paxos {
+            message:
+                Message::Repair { .. }
+                | Message::Bound { .. }
+                | Message::Lease { .. }
+                | Message::Granted { .. }
+                | Message::Prepare { released: Some(_), .. },
+            ..
+        }
         | PeerMessage::Counted(_)
         | PeerMessage::Digest(_) => VERSION_MAX,
         PeerMessage::Heartbeat(heartbeat) if heartbeat.epoch != Epoch(1) => VERSION_MAX,

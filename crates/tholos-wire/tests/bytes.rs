@@ -84,7 +84,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
     vec![
         ("canvass", paxos(Message::Canvass { ballot, decided: Index(1040) })),
         ("endorse", paxos(Message::Endorse { ballot })),
-        ("prepare", paxos(Message::Prepare { ballot, decided: Index(1040) })),
+        ("prepare", paxos(Message::Prepare { ballot, decided: Index(1040), released: None })),
         (
             "promise",
             paxos(Message::Promise { ballot, accepted: older, length: Index(1041), decided: Index(1040) }),
@@ -240,6 +240,16 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
         ("digest-asked", digest(DigestSaid::Asked)),
         ("digest-is", digest(DigestSaid::Is(0x0102_0304_0506_0708))),
         ("digest-wrong", digest(DigestSaid::Wrong)),
+        (
+            "prepare-released",
+            paxos(Message::Prepare {
+                ballot,
+                decided: Index(1040),
+                released: Some(Ballot { round: 3, ..ballot }),
+            }),
+        ),
+        ("lease", paxos(Message::Lease { ballot, asked: Millis(123_456) })),
+        ("granted", paxos(Message::Granted { ballot, asked: Millis(123_456) })),
         ("repair", paxos(Message::Repair { nonce: 9 })),
         ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),
         (

@@ -95,7 +95,8 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         marks().prop_map(|(ballot, decided)| Message::Canvass { ballot, decided }),
         ballot().prop_map(|ballot| Message::Endorse { ballot }),
-        marks().prop_map(|(ballot, decided)| Message::Prepare { ballot, decided }),
+        (marks(), proptest::option::of(ballot()))
+            .prop_map(|((ballot, decided), released)| Message::Prepare { ballot, decided, released }),
         (ballot(), ballot(), index(), index()).prop_map(|(ballot, accepted, length, decided)| {
             Message::Promise { ballot, accepted, length, decided }
         }),
@@ -125,6 +126,8 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirm { ballot, round }),
         (ballot(), number()).prop_map(|(ballot, round)| Message::Confirmed { ballot, round }),
+        (ballot(), number()).prop_map(|(ballot, asked)| Message::Lease { ballot, asked: Millis(asked) }),
+        (ballot(), number()).prop_map(|(ballot, asked)| Message::Granted { ballot, asked: Millis(asked) }),
         ballot().prop_map(|ballot| Message::Released { ballot }),
         any::<u64>().prop_map(|nonce| Message::Repair { nonce }),
         (any::<u64>(), ballot(), any::<u64>()).prop_map(|(nonce, promised, config)| Message::Bound {

@@ -193,8 +193,12 @@ impl Node {
         let (voters, learners) = match next_step(&config, order) {
             Step::Change { voters, learners } => (voters, learners),
             Step::Switch { voters, learners } => {
-                report.behind = order.to.map(|to| self.behind(id, to));
-                if report.behind.is_some_and(|behind| behind > CAUGHT_UP_ENTRIES) {
+                let mark = order.to.map(|to| self.mark(id, to));
+                let decided = self.shard(id)?.group.decided_index();
+                report.behind = mark.map(|mark| decided.0.saturating_sub(mark.0));
+                // Who has nothing at all may not even be there, however little there is.
+                let lacks = |mark: Index| mark == Index::ZERO || mark.0 + CAUGHT_UP_ENTRIES < decided.0;
+                if mark.is_some_and(lacks) {
                     return Some(report);
                 }
                 (voters, learners)
@@ -240,12 +244,10 @@ impl Node {
         known
     }
 
-    /// How many decided entries the replica at `node` lacks.
-    fn behind(&self, id: ShardId, node: NodeId) -> u64 {
-        let Some(shard) = self.shard(id) else { return u64::MAX };
-        let mark = shard.group.followers().find(|(replica, _)| replica.node() == node.0);
-        let accepted = mark.map_or(0, |(_, accepted)| accepted.0);
-        shard.group.decided_index().0.saturating_sub(accepted)
+    /// How far the replica at `node` has accepted, as far as the leader here knows.
+    fn mark(&self, id: ShardId, node: NodeId) -> Index {
+        let mut followers = self.shard(id).into_iter().flat_map(|shard| shard.group.followers());
+        followers.find(|(replica, _)| replica.node() == node.0).map_or(Index::ZERO, |(_, mark)| mark)
     }
 }
 

@@ -8,6 +8,7 @@ mod digests;
 mod faults;
 mod handshakes;
 mod keyspace;
+mod leases;
 mod moves;
 mod replicas;
 mod snapshots;

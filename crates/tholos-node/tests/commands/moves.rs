@@ -255,7 +255,10 @@ fn a_job_is_paused_resumed_and_cancelled() {
     let order = exchange(&cluster, &[]);
     assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
     cluster.advance(100);
+    // Orders are taken by full disks as well: they are what makes room.
+    (0..3).for_each(|at| cluster.handle(at, Event::DiskFull(true)));
     cluster.ask_meta(1, MetaCommand::Pause(1)).expect("it runs");
+    (0..3).for_each(|at| cluster.handle(at, Event::DiskFull(false)));
     for _ in 0..20 {
         writer.write(&mut cluster);
         cluster.advance(100);
@@ -273,6 +276,28 @@ fn a_job_is_paused_resumed_and_cancelled() {
     assert!(state.configs.iter().all(|config| config.voters.len() == 3 && config.learners.is_empty()));
     assert_eq!(held(&cluster, 0) + held(&cluster, 3), 17, "each is at one of the two");
     writer.check(&mut cluster, 3);
+}
+
+#[test]
+fn a_directory_that_went_back_in_time_begins_no_replicas() {
+    let mut cluster = with_spare();
+    // n2 has counted more of n4's log than n4 has.
+    let said = tholos_node::Counted { boot: 2, of_boot: 63, of_before: 9, ..Default::default() };
+    cluster.handle(3, Event::Peer { from: NodeId(2), message: tholos_node::PeerMessage::Counted(said) });
+    assert!(cluster.notices.iter().any(|(at, notice)| *at == 3 && matches!(notice, Notice::WentBack { .. })));
+    let mut order = exchange(&cluster, &[]);
+    order.moves.truncate(1);
+    order.changes.clear();
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    cluster.advance(1000);
+    assert_eq!(held(&cluster, 3), 0);
+    // What it has lost it does not know of after a restart either: the others count what it has now.
+    cluster.restart(3);
+    cluster.advance(2000);
+    assert_eq!(held(&cluster, 3), 0);
+    cluster.ask_meta(1, MetaCommand::Cancel(1)).expect("it runs");
+    cluster.advance(1000);
+    assert_eq!(job_state(&cluster), JobState::Cancelled);
 }
 
 #[test]
@@ -334,7 +359,7 @@ fn a_message_for_a_replica_that_was_dropped_brings_nothing_back() {
         shard: ShardId(0),
         from: tholos_paxos::Serial(0),
         to: me.serial(),
-        message: tholos_paxos::Message::Prepare { ballot, decided: tholos_paxos::Index(0) },
+        message: tholos_paxos::Message::Prepare { ballot, decided: tholos_paxos::Index(0), released: None },
     };
     cluster.handle(3, Event::Peer { from, message });
     assert_eq!(held(&cluster, 3), 1);

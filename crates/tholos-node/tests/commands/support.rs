@@ -47,6 +47,8 @@ pub struct Cluster {
     incoming: BTreeMap<(usize, ShardId), (u64, Vec<Bytes>)>,
     /// Chunks taken from leaders.
     pub taken: usize,
+    /// For so long the next node that reads by a lease stands still before it looks at its clock again.
+    pub stands_still: u64,
     /// Whether no snapshot can be read.
     pub unreadable: bool,
     /// Chunks that were to be read, and could not be.
@@ -77,6 +79,8 @@ pub struct Cluster {
     /// The newest map on each node's disk, and whether disks take newer ones.
     kept: BTreeMap<usize, MetaState>,
     pub keeps_maps: bool,
+    /// Nodes that begin no replicas any more, as their disks say.
+    barred: BTreeSet<usize>,
     /// What the meta group answered.
     pub meta_answers: Vec<Result<u64, MetaFailure>>,
 }
@@ -148,6 +152,7 @@ impl Cluster {
             files: BTreeMap::new(),
             incoming: BTreeMap::new(),
             taken: 0,
+            stands_still: 0,
             unreadable: false,
             unread: 0,
             notices: Vec::new(),
@@ -164,6 +169,7 @@ impl Cluster {
             genesis: map,
             kept: BTreeMap::new(),
             keeps_maps: true,
+            barred: BTreeSet::new(),
             meta_answers: Vec::new(),
         };
         for at in 0..nodes {
@@ -185,6 +191,9 @@ impl Cluster {
         let mut node = Node::new(config, begun.clone());
         if let Some(kept) = kept {
             node.recover_map(kept.clone());
+        }
+        if self.barred.contains(&at) {
+            node.recover_barred();
         }
         for (shard, record) in self.records.entry(at).or_default().clone() {
             node.recover_record(shard, record, &mut |_, _| None).expect("its own log");
@@ -236,6 +245,11 @@ impl Cluster {
 
     pub fn now(&self) -> Now {
         Now { mono: Millis(self.now), wall: Millis(WALL + self.now) }
+    }
+
+    /// Time passes, and nobody has looked at the clock yet.
+    pub fn skip(&mut self, millis: u64) {
+        self.now += millis;
     }
 
     /// Lets time pass.
@@ -327,6 +341,11 @@ impl Cluster {
             for at in 0..self.nodes.len() {
                 let (now, mut effects) = (self.now(), Effects::default());
                 self.nodes[at].flush(now, &mut effects);
+                while self.nodes[at].keeps_back() {
+                    self.now += std::mem::take(&mut self.stands_still);
+                    let later = self.now();
+                    self.nodes[at].release(later, &mut effects);
+                }
                 idle &= effects.appends.is_empty() && effects.sends.is_empty();
                 self.carry_out(at, effects);
             }
@@ -372,6 +391,9 @@ impl Cluster {
             assert!(self.closed.insert((at, client)), "closed twice");
         }
         self.meta_answers.extend(effects.meta_answers.into_iter().map(|(_, answer)| answer));
+        if effects.bar && self.barred.insert(at) {
+            self.handle(at, Event::BarKept);
+        }
         if let Some(state) = effects.map.filter(|_| self.keeps_maps) {
             let epoch = state.epoch();
             self.kept.insert(at, *state);

@@ -152,7 +152,7 @@ impl Group {
     pub fn is_idle(&self, net: &impl Connectivity) -> bool {
         let (me, log) = (self.me(), self.acceptor.log());
         let heard = |replica| net.hears(me, replica);
-        if self.acceptor.is_mute() {
+        if self.acceptor.is_mute() || self.grants.holds() {
             return false;
         }
         match &self.role {

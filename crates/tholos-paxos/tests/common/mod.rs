@@ -378,7 +378,7 @@ impl Council {
             return self.rot(id);
         }
         self.say(|| format!("{id} restarts"));
-        let (founders, options) = (self.founders, self.options);
+        let (founders, options, now) = (self.founders, self.options, self.now);
         let nonce = self.fresh_nonce();
         let replica = self.at(id);
         let joins_again = id.0 > founders && replica.disk.durable.is_empty();
@@ -398,6 +398,7 @@ impl Council {
         let (promised, durable) = (group.promised(), replica.disk.promised);
         assert!(promised >= durable, "R2: {id} comes back with {promised}, and {durable} was promised");
         group.begin(nonce);
+        group.remember_grants(now);
         replica.disk.seq = AppendSeq(0);
         replica.state = match group.base().index {
             Index::ZERO => Vec::new(),
@@ -460,6 +461,15 @@ impl Council {
             self.facts.read_taken();
         }
         taken.then_some(token)
+    }
+
+    /// Reads by its lease, if it has one, and says until when it may.
+    pub fn read_by_lease(&mut self, id: ReplicaId) -> Option<Millis> {
+        let until = self.step(id, |group, now, _, _| group.lease_until(now))?;
+        let (applied, decided) = (self.at(id).state.len(), self.facts.decided.len());
+        assert!(applied >= decided, "{id} reads @{applied} by its lease, but @{decided} is decided");
+        self.coverage.count(Reached::LeaseRead);
+        Some(until)
     }
 
     pub fn transfer(&mut self, from: ReplicaId, to: ReplicaId) -> bool {

@@ -7,11 +7,11 @@ use super::chance::Chance;
 const NEVER: usize = 1_000_000_000;
 
 /// Kinds of faults, as a run can leave them out.
-pub const KINDS: [&str; 9] =
-    ["loss", "double", "overtake", "crash", "cut", "pause", "snapshot", "rot", "change"];
+pub const KINDS: [&str; 10] =
+    ["loss", "double", "overtake", "crash", "cut", "pause", "snapshot", "rot", "change", "lease"];
 
 /// One in so many messages is lost, is doubled, overtakes others; one in so many steps is a crash, a cut, a pause, a
-/// snapshot, a change of the replica set; one in so many restarts finds rot.
+/// snapshot, a change of the replica set, the end of whoever reads by a lease; one in so many restarts finds rot.
 pub struct Mood {
     /// Who founds the group.
     pub replicas: u32,
@@ -51,6 +51,8 @@ impl Mood {
         rate("snapshot", &[NEVER, 100, 15]);
         rate("rot", &[NEVER, 8, 2]);
         rate("change", &[NEVER, NEVER, 100, 20]);
+        rate("lease", &[NEVER, 60, 30]);
+        mood.options.leases = mood.rates[at("lease")] != NEVER;
         if mood.rates[at("change")] != NEVER {
             // Only in a set that never changed a replica with rot can be repaired (decision 0018).
             mood.rates[at("rot")] = NEVER;

@@ -2,7 +2,7 @@
 
 use tholos_paxos::Planted;
 
-pub const FAULTS: [Planted; 23] = [
+pub const FAULTS: [Planted; 28] = [
     Planted::AcceptedBeforeDurable,
     Planted::PromiseForgotten,
     Planted::VoteCountedTwice,
@@ -26,6 +26,11 @@ pub const FAULTS: [Planted; 23] = [
     Planted::CheckpointForgetsPromise,
     Planted::TailKeptAfterSnapshot,
     Planted::ReadBeforeNoop,
+    Planted::GrantDoesNotBind,
+    Planted::OwnGrantIgnored,
+    Planted::GrantForgotten,
+    Planted::LeaseFromArrival,
+    Planted::LeaseOfOneGrant,
 ];
 
 /// The name on the command line: `accepted-before-durable`.

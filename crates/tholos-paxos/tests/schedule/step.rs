@@ -4,8 +4,8 @@ use tholos_paxos::{Millis, ReplicaId};
 
 use super::chance::Chance;
 use super::mood::Mood;
-use crate::common::Council;
 use crate::common::coverage::Reached;
+use crate::common::{Council, Envelope};
 
 /// Replicas that ever were, at most.
 const REPLICAS_MAX: usize = 12;
@@ -25,7 +25,9 @@ pub fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
             council.propose(one_that_leads(council, chance));
         }
         90..94 => {
-            council.read(one_that_leads(council, chance));
+            let leader = one_that_leads(council, chance);
+            council.read(leader);
+            council.read_by_lease(leader);
         }
         94 if chance.one_in(8) => {
             let to = any_of(council, chance);
@@ -49,6 +51,60 @@ pub fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
     if chance.one_in(mood.rate("snapshot")) {
         let trim = chance.one_in(2);
         council.snapshot(any, trim);
+    }
+    if chance.one_in(mood.rate("lease")) {
+        cut_off_a_reader(council, chance);
+    }
+}
+
+/// A leader that reads by its lease is cut off, and the others go on without it, perhaps before the lease is over: may it
+/// read then?
+fn cut_off_a_reader(council: &mut Council, chance: &mut Chance) {
+    council.coverage.count(Reached::CutOffReader);
+    let leader = one_that_leads(council, chance);
+    let concerns = |envelope: &Envelope| envelope.from == leader || envelope.to == leader;
+    council.read_by_lease(leader);
+    council.now = council.now.plus(Millis(50));
+    council.tick(leader);
+    // Not everybody is asked, and the answers may be late.
+    let unasked = chance.below(4);
+    council.deliver_where(|envelope| envelope.from == leader && envelope.to.0 as usize % 4 != unasked);
+    let late = chance.one_in(3);
+    if !late {
+        council.deliver_where(|envelope| envelope.to == leader);
+    }
+    let others: Vec<ReplicaId> = council.ids().into_iter().filter(|id| *id != leader).collect();
+    if !others.is_empty() && chance.one_in(3) {
+        // One who has granted forgets it.
+        let one = others[chance.below(others.len())];
+        council.sync_all();
+        if council.is_up(one) {
+            crash(council, chance, one);
+            council.restart(one);
+        }
+    }
+    for other in &others {
+        council.links.deaf[other.0 as usize - 1][leader.0 as usize - 1] = true;
+    }
+    for _ in 0..chance.below(40) {
+        council.now = council.now.plus(Millis(chance.below(12) as u64));
+        for other in &others {
+            council.tick(*other);
+            council.make_durable(*other, usize::MAX);
+        }
+        council.propose(one_that_leads(council, chance));
+        let (held, among_others): (Vec<_>, Vec<_>) = council.network.drain(..).partition(concerns);
+        council.network.extend(among_others);
+        council.deliver_where(|_| true);
+        council.network.extend(held);
+        council.read_by_lease(leader);
+    }
+    if late {
+        council.deliver_where(|envelope| envelope.to == leader);
+    }
+    council.read_by_lease(leader);
+    if chance.one_in(2) {
+        council.links.heal();
     }
 }
 

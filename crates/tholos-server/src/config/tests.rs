@@ -153,7 +153,9 @@ fn what_does_not_go_together_is_refused() {
     refused(&Config { election_timeout_ms: 150, ..named("n1") }, "election_timeout_ms");
     refused(&Config { cluster_secret: Some(Secret::new("short")), ..named("n1") }, "cluster_secret");
     refused(&Config { limits_value_bytes: ByteSize(512 << 20), ..named("n1") }, "limits.query_buffer_bytes");
-    refused(&Config { reads: ReadMode::Lease, ..named("n1") }, "reads");
+    let hasty = Config { election_timeout_ms: 199, heartbeat_interval_ms: 40, ..named("n1") };
+    refused(&hasty, "election_timeout_ms");
+    assert!(Config { reads: ReadMode::Quorum, ..hasty }.validate().is_ok());
     refused(&Config { wal_segment_bytes: ByteSize(256 << 20), ..named("n1") }, "wal.bytes_max");
     let beyond = Config {
         peer: address("0.0.0.0:7101"),

@@ -1,0 +1,76 @@
+//! Reads by lease (R12, R13): answered at once from the applied state, and kept back until the driver has looked at its
+//! clock once more.
+//!
+//! The time that an event comes with was read before the state was. If the machine stood still in between, the lease may
+//! have run out, and another leader may have written what was not seen. So an answer leaves only with a time that was
+//! read *after* it and is before the end of the lease. An answer that is late is forgotten, and the read asked again by a round.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use tholos_paxos::{Millis, Planted};
+use tholos_ring::ShardId;
+
+use crate::event::{Effects, Now};
+use crate::node::Node;
+use crate::peer::{Ask, Outcome};
+use crate::shard::Origin;
+
+/// An answer that rests on a lease.
+#[derive(Debug)]
+pub(crate) struct LeasedRead {
+    shard: ShardId,
+    origin: Origin,
+    /// The operation, as it was asked.
+    operation: Bytes,
+    outcome: Outcome,
+    /// The end of the lease.
+    until: Millis,
+}
+
+impl Node {
+    /// Answers a read by the lease of its shard. `false`: it is to be asked by a round.
+    pub(crate) fn read_by_lease(&mut self, id: ShardId, operation: &Bytes, origin: Origin) -> bool {
+        let now = self.time().mono;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return false };
+        let Some(until) = shard.group.lease_until(now) else { return false };
+        // Where nothing is due no clock is in dispute.
+        let time = match shard.keyspace.next_due_ms() {
+            Some(_) => self.detector.shard_time(&shard.voters),
+            None => shard.time,
+        };
+        let Some(outcome) = shard.read_undisputed(operation, time) else { return false };
+        self.leased.push(LeasedRead { shard: id, origin, operation: operation.clone(), outcome, until });
+        // It will ask for the next lease.
+        self.mark_restless(id);
+        true
+    }
+
+    /// Whether answers are kept back until [`Node::release`].
+    pub fn keeps_back(&self) -> bool {
+        !self.leased.is_empty()
+    }
+
+    /// The shards that these were read from.
+    pub fn kept_back(&self) -> impl Iterator<Item = ShardId> {
+        self.leased.iter().map(|read| read.shard)
+    }
+
+    /// Lets the answers go that rest on leases. `now` must have been read after the last call of [`Node::handle`],
+    /// [`Node::flush`] or this came back (R13). What comes of them goes out as with `flush`; as long as
+    /// [`Node::keeps_back`], there is more.
+    pub fn release(&mut self, now: Now, out: &mut Effects) {
+        let planted = self.config.group.planted == Planted::LateReplySent;
+        let (in_time, late): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut self.leased).into_iter().partition(|read| now.mono < read.until || planted);
+        self.answers.extend(in_time.into_iter().map(|read| (read.origin, read.outcome)));
+        for read in late {
+            let Some(shard) = self.shards[usize::from(read.shard.0)].as_mut() else { continue };
+            shard.reads_late += 1;
+            let ask = Ask::Read { operation: read.operation };
+            shard.ask(ask, read.origin, now.mono, &mut self.answers);
+            self.mark_dirty(read.shard);
+        }
+        self.flush(now, out);
+    }
+}
