@@ -9,6 +9,10 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tholos_cluster::{
+    ClusterId, ClusterMap, Epoch, Facts, Incarnation, NodeFacts, NodeId, NodeRow, Request, ShardFacts,
+    Standing,
+};
 use tholos_ring::{Node, NodeIndex, Plan, Ring, ShardMap, place, rebalance, shard_token};
 
 const SHARDS: u16 = 256;
@@ -210,6 +214,65 @@ fn scale(node_count: usize, shard_count: u16) {
     report("nothing changes", plan_of(&map, some));
 }
 
+/// Whole plans, with their order and their checks.
+fn plans(node_count: u16, shard_count: u16) {
+    println!("\nplans of {node_count} nodes in 5 zones, {shard_count} shards of 3 replicas");
+    let row = |id: u16| NodeRow {
+        id: NodeId(id),
+        name: format!("n{id}"),
+        zone: ["a", "b", "c", "d", "e"][usize::from(id % 5)].to_owned(),
+        weight: 1,
+        incarnation: Incarnation(u64::from(id)),
+        gateway: String::new(),
+        cluster: String::new(),
+        peer: String::new(),
+        http: String::new(),
+    };
+    let spares = node_count / 50;
+    let rows: Vec<NodeRow> = (1..=node_count + spares).map(row).collect();
+    let some = &rows[..usize::from(node_count)];
+    let nodes: Vec<Node<'_>> =
+        some.iter().map(|row| Node { name: &row.name, zone: &row.zone, weight: 1 }).collect();
+    let sets = place(&nodes, shard_count, 3).expect("enough nodes").into_sets();
+    let ids = |set: Vec<NodeIndex>| set.iter().map(|node| NodeId(node.0 + 1)).collect();
+    let map = ClusterMap {
+        cluster_id: ClusterId([7; 20]),
+        epoch: Epoch(1),
+        shard_count,
+        replicas: 3,
+        shards: sets.into_iter().map(ids).collect(),
+        nodes: rows,
+    };
+    let standing = |row: &NodeRow| if row.id.0 <= node_count { Standing::Member } else { Standing::Spare };
+    let standings: Vec<Standing> = map.nodes.iter().map(standing).collect();
+    let room = NodeFacts { down: None, disk_free: Some(1 << 50), memory_free: Some(1 << 50) };
+    let facts = Facts {
+        nodes: vec![room; map.nodes.len()],
+        shards: vec![ShardFacts { bytes: Some(1 << 30), ..ShardFacts::default() }; map.shards.len()],
+    };
+    let in_zone = map.nodes.iter().filter(|row| row.zone == "c").map(|row| row.id).take(200);
+    let joining = map.nodes[usize::from(node_count)..].iter().map(|row| row.id);
+    for (what, request) in [
+        ("2 % more nodes", Request::Add(joining.collect())),
+        ("a node leaves", Request::Remove(vec![NodeId(node_count / 3)])),
+        ("a zone is drained", Request::Drain(in_zone.filter(|node| node.0 <= node_count).collect())),
+        ("a node counts fourfold", Request::Reweight { node: NodeId(1), weight: 4 }),
+    ] {
+        let (plan, time) =
+            timed(|| tholos_cluster::plan(&map, &standings, &facts, &request).expect("enough nodes"));
+        assert!(!plan.is_blocked(), "{:?}", plan.checks);
+        println!(
+            "  {what:<34} {time:>9.1?}   {:>6} copies, {:>6} at least",
+            plan.copies(),
+            plan.least_possible
+        );
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+        println!("  memory of this process at most, so far: {}", peak.trim());
+    }
+}
+
 fn main() {
     println!("{SHARDS} shards of 1 replica, {NODES} nodes, {SALTS} sets of names\n");
     println!("{:<34} {:>15} {:>19}", "", "largest ÷ mean", "moved ÷ necessary");
@@ -224,6 +287,8 @@ fn main() {
     with_memory();
     scale(100, 4096);
     scale(1000, 16_384);
+    plans(100, 4096);
+    plans(1000, 16_384);
 }
 
 /// AnchorHash remembers the order in which its resources came and went, so it is led through the changes.
