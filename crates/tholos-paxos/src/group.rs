@@ -612,7 +612,8 @@ impl Group {
         }
     }
 
-    /// R12: only while the promise is exactly that ballot, and nothing granted before it could be forgotten.
+    /// R12: only while the promise is exactly that ballot, and nothing granted before it could be forgotten. Whoever holds
+    /// a Prepare grants no more: a leader that goes on asking could keep all others out for ever, able to decide or not.
     fn handle_lease(
         &mut self,
         from: ReplicaId,
@@ -624,6 +625,7 @@ impl Group {
         if self.heed(from, ballot, now, out)
             && self.acceptor.promised() == ballot
             && self.acceptor.has_durable_promise()
+            && !self.grants.holds()
         {
             self.grants.give(ballot, now);
             out.send(from, Message::Granted { ballot, asked });

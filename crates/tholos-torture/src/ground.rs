@@ -12,6 +12,8 @@ use crate::plan::NODES;
 
 /// The network of the namespaces, of those set apart for tests of networks (RFC 2544).
 const NETWORK: [u8; 3] = [198, 18, 0];
+/// Ports of loopback that the nodes may have: below those that Linux gives to whoever connects (from 32768).
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// What the names of our namespaces begin with; the number of the process follows.
 const PREFIX: &str = "tholos-torture-";
 /// The number of the clients' namespace; nodes have 0 to 2.
@@ -38,9 +40,22 @@ pub(crate) enum Ground {
 impl Ground {
     /// Ports of loopback that were free a moment ago.
     pub(crate) fn loopback() -> Result<Ground, String> {
-        // All are held until all are found, or the system would give one twice.
-        let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string());
-        let listeners: Vec<TcpListener> = (0..NODES * 4).map(bind).collect::<Result<_, _>>()?;
+        // A node that is down for a while must find its ports free again, so they are none of those that the system gives
+        // to whoever connects.
+        let first =
+            PORTS.start + (std::process::id() as u16).wrapping_mul(61) % (PORTS.end - PORTS.start) / 2;
+        // All are held until all are found, or one would be found twice.
+        let listeners: Vec<TcpListener> = (first..PORTS.end)
+            .filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
+            .take(NODES * 4)
+            .collect();
+        if listeners.len() < NODES * 4 {
+            return Err(format!(
+                "fewer than {} of the ports from {first} to {} are free",
+                NODES * 4,
+                PORTS.end
+            ));
+        }
         let address =
             |at: usize| listeners[at].local_addr().map(|a| a.to_string()).map_err(|e| e.to_string());
         let node = |node: usize| {
