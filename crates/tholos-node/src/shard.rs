@@ -89,6 +89,8 @@ pub struct Shard {
     pub loss: Option<Loss>,
     /// The comparison of its state with the other replicas' (R24).
     pub(crate) digests: Digests,
+    /// Since when the durable map says that this replica is retired, if it leads nevertheless.
+    pub(crate) retired_since: Option<Millis>,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     /// Set while it stands in the node's list of shards to which time may bring something.
@@ -165,6 +167,7 @@ impl Shard {
             unfit: None,
             loss: None,
             digests: Digests::default(),
+            retired_since: None,
             dirty: false,
             restless: false,
             batches: VecDeque::new(),

@@ -331,6 +331,13 @@ impl Group {
         true
     }
 
+    /// Leads no more, if it does: whoever drops a leader that was removed lets it end first, and what waits for it fails.
+    pub fn stop_leading(&mut self, now: Millis, out: &mut Outbox) {
+        if self.leading().is_some() {
+            self.step_down(now, out);
+        }
+    }
+
     /// The next decided entry to apply, in order, each once.
     pub fn take_decided(&mut self) -> Option<&Entry> {
         self.acceptor.take_decided()

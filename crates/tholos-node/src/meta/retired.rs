@@ -1,11 +1,15 @@
 //! The end of replicas that are in no set any more: the state goes, and the log's records need not be kept.
 
-use tholos_paxos::Index;
+use tholos_paxos::{Index, Millis};
 use tholos_ring::ShardId;
 
 use crate::event::{Effects, Notice, SnapshotJob};
 use crate::node::Node;
 use crate::snapshot::Discarded;
+
+/// A removed leader that has not let go after so long does not know that another has led since: whoever it tells ignores it,
+/// for its id is retired (R7).
+const LETS_GO_WITHIN: Millis = Millis(1000);
 
 /// Above every index.
 const ALL: Index = Index(u64::MAX);
@@ -36,14 +40,22 @@ impl Node {
         out.snapshots.extend(ids.map(|shard| SnapshotJob::RemoveBelow { shard, index: ALL }));
     }
 
-    /// Drops what the durable map says is retired (N2). One that still leads is not through: it has to tell the new
-    /// voters so (decision 0013), and lets go by itself.
+    /// Drops what the durable map says is retired (N2). One that leads hands over first (decision 0013), if it can; that most of
+    /// the new voters know of their set is known by then (V3).
     pub(crate) fn drop_retired(&mut self, id: ShardId, out: &mut Effects) {
         if self.meta.kept < self.meta.state.epoch() || !self.is_retired(id) {
             return;
         }
-        let place = &mut self.shards[usize::from(id.0)];
-        let Some(shard) = place.take_if(|shard| shard.group.leading().is_none()) else { return };
+        let now = self.time().mono;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        if shard.group.leading().is_some() {
+            if now.since(*shard.retired_since.get_or_insert(now)) < LETS_GO_WITHIN {
+                return;
+            }
+            shard.group.stop_leading(now, &mut self.outbox);
+            self.collect(id, out);
+        }
+        let Some(shard) = self.shards[usize::from(id.0)].take() else { return };
         let replica = shard.group.me();
         self.transfers.begin_anew(id, out);
         self.transfers.forget_records(id);

@@ -1,7 +1,7 @@
 //! Nodes join, replicas move and nodes leave, by orders of the meta group, while clients write.
 
 use tholos_cluster::{Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing};
-use tholos_node::{Event, Notice, Port};
+use tholos_node::{Event, Notice, PeerMessage, Port};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster, flat, row};
@@ -322,6 +322,39 @@ fn a_leader_that_moves_away_leaves_no_gap() {
         assert_eq!(all, usize::from(SHARDS), "no election is waited for");
     }
     assert_eq!(job_state(&cluster), JobState::Done);
+}
+
+/// A leader that nobody has told of its successor, and that then was removed, is ignored by all: the map ends it.
+#[test]
+fn a_leader_of_the_past_that_was_removed_is_dropped() {
+    const OF: ShardId = ShardId(3);
+    let mut cluster = with_spare();
+    let leads =
+        |cluster: &Cluster| cluster.nodes[0].shard(OF).is_some_and(|shard| shard.group.leading().is_some());
+    assert!(leads(&cluster), "the shard was chosen so");
+    // Nobody hears n1, which hears them, but nothing of this shard.
+    cluster.lost_between =
+        |from, to, message| from == 0 || (to == 0 && matches!(message, PeerMessage::Paxos { shard: OF, .. }));
+    cluster.advance(2000);
+    let order = JobOrder {
+        moves: vec![Move { shard: OF, from: Some(NodeId(1)), to: Some(NodeId(4)) }],
+        changes: Vec::new(),
+        ..exchange(&cluster, &[])
+    };
+    assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
+    for _ in 0..100 {
+        cluster.advance(100);
+        if job_state(&cluster) == JobState::Done {
+            break;
+        }
+    }
+    assert_eq!(job_state(&cluster), JobState::Done);
+    assert!(leads(&cluster), "it knows of no other");
+    cluster.lost_between = |_, _, _| false;
+    cluster.advance(4000);
+    assert!(cluster.nodes[0].shard(OF).is_none());
+    let client = cluster.connect(0, Port::Gateway);
+    assert_eq!(flat(&cluster.ask(client, &["DBSIZE"])), ":0", "its node asks who leads now");
 }
 
 #[test]

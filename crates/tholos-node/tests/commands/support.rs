@@ -72,6 +72,8 @@ pub struct Cluster {
     pub shard_messages: usize,
     /// Messages that are lost.
     pub lost: fn(&PeerMessage) -> bool,
+    /// Those that are lost from one node to another.
+    pub lost_between: fn(usize, usize, &PeerMessage) -> bool,
     /// What happens to messages to a node on their way.
     pub spoil: fn(usize, &mut PeerMessage),
     /// The map that the cluster was founded with.
@@ -165,6 +167,7 @@ impl Cluster {
             largest_append: 0,
             shard_messages: 0,
             lost: |_| false,
+            lost_between: |_, _, _| false,
             spoil: |_, _| {},
             genesis: map,
             kept: BTreeMap::new(),
@@ -366,6 +369,7 @@ impl Cluster {
                     && !self.cut.contains(&sender)
                     && !self.cut.contains(&to)
                     && !(self.lost)(&message)
+                    && !(self.lost_between)(sender, to, &message)
                 {
                     self.handle(to, Event::Peer { from, message });
                 }
