@@ -149,8 +149,8 @@ settings! {
     /// What fails together with this node: a rack, a building. Replicas of a shard go to different zones. A node
     /// without one is a zone of its own.
     common "zone" zone: String = "";
-    /// How much of the data this node should take, relative to the others. 1 to 1000.
-    common "weight" weight: u64 = "1" in 1..=1000;
+    /// How much of the data this node should take, relative to the others. 1 to 100.
+    common "weight" weight: u64 = "1" in 1..=100;
     /// Shards of the cluster: a power of two. Fixed when the cluster is founded. More spread load more evenly and
     /// cost more memory and heartbeats.
     common "shards" shards: u64 = "64" in 1..=16384;

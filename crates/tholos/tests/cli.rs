@@ -72,7 +72,7 @@ fn exit_codes_tell_usage_from_no_answer() {
     fails(&["cluster", "status", "--at", &nobody], 3, &["connection refused", "THOLOS_AT"]);
     fails(&["cluster", "locate", "key", "--at", &nobody], 3, &["no node answers"]);
     fails(&["dev", "kill", "n2", "--at", &nobody], 3, &["no node answers"]);
-    fails(&["config", "show", "--weight", "0"], 2, &["`weight`", "1 to 1000", "flag --weight"]);
+    fails(&["config", "show", "--weight", "0"], 2, &["`weight`", "1 to 100", "flag --weight"]);
     fails(&["config", "check"], 2, &["`name`", "--name n1"]);
     fails(&["serve", "--name", "n1", "--shards", "48"], 2, &["`shards`", "power of two"]);
     fails(

@@ -77,7 +77,7 @@ fn an_unknown_key_names_the_nearest() {
 #[test]
 fn a_wrong_value_says_where_it_stands_and_what_would_be_right() {
     let message = |key: &str, text: &str| layers("", &[], &[(key, text)]).unwrap_err().to_string();
-    assert_eq!(message("weight", "0"), "`weight` cannot be \"0\" (flag --weight): it must be 1 to 1000");
+    assert_eq!(message("weight", "0"), "`weight` cannot be \"0\" (flag --weight): it must be 1 to 100");
     assert!(message("http", "8080").contains("HOST:PORT"));
     assert!(message("http", "[zz]:1").contains("HOST:PORT"));
     assert!(message("seeds", "n1").contains("NAME=HOST:PORT"));
