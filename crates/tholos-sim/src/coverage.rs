@@ -102,6 +102,14 @@ reached! {
     LeaseAsked: "lease asked for",
     LeaseGranted: "lease granted",
     Ticked: "tick",
+    // Membership.
+    NodeJoined: "node joined",
+    MapAsked: "map asked for",
+    ReplicaDropped: "replica dropped",
+    MapKept: "map kept",
+    JobStarted: "job asked for",
+    JobPaused: "job paused",
+    JobCancelled: "job cancelled",
     // Requests.
     Forwarded: "request forwarded",
     NotLeader: "answered not the leader",

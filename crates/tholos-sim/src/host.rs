@@ -87,6 +87,8 @@ pub struct Host {
     counted: Vec<(NodeId, CountedOf)>,
     /// Whether its directory begins no replicas any more (R21).
     pub barred: bool,
+    /// The map that it joined by, if it was not there at the founding.
+    pub begun: Option<ClusterMap>,
     /// The newest map on its disk, if that has changed since the founding.
     pub map: Option<MetaState>,
     /// It has refused to start.
@@ -149,6 +151,7 @@ impl Host {
             copy: None,
             counted: Vec::new(),
             barred: false,
+            begun: None,
             map: None,
             retired: false,
             options,
@@ -179,7 +182,7 @@ impl Host {
         config.log_bytes_max = LOG_BYTES_MAX;
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
-        let mut node = Node::new(config, map.clone());
+        let mut node = Node::new(config, self.begun.as_ref().unwrap_or(map).clone());
         if let Some(newest) = &self.map {
             node.recover_map(newest.clone());
         }
@@ -360,7 +363,11 @@ impl Host {
                 Ok(_) | Err(LogError::Full { .. }) => Begun::NoRoom,
                 Err(_) => Begun::Failed,
             },
-            Err(_) => Begun::Failed,
+            Err(_) => {
+                // Some of it may have reached the disk, and stay.
+                self.durable.write(node);
+                Begun::Failed
+            }
         }
     }
 

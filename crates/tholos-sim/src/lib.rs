@@ -8,6 +8,7 @@ pub mod client;
 pub mod coverage;
 pub mod crowd;
 pub mod durable;
+pub mod elastic;
 pub mod faults;
 pub mod host;
 pub mod mortals;

@@ -76,6 +76,7 @@ impl Observer {
                     coverage.count(Reached::SnapshotSent)
                 }
                 PeerMessage::SnapshotWanted { .. } => coverage.count(Reached::SnapshotAsked),
+                PeerMessage::MapWanted { .. } => coverage.count(Reached::MapAsked),
                 PeerMessage::Forward(_) => coverage.count(Reached::Forwarded),
                 PeerMessage::Answer { outcome, .. } => answer(outcome, coverage),
                 _ => {}
@@ -167,6 +168,7 @@ impl Observer {
             Notice::WentBack { .. } => coverage.count(Reached::WentBackNoticed),
             Notice::SnapshotResumed { .. } => coverage.count(Reached::SnapshotResumed),
             Notice::SnapshotInstalled { .. } => coverage.count(Reached::SnapshotInstalled),
+            Notice::ReplicaDropped { .. } => coverage.count(Reached::ReplicaDropped),
             _ => {}
         }
     }

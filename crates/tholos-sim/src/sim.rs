@@ -1,6 +1,7 @@
 //! One run of the whole cluster: an event queue, true time in microseconds, one seed.
 
 mod leases;
+mod membership;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,9 +15,9 @@ use tholos_wal::Crash;
 use crate::agreement::Agreement;
 use crate::coverage::{Coverage, Reached};
 use crate::crowd::{Crowd, Deed};
+use crate::elastic::Elastic;
 use crate::faults::{Fault, Rot};
 use crate::host::{Begun, Host, Started};
-use crate::moves::{self, Step};
 use crate::net::Net;
 use crate::observer::{Cause, Observer};
 use crate::plan::plan;
@@ -90,6 +91,7 @@ enum Happening {
     Closed {
         connection: ClientId,
     },
+    Membership,
     BarKept {
         host: usize,
         boot: u64,
@@ -137,6 +139,7 @@ pub struct Sim {
     through_bytes: bool,
     /// Whether leaders read by leases.
     leases: bool,
+    elastic: Elastic,
     /// Whether no clock was ever off.
     clocks_true: bool,
     hash: u64,
@@ -161,15 +164,20 @@ pub fn run(settings: Settings) -> Report {
 
 /// The faults that a seed plans, in words.
 pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
-    plan(&mut Random::new(seed), nodes_of(seed))
+    plan(&mut Random::new(seed), hosts_of(seed), Elastic::of(seed).is_on)
+}
+
+/// Machines of a run: those of the nodes that found the cluster, and perhaps one that joins it.
+fn hosts_of(seed: u64) -> usize {
+    nodes_of(seed) + usize::from(Elastic::of(seed).is_on)
 }
 
 fn nodes_of(seed: u64) -> usize {
     NODES[Random::new(seed ^ 0x0de5).below(NODES.len() as u64) as usize]
 }
 
-fn genesis(nodes: usize) -> ClusterMap {
-    let row = |number: usize| NodeRow {
+fn row(number: usize) -> NodeRow {
+    NodeRow {
         id: NodeId(number as u16),
         name: format!("n{number}"),
         zone: format!("z{number}"),
@@ -179,7 +187,10 @@ fn genesis(nodes: usize) -> ClusterMap {
         cluster: format!("10.0.0.{number}:7001"),
         peer: String::new(),
         http: String::new(),
-    };
+    }
+}
+
+fn genesis(nodes: usize) -> ClusterMap {
     let rows = (1..=nodes).map(row).collect();
     let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, REPLICAS as u8);
     map.expect("the simulated cluster can be founded")
@@ -203,7 +214,8 @@ fn options(random: &mut Random, leases: bool, planted: Planted) -> Options {
 
 impl Sim {
     fn new(settings: Settings) -> Sim {
-        let (narrow, nodes) = (&settings.narrow, nodes_of(settings.seed));
+        let (narrow, nodes) = (&settings.narrow, hosts_of(settings.seed));
+        let elastic = Elastic::of(settings.seed);
         let mut troubles = planned(settings.seed);
         let mut random = Random::new(settings.seed ^ 0x7a1e ^ (narrow.salt << 40));
         let mut number = 0..;
@@ -225,12 +237,13 @@ impl Sim {
             random,
             now: 0,
             queue: Queue::new(),
-            map: genesis(nodes),
+            map: genesis(nodes_of(settings.seed)),
             hosts,
             observers: (0..nodes).map(|_| Observer::new(GROUPS, nodes)).collect(),
             net: Net::new(nodes),
             crowd,
             agreement: Agreement::new(nodes, GROUPS),
+            elastic,
             clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
             coverage: Coverage::default(),
@@ -243,6 +256,9 @@ impl Sim {
         }
         sim.net.reorders = sim.random.below(2) == 0;
         let clocks_differ = sim.random.below(2) == 0;
+        if sim.elastic.is_on {
+            sim.after(1_000_000, Happening::Membership);
+        }
         for host in 0..nodes {
             let offset = sim.random.below(6_000) as i64 - 3_000;
             if clocks_differ {
@@ -322,6 +338,7 @@ impl Sim {
                     self.give(host, Event::BarKept);
                 }
             }
+            Happening::Membership => self.membership(),
             Happening::MapKept { host, boot, state } => self.map_kept(host, boot, *state),
             Happening::ToClient { connection, bytes } => self.reach_client(connection, &bytes),
             Happening::Closed { connection } => self.crowd.closed(connection),
@@ -335,7 +352,8 @@ impl Sim {
     }
 
     fn start(&mut self, host: usize) {
-        if self.hosts[host].node.is_some() || self.hosts[host].retired {
+        let is_member = self.map.node(self.hosts[host].id).is_some() || self.elastic.joined;
+        if self.hosts[host].node.is_some() || self.hosts[host].retired || !is_member {
             return;
         }
         let mut out = Effects::default();
@@ -492,17 +510,6 @@ impl Sim {
         }
     }
 
-    /// The driver has the map on its disk.
-    fn map_kept(&mut self, host: usize, boot: u64, state: MetaState) {
-        let newest = self.hosts[host].map.as_ref().is_none_or(|kept| kept.epoch() < state.epoch());
-        if self.hosts[host].boot != boot || !newest {
-            return;
-        }
-        let epoch = state.epoch();
-        self.hosts[host].map = Some(state);
-        self.give(host, Event::MapKept { epoch });
-    }
-
     fn begin_snapshot_work(&mut self, host: usize) {
         self.hosts[host].snapshots.busy = true;
         let (low, high) = self.hosts[host].snapshots.piece_us;
@@ -626,7 +633,8 @@ impl Sim {
         // What no other has counted nobody can notice (R21): a copy is put back only if each has more than it holds.
         if let Some(lsn) = self.hosts[host].copied_to() {
             let id = self.hosts[host].id;
-            if !self.hosts.iter().all(|other| other.id == id || other.counted_of(id) > lsn) {
+            let counts = |other: &Host| other.id == id || other.boot == 0 || other.counted_of(id) > lsn;
+            if !self.hosts.iter().all(counts) {
                 self.hosts[host].drop_copy();
             }
         }
@@ -706,26 +714,6 @@ impl Sim {
                 self.after(now + kill_after_us, Happening::Fault(kill));
             }
         }
-    }
-
-    /// Gives an order to the leader of a shard, if there is one.
-    fn change_replicas(&mut self, shard: ShardId, step: Step, pick: u64) {
-        let leads = |host: &Host| {
-            let group = &host.node.as_ref()?.shard(shard)?.group;
-            group.leading().filter(|_| group.serving())
-        };
-        let Some(host) = (0..self.hosts.len()).max_by_key(|host| leads(&self.hosts[*host])) else { return };
-        let Some(node) = self.hosts[host].node.as_ref().filter(|_| leads(&self.hosts[host]).is_some()) else {
-            return;
-        };
-        let Some(order) = moves::order(node, shard, self.hosts.len(), step, pick) else { return };
-        self.coverage.count(match step {
-            Step::Learn => Reached::LearnOrdered,
-            Step::Vote => Reached::SwapOrdered,
-            Step::VoteForLeader => Reached::LeaderOrderedOut,
-            Step::Leave => Reached::LeaveOrdered,
-        });
-        self.give(host, Event::ChangeReplicas(order));
     }
 
     fn rot(&mut self, host: usize, rot: Rot, seed: u64) {
@@ -847,6 +835,9 @@ impl Sim {
             if end >= RUN_END_US {
                 self.violate(None, format!("client {client} is not served after the faults have stopped"));
             }
+        }
+        if end >= RUN_END_US {
+            self.check_membership();
         }
         if self.violation.is_none() {
             match linearizable(&self.crowd.seen.history, &Limits::default()) {

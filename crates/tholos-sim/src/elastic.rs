@@ -1,0 +1,129 @@
+//! Membership in a run: a fourth machine joins three, and jobs move replicas between the four, whatever else goes wrong.
+//!
+//! Here is only what is asked of the meta group, and what must be true in the end; the nodes do the rest.
+
+use tholos_cluster::{
+    JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
+};
+use tholos_node::Node;
+use tholos_ring::ShardId;
+
+use crate::random::Random;
+
+/// Replicas of a shard, at least and at most: fewer could not lose one.
+const VOTERS: (usize, usize) = (3, 4);
+
+/// What becomes of the membership of one run.
+#[derive(Debug)]
+pub struct Elastic {
+    /// Whether anything does: half of the seeds.
+    pub is_on: bool,
+    /// Whether the fourth machine has joined.
+    pub joined: bool,
+    plans: u64,
+}
+
+impl Elastic {
+    /// Of the run of a seed.
+    pub fn of(seed: u64) -> Elastic {
+        Elastic { is_on: Random::new(seed ^ 0xe1a5_71c0).below(2) == 0, joined: false, plans: 0 }
+    }
+
+    /// What is asked next by whoever sees this state, if anything; `late`: nothing new begins.
+    pub fn next(
+        &mut self,
+        row: NodeRow,
+        state: &MetaState,
+        late: bool,
+        random: &mut Random,
+    ) -> Option<MetaCommand> {
+        if state.map.by_name(&row.name).is_none() {
+            return Some(MetaCommand::Join(row));
+        }
+        if let Some(job) = state.active_job() {
+            let goes_on = job.state == JobState::Paused && (late || random.below(2) == 0);
+            return match random.below(24) {
+                _ if goes_on => Some(MetaCommand::Resume(job.id)),
+                0 | 1 => Some(MetaCommand::Cancel(job.id)).filter(|_| !late),
+                2..=4 => Some(MetaCommand::Pause(job.id)).filter(|_| !late),
+                _ => None,
+            };
+        }
+        if late {
+            return None;
+        }
+        self.plans += 1;
+        let moves = moves(state, random);
+        let standing = NodeChange::Standing(state.map.by_name(&row.name)?.id, Standing::Member);
+        Some(MetaCommand::StartJob(JobOrder {
+            // Asked at several nodes, the same plan is the same job.
+            plan: self.plans,
+            epoch: state.epoch(),
+            title: String::from("a plan by chance"),
+            in_flight_max: random.between(1, 3) as u16,
+            replicas: state.map.replicas,
+            changes: if random.below(2) == 0 { vec![standing] } else { Vec::new() },
+            moves,
+            removes: Vec::new(),
+        }))
+    }
+}
+
+/// Moves of some groups, each by chance: away from a node that holds it to one that does not, one more, or one less.
+fn moves(state: &MetaState, random: &mut Random) -> Vec<Move> {
+    let mut moves = Vec::new();
+    let nodes: Vec<NodeId> = state.map.nodes.iter().map(|row| row.id).collect();
+    for group in (0..state.configs.len()).map(|at| ShardId(at as u16)) {
+        if random.below(3) == 0 {
+            continue;
+        }
+        let voters: Vec<NodeId> = state.voters(group).collect();
+        let others: Vec<NodeId> = nodes.iter().copied().filter(|node| !voters.contains(node)).collect();
+        let mut one_of = |nodes: &[NodeId]| {
+            let count = nodes.len() as u64;
+            (count > 0).then(|| nodes[random.below(count) as usize])
+        };
+        let (mut from, mut to) = (one_of(&voters), one_of(&others));
+        match random.below(6) {
+            0 if voters.len() < VOTERS.1 => from = None,
+            1 if voters.len() > VOTERS.0 => to = None,
+            _ => {}
+        }
+        if to.is_some() || (from.is_some() && voters.len() > VOTERS.0) {
+            moves.push(Move { shard: group, from, to });
+        }
+    }
+    moves
+}
+
+/// What is wrong in the end, when nothing went wrong for a while: all nodes know one map, nothing is under way, and each
+/// holds what the map says.
+pub fn verdict<'a>(nodes: impl Iterator<Item = (NodeId, &'a Node)> + Clone) -> Option<String> {
+    let newest = nodes.clone().map(|(_, node)| node.meta_state()).max_by_key(|state| state.epoch())?;
+    if let Some(job) = newest.active_job() {
+        let open: Vec<String> =
+            job.moves.iter().filter(|step| step.is_under_way()).map(|step| step.what.to_string()).collect();
+        return Some(format!("job {} is {:?} without end: {}", job.id, job.state, open.join(", ")));
+    }
+    for (id, node) in nodes {
+        if node.meta_state() != newest {
+            return Some(format!("{id} has the map {}, and {} is out", node.map().epoch, newest.epoch()));
+        }
+        for (at, config) in newest.configs.iter().enumerate() {
+            let group = ShardId(at as u16);
+            let held = node.shard(group).map(|shard| shard.group.me());
+            let recorded = config.voters.iter().copied().find(|replica| replica.node() == id.0);
+            if !config.learners.is_empty() || held != recorded {
+                let words = |replica: Option<_>| {
+                    replica.map_or("none".to_owned(), |one: tholos_paxos::ReplicaId| one.to_string())
+                };
+                return Some(format!(
+                    "{id} holds {group} as {}, recorded is {}",
+                    words(held),
+                    words(recorded)
+                ));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,92 @@
+//! Replica sets change: one more machine joins and jobs move replicas, as far as the meta group is asked for it; or the
+//! leader of a shard is given an order directly.
+
+use tholos_cluster::{MetaCommand, MetaState};
+use tholos_node::Event;
+use tholos_ring::ShardId;
+
+use super::{FAULTS_END_US, Happening, LIVE_AGAIN_US, Sim, row};
+use crate::coverage::Reached;
+use crate::elastic;
+use crate::host::Host;
+use crate::moves::{self, Step};
+
+/// Time between two looks at the membership, at least and at most.
+const MEMBERSHIP_US: (u64, u64) = (200_000, 1_500_000);
+
+impl Sim {
+    /// Somebody looks at the membership, by a node that happens to be up, and asks for something.
+    pub(super) fn membership(&mut self) {
+        let (low, high) = MEMBERSHIP_US;
+        let next = self.now + self.random.between(low, high);
+        if next < LIVE_AGAIN_US {
+            self.after(next, Happening::Membership);
+        }
+        let last = self.hosts.len() - 1;
+        let host = self.random.below(last as u64 + 1) as usize;
+        let Some(node) = self.hosts[host].node.as_ref() else { return };
+        let (state, newcomer) = (node.meta_state().clone(), &mut self.hosts[last]);
+        if !self.elastic.joined && state.map.node(newcomer.id).is_some() {
+            (newcomer.begun, newcomer.map) = (Some(state.map.clone()), Some(state));
+            self.elastic.joined = true;
+            self.coverage.count(Reached::NodeJoined);
+            return self.after(self.now, Happening::Start { host: last });
+        }
+        let late = self.now > FAULTS_END_US;
+        let newcomer = row(last + 1);
+        let Some(command) = self.elastic.next(newcomer, &state, late, &mut self.random) else { return };
+        match &command {
+            MetaCommand::StartJob(_) => self.coverage.count(Reached::JobStarted),
+            MetaCommand::Pause(_) => self.coverage.count(Reached::JobPaused),
+            MetaCommand::Cancel(_) => self.coverage.count(Reached::JobCancelled),
+            _ => {}
+        }
+        self.trail.note(self.now, None, || format!("n{} is asked for {command:?}", host + 1));
+        self.give(host, Event::AskMeta { asker: 0, command: Box::new(command) });
+    }
+
+    /// In the end every job is finished, and every node holds what the newest map says.
+    pub(super) fn check_membership(&mut self) {
+        // Who stays away for good is waited for without end.
+        let all_up = self.hosts.iter().all(|host| host.boot == 0 || host.node.is_some());
+        if !self.elastic.is_on || !all_up {
+            return;
+        }
+        let nodes = self.hosts.iter().filter_map(|host| Some((host.id, host.node.as_ref()?)));
+        if let Some(text) = elastic::verdict(nodes) {
+            self.violate(None, text);
+        }
+    }
+
+    /// Gives an order to the leader of a shard, if there is one.
+    pub(super) fn change_replicas(&mut self, shard: ShardId, step: Step, pick: u64) {
+        let leads = |host: &Host| {
+            let group = &host.node.as_ref()?.shard(shard)?.group;
+            group.leading().filter(|_| group.serving())
+        };
+        let Some(host) = (0..self.hosts.len()).max_by_key(|host| leads(&self.hosts[*host])) else { return };
+        let Some(node) = self.hosts[host].node.as_ref().filter(|_| leads(&self.hosts[host]).is_some()) else {
+            return;
+        };
+        let Some(order) = moves::order(node, shard, self.hosts.len(), step, pick) else { return };
+        self.coverage.count(match step {
+            Step::Learn => Reached::LearnOrdered,
+            Step::Vote => Reached::SwapOrdered,
+            Step::VoteForLeader => Reached::LeaderOrderedOut,
+            Step::Leave => Reached::LeaveOrdered,
+        });
+        self.give(host, Event::ChangeReplicas(order));
+    }
+
+    /// The driver has the map on its disk.
+    pub(super) fn map_kept(&mut self, host: usize, boot: u64, state: MetaState) {
+        let newest = self.hosts[host].map.as_ref().is_none_or(|kept| kept.epoch() < state.epoch());
+        if self.hosts[host].boot != boot || !newest {
+            return;
+        }
+        let epoch = state.epoch();
+        self.coverage.count(Reached::MapKept);
+        self.hosts[host].map = Some(state);
+        self.give(host, Event::MapKept { epoch });
+    }
+}
