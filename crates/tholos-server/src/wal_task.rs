@@ -212,9 +212,9 @@ impl<D: Disk> WalTask<D> {
 
     /// Tells the worker when the log's room gets short, and when it is enough again.
     fn report_room(&self, welcome: &mut bool) {
-        let headroom = self.log.headroom();
-        if headroom.writers_welcome != *welcome {
-            *welcome = headroom.writers_welcome;
+        let now_welcome = self.log.writers_welcome();
+        if now_welcome != *welcome {
+            *welcome = now_welcome;
             // The worker never waits for this thread, so this ends soon; if the worker is gone, so are we.
             let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!*welcome)));
         }

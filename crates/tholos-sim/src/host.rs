@@ -400,7 +400,7 @@ impl Host {
 
     /// What the node is to be told of the log's room, if that has changed.
     pub fn room_changed(&mut self) -> Option<Event> {
-        let welcome = self.log.as_ref()?.headroom().writers_welcome;
+        let welcome = self.log.as_ref()?.writers_welcome();
         let changed = std::mem::replace(&mut self.welcome, welcome) != welcome;
         changed.then_some(Event::DiskFull(!welcome))
     }

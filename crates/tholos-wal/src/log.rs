@@ -248,12 +248,27 @@ impl<D: Disk> Log<D> {
     /// How much more can be appended. Asks the file system, which costs about a microsecond.
     #[must_use]
     pub fn headroom(&self) -> Headroom {
-        let left = self.active.file_bytes.saturating_sub(self.active.offset + SEAL_BYTES);
         let creatable = self.creatable_bytes() / self.options.segment_bytes;
-        let others = creatable + self.pool.file_bytes() / self.options.segment_bytes;
-        let usable = self.options.segment_bytes - HEADER_BYTES as u64 - SEAL_BYTES;
-        let bytes = if self.poison.is_some() { 0 } else { left + others * usable };
+        let bytes = self.room_bytes(creatable);
         Headroom { bytes, writers_welcome: bytes > self.options.writer_reserve_bytes }
+    }
+
+    /// What [`Headroom::writers_welcome`] says. Asks the file system only if the files that are there do not suffice, so
+    /// it may be asked after every sync.
+    #[must_use]
+    pub fn writers_welcome(&self) -> bool {
+        self.room_bytes(0) > self.options.writer_reserve_bytes || self.headroom().writers_welcome
+    }
+
+    /// Bytes that fit into the files that are there and so many new ones.
+    fn room_bytes(&self, new_segments: u64) -> u64 {
+        if self.poison.is_some() {
+            return 0;
+        }
+        let left = self.active.file_bytes.saturating_sub(self.active.offset + SEAL_BYTES);
+        let others = new_segments + self.pool.file_bytes() / self.options.segment_bytes;
+        let usable = self.options.segment_bytes - HEADER_BYTES as u64 - SEAL_BYTES;
+        left + others * usable
     }
 
     /// Where the oldest segment that is still needed ends, if it is full: releasing up to there frees it.

@@ -198,6 +198,11 @@ fn a_full_disk_is_refused_before_it_is_reached() {
     let mut written = 0;
     let error = loop {
         let headroom = log.headroom();
+        assert_eq!(
+            log.writers_welcome(),
+            headroom.writers_welcome,
+            "the quick answer is the same: {headroom:?}"
+        );
         if !headroom.writers_welcome {
             unwelcome_at.get_or_insert(headroom.bytes);
         }
