@@ -113,7 +113,7 @@ fn version(bytes: &[u8]) -> Result<Reader<'_>, MapError> {
     let mut reader = Reader::new(bytes);
     match reader.u8()? {
         VERSION => Ok(reader),
-        other => Err(MapError::UnknownVersion(other)),
+        written => Err(MapError::UnknownVersion { written, reads: VERSION }),
     }
 }
 

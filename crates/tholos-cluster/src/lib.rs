@@ -50,12 +50,12 @@ pub use map::{
     ADDRESS_BYTES_MAX, ClusterMap, MapError, NAME_BYTES_MAX, NodeRow, REPLICAS_MAX, WEIGHT_MAX, check_name,
 };
 pub use meta::{
-    Departed, JOBS_MAX, Job, JobMove, JobOrder, JobState, MOVES_MAX, MetaCommand, MetaState, MoveStage,
-    NodeChange, Refusal, Standing, TITLE_BYTES_MAX,
+    Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
+    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX,
 };
 pub use moves::Move;
 pub use plan::{
     Ailment, Check, CheckKind, Facts, Former, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, NodeEffect,
-    NodeFacts, Outcome, Plan, PlanError, PlanId, REASONS_MAX, REQUEST_NODES_MAX, Reason, Request, ShardFacts,
-    plan,
+    NodeFacts, NodeSaid, Outcome, Plan, PlanError, PlanId, REASONS_MAX, REQUEST_NODES_MAX, Reason, Request,
+    ShardFacts, ShardSaid, plan,
 };

@@ -88,7 +88,12 @@ pub enum MapError {
     /// Bytes follow the map.
     TrailingBytes,
     /// Written by a release that is newer than this one.
-    UnknownVersion(u8),
+    UnknownVersion {
+        /// The version of the bytes.
+        written: u8,
+        /// The newest version that this release reads.
+        reads: u8,
+    },
     /// An answer of a kind that this release does not know.
     UnknownKind(u8),
     /// A string is not UTF-8.
@@ -119,8 +124,8 @@ impl fmt::Display for MapError {
         match self {
             MapError::Truncated => out.write_str("the bytes end early"),
             MapError::TrailingBytes => out.write_str("bytes follow the end"),
-            MapError::UnknownVersion(version) => {
-                write!(out, "written in version {version}, and this release reads version {VERSION}")
+            MapError::UnknownVersion { written, reads } => {
+                write!(out, "written in version {written}, and this release reads up to version {reads}")
             }
             MapError::UnknownKind(kind) => write!(out, "an answer of unknown kind {kind}"),
             MapError::NotText => out.write_str("a string is not UTF-8"),
@@ -325,7 +330,7 @@ impl ClusterMap {
         let mut reader = Reader::new(bytes);
         match reader.u8()? {
             VERSION => {}
-            other => return Err(MapError::UnknownVersion(other)),
+            written => return Err(MapError::UnknownVersion { written, reads: VERSION }),
         }
         let cluster_id = ClusterId(reader.array()?);
         let epoch = Epoch(reader.u64()?);

@@ -19,6 +19,9 @@
 //!                           │ Cancel            │ Record: the set goes on without the move
 //!                           └──────────────▶ Cancelled ◀──┘
 //! ```
+//!
+//! A job can restart nodes instead, one after the other. A restart is *ordered* for one boot of its node, and *recorded* when
+//! another boot of it is there.
 
 mod apply;
 mod codec;
@@ -32,7 +35,7 @@ use tholos_paxos::{Config, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 pub use self::command::{JobOrder, MetaCommand, NodeChange, Refusal};
-pub use self::job::{Job, JobMove, JobState, MoveStage};
+pub use self::job::{Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage};
 use crate::id::{Epoch, Incarnation, NodeId};
 use crate::map::{ClusterMap, MapError, REPLICAS_MAX};
 
@@ -80,6 +83,8 @@ pub struct MetaState {
     pub jobs: Vec<Job>,
     /// The number of the last job ever.
     pub last_job: u64,
+    /// Whether no job starts by itself until somebody says otherwise.
+    pub held: bool,
 }
 
 impl ClusterMap {
@@ -105,6 +110,7 @@ impl MetaState {
             configs,
             jobs: Vec::new(),
             last_job: 0,
+            held: false,
             map,
         }
     }

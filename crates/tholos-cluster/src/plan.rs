@@ -54,11 +54,11 @@ use tholos_ring::{Node, NodeIndex, ShardId, ShardMap, hash64, moves_between, reb
 
 use crate::id::{Epoch, NodeId};
 use crate::map::ClusterMap;
-use crate::meta::{JobOrder, NodeChange, Standing, TITLE_BYTES_MAX};
+use crate::meta::{Cause, JobOrder, NodeChange, Standing, TITLE_BYTES_MAX};
 use crate::moves::Move;
 use board::{Board, place};
 pub use checks::{Check, CheckKind, Outcome, REASONS_MAX, Reason};
-pub use facts::{Ailment, Facts, LAG_ENTRIES_MAX, NodeFacts, ShardFacts};
+pub use facts::{Ailment, Facts, LAG_ENTRIES_MAX, NodeFacts, NodeSaid, ShardFacts, ShardSaid};
 use request::Layout;
 pub use request::{Former, PlanError, REQUEST_NODES_MAX, Request};
 
@@ -167,7 +167,15 @@ impl Plan {
             changes: self.changes.clone(),
             moves: self.moves.clone(),
             removes: if let Request::Remove(nodes) = &self.request { nodes.clone() } else { Vec::new() },
+            cause: Cause::Operator,
+            restarts: self.restarts().to_vec(),
         }
+    }
+
+    /// Nodes that are restarted, one after the other.
+    #[must_use]
+    pub fn restarts(&self) -> &[NodeId] {
+        if let Request::Roll(nodes) = &self.request { nodes } else { &[] }
     }
 
     /// Seconds that copying takes at a rate in bytes a second.
@@ -207,6 +215,8 @@ pub fn plan(
         let moves = moves_between(&before, &after, &nodes)?;
         let copies = moves.iter().filter(|step| step.to.is_some()).count();
         (after, moves, copies)
+    } else if matches!(request, Request::Roll(_)) {
+        (before.clone(), Vec::new(), 0)
     } else {
         let plan = rebalance(&before, &nodes, layout.replicas)?;
         (plan.map, plan.moves, plan.least_possible)
@@ -215,8 +225,17 @@ pub fn plan(
     let end = Board::new(map, facts, &layout, after.into_sets());
     let mut moves = order::order(&moves, &board, &end.held);
     moves.extend(leaders(map, &moves, &end));
-    let walk =
-        checks::Walk { map, facts, before: &board, after: &end, moves: &moves, replicas: layout.replicas };
+    let restarts = if let Request::Roll(nodes) = request { nodes.as_slice() } else { &[] };
+    let restarts: Vec<NodeIndex> = restarts.iter().filter_map(|node| place(map, *node)).collect();
+    let walk = checks::Walk {
+        map,
+        facts,
+        before: &board,
+        after: &end,
+        moves: &moves,
+        replicas: layout.replicas,
+        restarts: &restarts,
+    };
     let checks = walk.checks();
 
     let moves = by_id(map, &moves);

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use tholos_cluster::{
-    ClusterId, ClusterMap, Epoch, Incarnation, JobOrder, JobState, MapError, MetaCommand, MetaState, Move,
-    MoveStage, NodeChange, NodeId, NodeRow, Refusal, Standing,
+    Cause, ClusterId, ClusterMap, Epoch, Incarnation, JobOrder, JobState, MapError, MetaCommand, MetaState,
+    Move, MoveStage, NodeChange, NodeId, NodeRow, Refusal, RestartStage, Standing,
 };
 use tholos_paxos::{Config, ReplicaId, Serial};
 use tholos_ring::ShardId;
@@ -51,6 +51,8 @@ fn order(state: &Option<MetaState>, plan: u64, moves: &[Move]) -> JobOrder {
         changes: Vec::new(),
         moves: moves.to_vec(),
         removes: Vec::new(),
+        cause: Cause::Operator,
+        restarts: Vec::new(),
     }
 }
 
@@ -230,9 +232,113 @@ fn the_meta_group_leaves_a_node_that_is_drained() {
     assert_eq!(now(&state).departed[0].id, NodeId(1));
 }
 
+/// A job that the cluster started because n1 was down.
+fn lost_n1(state: &Option<MetaState>) -> JobOrder {
+    let changes = vec![
+        NodeChange::Standing(NodeId(1), Standing::Spare),
+        NodeChange::Standing(NodeId(4), Standing::Member),
+    ];
+    let moves = [swap(S0, 1, 4), swap(ShardId(1), 1, 4)];
+    JobOrder { changes, in_flight_max: 1, cause: Cause::Lost(vec![NodeId(1)]), ..order(state, 8, &moves) }
+}
+
+#[test]
+fn a_node_that_returns_ends_the_job_that_replaces_it() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let order = lost_n1(&state);
+    apply(&mut state, &MetaCommand::StartJob(order));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    let config = next_config(&state, S0, &with_n4(&state, S0, 1), &[]);
+    apply(&mut state, &MetaCommand::Record { group: S0, config });
+    // Whom it does not replace may come and go.
+    let before = state.clone();
+    apply(&mut state, &MetaCommand::Returned(NodeId(2)));
+    assert_eq!(state, before);
+    apply(&mut state, &MetaCommand::Returned(NodeId(1)));
+    let job = &now(&state).jobs[0];
+    assert_eq!((job.state, job.count(MoveStage::Recorded), job.moves.len()), (JobState::Cancelled, 1, 3));
+    assert_eq!(now(&state).standing(NodeId(1)), Some(Standing::Member));
+    assert!(!now(&state).held, "it may be lost again");
+}
+
+#[test]
+fn what_an_operator_cancels_does_not_begin_by_itself_again() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let again = |state: &Option<MetaState>| JobOrder { plan: 9, ..lost_n1(state) };
+    let order = lost_n1(&state);
+    apply(&mut state, &MetaCommand::StartJob(order));
+    apply(&mut state, &MetaCommand::Cancel(1));
+    assert!(now(&state).held);
+    let refused = MetaState::apply(&mut state.clone(), &MetaCommand::StartJob(again(&state)));
+    assert_eq!(refused, Err(Refusal::Held));
+    let asked = JobOrder { cause: Cause::Operator, ..again(&state) };
+    assert_eq!(apply(&mut state.clone(), &MetaCommand::StartJob(asked)), 2, "an operator may");
+    apply(&mut state, &MetaCommand::Hold(false));
+    let order = again(&state);
+    assert_eq!(apply(&mut state, &MetaCommand::StartJob(order)), 2);
+}
+
+#[test]
+fn nodes_restart_one_after_the_other() {
+    let mut state = founded(3);
+    let all = (1..=3).map(NodeId).collect();
+    let order = JobOrder { restarts: all, ..order(&state, 7, &[]) };
+    let unknown = JobOrder { restarts: vec![NodeId(9)], ..order.clone() };
+    let refused = MetaState::apply(&mut state, &MetaCommand::StartJob(unknown));
+    assert_eq!(refused, Err(Refusal::UnknownNode(NodeId(9))));
+    apply(&mut state, &MetaCommand::StartJob(order));
+    let restart = |at, boot| MetaCommand::OrderRestart { job: 1, at, boot };
+    let record = |at| MetaCommand::RecordRestart { job: 1, at };
+    let not_due = |at| Err(Refusal::NotDue { job: 1, at });
+    for at in 0..3 {
+        assert_eq!(MetaState::apply(&mut state, &record(at)), not_due(at), "it is not ordered");
+        apply(&mut state, &restart(at, 70));
+        // Another leader may see another boot; the first order counts.
+        apply(&mut state, &restart(at, 71));
+        let stages = |state: &Option<MetaState>| now(state).jobs[0].restarts[at as usize].stage;
+        assert_eq!(stages(&state), RestartStage::Ordered { boot: 70 });
+        if at < 2 {
+            assert_eq!(MetaState::apply(&mut state, &restart(at + 1, 70)), not_due(at + 1));
+        }
+        apply(&mut state, &record(at));
+        apply(&mut state, &record(at));
+    }
+    assert_eq!(now(&state).jobs[0].state, JobState::Done);
+}
+
+#[test]
+fn a_cancelled_roll_restarts_nobody_else() {
+    let mut state = founded(3);
+    let order = JobOrder { restarts: vec![NodeId(1), NodeId(2)], ..order(&state, 7, &[]) };
+    apply(&mut state, &MetaCommand::StartJob(order));
+    apply(&mut state, &MetaCommand::Pause(1));
+    let ordered = MetaState::apply(&mut state, &MetaCommand::OrderRestart { job: 1, at: 0, boot: 7 });
+    assert_eq!(ordered, Err(Refusal::NotDue { job: 1, at: 0 }));
+    apply(&mut state, &MetaCommand::Cancel(1));
+    assert_eq!(now(&state).jobs[0].state, JobState::Cancelled);
+    assert!(!now(&state).held);
+}
+
+#[test]
+fn a_state_of_the_first_version_is_read() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let order = order(&state, 7, &[swap(S0, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(order));
+    // Without the cause, the restarts of the one job, and whether jobs are held: four bytes less.
+    let mut bytes = now(&state).encode();
+    assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
+    bytes[0] = 1;
+    assert_eq!(MetaState::decode(&bytes).as_ref(), Ok(now(&state)));
+    bytes[0] = 3;
+    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 3, reads: 2 }));
+}
+
 /// What may be asked, about a small cluster.
 fn commands() -> impl Strategy<Value = Vec<(u8, u16, u16, u16)>> {
-    prop::collection::vec((0..10_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
+    prop::collection::vec((0..14_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
 }
 
 fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -> MetaCommand {
@@ -248,13 +354,21 @@ fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -
             });
             let changes = vec![NodeChange::Standing(NodeId(c), Standing::Draining)];
             let order = order(state, u64::from(a * 64 + b * 8 + c), &moves[..usize::from(1 + a % 2)]);
-            MetaCommand::StartJob(JobOrder { changes, removes: vec![NodeId(c); usize::from(b % 2)], ..order })
+            let cause =
+                [Cause::Operator, Cause::Placement, Cause::Lost(vec![NodeId(c)])][usize::from(b % 3)].clone();
+            let restarts = vec![NodeId(b); usize::from(c % 2)];
+            let removes = vec![NodeId(c); usize::from(b % 2)];
+            MetaCommand::StartJob(JobOrder { changes, removes, cause, restarts, ..order })
         }
         3 => MetaCommand::Order { job, at: u32::from(b) },
         4 => MetaCommand::Pause(job),
         5 => MetaCommand::Resume(job),
         6 => MetaCommand::Cancel(job),
         7 => MetaCommand::Remove(NodeId(b)),
+        8 => MetaCommand::Hold(b % 2 == 0),
+        9 => MetaCommand::Returned(NodeId(b)),
+        10 => MetaCommand::OrderRestart { job, at: u32::from(b % 2), boot: u64::from(c) },
+        11 => MetaCommand::RecordRestart { job, at: u32::from(b % 2) },
         // The shard does what the move under way wants, or goes another way.
         _ => {
             let group = ShardId(a % 5);

@@ -83,7 +83,11 @@ fn nodes_after(map: &ClusterMap, request: &Request) -> (Vec<NodeRow>, BTreeSet<N
             replicas = *count;
             holds.extend(with);
         }
-        Request::Restore(_) => {}
+        Request::Lost { nodes, with } => {
+            holds.retain(|node| !nodes.contains(node));
+            holds.extend(with);
+        }
+        Request::Even | Request::Roll(_) | Request::Restore(_) => {}
     }
     (rows, holds, replicas)
 }
@@ -196,6 +200,7 @@ fn request_for(map: &ClusterMap, kind: u8, a: usize, b: usize) -> Request {
         (0, Some(_)) => Request::Add(spares[..=b % spares.len()].into()),
         (1, Some(spare)) => Request::Replace { old: holder(a), new: *spare },
         (2, _) => Request::Remove(vec![holder(a)]),
+        (6, _) => Request::Lost { nodes: vec![holder(a)], with: spares.into_iter().take(b % 2).collect() },
         (3, _) => Request::Rezone { node: holder(a), zone: format!("z{}", b % 4) },
         (4, _) => Request::Replicas { count: [1, 3, 5][b % 3], with: spares },
         (5, _) => {

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
-    ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, Move, MoveStage, NodeChange,
-    NodeId, Standing,
+    Cause, ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, Move, MoveStage,
+    NodeChange, NodeId, Standing,
 };
 use tholos_ring::ShardId;
 
@@ -206,6 +206,8 @@ impl OrderBody {
             changes,
             moves: self.moves.iter().map(step).collect::<Result<_, String>>()?,
             removes: self.removes.iter().map(id).collect::<Result<_, String>>()?,
+            cause: Cause::Operator,
+            restarts: Vec::new(),
         })
     }
 }

@@ -8,15 +8,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
-    Ailment, Check, CheckKind, ClusterMap, Epoch, Facts, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT,
-    MetaCommand, MetaState, NodeEffect, NodeFacts, NodeId, NodeRow, Outcome, Plan, PlanError, PlanId,
-    Refusal, Request, ShardFacts, plan,
+    Check, CheckKind, ClusterMap, Epoch, Facts, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
+    MetaState, NodeEffect, NodeId, NodeRow, NodeSaid, Outcome, Plan, PlanError, PlanId, Refusal, Request,
+    ShardSaid, plan,
 };
 use tholos_ring::ShardId;
 
 use crate::admin::{Admin, Failure, Json};
 use crate::jobs::{IN_FLIGHT, ask_meta, stopped};
-use crate::status::{Answers, NodeReport, ShardReport, leaders};
+use crate::status::{Answers, NodeReport, ShardReport};
 
 /// Plans that are remembered, to be applied by their names.
 const PLANS_MAX: usize = 64;
@@ -110,60 +110,25 @@ pub struct CheckReport {
 
 /// What the nodes' answers say about the cluster.
 pub(crate) fn facts(map: &ClusterMap, answers: &Answers) -> Facts {
-    let node = |answer: &Result<NodeReport, String>| match answer {
-        Ok(report) => {
-            NodeFacts { down: None, disk_free: report.disk_free_bytes, memory_free: report.memory_free_bytes }
-        }
-        Err(why) => NodeFacts { down: Some(why.clone()), ..NodeFacts::default() },
-    };
-    let leaders = leaders(map, answers);
-    let shards = (0..map.shard_count).map(ShardId).zip(&leaders);
-    Facts {
-        nodes: answers.iter().map(node).collect(),
-        shards: shards.map(|(shard, leader)| shard_facts(map, answers, shard, leader.as_ref())).collect(),
-    }
+    let said = |answer: &Result<NodeReport, String>| answer.as_ref().map(said).map_err(Clone::clone);
+    let said: Vec<Result<NodeSaid, String>> = answers.iter().map(said).collect();
+    Facts::gather(map, &said, LAG_ENTRIES_MAX)
 }
 
-fn shard_facts(
-    map: &ClusterMap,
-    answers: &Answers,
-    shard: ShardId,
-    leader: Option<&(usize, ShardReport)>,
-) -> ShardFacts {
-    let reports: Vec<(NodeId, Option<&ShardReport>)> = map
-        .nodes
-        .iter()
-        .zip(answers)
-        .filter_map(|(row, answer)| {
-            let report = answer.as_ref().ok()?;
-            Some((row.id, report.shards.iter().find(|own| own.shard == shard.0)))
-        })
-        .collect();
-    let held = || reports.iter().filter_map(|(_, report)| *report);
-    // The leader knows; without one, who has heard of the latest set.
-    let knows = leader.map(|(_, report)| report).or_else(|| held().max_by_key(|report| report.config));
-    let set = map.replica_set(shard);
-    let voters: Vec<NodeId> =
-        knows.into_iter().flat_map(|report| &report.voters).copied().map(NodeId).collect();
-    let differs = voters.len() != set.len() || voters.iter().any(|voter| !set.contains(voter));
-    let decided = leader.map_or(0, |(_, report)| report.decided);
-    let ailment = |(node, report): &(NodeId, Option<&ShardReport>)| {
-        let ailment = match report {
-            _ if !set.contains(node) => return None,
-            None => Ailment::Absent,
-            Some(report) if report.mute.is_some() => Ailment::Mute,
-            Some(report) if decided.saturating_sub(report.decided) > LAG_ENTRIES_MAX => {
-                Ailment::Behind(decided - report.decided)
-            }
-            Some(_) => return None,
-        };
-        Some((*node, ailment))
+fn said(report: &NodeReport) -> NodeSaid {
+    let shard = |own: &ShardReport| ShardSaid {
+        shard: ShardId(own.shard),
+        leads: own.leads.then_some(own.round),
+        decided: own.decided,
+        bytes: own.bytes,
+        config: own.config,
+        voters: own.voters.iter().copied().map(NodeId).collect(),
+        mute: own.mute.is_some(),
     };
-    ShardFacts {
-        bytes: leader.map(|(_, report)| report.bytes).or_else(|| held().map(|report| report.bytes).max()),
-        leader: leader.map(|(at, _)| map.nodes[*at].id),
-        voters: if differs { voters } else { Vec::new() },
-        ailing: reports.iter().filter_map(ailment).collect(),
+    NodeSaid {
+        disk_free: report.disk_free_bytes,
+        memory_free: report.memory_free_bytes,
+        shards: report.shards.iter().map(shard).collect(),
     }
 }
 

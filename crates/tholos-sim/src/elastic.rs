@@ -3,7 +3,7 @@
 //! Here is only what is asked of the meta group, and what must be true in the end; the nodes do the rest.
 
 use tholos_cluster::{
-    JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
+    Cause, JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
 };
 use tholos_node::Node;
 use tholos_ring::ShardId;
@@ -65,6 +65,8 @@ impl Elastic {
             changes: if random.below(2) == 0 { vec![standing] } else { Vec::new() },
             moves,
             removes: Vec::new(),
+            cause: Cause::Operator,
+            restarts: Vec::new(),
         }))
     }
 }

@@ -231,7 +231,7 @@ fn what_no_answer_could_mend_is_refused_at_once() {
 fn questions_and_answers_survive_the_way() {
     let question = Question { asker: "n1".into() };
     assert_eq!(Question::decode(&question.encode()), Ok(question));
-    assert_eq!(Question::decode(b"\x02\0\0"), Err(MapError::UnknownVersion(2)));
+    assert_eq!(Question::decode(b"\x02\0\0"), Err(MapError::UnknownVersion { written: 2, reads: 1 }));
     assert_eq!(Question::decode(b"\x01\0\0x"), Err(MapError::TrailingBytes));
     for answer in [empty("n1", 1), belongs(&founded())] {
         let bytes = answer.encode();

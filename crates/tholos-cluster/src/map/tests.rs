@@ -120,5 +120,5 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
     }
     let mut newer = bytes;
     newer[0] = 2;
-    assert_eq!(ClusterMap::decode(&newer), Err(MapError::UnknownVersion(2)));
+    assert_eq!(ClusterMap::decode(&newer), Err(MapError::UnknownVersion { written: 2, reads: 1 }));
 }

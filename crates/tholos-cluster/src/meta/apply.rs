@@ -10,8 +10,8 @@ use crate::founding::number_of_name;
 use crate::id::{Epoch, NodeId};
 use crate::map::{NodeRow, REPLICAS_MAX};
 use crate::meta::{
-    Departed, JOBS_MAX, Job, JobMove, JobOrder, JobState, MOVES_MAX, MetaCommand, MetaState, MoveStage,
-    NodeChange, Refusal, Standing, TITLE_BYTES_MAX, voters,
+    Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
+    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX, voters,
 };
 use crate::moves::Move;
 
@@ -49,8 +49,12 @@ impl MetaState {
             MetaCommand::Record { group, config } => self.record(*group, config)?,
             MetaCommand::Pause(job) => self.set_job(*job, JobState::Paused)?,
             MetaCommand::Resume(job) => self.set_job(*job, JobState::Running)?,
-            MetaCommand::Cancel(job) => self.set_job(*job, JobState::Cancelling)?,
+            MetaCommand::Cancel(job) => self.cancel(*job)?,
             MetaCommand::Remove(node) => self.remove(*node)?,
+            MetaCommand::Hold(held) => self.held = *held,
+            MetaCommand::Returned(node) => self.returned(*node)?,
+            MetaCommand::OrderRestart { job, at, boot } => self.order_restart(*job, *at, *boot)?,
+            MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at)?,
         }
         Ok(None)
     }
@@ -98,6 +102,9 @@ impl MetaState {
         if let Some(job) = self.active_job() {
             return Err(Refusal::JobUnderWay(job.id));
         }
+        if self.held && order.cause.is_automatic() {
+            return Err(Refusal::Held);
+        }
         if order.epoch != self.map.epoch {
             return Err(Refusal::MapMoved { planned: order.epoch, now: self.map.epoch });
         }
@@ -112,8 +119,11 @@ impl MetaState {
             self.change_node(change)?;
         }
         self.map.replicas = order.replicas;
+        if let Some(unknown) = order.restarts.iter().find(|node| self.map.node(**node).is_none()) {
+            return Err(Refusal::UnknownNode(*unknown));
+        }
         let mut moves = order.moves.clone();
-        if moves.iter().all(|step| step.shard != self.map.meta_group()) {
+        if order.restarts.is_empty() && moves.iter().all(|step| step.shard != self.map.meta_group()) {
             moves.extend(voters::moves(self));
         }
         let sets = self.sets_after(&moves)?;
@@ -138,6 +148,12 @@ impl MetaState {
             in_flight_max: order.in_flight_max,
             moves: moves.into_iter().map(|what| JobMove { what, stage: MoveStage::Waiting }).collect(),
             removes: order.removes.clone(),
+            cause: order.cause.clone(),
+            restarts: order
+                .restarts
+                .iter()
+                .map(|node| JobRestart { node: *node, stage: RestartStage::Waiting })
+                .collect(),
         });
         self.finish_job();
         Ok(self.last_job)
@@ -211,6 +227,60 @@ impl MetaState {
         Ok(())
     }
 
+    fn cancel(&mut self, id: u64) -> Result<(), Refusal> {
+        let was = self.job(id).map(|job| (job.state, job.cause.is_automatic()));
+        self.set_job(id, JobState::Cancelling)?;
+        // What an operator stops does not begin by itself again.
+        self.held |= matches!(was, Some((JobState::Running | JobState::Paused, true)));
+        Ok(())
+    }
+
+    fn returned(&mut self, node: NodeId) -> Result<(), Refusal> {
+        let replaces = |job: &&Job| matches!(&job.cause, Cause::Lost(nodes) if nodes.contains(&node));
+        let Some(job) = self.active_job().filter(replaces) else { return Ok(()) };
+        if job.state == JobState::Cancelling {
+            return Ok(());
+        }
+        let id = job.id;
+        if self.standing(node) == Some(Standing::Spare) {
+            self.change_node(&NodeChange::Standing(node, Standing::Member))?;
+        }
+        self.set_job(id, JobState::Cancelling)
+    }
+
+    fn order_restart(&mut self, id: u64, at: u32, boot: u64) -> Result<(), Refusal> {
+        let job = self.unfinished_mut(id)?;
+        let not_due = Refusal::NotDue { job: id, at };
+        let restart = *job.restarts.get(at as usize).ok_or(not_due.clone())?;
+        // E2
+        if restart.stage != RestartStage::Waiting {
+            return Ok(());
+        }
+        if job.state != JobState::Running || job.next_restart().is_none_or(|(next, _)| next != at) {
+            return Err(not_due);
+        }
+        job.restarts[at as usize].stage = RestartStage::Ordered { boot };
+        Ok(())
+    }
+
+    fn record_restart(&mut self, id: u64, at: u32) -> Result<(), Refusal> {
+        // E2: recorded before, and the job perhaps finished with it.
+        let recorded = |job: &&Job| {
+            job.restarts.get(at as usize).is_some_and(|restart| restart.stage == RestartStage::Recorded)
+        };
+        if self.job(id).is_some_and(|job| recorded(&job)) {
+            return Ok(());
+        }
+        let job = self.unfinished_mut(id)?;
+        let restart = job.restarts.get_mut(at as usize).ok_or(Refusal::NotDue { job: id, at })?;
+        if !matches!(restart.stage, RestartStage::Ordered { .. }) {
+            return Err(Refusal::NotDue { job: id, at });
+        }
+        restart.stage = RestartStage::Recorded;
+        self.finish_job();
+        Ok(())
+    }
+
     fn set_job(&mut self, id: u64, state: JobState) -> Result<(), Refusal> {
         let job = self.jobs.iter_mut().find(|job| job.id == id).ok_or(Refusal::UnknownJob(id))?;
         if job.state == state || (job.state, state) == (JobState::Cancelled, JobState::Cancelling) {
@@ -223,6 +293,10 @@ impl MetaState {
         if state == JobState::Cancelling {
             for step in job.moves.iter_mut().filter(|step| step.stage == MoveStage::Waiting) {
                 step.stage = MoveStage::Cancelled;
+            }
+            // One that is under way cannot be taken back; the node comes again by itself.
+            for restart in job.restarts.iter_mut().filter(|restart| !restart.is_finished()) {
+                restart.stage = RestartStage::Cancelled;
             }
         }
         self.finish_job();
@@ -261,7 +335,7 @@ impl MetaState {
     fn finish_job(&mut self) {
         let Some(job) = self.jobs.last_mut().filter(|job| !job.state.is_finished()) else { return };
         let open = |step: &JobMove| step.is_under_way() || step.stage == MoveStage::Waiting;
-        if job.moves.iter().any(open) {
+        if job.moves.iter().any(open) || !job.restarts.iter().all(JobRestart::is_finished) {
             return;
         }
         if job.state == JobState::Cancelling {

@@ -1,15 +1,19 @@
-//! The bytes of the state and of the commands, version 1.
+//! The bytes of the state and of the commands, version 2; version 1 is read as well.
 //!
 //! Numbers are little-endian, strings and maps stand behind their length (2 and 4 bytes), lists behind their count.
 //!
 //! ```text
-//!   state    1 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
-//!            | last job 8 | jobs 1 × job
+//!   state    2 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
+//!            | last job 8 | jobs 1 × job | held 1
 //!   config   number 8 | move 8 | last replica 4 | voters 1 × 4 | learners 1 × 4
 //!   job      id 8 | plan 8 | title | state 1 | in flight 2 | moves 4 × (move, stage 1, number 8 if ordered) | removes 2 × 2
+//!            | cause | restarts 2 × (node 2, stage 1, boot 8 if ordered)
+//!   cause    kind 1 | nodes 2 × 2 if lost
 //!   move     shard 2 | from 2 | to 2                 0 is nobody
-//!   command  1 | kind 1 | its fields in the order of their declaration
+//!   command  2 | kind 1 | its fields in the order of their declaration
 //! ```
+//!
+//! Version 1 has neither held, causes nor restarts.
 
 use alloc::vec::Vec;
 
@@ -20,11 +24,14 @@ use crate::bytes::{Reader, push_string};
 use crate::id::{Epoch, Incarnation, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
 use crate::meta::{
-    Departed, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, MoveStage, NodeChange, Standing,
+    Cause, Departed, Job, JobMove, JobOrder, JobRestart, JobState, MetaCommand, MetaState, MoveStage,
+    NodeChange, RestartStage, Standing,
 };
 use crate::moves::Move;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first version that has causes of jobs and restarts.
+const WITH_CAUSES: u8 = 2;
 
 const STANDINGS: [Standing; 3] = [Standing::Member, Standing::Spare, Standing::Draining];
 const JOB_STATES: [JobState; 5] =
@@ -55,6 +62,7 @@ impl MetaState {
         for job in &self.jobs {
             push_job(job, &mut out);
         }
+        out.push(u8::from(self.held));
         out
     }
 
@@ -65,7 +73,7 @@ impl MetaState {
     /// The first thing found to be wrong.
     pub fn decode(bytes: &[u8]) -> Result<MetaState, MapError> {
         let mut reader = Reader::new(bytes);
-        version(&mut reader)?;
+        let version = read_version(&mut reader)?;
         let map = read_map(&mut reader)?;
         let standings =
             map.nodes.iter().map(|_| read_one_of(&STANDINGS, &mut reader)).collect::<Result<_, _>>()?;
@@ -76,9 +84,10 @@ impl MetaState {
         let configs = read_list16(&mut reader, read_config)?;
         let last_job = reader.u64()?;
         let count = reader.u8()?;
-        let jobs = (0..count).map(|_| read_job(&mut reader)).collect::<Result<_, _>>()?;
+        let jobs = (0..count).map(|_| read_job(version, &mut reader)).collect::<Result<_, _>>()?;
+        let held = version >= WITH_CAUSES && read_flag(&mut reader)?;
         end(&reader)?;
-        let state = MetaState { map, standings, departed, configs, jobs, last_job };
+        let state = MetaState { map, standings, departed, configs, jobs, last_job, held };
         state.check()?;
         Ok(state)
     }
@@ -108,7 +117,17 @@ impl MetaCommand {
             MetaCommand::Pause(job) | MetaCommand::Resume(job) | MetaCommand::Cancel(job) => {
                 out.extend_from_slice(&job.to_le_bytes());
             }
-            MetaCommand::Remove(node) => push_node(Some(*node), &mut out),
+            MetaCommand::Remove(node) | MetaCommand::Returned(node) => push_node(Some(*node), &mut out),
+            MetaCommand::Hold(held) => out.push(u8::from(*held)),
+            MetaCommand::OrderRestart { job, at, boot } => {
+                out.extend_from_slice(&job.to_le_bytes());
+                out.extend_from_slice(&at.to_le_bytes());
+                out.extend_from_slice(&boot.to_le_bytes());
+            }
+            MetaCommand::RecordRestart { job, at } => {
+                out.extend_from_slice(&job.to_le_bytes());
+                out.extend_from_slice(&at.to_le_bytes());
+            }
         }
         out
     }
@@ -125,6 +144,10 @@ impl MetaCommand {
             MetaCommand::Resume(_) => 8,
             MetaCommand::Cancel(_) => 9,
             MetaCommand::Remove(_) => 10,
+            MetaCommand::Hold(_) => 11,
+            MetaCommand::Returned(_) => 12,
+            MetaCommand::OrderRestart { .. } => 13,
+            MetaCommand::RecordRestart { .. } => 14,
         }
     }
 
@@ -135,18 +158,22 @@ impl MetaCommand {
     /// What is wrong with the bytes.
     pub fn decode(bytes: &[u8]) -> Result<MetaCommand, MapError> {
         let mut reader = Reader::new(bytes);
-        version(&mut reader)?;
+        let version = read_version(&mut reader)?;
         let command = match reader.u8()? {
             1 => MetaCommand::Found(read_map(&mut reader)?),
             2 => MetaCommand::Join(NodeRow::decode(&mut reader)?),
             3 => MetaCommand::Readdress(NodeRow::decode(&mut reader)?),
-            4 => MetaCommand::StartJob(read_order(&mut reader)?),
+            4 => MetaCommand::StartJob(read_order(version, &mut reader)?),
             5 => MetaCommand::Order { job: reader.u64()?, at: reader.u32()? },
             6 => MetaCommand::Record { group: ShardId(reader.u16()?), config: read_config(&mut reader)? },
             7 => MetaCommand::Pause(reader.u64()?),
             8 => MetaCommand::Resume(reader.u64()?),
             9 => MetaCommand::Cancel(reader.u64()?),
             10 => MetaCommand::Remove(NodeId(reader.u16()?)),
+            11 => MetaCommand::Hold(read_flag(&mut reader)?),
+            12 => MetaCommand::Returned(NodeId(reader.u16()?)),
+            13 => MetaCommand::OrderRestart { job: reader.u64()?, at: reader.u32()?, boot: reader.u64()? },
+            14 => MetaCommand::RecordRestart { job: reader.u64()?, at: reader.u32()? },
             other => return Err(MapError::UnknownKind(other)),
         };
         end(&reader)?;
@@ -154,10 +181,18 @@ impl MetaCommand {
     }
 }
 
-fn version(reader: &mut Reader<'_>) -> Result<(), MapError> {
+fn read_version(reader: &mut Reader<'_>) -> Result<u8, MapError> {
     match reader.u8()? {
-        VERSION => Ok(()),
-        other => Err(MapError::UnknownVersion(other)),
+        version @ 1..=VERSION => Ok(version),
+        written => Err(MapError::UnknownVersion { written, reads: VERSION }),
+    }
+}
+
+fn read_flag(reader: &mut Reader<'_>) -> Result<bool, MapError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(MapError::UnknownKind(other)),
     }
 }
 
@@ -271,9 +306,54 @@ fn push_job(job: &Job, out: &mut Vec<u8>) {
         }
     }
     push_list16(&job.removes, out, |node, out| push_node(Some(*node), out));
+    push_cause(&job.cause, out);
+    push_list16(&job.restarts, out, |restart, out| {
+        push_node(Some(restart.node), out);
+        match restart.stage {
+            RestartStage::Waiting => out.push(0),
+            RestartStage::Ordered { boot } => {
+                out.push(1);
+                out.extend_from_slice(&boot.to_le_bytes());
+            }
+            RestartStage::Recorded => out.push(2),
+            RestartStage::Cancelled => out.push(3),
+        }
+    });
 }
 
-fn read_job(reader: &mut Reader<'_>) -> Result<Job, MapError> {
+fn push_cause(cause: &Cause, out: &mut Vec<u8>) {
+    match cause {
+        Cause::Operator => out.push(0),
+        Cause::Lost(nodes) => {
+            out.push(1);
+            push_list16(nodes, out, |node, out| push_node(Some(*node), out));
+        }
+        Cause::Placement => out.push(2),
+    }
+}
+
+fn read_cause(reader: &mut Reader<'_>) -> Result<Cause, MapError> {
+    match reader.u8()? {
+        0 => Ok(Cause::Operator),
+        1 => read_list16(reader, |reader| reader.u16().map(NodeId)).map(Cause::Lost),
+        2 => Ok(Cause::Placement),
+        other => Err(MapError::UnknownKind(other)),
+    }
+}
+
+fn read_restart(reader: &mut Reader<'_>) -> Result<JobRestart, MapError> {
+    let node = NodeId(reader.u16()?);
+    let stage = match reader.u8()? {
+        0 => RestartStage::Waiting,
+        1 => RestartStage::Ordered { boot: reader.u64()? },
+        2 => RestartStage::Recorded,
+        3 => RestartStage::Cancelled,
+        other => return Err(MapError::UnknownKind(other)),
+    };
+    Ok(JobRestart { node, stage })
+}
+
+fn read_job(version: u8, reader: &mut Reader<'_>) -> Result<Job, MapError> {
     let (id, plan, title) = (reader.u64()?, reader.u64()?, reader.string()?);
     let state = read_one_of(&JOB_STATES, reader)?;
     let in_flight_max = reader.u16()?;
@@ -290,7 +370,12 @@ fn read_job(reader: &mut Reader<'_>) -> Result<Job, MapError> {
         moves.push(JobMove { what, stage });
     }
     let removes = read_list16(reader, |reader| reader.u16().map(NodeId))?;
-    Ok(Job { id, plan, title, state, in_flight_max, moves, removes })
+    let (mut cause, mut restarts) = (Cause::Operator, Vec::new());
+    if version >= WITH_CAUSES {
+        cause = read_cause(reader)?;
+        restarts = read_list16(reader, read_restart)?;
+    }
+    Ok(Job { id, plan, title, state, in_flight_max, moves, removes, cause, restarts })
 }
 
 fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
@@ -319,9 +404,11 @@ fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
     out.extend_from_slice(&(order.moves.len() as u32).to_le_bytes());
     order.moves.iter().for_each(|step| push_move(step, out));
     push_list16(&order.removes, out, |node, out| push_node(Some(*node), out));
+    push_cause(&order.cause, out);
+    push_list16(&order.restarts, out, |node, out| push_node(Some(*node), out));
 }
 
-fn read_order(reader: &mut Reader<'_>) -> Result<JobOrder, MapError> {
+fn read_order(version: u8, reader: &mut Reader<'_>) -> Result<JobOrder, MapError> {
     let (plan, epoch, title) = (reader.u64()?, Epoch(reader.u64()?), reader.string()?);
     let (in_flight_max, replicas) = (reader.u16()?, reader.u8()?);
     let changes = read_list16(reader, |reader| {
@@ -338,5 +425,10 @@ fn read_order(reader: &mut Reader<'_>) -> Result<JobOrder, MapError> {
         moves.push(read_move(reader)?);
     }
     let removes = read_list16(reader, |reader| reader.u16().map(NodeId))?;
-    Ok(JobOrder { plan, epoch, title, in_flight_max, replicas, changes, moves, removes })
+    let (mut cause, mut restarts) = (Cause::Operator, Vec::new());
+    if version >= WITH_CAUSES {
+        cause = read_cause(reader)?;
+        restarts = read_list16(reader, |reader| reader.u16().map(NodeId))?;
+    }
+    Ok(JobOrder { plan, epoch, title, in_flight_max, replicas, changes, moves, removes, cause, restarts })
 }

@@ -9,7 +9,7 @@ use tholos_ring::ShardId;
 
 use crate::id::{Epoch, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
-use crate::meta::{MOVES_MAX, Standing, TITLE_BYTES_MAX};
+use crate::meta::{Cause, MOVES_MAX, Standing, TITLE_BYTES_MAX};
 use crate::moves::Move;
 
 /// A change of the state that the meta group decides.
@@ -43,8 +43,29 @@ pub enum MetaCommand {
     Resume(u64),
     /// The job ends; what it has under way is taken back, and what is recorded stays.
     Cancel(u64),
-    /// A node that holds nothing leaves for ever. Answered with the epoch.
+    /// A node that holds nothing leaves for ever. Answered with the epoch; so are the next ones.
     Remove(NodeId),
+    /// Jobs start by themselves no more (`true`), or again.
+    Hold(bool),
+    /// This node is back, which the running job was started to replace: the job is cancelled, and the node holds a share
+    /// again. Changes nothing if no such job runs.
+    Returned(NodeId),
+    /// A restart of the running job is ordered.
+    OrderRestart {
+        /// The job.
+        job: u64,
+        /// The restart's position in it.
+        at: u32,
+        /// The boot of the node that is to end.
+        boot: u64,
+    },
+    /// A node that was to restart is there again, in another boot, and has caught up.
+    RecordRestart {
+        /// The job.
+        job: u64,
+        /// The restart's position in it.
+        at: u32,
+    },
 }
 
 /// A plan to be carried out.
@@ -66,6 +87,10 @@ pub struct JobOrder {
     pub moves: Vec<Move>,
     /// Nodes that leave the cluster when all moves are recorded.
     pub removes: Vec<NodeId>,
+    /// Why the job is to start.
+    pub cause: Cause,
+    /// Nodes that are to be restarted, one after the other, once all moves are recorded.
+    pub restarts: Vec<NodeId>,
 }
 
 /// What becomes of a node when a job starts.
@@ -112,13 +137,15 @@ pub enum Refusal {
     BadJob,
     /// This move does not fit the replica set of its shard.
     BadMove(Move),
-    /// The move cannot be ordered now.
+    /// The move, or the restart, cannot be ordered now.
     NotDue {
         /// The job.
         job: u64,
-        /// The move's position in it.
+        /// Its position in the job.
         at: u32,
     },
+    /// Jobs do not start by themselves now.
+    Held,
     /// The node still holds so many replicas.
     StillHolds {
         /// The node.
@@ -160,7 +187,8 @@ impl fmt::Display for Refusal {
             Refusal::BadMove(step) => {
                 write!(out, "the move \"{step}\" does not fit the shard's replica set: plan again")
             }
-            Refusal::NotDue { job, at } => write!(out, "move {at} of job {job} cannot be ordered now"),
+            Refusal::NotDue { job, at } => write!(out, "step {at} of job {job} cannot be ordered now"),
+            Refusal::Held => out.write_str("automatic jobs are held: no job starts by itself"),
             Refusal::StillHolds { node, replicas } => {
                 write!(out, "{node} still holds {replicas} replicas: drain it first")
             }

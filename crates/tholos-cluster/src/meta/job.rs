@@ -25,6 +25,63 @@ pub struct Job {
     pub moves: Vec<JobMove>,
     /// Nodes that leave the cluster when all moves are recorded.
     pub removes: Vec<NodeId>,
+    /// Why it was started.
+    pub cause: Cause,
+    /// Nodes that are restarted, one after the other in this order.
+    pub restarts: Vec<JobRestart>,
+}
+
+/// Why a job was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked for it.
+    #[default]
+    Operator,
+    /// These nodes were down for too long, and others take over what they hold.
+    Lost(Vec<NodeId>),
+    /// Nodes have come that hold less than their share.
+    Placement,
+}
+
+impl Cause {
+    /// Whether the cluster started the job by itself.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        *self != Cause::Operator
+    }
+}
+
+/// A restart of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobRestart {
+    /// Which node.
+    pub node: NodeId,
+    /// How far it is.
+    pub stage: RestartStage,
+}
+
+/// How far a restart is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RestartStage {
+    /// Not begun.
+    Waiting,
+    /// The node is to restart.
+    Ordered {
+        /// The boot that is to end: a node that is in another one has done it.
+        boot: u64,
+    },
+    /// Another boot of the node is there.
+    Recorded,
+    /// It will not be ordered any more.
+    Cancelled,
+}
+
+impl JobRestart {
+    /// Whether nothing will be done for it any more.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.stage, RestartStage::Recorded | RestartStage::Cancelled)
+    }
 }
 
 /// Where a job stands.
@@ -120,6 +177,17 @@ impl Job {
         due
     }
 
+    /// The restart that is under way or comes next, with its position; `None` while moves are to be made, and when there is
+    /// none.
+    #[must_use]
+    pub fn next_restart(&self) -> Option<(u32, &JobRestart)> {
+        let open = |step: &JobMove| step.is_under_way() || step.stage == MoveStage::Waiting;
+        if self.state.is_finished() || self.moves.iter().any(open) {
+            return None;
+        }
+        (0..).zip(&self.restarts).find(|(_, restart)| !restart.is_finished())
+    }
+
     /// The number under which a shard's log carries one of its moves out.
     #[must_use]
     pub const fn move_id(&self, at: u32) -> u64 {
@@ -128,12 +196,13 @@ impl Job {
 
     pub(super) fn check(&self) -> Result<(), MapError> {
         let open =
-            self.moves.iter().any(|step| matches!(step.stage, MoveStage::Waiting) || step.is_under_way());
+            self.moves.iter().any(|step| matches!(step.stage, MoveStage::Waiting) || step.is_under_way())
+                || !self.restarts.iter().all(JobRestart::is_finished);
         if self.moves.len() > MOVES_MAX || self.title.len() > TITLE_BYTES_MAX || self.in_flight_max == 0 {
             return Err(MapError::BadMeta("a job is out of its bounds"));
         }
         if self.state.is_finished() && open {
-            return Err(MapError::BadMeta("a finished job has moves to make"));
+            return Err(MapError::BadMeta("a finished job has something to do"));
         }
         Ok(())
     }

@@ -108,6 +108,24 @@ pub enum Reason {
         /// Shards with two replicas or more in one zone, before and after.
         shards: (usize, usize),
     },
+    /// Too few replicas of a shard can be counted on while a node restarts.
+    NoQuorumWithout {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// Replicas of it on other nodes that can be counted on.
+        live: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// A node is down, so no other may be stopped on purpose.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+        /// Why it does not take part.
+        why: String,
+    },
     /// A zone would hold more of a shard on the way than before and after.
     ZoneCrowded {
         /// The shard.
@@ -156,6 +174,16 @@ impl Reason {
             Reason::ZonesShort { zones, replicas, shards: (before, after) } => format!(
                 "{zones} zones for {replicas} replicas: {after} shards have more than one in a zone, {before} had"
             ),
+            Reason::NoQuorumWithout { node, shard, live, needed } => format!(
+                "{shard} would have {live} of the {needed} replicas that it needs while {} restarts",
+                name(node)
+            ),
+            Reason::NodeDown { node, why } => {
+                format!(
+                    "{} is down: {why}: start it first, or let others take over what it holds",
+                    name(node)
+                )
+            }
             Reason::ZoneCrowded { shard, replicas } => {
                 format!("{shard} would have {replicas} replicas in one zone on the way")
             }
@@ -201,6 +229,8 @@ pub(crate) struct Walk<'a> {
     /// In the order in which they are made.
     pub(crate) moves: &'a [Move],
     pub(crate) replicas: u8,
+    /// Nodes that are restarted, one after the other.
+    pub(crate) restarts: &'a [NodeIndex],
 }
 
 impl Walk<'_> {
@@ -209,6 +239,7 @@ impl Walk<'_> {
         let mut quorum = Found::new(CheckKind::Quorum);
         let mut zones = Found::new(CheckKind::Zones);
         self.look_at_targets(&mut quorum);
+        self.look_at_restarts(&mut quorum);
         let mut blocked = vec![false; usize::from(self.map.shard_count)];
         let mut board = self.before.clone();
         for step in self.moves {
@@ -285,6 +316,31 @@ impl Walk<'_> {
                 let why = facts.and_then(|facts| facts.down.clone());
                 let why = why.unwrap_or_else(|| String::from("it was not asked"));
                 found.push(Reason::TargetDown { node: self.id(node), why, replicas });
+            }
+        }
+    }
+
+    /// Whoever restarts must be missed nowhere, and nobody else be missing.
+    fn look_at_restarts(&self, found: &mut Found) {
+        if self.restarts.is_empty() {
+            return;
+        }
+        for (row, facts) in self.map.nodes.iter().zip(&self.facts.nodes) {
+            if let Some(why) = &facts.down {
+                found.push(Reason::NodeDown { node: row.id, why: why.clone() });
+            }
+        }
+        let sets = (0..self.map.shard_count).map(ShardId);
+        for shard in sets {
+            let set = self.before.set(shard);
+            let needed = majority(set.len());
+            for node in self.restarts.iter().filter(|node| set.contains(node)) {
+                let others = set.iter().filter(|other| *other != node && self.before.carries(shard, **other));
+                let live = others.count();
+                if live < needed {
+                    found.push(Reason::NoQuorumWithout { node: self.id(*node), shard, live, needed });
+                    break;
+                }
             }
         }
     }

@@ -52,6 +52,18 @@ pub enum Request {
         /// Spares that are to hold their shares of them.
         with: Vec<NodeId>,
     },
+    /// Others are to hold what these nodes hold, which are lost for now: spares, or the members that are left. A lost node
+    /// becomes a spare.
+    Lost {
+        /// Nodes that are down.
+        nodes: Vec<NodeId>,
+        /// Spares that are to hold shares.
+        with: Vec<NodeId>,
+    },
+    /// Members are to hold their shares, whatever kept them from it.
+    Even,
+    /// Nodes are to be restarted, one after the other. Nothing moves.
+    Roll(Vec<NodeId>),
     /// Everything is to be as it was: weights, zones, standings, and who holds what. Undoes a job. Nodes that have come
     /// since become spares.
     Restore(Box<Former>),
@@ -98,7 +110,7 @@ impl fmt::Display for PlanError {
             PlanError::NotUnderstood(words) => write!(
                 out,
                 "\"{}\" is no request: it takes add NODE…, remove NODE…, drain NODE…, replace OLD NEW, reweight NODE \
-                 WEIGHT, rezone NODE ZONE or replicas COUNT [NODE…]",
+                 WEIGHT, rezone NODE ZONE, replicas COUNT [NODE…], lost NODE… [with NODE…], even or roll [NODE…]",
                 words.escape_default()
             ),
             PlanError::UnknownNode(name) => {
@@ -166,6 +178,15 @@ impl Request {
                 let weight = weight.parse().map_err(|_| misread())?;
                 Ok(Request::Reweight { node: node(name)?, weight })
             }
+            ("lost", names) => {
+                let at = names.iter().position(|name| *name == "with").unwrap_or(names.len());
+                let with = names.get(at + 1..).unwrap_or_default();
+                let with = if with.is_empty() { Vec::new() } else { nodes(with)? };
+                Ok(Request::Lost { nodes: nodes(&names[..at])?, with })
+            }
+            ("even", []) => Ok(Request::Even),
+            ("roll", []) => Ok(Request::Roll(map.nodes.iter().map(|row| row.id).collect())),
+            ("roll", names) => nodes(names).map(Request::Roll),
             ("rezone", [name]) => Ok(Request::Rezone { node: node(name)?, zone: String::new() }),
             ("rezone", [name, zone]) => Ok(Request::Rezone { node: node(name)?, zone: String::from(*zone) }),
             ("replicas", [count, with @ ..]) => {
@@ -193,6 +214,10 @@ impl Request {
             Request::Replicas { count, with } => {
                 String::from(format!("replicas {count} {}", names(with)).trim_end())
             }
+            Request::Lost { nodes, with } if with.is_empty() => format!("lost {}", names(nodes)),
+            Request::Lost { nodes, with } => format!("lost {} with {}", names(nodes), names(with)),
+            Request::Even => String::from("even"),
+            Request::Roll(nodes) => format!("roll {}", names(nodes)),
             Request::Restore(former) => format!("restore {}", former.map.epoch),
         }
     }
@@ -265,6 +290,20 @@ impl Layout {
                 }
                 layout.replicas = *count;
                 layout.join(map, with)?;
+            }
+            Request::Lost { nodes, with } => {
+                for node in nodes {
+                    // One that drains is not to come back by itself.
+                    let standing = &mut layout.standings[place(node)?];
+                    *standing = if *standing == Standing::Member { Standing::Spare } else { *standing };
+                }
+                layout.join(map, with)?;
+            }
+            Request::Even => {}
+            Request::Roll(nodes) => {
+                for node in nodes {
+                    place(node)?;
+                }
             }
             Request::Restore(former) => layout.restore(map, former)?,
         }

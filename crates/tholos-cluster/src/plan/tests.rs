@@ -468,3 +468,111 @@ fn what_cannot_be_is_refused_with_its_reason() {
     assert!(refused("reweight n1 101").contains("1 to 100"));
     assert!(refused("rezone n1 a/b").contains("no name"));
 }
+
+#[test]
+fn others_take_over_what_lost_nodes_hold() {
+    let map = cluster("n1/a n2/b n3/c n4/c?", 16, 3);
+    let mut facts = well(&map);
+    facts.nodes[2].down = Some("no answer".into());
+    let plan = planned(&map, &facts, "lost n3 with n4");
+    assert!(!plan.is_blocked(), "{:?}", plan.checks);
+    assert_eq!(plan.nodes.iter().map(|node| node.replicas.1).collect::<Vec<_>>(), [16, 16, 0, 16]);
+    let standing = |node, standing| NodeChange::Standing(NodeId(node), standing);
+    assert_eq!(plan.changes, [standing(3, Standing::Spare), standing(4, Standing::Member)]);
+    // A zone is lost, and the others have room for three of each.
+    let map = cluster("n1/a n2/a n3/b n4/b n5/c n6/c", 16, 3);
+    let mut facts = well(&map);
+    for at in [4, 5] {
+        facts.nodes[at].down = Some("no answer".into());
+    }
+    let one = planned(&map, &facts, "lost n5");
+    assert!(one.is_blocked(), "n6 is to get what n5 has, and is down too");
+    let both = planned(&map, &facts, "lost n5 n6");
+    assert!(!both.is_blocked(), "{:?}", both.checks);
+    assert_eq!((both.nodes[4].replicas.1, both.nodes[5].replicas.1), (0, 0));
+    // And returns: what is nearest to the sets before is to be the end.
+    let after = ClusterMap { shards: both.sets, ..map };
+    let back = planned(&after, &well(&after), "add n5 n6");
+    assert_eq!((back.copies(), back.is_blocked()), (16, false));
+    assert_eq!(
+        Request::parse(&after, "lost n1 with"),
+        Ok(Request::Lost { nodes: vec![NodeId(1)], with: vec![] })
+    );
+    assert!(Request::parse(&after, "lost with n1").is_err());
+}
+
+#[test]
+fn shares_are_made_even_after_a_job_that_ended_early() {
+    let mut map = cluster("n1 n2 n3 n4", 16, 3);
+    assert_eq!(planned(&map, &well(&map), "even").moves, []);
+    // n4 has given up all that it had in favour of the others, and counts again.
+    let plan = planned(&map, &well(&map), "drain n4");
+    map.shards = plan.sets;
+    let standings = [Standing::Member; 4];
+    let plan = super::plan(&map, &standings, &well(&map), &Request::Even).unwrap();
+    assert_eq!((plan.copies(), plan.nodes[3].replicas), (12, (0, 12)));
+}
+
+#[test]
+fn nodes_are_restarted_only_if_nobody_misses_them() {
+    let map = cluster("n1 n2 n3", 4, 3);
+    let plan = planned(&map, &well(&map), "roll");
+    assert_eq!(plan.restarts(), [NodeId(1), NodeId(2), NodeId(3)]);
+    assert_eq!((plan.moves.len(), plan.is_blocked()), (0, false), "{:?}", plan.checks);
+    assert_eq!(plan.to_order(&map, 4).restarts, plan.restarts());
+    assert_eq!(planned(&map, &well(&map), "roll n3 n1").restarts(), [NodeId(3), NodeId(1)]);
+    let blocks = |facts: &Facts, words: &str, expected: &str| {
+        check_reasons(&map, facts, words, &[(CheckKind::Quorum, Outcome::Blocks, expected)]);
+    };
+    let mut facts = well(&map);
+    facts.shards[2].ailing.push((NodeId(2), Ailment::Behind(20_000)));
+    blocks(&facts, "roll n1", "s2 would have 1 of the 2 replicas that it needs while n1 restarts");
+    let mut facts = well(&map);
+    facts.shards[2].ailing.push((NodeId(2), Ailment::Mute));
+    check_reasons(&map, &facts, "roll n2", &[]);
+    // A place out of balance is nobody's concern now.
+    let lopsided = cluster("n1 n2 n3 n4?", 4, 3);
+    let standings = [Standing::Member; 4];
+    let plan = super::plan(&lopsided, &standings, &well(&lopsided), &Request::parse(&map, "roll").unwrap());
+    assert_eq!(plan.unwrap().moves, []);
+    let one = cluster("n1", 1, 1);
+    assert!(planned(&one, &well(&one), "roll").is_blocked());
+}
+
+#[test]
+fn a_node_that_is_down_is_told_before_others_restart() {
+    let map = cluster("n1 n2 n3 n4?", 1, 3);
+    let mut facts = well(&map);
+    facts.nodes[3].down = Some("connection refused".into());
+    let told = "n4 is down: connection refused: start it first, or let others take over what it holds";
+    check_reasons(&map, &facts, "roll n1", &[(CheckKind::Quorum, Outcome::Blocks, told)]);
+}
+
+#[test]
+fn what_nodes_say_makes_the_facts() {
+    let map = cluster("n1 n2 n3", 1, 3);
+    let said = |leads: Option<u64>, decided: u64, config: u64, voters: &[u16]| {
+        let voters = voters.iter().copied().map(NodeId).collect();
+        let own =
+            ShardSaid { shard: ShardId(0), leads, decided, bytes: decided, config, voters, mute: false };
+        Ok(NodeSaid { disk_free: Some(7), memory_free: None, shards: vec![own] })
+    };
+    let all = &[1, 2, 3];
+    let down = || Err(String::from("no answer"));
+    let facts = Facts::gather(&map, &[said(None, 9, 0, all), said(Some(3), 50, 0, all), down()], 40);
+    let expected = ShardFacts {
+        bytes: Some(50),
+        leader: Some(NodeId(2)),
+        voters: vec![],
+        ailing: vec![(NodeId(1), Ailment::Behind(41))],
+    };
+    assert_eq!(facts.shards, [expected]);
+    assert_eq!(facts.nodes[2].down.as_deref(), Some("no answer"));
+    // The newer of two leaders counts, and the newest set without one.
+    let facts = Facts::gather(&map, &[said(Some(4), 9, 0, all), said(Some(3), 50, 0, all), down()], 40);
+    assert_eq!((facts.shards[0].leader, facts.shards[0].bytes), (Some(NodeId(1)), Some(9)));
+    let none = Ok(NodeSaid::default());
+    let facts = Facts::gather(&map, &[said(None, 9, 0, all), said(None, 8, 2, &[1, 2, 4]), none], 40);
+    assert_eq!(facts.shards[0].voters, [NodeId(1), NodeId(2), NodeId(4)]);
+    assert_eq!(facts.shards[0].ailing, [(NodeId(3), Ailment::Absent)]);
+}

@@ -1,6 +1,8 @@
 //! Nodes join, replicas move and nodes leave, by orders of the meta group, while clients write.
 
-use tholos_cluster::{Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing};
+use tholos_cluster::{
+    Cause, Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
+};
 use tholos_node::{Event, Notice, PeerMessage, Port};
 use tholos_ring::ShardId;
 
@@ -33,6 +35,8 @@ fn exchange(cluster: &Cluster, removes: &[u16]) -> JobOrder {
         ],
         moves: (0..SHARDS).map(step).collect(),
         removes: removes.iter().copied().map(NodeId).collect(),
+        cause: Cause::Operator,
+        restarts: Vec::new(),
     }
 }
 

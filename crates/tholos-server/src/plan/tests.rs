@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use tholos_cluster::{ClusterId, Incarnation};
+use tholos_cluster::{Ailment, ClusterId, Incarnation, NodeFacts, ShardFacts};
 
 use super::*;
 
