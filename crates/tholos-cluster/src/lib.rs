@@ -50,8 +50,8 @@ pub use map::{
     ADDRESS_BYTES_MAX, ClusterMap, MapError, NAME_BYTES_MAX, NodeRow, REPLICAS_MAX, WEIGHT_MAX, check_name,
 };
 pub use meta::{
-    Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
-    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX,
+    Before, Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
+    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX,
 };
 pub use moves::Move;
 pub use plan::{

@@ -35,7 +35,9 @@ use tholos_paxos::{Config, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 pub use self::command::{JobOrder, MetaCommand, NodeChange, Refusal};
-pub use self::job::{Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage};
+pub use self::job::{
+    Before, Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage, THROTTLE_BYTES_MIN,
+};
 use crate::id::{Epoch, Incarnation, NodeId};
 use crate::map::{ClusterMap, MapError, REPLICAS_MAX};
 

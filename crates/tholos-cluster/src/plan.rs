@@ -44,6 +44,7 @@ mod checks;
 mod facts;
 mod order;
 mod request;
+mod undo;
 
 use alloc::string::String;
 use alloc::vec;
@@ -62,7 +63,7 @@ pub use facts::{Ailment, Facts, LAG_ENTRIES_MAX, NodeFacts, NodeSaid, ShardFacts
 use request::Layout;
 pub use request::{Former, PlanError, REQUEST_NODES_MAX, Request};
 
-/// Bytes a second that are copied, if nobody says otherwise.
+/// Bytes of snapshots that a job sends a second, if nobody says otherwise.
 pub const MOVE_BYTES_PER_S_DEFAULT: u64 = 50_000_000;
 
 /// A short name of a plan: a hash of what it changes and of the epoch it is for. Written as 8 hex digits.
@@ -151,9 +152,10 @@ impl Plan {
         self.checks.iter().any(|check| check.outcome == Outcome::Blocks)
     }
 
-    /// The plan as the meta group takes it, with so many moves under way at a time.
+    /// The plan as the meta group takes it, with so many moves under way at a time, and so many bytes a second sent for all
+    /// of them; 0 if nothing is to hold them back.
     #[must_use]
-    pub fn to_order(&self, map: &ClusterMap, in_flight_max: u16) -> JobOrder {
+    pub fn to_order(&self, map: &ClusterMap, in_flight_max: u16, bytes_per_s: u64) -> JobOrder {
         let mut title = self.request.to_words(map);
         while title.len() > TITLE_BYTES_MAX {
             title.pop();
@@ -163,6 +165,7 @@ impl Plan {
             epoch: self.epoch,
             title,
             in_flight_max,
+            bytes_per_s,
             replicas: self.replicas,
             changes: self.changes.clone(),
             moves: self.moves.clone(),
@@ -178,7 +181,7 @@ impl Plan {
         if let Request::Roll(nodes) = &self.request { nodes } else { &[] }
     }
 
-    /// Seconds that copying takes at a rate in bytes a second.
+    /// Seconds that copying takes at a rate in bytes a second, 1 or more.
     #[must_use]
     pub const fn estimate_s(&self, bytes_per_s: u64) -> u64 {
         self.bytes.div_ceil(if bytes_per_s == 0 { 1 } else { bytes_per_s })
@@ -210,7 +213,7 @@ pub fn plan(
         .map(|(at, row)| Node { name: &row.name, zone: &layout.zones[at], weight: layout.share(at) })
         .collect();
     let before = ShardMap::from_sets(placed(map, &map.shards))?;
-    let (after, moves, least_possible) = if let Request::Restore(former) = request {
+    let (after, moves, least_possible) = if let Request::Undo { former, .. } = request {
         let after = ShardMap::from_sets(placed(map, &former.map.shards))?;
         let moves = moves_between(&before, &after, &nodes)?;
         let copies = moves.iter().filter(|step| step.to.is_some()).count();

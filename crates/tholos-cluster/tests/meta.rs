@@ -3,12 +3,14 @@
 use proptest::prelude::*;
 use tholos_cluster::{
     Cause, ClusterId, ClusterMap, Epoch, Incarnation, JobOrder, JobState, MapError, MetaCommand, MetaState,
-    Move, MoveStage, NodeChange, NodeId, NodeRow, Refusal, RestartStage, Standing,
+    Move, MoveStage, NodeChange, NodeId, NodeRow, PlanError, Refusal, Request, RestartStage, Standing,
+    THROTTLE_BYTES_MIN,
 };
-use tholos_paxos::{Config, ReplicaId, Serial};
+use tholos_paxos::{Config, Millis, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 const S0: ShardId = ShardId(0);
+const NOW: Millis = Millis(1_000_000);
 
 fn row(number: u16) -> NodeRow {
     NodeRow {
@@ -28,7 +30,7 @@ fn founded(nodes: u16) -> Option<MetaState> {
     let rows = (1..=nodes).map(row).collect();
     let map = ClusterMap::genesis(ClusterId([1; 20]), rows, 4, 3).expect("as the test set it up");
     let mut state = None;
-    assert_eq!(MetaState::apply(&mut state, &MetaCommand::Found(map)), Ok(1));
+    assert_eq!(MetaState::apply(&mut state, &MetaCommand::Found(map), NOW), Ok(1));
     state
 }
 
@@ -38,7 +40,7 @@ fn now(state: &Option<MetaState>) -> &MetaState {
 
 #[track_caller]
 fn apply(state: &mut Option<MetaState>, command: &MetaCommand) -> u64 {
-    MetaState::apply(state, command).expect("as the test set it up")
+    MetaState::apply(state, command, NOW).expect("as the test set it up")
 }
 
 fn order(state: &Option<MetaState>, plan: u64, moves: &[Move]) -> JobOrder {
@@ -47,6 +49,7 @@ fn order(state: &Option<MetaState>, plan: u64, moves: &[Move]) -> JobOrder {
         epoch: now(state).epoch(),
         title: "a test".into(),
         in_flight_max: 2,
+        bytes_per_s: 0,
         replicas: 3,
         changes: Vec::new(),
         moves: moves.to_vec(),
@@ -85,7 +88,7 @@ fn with_n4(state: &Option<MetaState>, group: ShardId, from: u16) -> Vec<u16> {
 #[test]
 fn a_cluster_is_founded_once() {
     let mut state = None;
-    assert_eq!(MetaState::apply(&mut state, &MetaCommand::Join(row(4))), Err(Refusal::NotFounded));
+    assert_eq!(MetaState::apply(&mut state, &MetaCommand::Join(row(4)), NOW), Err(Refusal::NotFounded));
     let mut state = founded(3);
     assert_eq!((now(&state).epoch(), voters(&state, ShardId(4)).len()), (Epoch(1), 3));
     let before = state.clone();
@@ -111,10 +114,13 @@ fn who_joins_is_a_spare_and_keeps_its_number() {
     // Asked again, it is told again.
     assert_eq!((apply(&mut state, &MetaCommand::Join(row(4))), now(&state).epoch()), (4, Epoch(2)));
     let wiped = NodeRow { incarnation: Incarnation(99), ..row(4) };
-    let refused = MetaState::apply(&mut state, &MetaCommand::Join(wiped.clone()));
+    let refused = MetaState::apply(&mut state, &MetaCommand::Join(wiped.clone()), NOW);
     assert_eq!(refused, Err(Refusal::NameTaken("n4".into())));
     apply(&mut state, &MetaCommand::Remove(NodeId(4)));
-    assert_eq!(MetaState::apply(&mut state, &MetaCommand::Join(row(4))), Err(Refusal::HasLeft(NodeId(4))));
+    assert_eq!(
+        MetaState::apply(&mut state, &MetaCommand::Join(row(4)), NOW),
+        Err(Refusal::HasLeft(NodeId(4)))
+    );
     // n4 is not free any more as a number; as a name it is.
     assert_eq!(apply(&mut state, &MetaCommand::Join(wiped)), 5);
     assert_eq!(now(&state).map.by_name("n4").unwrap().id, NodeId(5));
@@ -123,7 +129,7 @@ fn who_joins_is_a_spare_and_keeps_its_number() {
 #[test]
 fn a_node_that_holds_replicas_does_not_leave() {
     let mut state = founded(3);
-    let refused = MetaState::apply(&mut state, &MetaCommand::Remove(NodeId(1)));
+    let refused = MetaState::apply(&mut state, &MetaCommand::Remove(NodeId(1)), NOW);
     assert_eq!(refused, Err(Refusal::StillHolds { node: NodeId(1), replicas: 5 }));
 }
 
@@ -134,7 +140,7 @@ fn addresses_change_and_nothing_else() {
     assert_eq!(apply(&mut state, &MetaCommand::Readdress(moved.clone())), 2);
     assert_eq!(now(&state).map.nodes[0], NodeRow { peer: "10.0.1.1:1".into(), ..row(1) });
     let other = NodeRow { incarnation: Incarnation(1), ..moved };
-    let refused = MetaState::apply(&mut state, &MetaCommand::Readdress(other));
+    let refused = MetaState::apply(&mut state, &MetaCommand::Readdress(other), NOW);
     assert_eq!(refused, Err(Refusal::UnknownNode(NodeId(1))));
 }
 
@@ -150,14 +156,14 @@ fn a_move_is_ordered_and_recorded_when_the_shard_says_so() {
     assert_eq!(now(&state).jobs[0].moves[0].stage, MoveStage::Ordered { number: 0 });
     assert!(now(&state).active_job().unwrap().due().is_empty());
     let learning = next_config(&state, S0, &voters(&state, S0), &[4]);
-    let learns = MetaCommand::Record { group: S0, config: learning };
+    let learns = MetaCommand::Record { group: S0, config: learning, bytes: 5 };
     apply(&mut state, &learns);
     assert_eq!(now(&state).jobs[0].moves[0].stage, MoveStage::Ordered { number: 0 }, "it learns");
     let switched = next_config(&state, S0, &with_n4(&state, S0, 1), &[]);
-    let record = MetaCommand::Record { group: S0, config: switched };
+    let record = MetaCommand::Record { group: S0, config: switched, bytes: 70 };
     let epoch = apply(&mut state, &record);
     assert_eq!(now(&state).jobs[0].moves[0].stage, MoveStage::Recorded);
-    assert_eq!(now(&state).jobs[0].state, JobState::Done);
+    assert_eq!((now(&state).jobs[0].state, now(&state).jobs[0].moved_bytes), (JobState::Done, 70));
     assert!(now(&state).map.replica_set(S0).contains(&NodeId(4)));
     assert!(now(&state).is_retired(S0, ReplicaId::new(1, Serial(0))));
     assert!(!now(&state).is_retired(S0, ReplicaId::new(2, Serial(0))));
@@ -177,7 +183,7 @@ fn a_cancelled_move_that_was_ordered_is_taken_back() {
     let job = now(&state).jobs[0].clone();
     assert_eq!((job.state, job.moves[1].stage), (JobState::Cancelling, MoveStage::Cancelled));
     let fence = next_config(&state, S0, &voters(&state, S0), &[]);
-    apply(&mut state, &MetaCommand::Record { group: S0, config: fence });
+    apply(&mut state, &MetaCommand::Record { group: S0, config: fence, bytes: 0 });
     let job = now(&state).jobs[0].clone();
     assert_eq!((job.state, job.moves[0].stage), (JobState::Cancelled, MoveStage::Cancelled));
 }
@@ -188,13 +194,15 @@ fn plans_that_do_not_fit_are_refused() {
     apply(&mut state, &MetaCommand::Join(row(4)));
     let check = |order: JobOrder, expected: Refusal| {
         let mut after = state.clone();
-        assert_eq!(MetaState::apply(&mut after, &MetaCommand::StartJob(order)), Err(expected));
+        assert_eq!(MetaState::apply(&mut after, &MetaCommand::StartJob(order), NOW), Err(expected));
         assert_eq!(after, state);
     };
     let good = order(&state, 7, &[swap(S0, 1, 4)]);
     let stale = Refusal::MapMoved { planned: Epoch(1), now: Epoch(2) };
     check(JobOrder { epoch: Epoch(1), ..good.clone() }, stale);
     check(JobOrder { in_flight_max: 0, ..good.clone() }, Refusal::BadJob);
+    let slow = THROTTLE_BYTES_MIN - 1;
+    check(JobOrder { bytes_per_s: slow, ..good.clone() }, Refusal::BadThrottle(slow));
     for bad in [swap(S0, 1, 2), swap(S0, 4, 1), swap(S0, 1, 9), swap(ShardId(5), 1, 4)] {
         check(JobOrder { moves: vec![bad], ..good.clone() }, Refusal::BadMove(bad));
     }
@@ -225,7 +233,7 @@ fn the_meta_group_leaves_a_node_that_is_drained() {
         apply(&mut state, &MetaCommand::Order { job: 1, at });
         let group = ShardId(at as u16);
         let config = next_config(&state, group, &with_n4(&state, group, 1), &[]);
-        apply(&mut state, &MetaCommand::Record { group, config });
+        apply(&mut state, &MetaCommand::Record { group, config, bytes: 0 });
     }
     assert_eq!(now(&state).jobs[0].state, JobState::Done);
     assert_eq!(now(&state).map.node(NodeId(1)), None, "it has left");
@@ -250,7 +258,7 @@ fn a_node_that_returns_ends_the_job_that_replaces_it() {
     apply(&mut state, &MetaCommand::StartJob(order));
     apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
     let config = next_config(&state, S0, &with_n4(&state, S0, 1), &[]);
-    apply(&mut state, &MetaCommand::Record { group: S0, config });
+    apply(&mut state, &MetaCommand::Record { group: S0, config, bytes: 0 });
     // Whom it does not replace may come and go.
     let before = state.clone();
     apply(&mut state, &MetaCommand::Returned(NodeId(2)));
@@ -271,7 +279,7 @@ fn what_an_operator_cancels_does_not_begin_by_itself_again() {
     apply(&mut state, &MetaCommand::StartJob(order));
     apply(&mut state, &MetaCommand::Cancel(1));
     assert!(now(&state).held);
-    let refused = MetaState::apply(&mut state.clone(), &MetaCommand::StartJob(again(&state)));
+    let refused = MetaState::apply(&mut state.clone(), &MetaCommand::StartJob(again(&state)), NOW);
     assert_eq!(refused, Err(Refusal::Held));
     let asked = JobOrder { cause: Cause::Operator, ..again(&state) };
     assert_eq!(apply(&mut state.clone(), &MetaCommand::StartJob(asked)), 2, "an operator may");
@@ -286,21 +294,21 @@ fn nodes_restart_one_after_the_other() {
     let all = (1..=3).map(NodeId).collect();
     let order = JobOrder { restarts: all, ..order(&state, 7, &[]) };
     let unknown = JobOrder { restarts: vec![NodeId(9)], ..order.clone() };
-    let refused = MetaState::apply(&mut state, &MetaCommand::StartJob(unknown));
+    let refused = MetaState::apply(&mut state, &MetaCommand::StartJob(unknown), NOW);
     assert_eq!(refused, Err(Refusal::UnknownNode(NodeId(9))));
     apply(&mut state, &MetaCommand::StartJob(order));
     let restart = |at, boot| MetaCommand::OrderRestart { job: 1, at, boot };
     let record = |at| MetaCommand::RecordRestart { job: 1, at };
     let not_due = |at| Err(Refusal::NotDue { job: 1, at });
     for at in 0..3 {
-        assert_eq!(MetaState::apply(&mut state, &record(at)), not_due(at), "it is not ordered");
+        assert_eq!(MetaState::apply(&mut state, &record(at), NOW), not_due(at), "it is not ordered");
         apply(&mut state, &restart(at, 70));
         // Another leader may see another boot; the first order counts.
         apply(&mut state, &restart(at, 71));
         let stages = |state: &Option<MetaState>| now(state).jobs[0].restarts[at as usize].stage;
         assert_eq!(stages(&state), RestartStage::Ordered { boot: 70 });
         if at < 2 {
-            assert_eq!(MetaState::apply(&mut state, &restart(at + 1, 70)), not_due(at + 1));
+            assert_eq!(MetaState::apply(&mut state, &restart(at + 1, 70), NOW), not_due(at + 1));
         }
         apply(&mut state, &record(at));
         apply(&mut state, &record(at));
@@ -314,7 +322,7 @@ fn a_cancelled_roll_restarts_nobody_else() {
     let order = JobOrder { restarts: vec![NodeId(1), NodeId(2)], ..order(&state, 7, &[]) };
     apply(&mut state, &MetaCommand::StartJob(order));
     apply(&mut state, &MetaCommand::Pause(1));
-    let ordered = MetaState::apply(&mut state, &MetaCommand::OrderRestart { job: 1, at: 0, boot: 7 });
+    let ordered = MetaState::apply(&mut state, &MetaCommand::OrderRestart { job: 1, at: 0, boot: 7 }, NOW);
     assert_eq!(ordered, Err(Refusal::NotDue { job: 1, at: 0 }));
     apply(&mut state, &MetaCommand::Cancel(1));
     assert_eq!(now(&state).jobs[0].state, JobState::Cancelled);
@@ -322,23 +330,139 @@ fn a_cancelled_roll_restarts_nobody_else() {
 }
 
 #[test]
-fn a_state_of_the_first_version_is_read() {
+fn a_job_is_throttled_while_it_runs() {
     let mut state = founded(3);
     apply(&mut state, &MetaCommand::Join(row(4)));
-    let order = order(&state, 7, &[swap(S0, 1, 4)]);
-    apply(&mut state, &MetaCommand::StartJob(order));
-    // Without the cause, the restarts of the one job, and whether jobs are held: four bytes less.
-    let mut bytes = now(&state).encode();
+    let plan = JobOrder { bytes_per_s: 50_000_000, ..order(&state, 7, &[swap(S0, 1, 4)]) };
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    let throttle = |state: &mut Option<MetaState>, job, bytes_per_s| {
+        MetaState::apply(state, &MetaCommand::Throttle { job, bytes_per_s }, NOW)
+    };
+    for bytes_per_s in [THROTTLE_BYTES_MIN, 0] {
+        let epoch = now(&state).epoch().0;
+        assert_eq!(throttle(&mut state, 1, bytes_per_s), Ok(epoch + 1));
+        assert_eq!(now(&state).jobs[0].bytes_per_s, bytes_per_s);
+    }
+    let slow = THROTTLE_BYTES_MIN - 1;
+    assert_eq!(throttle(&mut state, 1, slow), Err(Refusal::BadThrottle(slow)));
+    assert_eq!(throttle(&mut state, 2, 0), Err(Refusal::UnknownJob(2)));
+    apply(&mut state, &MetaCommand::Cancel(1));
+    assert_eq!(throttle(&mut state, 1, 0), Err(Refusal::Finished(1)));
+}
+
+#[test]
+fn a_job_says_from_when_to_when_it_ran() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let plan = order(&state, 7, &[swap(S0, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    let times = |state: &Option<MetaState>| (now(state).jobs[0].started_at, now(state).jobs[0].ended_at);
+    assert_eq!(times(&state), (NOW, Millis(0)));
+    let end = NOW.plus(Millis(700));
+    MetaState::apply(&mut state, &MetaCommand::Cancel(1), end).unwrap();
+    assert_eq!(times(&state), (NOW, end));
+}
+
+/// Carries out a job at once.
+fn carry_out(state: &mut Option<MetaState>, order: JobOrder) -> u64 {
+    let job = apply(state, &MetaCommand::StartJob(JobOrder { in_flight_max: 9, ..order }));
+    // The meta group's own among them.
+    let moves: Vec<Move> =
+        now(state).job(job).expect("as the test set it up").moves.iter().map(|step| step.what).collect();
+    for (at, step) in (0..).zip(&moves) {
+        apply(state, &MetaCommand::Order { job, at });
+        let before: Vec<NodeId> = now(state).voters(step.shard).collect();
+        let set: Vec<u16> =
+            step.set_after(&before).expect("as the test set it up").iter().map(|node| node.0).collect();
+        let config = next_config(state, step.shard, &set, &[]);
+        apply(state, &MetaCommand::Record { group: step.shard, config, bytes: 0 });
+    }
+    assert_eq!(now(state).job(job).expect("as the test set it up").state, JobState::Done);
+    job
+}
+
+#[test]
+fn what_was_before_a_job_is_known_whatever_came_after() {
+    let mut state = founded(3);
+    let found = now(&state).clone();
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let joined = now(&state).clone();
+    let n4 = NodeChange::Standing(NodeId(4), Standing::Member);
+    let changes = vec![n4, NodeChange::Weight(NodeId(1), 7), NodeChange::Zone(NodeId(2), "q".into())];
+    let first = order(&state, 1, &[swap(S0, 1, 4), swap(ShardId(1), 2, 4)]);
+    assert_eq!(carry_out(&mut state, JobOrder { changes, ..first }), 1);
+    let between = now(&state).clone();
+    apply(&mut state, &MetaCommand::Join(row(5)));
+    let second = order(&state, 2, &[swap(S0, 2, 5), swap(ShardId(2), 1, 5)]);
+    let changes = vec![NodeChange::Weight(NodeId(1), 9), NodeChange::Standing(NodeId(5), Standing::Member)];
+    let second = JobOrder { changes, replicas: 5, ..second };
+    assert_eq!(carry_out(&mut state, second), 2);
+
+    let before = |job| now(&state).before_job(job).unwrap();
+    for (job, was) in [(1, &joined), (2, &between)] {
+        let former = before(job);
+        assert_eq!(
+            (&former.map.shards, former.map.replicas),
+            (&was.map.shards, was.map.replicas),
+            "job {job}"
+        );
+        for (at, row) in was.map.nodes.iter().enumerate() {
+            assert_eq!((&former.map.nodes[at], former.standings[at]), (row, was.standings[at]), "job {job}");
+        }
+        // Who has joined since held nothing.
+        assert_eq!(former.standings.last(), Some(&Standing::Spare));
+    }
+    assert_eq!(before(1).map.shards, found.map.shards);
+    let Request::Undo { job, former } = now(&state).request("undo 1").unwrap() else { panic!("undo") };
+    assert_eq!((job, *former), (1, before(1)));
+    assert!(matches!(now(&state).request("undo x"), Err(PlanError::NotUnderstood(_))));
+    assert!(matches!(now(&state).request("undo 1 2"), Err(PlanError::NotUnderstood(_))));
+    assert_eq!(now(&state).request("undo 3"), Err(PlanError::UnknownJob(3)));
+    let third = order(&state, 3, &[swap(S0, 4, 1)]);
+    apply(&mut state, &MetaCommand::StartJob(third));
+    assert_eq!(now(&state).request("undo 1"), Err(PlanError::JobUnderWay(3)));
+}
+
+/// States and commands as earlier versions wrote them: a job of one move, cancelled.
+#[test]
+fn what_earlier_versions_wrote_is_read() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let plan = order(&state, 7, &[swap(S0, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan.clone()));
+    apply(&mut state, &MetaCommand::Cancel(1));
+    let last = state.as_mut().unwrap().jobs.last_mut().unwrap();
+    (last.started_at, last.ended_at, last.before) = (Millis(0), Millis(1), None);
+    let state = now(&state);
+    let mut bytes = state.encode();
+    // Four numbers of the one job, and that what was before it is not known; then whether jobs are held.
+    let end = bytes.len();
+    bytes.drain(end - 34..end - 1);
+    bytes[0] = 2;
+    assert_eq!(MetaState::decode(&bytes).as_ref(), Ok(state));
+    assert_eq!(state.before_job(1), Err(PlanError::BeforeUnknown(1)));
+    // The cause, the restarts, and whether jobs are held.
     assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
     bytes[0] = 1;
-    assert_eq!(MetaState::decode(&bytes).as_ref(), Ok(now(&state)));
-    bytes[0] = 3;
-    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 3, reads: 2 }));
+    assert_eq!(MetaState::decode(&bytes).as_ref(), Ok(state));
+    bytes[0] = 4;
+    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 4, reads: 3 }));
+
+    let mut bytes = MetaCommand::StartJob(plan.clone()).encode();
+    // Behind version, kind, plan, epoch, title and moves in flight.
+    let at = 2 + 8 + 8 + 2 + plan.title.len() + 2;
+    bytes.drain(at..at + 8);
+    bytes[0] = 2;
+    let plan = MetaCommand::StartJob(plan);
+    assert_eq!(MetaCommand::decode(&bytes).as_ref(), Ok(&plan));
+    assert_eq!(bytes.split_off(bytes.len() - 3), [0, 0, 0]);
+    bytes[0] = 1;
+    assert_eq!(MetaCommand::decode(&bytes), Ok(plan));
 }
 
 /// What may be asked, about a small cluster.
 fn commands() -> impl Strategy<Value = Vec<(u8, u16, u16, u16)>> {
-    prop::collection::vec((0..14_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
+    prop::collection::vec((0..15_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
 }
 
 fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -> MetaCommand {
@@ -369,6 +493,7 @@ fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -
         9 => MetaCommand::Returned(NodeId(b)),
         10 => MetaCommand::OrderRestart { job, at: u32::from(b % 2), boot: u64::from(c) },
         11 => MetaCommand::RecordRestart { job, at: u32::from(b % 2) },
+        12 => MetaCommand::Throttle { job, bytes_per_s: u64::from(b) * THROTTLE_BYTES_MIN / 2 },
         // The shard does what the move under way wants, or goes another way.
         _ => {
             let group = ShardId(a % 5);
@@ -380,7 +505,7 @@ fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -
                 set.retain(|node| step.what.from != Some(NodeId(*node)));
                 set.extend(step.what.to.map(|node| node.0).filter(|node| !set.contains(node)));
             }
-            MetaCommand::Record { group, config: next_config(state, group, &set, &[]) }
+            MetaCommand::Record { group, config: next_config(state, group, &set, &[]), bytes: u64::from(c) }
         }
     }
 }
@@ -395,7 +520,7 @@ proptest! {
             let command = command_of(&state, command);
             prop_assert_eq!(MetaCommand::decode(&command.encode()), Ok(command.clone()));
             let before = now(&state).clone();
-            let answer = MetaState::apply(&mut state, &command);
+            let answer = MetaState::apply(&mut state, &command, NOW);
             let after = now(&state);
             prop_assert_eq!(after.check(), Ok(()));
             // E1
@@ -418,7 +543,7 @@ proptest! {
             // E2
             if answer.is_ok() && !matches!(command, MetaCommand::Pause(_) | MetaCommand::Resume(_)) {
                 let once = state.clone();
-                MetaState::apply(&mut state, &command).unwrap();
+                MetaState::apply(&mut state, &command, NOW.plus(Millis(1))).unwrap();
                 prop_assert_eq!(&state, &once);
             }
         }

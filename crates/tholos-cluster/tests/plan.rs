@@ -87,7 +87,7 @@ fn nodes_after(map: &ClusterMap, request: &Request) -> (Vec<NodeRow>, BTreeSet<N
             holds.retain(|node| !nodes.contains(node));
             holds.extend(with);
         }
-        Request::Even | Request::Roll(_) | Request::Restore(_) => {}
+        Request::Even | Request::Roll(_) | Request::Undo { .. } => {}
     }
     (rows, holds, replicas)
 }
@@ -255,7 +255,7 @@ proptest! {
         let (rows, _, replicas) = nodes_after(&map, &request);
         let moved = ClusterMap { nodes: rows, shards: there.sets.clone(), replicas, ..map.clone() };
         let former = Former { map: map.clone(), standings: standings(&map) };
-        let back = try_plan(&moved, &facts_for(&moved, &[], &[]), &Request::Restore(former.into()));
+        let back = try_plan(&moved, &facts_for(&moved, &[], &[]), &Request::Undo { job: 1, former: former.into() });
         let back = back.expect("no node has left");
         for (set, was) in back.sets.iter().zip(&map.shards) {
             prop_assert_eq!(set[0], was[0]);

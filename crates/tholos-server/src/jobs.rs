@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
-    Cause, ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MetaCommand, MetaState, Move, MoveStage,
-    NodeChange, NodeId, Standing,
+    Cause, ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
+    MetaState, Move, MoveStage, NodeChange, NodeId, Standing,
 };
 use tholos_ring::ShardId;
 
@@ -150,6 +150,8 @@ pub(crate) struct OrderBody {
     epoch: u64,
     title: String,
     in_flight_max: Option<u16>,
+    /// Bytes of snapshots a second, 0 for no limit; 50,000,000 if not given.
+    bytes_per_s: Option<u64>,
     /// Replicas that each shard is meant to have; as before if not given.
     replicas: Option<u8>,
     /// `member`, `spare` or `draining`.
@@ -202,6 +204,7 @@ impl OrderBody {
             epoch: Epoch(self.epoch),
             title: self.title,
             in_flight_max: self.in_flight_max.unwrap_or(IN_FLIGHT),
+            bytes_per_s: self.bytes_per_s.unwrap_or(MOVE_BYTES_PER_S_DEFAULT),
             replicas: self.replicas.unwrap_or(map.replicas),
             changes,
             moves: self.moves.iter().map(step).collect::<Result<_, String>>()?,

@@ -165,10 +165,10 @@ impl Plans {
     }
 }
 
-/// Makes the plan that a request in words takes ([`Request::parse`]).
+/// Makes the plan that a request in words takes ([`MetaState::request`]).
 fn planned(state: &MetaState, answers: &Answers, words: &str) -> Result<Plan, PlanError> {
     let map = &state.map;
-    plan(map, &state.standings, &facts(map, answers), &Request::parse(map, words)?)
+    plan(map, &state.standings, &facts(map, answers), &state.request(words)?)
 }
 
 fn failure(code: StatusCode, error: impl Into<String>) -> Response {
@@ -261,7 +261,7 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
         let why = "replicas were lost or have come back since, and the plan is another one now: plan again";
         return failure(StatusCode::CONFLICT, why);
     }
-    let order = plan.to_order(&state.map, IN_FLIGHT);
+    let order = plan.to_order(&state.map, IN_FLIGHT, MOVE_BYTES_PER_S_DEFAULT);
     let title = order.title.clone();
     match ask_meta(&admin, MetaCommand::StartJob(order)).await {
         Ok(job) => Json(Applied { job, title }).into_response(),

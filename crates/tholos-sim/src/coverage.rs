@@ -110,6 +110,7 @@ reached! {
     JobStarted: "job asked for",
     JobPaused: "job paused",
     JobCancelled: "job cancelled",
+    JobThrottled: "job throttled",
     // Requests.
     Forwarded: "request forwarded",
     NotLeader: "answered not the leader",

@@ -4,6 +4,7 @@
 
 use tholos_cluster::{
     Cause, JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
+    THROTTLE_BYTES_MIN,
 };
 use tholos_node::Node;
 use tholos_ring::ShardId;
@@ -42,10 +43,11 @@ impl Elastic {
         }
         if let Some(job) = state.active_job() {
             let goes_on = job.state == JobState::Paused && (late || random.below(2) == 0);
-            return match random.below(24) {
+            return match random.below(26) {
                 _ if goes_on => Some(MetaCommand::Resume(job.id)),
                 0 | 1 => Some(MetaCommand::Cancel(job.id)).filter(|_| !late),
                 2..=4 => Some(MetaCommand::Pause(job.id)).filter(|_| !late),
+                24 | 25 => Some(MetaCommand::Throttle { job: job.id, bytes_per_s: throttle(random) }),
                 _ => None,
             };
         }
@@ -61,6 +63,7 @@ impl Elastic {
             epoch: state.epoch(),
             title: String::from("a plan by chance"),
             in_flight_max: random.between(1, 3) as u16,
+            bytes_per_s: throttle(random),
             replicas: state.map.replicas,
             changes: if random.below(2) == 0 { vec![standing] } else { Vec::new() },
             moves,
@@ -69,6 +72,11 @@ impl Elastic {
             restarts: Vec::new(),
         }))
     }
+}
+
+/// No throttle, the lowest, or one that hardly holds anything back.
+fn throttle(random: &mut Random) -> u64 {
+    [0, THROTTLE_BYTES_MIN, 50 * THROTTLE_BYTES_MIN][random.below(3) as usize]
 }
 
 /// Moves of some groups, each by chance: away from a node that holds it to one that does not, one more, or one less.

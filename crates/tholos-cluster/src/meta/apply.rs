@@ -3,25 +3,26 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tholos_paxos::Config;
+use tholos_paxos::{Config, Millis};
 use tholos_ring::ShardId;
 
 use crate::founding::number_of_name;
 use crate::id::{Epoch, NodeId};
 use crate::map::{NodeRow, REPLICAS_MAX};
 use crate::meta::{
-    Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
-    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX, voters,
+    Before, Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
+    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX, job, voters,
 };
 use crate::moves::Move;
 
 impl MetaState {
-    /// Carries out a decided command on `state`, which is `None` before the first map. A function of its arguments alone.
+    /// Carries out a command that was decided at `time`, in milliseconds since 1970, on `state`, which is `None` before the
+    /// first map. A function of its arguments alone.
     ///
     /// # Errors
     ///
     /// See [`Refusal`]; nothing has changed then.
-    pub fn apply(state: &mut Option<MetaState>, command: &MetaCommand) -> Result<u64, Refusal> {
+    pub fn apply(state: &mut Option<MetaState>, command: &MetaCommand, time: Millis) -> Result<u64, Refusal> {
         let Some(before) = state else {
             let MetaCommand::Found(map) = command else { return Err(Refusal::NotFounded) };
             map.check()?;
@@ -30,7 +31,7 @@ impl MetaState {
         };
         // E1: worked out beside, so that a refusal leaves nothing half done.
         let mut after = before.clone();
-        let answer = after.carry_out(command)?;
+        let answer = after.carry_out(command, time)?;
         if after != *before {
             after.map.epoch = Epoch(before.map.epoch.0 + 1);
             *before = after;
@@ -39,22 +40,23 @@ impl MetaState {
     }
 
     /// The answer, if it is not the epoch.
-    fn carry_out(&mut self, command: &MetaCommand) -> Result<Option<u64>, Refusal> {
+    fn carry_out(&mut self, command: &MetaCommand, time: Millis) -> Result<Option<u64>, Refusal> {
         match command {
             MetaCommand::Found(_) => {}
             MetaCommand::Join(row) => return self.join(row).map(|id| Some(u64::from(id.0))),
             MetaCommand::Readdress(row) => self.readdress(row)?,
-            MetaCommand::StartJob(order) => return self.start_job(order).map(Some),
+            MetaCommand::StartJob(order) => return self.start_job(order, time).map(Some),
             MetaCommand::Order { job, at } => self.order(*job, *at)?,
-            MetaCommand::Record { group, config } => self.record(*group, config)?,
-            MetaCommand::Pause(job) => self.set_job(*job, JobState::Paused)?,
-            MetaCommand::Resume(job) => self.set_job(*job, JobState::Running)?,
-            MetaCommand::Cancel(job) => self.cancel(*job)?,
+            MetaCommand::Record { group, config, bytes } => self.record(*group, config, *bytes, time)?,
+            MetaCommand::Pause(job) => self.set_job(*job, JobState::Paused, time)?,
+            MetaCommand::Resume(job) => self.set_job(*job, JobState::Running, time)?,
+            MetaCommand::Cancel(job) => self.cancel(*job, time)?,
+            MetaCommand::Throttle { job, bytes_per_s } => self.throttle(*job, *bytes_per_s)?,
             MetaCommand::Remove(node) => self.remove(*node)?,
             MetaCommand::Hold(held) => self.held = *held,
-            MetaCommand::Returned(node) => self.returned(*node)?,
+            MetaCommand::Returned(node) => self.returned(*node, time)?,
             MetaCommand::OrderRestart { job, at, boot } => self.order_restart(*job, *at, *boot)?,
-            MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at)?,
+            MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at, time)?,
         }
         Ok(None)
     }
@@ -94,7 +96,7 @@ impl MetaState {
         Ok(())
     }
 
-    fn start_job(&mut self, order: &JobOrder) -> Result<u64, Refusal> {
+    fn start_job(&mut self, order: &JobOrder, time: Millis) -> Result<u64, Refusal> {
         // E2
         if let Some(job) = self.jobs.iter().find(|job| job.plan == order.plan) {
             return Ok(job.id);
@@ -115,6 +117,10 @@ impl MetaState {
         if !fits {
             return Err(Refusal::BadJob);
         }
+        if !job::is_throttle(order.bytes_per_s) {
+            return Err(Refusal::BadThrottle(order.bytes_per_s));
+        }
+        let (replicas, nodes) = (self.map.replicas, self.nodes_before(&order.changes)?);
         for change in &order.changes {
             self.change_node(change)?;
         }
@@ -136,6 +142,7 @@ impl MetaState {
                 return Err(Refusal::StillHolds { node: *node, replicas });
             }
         }
+        let before = Before { replicas, nodes, sets: self.sets_before(&moves) };
         self.last_job += 1;
         if self.jobs.len() == JOBS_MAX {
             self.jobs.remove(0);
@@ -154,16 +161,47 @@ impl MetaState {
                 .iter()
                 .map(|node| JobRestart { node: *node, stage: RestartStage::Waiting })
                 .collect(),
+            bytes_per_s: order.bytes_per_s,
+            started_at: time,
+            ended_at: Millis(0),
+            moved_bytes: 0,
+            before: Some(before),
         });
-        self.finish_job();
+        self.finish_job(time);
         Ok(self.last_job)
     }
 
+    /// What the nodes that are to be changed are now.
+    fn nodes_before(&self, changes: &[NodeChange]) -> Result<Vec<NodeChange>, Refusal> {
+        let before = |change: &NodeChange| {
+            let (node, at) = (change.node(), self.place(change.node())?);
+            let row = &self.map.nodes[at];
+            Ok(match change {
+                NodeChange::Standing(..) => NodeChange::Standing(node, self.standings[at]),
+                NodeChange::Weight(..) => NodeChange::Weight(node, row.weight),
+                NodeChange::Zone(..) => NodeChange::Zone(node, row.zone.clone()),
+            })
+        };
+        changes.iter().map(before).collect()
+    }
+
+    /// The replica sets of the shards of which replicas are to move.
+    fn sets_before(&self, moves: &[Move]) -> Vec<(ShardId, Vec<NodeId>)> {
+        let mut shards: Vec<ShardId> = moves.iter().map(|step| step.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        // The meta group finds its voters by itself.
+        shards.retain(|shard| *shard != self.map.meta_group());
+        shards.into_iter().map(|shard| (shard, self.map.replica_set(shard).to_vec())).collect()
+    }
+
+    fn place(&self, node: NodeId) -> Result<usize, Refusal> {
+        let at = self.map.nodes.binary_search_by_key(&node, |row| row.id);
+        at.map_err(|_| Refusal::UnknownNode(node))
+    }
+
     fn change_node(&mut self, change: &NodeChange) -> Result<(), Refusal> {
-        let (NodeChange::Standing(node, _) | NodeChange::Weight(node, _) | NodeChange::Zone(node, _)) =
-            change;
-        let at = self.map.nodes.binary_search_by_key(node, |row| row.id);
-        let at = at.map_err(|_| Refusal::UnknownNode(*node))?;
+        let at = self.place(change.node())?;
         match change {
             NodeChange::Standing(_, standing) => self.standings[at] = *standing,
             NodeChange::Weight(_, weight) => self.map.nodes[at].weight = *weight,
@@ -204,7 +242,7 @@ impl MetaState {
         Ok(())
     }
 
-    fn record(&mut self, group: ShardId, config: &Config) -> Result<(), Refusal> {
+    fn record(&mut self, group: ShardId, config: &Config, bytes: u64, time: Millis) -> Result<(), Refusal> {
         let Some(recorded) = self.configs.get_mut(usize::from(group.0)) else {
             return Err(Refusal::Invalid(crate::MapError::BadReplicaSet(group)));
         };
@@ -219,23 +257,27 @@ impl MetaState {
         }
         if let Some(job) = self.jobs.last_mut() {
             for step in job.moves.iter_mut().filter(|step| step.what.shard == group) {
+                let was_under_way = step.is_under_way();
                 step.stage = settle(step, config);
+                if was_under_way && !step.is_under_way() {
+                    job.moved_bytes = job.moved_bytes.saturating_add(bytes);
+                }
             }
         }
         self.check()?;
-        self.finish_job();
+        self.finish_job(time);
         Ok(())
     }
 
-    fn cancel(&mut self, id: u64) -> Result<(), Refusal> {
+    fn cancel(&mut self, id: u64, time: Millis) -> Result<(), Refusal> {
         let was = self.job(id).map(|job| (job.state, job.cause.is_automatic()));
-        self.set_job(id, JobState::Cancelling)?;
+        self.set_job(id, JobState::Cancelling, time)?;
         // What an operator stops does not begin by itself again.
         self.held |= matches!(was, Some((JobState::Running | JobState::Paused, true)));
         Ok(())
     }
 
-    fn returned(&mut self, node: NodeId) -> Result<(), Refusal> {
+    fn returned(&mut self, node: NodeId, time: Millis) -> Result<(), Refusal> {
         let replaces = |job: &&Job| matches!(&job.cause, Cause::Lost(nodes) if nodes.contains(&node));
         let Some(job) = self.active_job().filter(replaces) else { return Ok(()) };
         if job.state == JobState::Cancelling {
@@ -245,7 +287,7 @@ impl MetaState {
         if self.standing(node) == Some(Standing::Spare) {
             self.change_node(&NodeChange::Standing(node, Standing::Member))?;
         }
-        self.set_job(id, JobState::Cancelling)
+        self.set_job(id, JobState::Cancelling, time)
     }
 
     fn order_restart(&mut self, id: u64, at: u32, boot: u64) -> Result<(), Refusal> {
@@ -263,7 +305,7 @@ impl MetaState {
         Ok(())
     }
 
-    fn record_restart(&mut self, id: u64, at: u32) -> Result<(), Refusal> {
+    fn record_restart(&mut self, id: u64, at: u32, time: Millis) -> Result<(), Refusal> {
         // E2: recorded before, and the job perhaps finished with it.
         let recorded = |job: &&Job| {
             job.restarts.get(at as usize).is_some_and(|restart| restart.stage == RestartStage::Recorded)
@@ -277,11 +319,11 @@ impl MetaState {
             return Err(Refusal::NotDue { job: id, at });
         }
         restart.stage = RestartStage::Recorded;
-        self.finish_job();
+        self.finish_job(time);
         Ok(())
     }
 
-    fn set_job(&mut self, id: u64, state: JobState) -> Result<(), Refusal> {
+    fn set_job(&mut self, id: u64, state: JobState, time: Millis) -> Result<(), Refusal> {
         let job = self.jobs.iter_mut().find(|job| job.id == id).ok_or(Refusal::UnknownJob(id))?;
         if job.state == state || (job.state, state) == (JobState::Cancelled, JobState::Cancelling) {
             return Ok(());
@@ -299,7 +341,15 @@ impl MetaState {
                 restart.stage = RestartStage::Cancelled;
             }
         }
-        self.finish_job();
+        self.finish_job(time);
+        Ok(())
+    }
+
+    fn throttle(&mut self, id: u64, bytes_per_s: u64) -> Result<(), Refusal> {
+        if !job::is_throttle(bytes_per_s) {
+            return Err(Refusal::BadThrottle(bytes_per_s));
+        }
+        self.unfinished_mut(id)?.bytes_per_s = bytes_per_s;
         Ok(())
     }
 
@@ -308,8 +358,7 @@ impl MetaState {
         if self.departed.iter().any(|gone| gone.id == node) {
             return Ok(());
         }
-        let at = self.map.nodes.binary_search_by_key(&node, |row| row.id);
-        let at = at.map_err(|_| Refusal::UnknownNode(node))?;
+        let at = self.place(node)?;
         let replicas = self.holds(node);
         if replicas > 0 {
             return Err(Refusal::StillHolds { node, replicas });
@@ -332,12 +381,14 @@ impl MetaState {
     }
 
     /// Ends the running job if nothing of it is open; then those leave who were to, if they hold nothing.
-    fn finish_job(&mut self) {
+    fn finish_job(&mut self, time: Millis) {
         let Some(job) = self.jobs.last_mut().filter(|job| !job.state.is_finished()) else { return };
         let open = |step: &JobMove| step.is_under_way() || step.stage == MoveStage::Waiting;
         if job.moves.iter().any(open) || !job.restarts.iter().all(JobRestart::is_finished) {
             return;
         }
+        // 0 says that it has not ended.
+        job.ended_at = time.max(Millis(1));
         if job.state == JobState::Cancelling {
             job.state = JobState::Cancelled;
             return;

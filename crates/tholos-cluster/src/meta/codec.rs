@@ -1,37 +1,43 @@
-//! The bytes of the state and of the commands, version 2; version 1 is read as well.
+//! The bytes of the state and of the commands, version 3; earlier ones are read as well.
 //!
 //! Numbers are little-endian, strings and maps stand behind their length (2 and 4 bytes), lists behind their count.
 //!
 //! ```text
-//!   state    2 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
+//!   state    3 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
 //!            | last job 8 | jobs 1 × job | held 1
 //!   config   number 8 | move 8 | last replica 4 | voters 1 × 4 | learners 1 × 4
 //!   job      id 8 | plan 8 | title | state 1 | in flight 2 | moves 4 × (move, stage 1, number 8 if ordered) | removes 2 × 2
 //!            | cause | restarts 2 × (node 2, stage 1, boot 8 if ordered)
+//!            | bytes a second 8 | started 8 | ended 8 | moved bytes 8 | whether the next is there 1 | before
+//!   before   replicas 1 | nodes 2 × change | sets 2 × (shard 2, 1 × node 2)
+//!   change   kind 1 | node 2 | standing 1, weight 2 or zone
 //!   cause    kind 1 | nodes 2 × 2 if lost
 //!   move     shard 2 | from 2 | to 2                 0 is nobody
-//!   command  2 | kind 1 | its fields in the order of their declaration
+//!   command  3 | kind 1 | its fields in the order of their declaration
 //! ```
 //!
-//! Version 1 has neither held, causes nor restarts.
+//! Version 1 has neither held, causes nor restarts. Before version 3, a job ends with its restarts, an order has no bytes a
+//! second, and a record no bytes.
 
 use alloc::vec::Vec;
 
-use tholos_paxos::{Config, MoveId, ReplicaId};
+use tholos_paxos::{Config, Millis, MoveId, ReplicaId};
 use tholos_ring::ShardId;
 
 use crate::bytes::{Reader, push_string};
 use crate::id::{Epoch, Incarnation, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
 use crate::meta::{
-    Cause, Departed, Job, JobMove, JobOrder, JobRestart, JobState, MetaCommand, MetaState, MoveStage,
+    Before, Cause, Departed, Job, JobMove, JobOrder, JobRestart, JobState, MetaCommand, MetaState, MoveStage,
     NodeChange, RestartStage, Standing,
 };
 use crate::moves::Move;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The first version that has causes of jobs and restarts.
 const WITH_CAUSES: u8 = 2;
+/// The first version that has throttles of jobs, their times and bytes, and what was before them.
+const WITH_TIMES: u8 = 3;
 
 const STANDINGS: [Standing; 3] = [Standing::Member, Standing::Spare, Standing::Draining];
 const JOB_STATES: [JobState; 5] =
@@ -110,15 +116,20 @@ impl MetaCommand {
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&at.to_le_bytes());
             }
-            MetaCommand::Record { group, config } => {
+            MetaCommand::Record { group, config, bytes } => {
                 out.extend_from_slice(&group.0.to_le_bytes());
                 push_config(config, &mut out);
+                out.extend_from_slice(&bytes.to_le_bytes());
             }
             MetaCommand::Pause(job) | MetaCommand::Resume(job) | MetaCommand::Cancel(job) => {
                 out.extend_from_slice(&job.to_le_bytes());
             }
             MetaCommand::Remove(node) | MetaCommand::Returned(node) => push_node(Some(*node), &mut out),
             MetaCommand::Hold(held) => out.push(u8::from(*held)),
+            MetaCommand::Throttle { job, bytes_per_s } => {
+                out.extend_from_slice(&job.to_le_bytes());
+                out.extend_from_slice(&bytes_per_s.to_le_bytes());
+            }
             MetaCommand::OrderRestart { job, at, boot } => {
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&at.to_le_bytes());
@@ -148,6 +159,7 @@ impl MetaCommand {
             MetaCommand::Returned(_) => 12,
             MetaCommand::OrderRestart { .. } => 13,
             MetaCommand::RecordRestart { .. } => 14,
+            MetaCommand::Throttle { .. } => 15,
         }
     }
 
@@ -165,7 +177,11 @@ impl MetaCommand {
             3 => MetaCommand::Readdress(NodeRow::decode(&mut reader)?),
             4 => MetaCommand::StartJob(read_order(version, &mut reader)?),
             5 => MetaCommand::Order { job: reader.u64()?, at: reader.u32()? },
-            6 => MetaCommand::Record { group: ShardId(reader.u16()?), config: read_config(&mut reader)? },
+            6 => MetaCommand::Record {
+                group: ShardId(reader.u16()?),
+                config: read_config(&mut reader)?,
+                bytes: since_times(version, &mut reader)?,
+            },
             7 => MetaCommand::Pause(reader.u64()?),
             8 => MetaCommand::Resume(reader.u64()?),
             9 => MetaCommand::Cancel(reader.u64()?),
@@ -174,6 +190,7 @@ impl MetaCommand {
             12 => MetaCommand::Returned(NodeId(reader.u16()?)),
             13 => MetaCommand::OrderRestart { job: reader.u64()?, at: reader.u32()?, boot: reader.u64()? },
             14 => MetaCommand::RecordRestart { job: reader.u64()?, at: reader.u32()? },
+            15 => MetaCommand::Throttle { job: reader.u64()?, bytes_per_s: reader.u64()? },
             other => return Err(MapError::UnknownKind(other)),
         };
         end(&reader)?;
@@ -186,6 +203,11 @@ fn read_version(reader: &mut Reader<'_>) -> Result<u8, MapError> {
         version @ 1..=VERSION => Ok(version),
         written => Err(MapError::UnknownVersion { written, reads: VERSION }),
     }
+}
+
+/// A number that came with [`WITH_TIMES`]: it was 0 before.
+fn since_times(version: u8, reader: &mut Reader<'_>) -> Result<u64, MapError> {
+    if version < WITH_TIMES { Ok(0) } else { reader.u64() }
 }
 
 fn read_flag(reader: &mut Reader<'_>) -> Result<bool, MapError> {
@@ -319,6 +341,34 @@ fn push_job(job: &Job, out: &mut Vec<u8>) {
             RestartStage::Cancelled => out.push(3),
         }
     });
+    for number in [job.bytes_per_s, job.started_at.0, job.ended_at.0, job.moved_bytes] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.push(u8::from(job.before.is_some()));
+    if let Some(before) = &job.before {
+        push_before(before, out);
+    }
+}
+
+fn push_before(before: &Before, out: &mut Vec<u8>) {
+    out.push(before.replicas);
+    push_list16(&before.nodes, out, push_change);
+    push_list16(&before.sets, out, |(shard, set), out| {
+        out.extend_from_slice(&shard.0.to_le_bytes());
+        out.push(u8::try_from(set.len()).expect("check() bounds a replica set"));
+        set.iter().for_each(|node| push_node(Some(*node), out));
+    });
+}
+
+fn read_before(reader: &mut Reader<'_>) -> Result<Before, MapError> {
+    let replicas = reader.u8()?;
+    let nodes = read_list16(reader, read_change)?;
+    let sets = read_list16(reader, |reader| {
+        let (shard, count) = (ShardId(reader.u16()?), reader.u8()?);
+        let set = (0..count).map(|_| reader.u16().map(NodeId)).collect::<Result<_, _>>()?;
+        Ok((shard, set))
+    })?;
+    Ok(Before { replicas, nodes, sets })
 }
 
 fn push_cause(cause: &Cause, out: &mut Vec<u8>) {
@@ -375,7 +425,34 @@ fn read_job(version: u8, reader: &mut Reader<'_>) -> Result<Job, MapError> {
         cause = read_cause(reader)?;
         restarts = read_list16(reader, read_restart)?;
     }
-    Ok(Job { id, plan, title, state, in_flight_max, moves, removes, cause, restarts })
+    let mut numbers = [0; 4];
+    for number in &mut numbers {
+        *number = since_times(version, reader)?;
+    }
+    let [bytes_per_s, started_at, mut ended_at, moved_bytes] = numbers;
+    if version < WITH_TIMES {
+        // Nobody knows when.
+        ended_at = u64::from(state.is_finished());
+    }
+    let has_before = version >= WITH_TIMES && read_flag(reader)?;
+    let before = if has_before { Some(read_before(reader)?) } else { None };
+    let (started_at, ended_at) = (Millis(started_at), Millis(ended_at));
+    Ok(Job {
+        id,
+        plan,
+        title,
+        state,
+        in_flight_max,
+        moves,
+        removes,
+        cause,
+        restarts,
+        bytes_per_s,
+        started_at,
+        ended_at,
+        moved_bytes,
+        before,
+    })
 }
 
 fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
@@ -383,8 +460,18 @@ fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
     out.extend_from_slice(&order.epoch.0.to_le_bytes());
     push_string(&order.title, out);
     out.extend_from_slice(&order.in_flight_max.to_le_bytes());
+    out.extend_from_slice(&order.bytes_per_s.to_le_bytes());
     out.push(order.replicas);
-    push_list16(&order.changes, out, |change, out| match change {
+    push_list16(&order.changes, out, push_change);
+    out.extend_from_slice(&(order.moves.len() as u32).to_le_bytes());
+    order.moves.iter().for_each(|step| push_move(step, out));
+    push_list16(&order.removes, out, |node, out| push_node(Some(*node), out));
+    push_cause(&order.cause, out);
+    push_list16(&order.restarts, out, |node, out| push_node(Some(*node), out));
+}
+
+fn push_change(change: &NodeChange, out: &mut Vec<u8>) {
+    match change {
         NodeChange::Standing(node, standing) => {
             out.push(0);
             push_node(Some(*node), out);
@@ -400,26 +487,23 @@ fn push_order(order: &JobOrder, out: &mut Vec<u8>) {
             push_node(Some(*node), out);
             push_string(zone, out);
         }
-    });
-    out.extend_from_slice(&(order.moves.len() as u32).to_le_bytes());
-    order.moves.iter().for_each(|step| push_move(step, out));
-    push_list16(&order.removes, out, |node, out| push_node(Some(*node), out));
-    push_cause(&order.cause, out);
-    push_list16(&order.restarts, out, |node, out| push_node(Some(*node), out));
+    }
+}
+
+fn read_change(reader: &mut Reader<'_>) -> Result<NodeChange, MapError> {
+    let (kind, node) = (reader.u8()?, NodeId(reader.u16()?));
+    Ok(match kind {
+        0 => NodeChange::Standing(node, read_one_of(&STANDINGS, reader)?),
+        1 => NodeChange::Weight(node, reader.u16()?),
+        2 => NodeChange::Zone(node, reader.string()?),
+        other => return Err(MapError::UnknownKind(other)),
+    })
 }
 
 fn read_order(version: u8, reader: &mut Reader<'_>) -> Result<JobOrder, MapError> {
     let (plan, epoch, title) = (reader.u64()?, Epoch(reader.u64()?), reader.string()?);
-    let (in_flight_max, replicas) = (reader.u16()?, reader.u8()?);
-    let changes = read_list16(reader, |reader| {
-        let (kind, node) = (reader.u8()?, NodeId(reader.u16()?));
-        Ok(match kind {
-            0 => NodeChange::Standing(node, read_one_of(&STANDINGS, reader)?),
-            1 => NodeChange::Weight(node, reader.u16()?),
-            2 => NodeChange::Zone(node, reader.string()?),
-            other => return Err(MapError::UnknownKind(other)),
-        })
-    })?;
+    let (in_flight_max, bytes_per_s, replicas) = (reader.u16()?, since_times(version, reader)?, reader.u8()?);
+    let changes = read_list16(reader, read_change)?;
     let mut moves = Vec::new();
     for _ in 0..reader.u32()? {
         moves.push(read_move(reader)?);
@@ -430,5 +514,17 @@ fn read_order(version: u8, reader: &mut Reader<'_>) -> Result<JobOrder, MapError
         cause = read_cause(reader)?;
         restarts = read_list16(reader, |reader| reader.u16().map(NodeId))?;
     }
-    Ok(JobOrder { plan, epoch, title, in_flight_max, replicas, changes, moves, removes, cause, restarts })
+    Ok(JobOrder {
+        plan,
+        epoch,
+        title,
+        in_flight_max,
+        bytes_per_s,
+        replicas,
+        changes,
+        moves,
+        removes,
+        cause,
+        restarts,
+    })
 }

@@ -9,7 +9,7 @@ use tholos_ring::ShardId;
 
 use crate::id::{Epoch, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
-use crate::meta::{Cause, MOVES_MAX, Standing, TITLE_BYTES_MAX};
+use crate::meta::{Cause, MOVES_MAX, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
 use crate::moves::Move;
 
 /// A change of the state that the meta group decides.
@@ -36,6 +36,8 @@ pub enum MetaCommand {
         group: ShardId,
         /// Its configuration.
         config: Config,
+        /// Bytes that were sent for the move that led to it, as far as they were counted.
+        bytes: u64,
     },
     /// No further move of the job is ordered. Answered with the epoch; so are the next two.
     Pause(u64),
@@ -66,6 +68,13 @@ pub enum MetaCommand {
         /// The restart's position in it.
         at: u32,
     },
+    /// The job sends so many bytes a second from now on.
+    Throttle {
+        /// The job.
+        job: u64,
+        /// 0 if nothing is to hold it back.
+        bytes_per_s: u64,
+    },
 }
 
 /// A plan to be carried out.
@@ -79,6 +88,8 @@ pub struct JobOrder {
     pub title: String,
     /// Moves under way at a time, at most.
     pub in_flight_max: u16,
+    /// Bytes of snapshots that all moves together may send in a second; 0 if nothing is to hold them back.
+    pub bytes_per_s: u64,
     /// Replicas that each shard is meant to have from now on.
     pub replicas: u8,
     /// What becomes of nodes when the job starts.
@@ -102,6 +113,15 @@ pub enum NodeChange {
     Weight(NodeId, u16),
     /// Its zone; empty for one of its own.
     Zone(NodeId, String),
+}
+
+impl NodeChange {
+    /// Whom it is about.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        let (NodeChange::Standing(node, _) | NodeChange::Weight(node, _) | NodeChange::Zone(node, _)) = self;
+        *node
+    }
 }
 
 /// Why a command changes nothing.
@@ -135,6 +155,8 @@ pub enum Refusal {
     JobUnderWay(u64),
     /// A job out of its bounds.
     BadJob,
+    /// No job is throttled to so few bytes a second.
+    BadThrottle(u64),
     /// This move does not fit the replica set of its shard.
     BadMove(Move),
     /// The move, or the restart, cannot be ordered now.
@@ -183,6 +205,11 @@ impl fmt::Display for Refusal {
             Refusal::BadJob => write!(
                 out,
                 "a job takes at most {MOVES_MAX} moves, {TITLE_BYTES_MAX} bytes of title, and at least one move at a time"
+            ),
+            Refusal::BadThrottle(bytes_per_s) => write!(
+                out,
+                "a job is not throttled to {bytes_per_s} bytes a second: it takes {THROTTLE_BYTES_MIN} or more, or 0 for no \
+                 throttle; to stop it, pause it"
             ),
             Refusal::BadMove(step) => {
                 write!(out, "the move \"{step}\" does not fit the shard's replica set: plan again")

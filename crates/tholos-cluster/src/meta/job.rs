@@ -3,10 +3,22 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tholos_paxos::Millis;
+use tholos_ring::ShardId;
+
 use crate::id::NodeId;
-use crate::map::MapError;
-use crate::meta::{MOVES_MAX, TITLE_BYTES_MAX};
+use crate::map::{MapError, REPLICAS_MAX};
+use crate::meta::{MOVES_MAX, NodeChange, TITLE_BYTES_MAX};
 use crate::moves::Move;
+
+/// Bytes a second that a job is throttled to, at least: with less, a replica would wait for the next piece of a snapshot
+/// longer than others wait for news of it.
+pub const THROTTLE_BYTES_MIN: u64 = 1_000_000;
+
+/// Whether a job may be throttled to this: not at all (0), or to so many bytes a second.
+pub(super) const fn is_throttle(bytes_per_s: u64) -> bool {
+    bytes_per_s == 0 || bytes_per_s >= THROTTLE_BYTES_MIN
+}
 
 /// A plan that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +41,17 @@ pub struct Job {
     pub cause: Cause,
     /// Nodes that are restarted, one after the other in this order.
     pub restarts: Vec<JobRestart>,
+    /// Bytes of snapshots that all its moves together may send in a second; 0 if nothing holds them back. At least
+    /// [`THROTTLE_BYTES_MIN`] otherwise.
+    pub bytes_per_s: u64,
+    /// When it was started, in the meta group's time: milliseconds since 1970.
+    pub started_at: Millis,
+    /// When it was finished, in the same time; 0 until then.
+    pub ended_at: Millis,
+    /// Bytes that its recorded moves have sent, as far as leaders of shards have counted them.
+    pub moved_bytes: u64,
+    /// What it changes, as it was before; `None` if that is not known.
+    pub before: Option<Before>,
 }
 
 /// Why a job was started.
@@ -82,6 +105,17 @@ impl JobRestart {
     pub const fn is_finished(&self) -> bool {
         matches!(self.stage, RestartStage::Recorded | RestartStage::Cancelled)
     }
+}
+
+/// What a job changes, as it was when the job was started: what it takes to undo it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Replicas that each shard was meant to have.
+    pub replicas: u8,
+    /// Of each node that is changed, what it was.
+    pub nodes: Vec<NodeChange>,
+    /// Of each shard of which replicas move, who held it, in walk order; by ascending shard.
+    pub sets: Vec<(ShardId, Vec<NodeId>)>,
 }
 
 /// Where a job stands.
@@ -148,6 +182,13 @@ impl Job {
         self.moves.iter().filter(|step| same(step.stage)).count()
     }
 
+    /// Replicas that it copies to other nodes, and how many of these are there.
+    #[must_use]
+    pub fn copies(&self) -> (usize, usize) {
+        let copies = || self.moves.iter().filter(|step| step.what.is_copy());
+        (copies().count(), copies().filter(|step| step.stage == MoveStage::Recorded).count())
+    }
+
     /// How many of its moves are under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -203,6 +244,18 @@ impl Job {
         }
         if self.state.is_finished() && open {
             return Err(MapError::BadMeta("a finished job has something to do"));
+        }
+        if self.state.is_finished() != (self.ended_at > Millis(0)) {
+            return Err(MapError::BadMeta("a job has ended at no time, or has a time and has not ended"));
+        }
+        if !is_throttle(self.bytes_per_s) {
+            return Err(MapError::BadMeta("a job is throttled out of bounds"));
+        }
+        let sets = self.before.as_ref().map_or(&[][..], |before| &before.sets);
+        if !sets.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            || !sets.iter().all(|(_, set)| (1..=usize::from(REPLICAS_MAX)).contains(&set.len()))
+        {
+            return Err(MapError::BadMeta("what was before a job is out of bounds"));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tholos_ring::PlaceError;
 use crate::id::NodeId;
 use crate::map::{ClusterMap, MapError, REPLICAS_MAX, WEIGHT_MAX, check_name};
 use crate::meta::Standing;
+use crate::plan::undo::UNDO;
 
 /// Nodes that one request may name.
 pub const REQUEST_NODES_MAX: usize = 256;
@@ -64,9 +65,14 @@ pub enum Request {
     Even,
     /// Nodes are to be restarted, one after the other. Nothing moves.
     Roll(Vec<NodeId>),
-    /// Everything is to be as it was: weights, zones, standings, and who holds what. Undoes a job. Nodes that have come
+    /// Everything is to be as it was before a job: weights, zones, standings, and who holds what. Nodes that have come
     /// since become spares.
-    Restore(Box<Former>),
+    Undo {
+        /// The job's number.
+        job: u64,
+        /// What the cluster was like before it ([`MetaState::before_job`](crate::MetaState::before_job)).
+        former: Box<Former>,
+    },
 }
 
 /// What a cluster was like.
@@ -96,6 +102,12 @@ pub enum PlanError {
     BadReplicas(u8),
     /// A weight or a zone is out of bounds.
     BadRow(MapError),
+    /// There is no such job, or it is forgotten.
+    UnknownJob(u64),
+    /// This job is not finished, so nothing before it can be gone back to.
+    JobUnderWay(u64),
+    /// Nobody has kept what was before this job: it was started by an earlier version.
+    BeforeUnknown(u64),
     /// The map to be restored is of another cluster or has other shards.
     OtherCluster,
     /// This node held something in the map to be restored and has left the cluster since.
@@ -110,7 +122,7 @@ impl fmt::Display for PlanError {
             PlanError::NotUnderstood(words) => write!(
                 out,
                 "\"{}\" is no request: it takes add NODE…, remove NODE…, drain NODE…, replace OLD NEW, reweight NODE \
-                 WEIGHT, rezone NODE ZONE, replicas COUNT [NODE…], lost NODE… [with NODE…], even or roll [NODE…]",
+                 WEIGHT, rezone NODE ZONE, replicas COUNT [NODE…], lost NODE… [with NODE…], even, roll [NODE…] or undo JOB",
                 words.escape_default()
             ),
             PlanError::UnknownNode(name) => {
@@ -129,6 +141,19 @@ impl fmt::Display for PlanError {
                 write!(out, "{count} replicas: it takes 1 to {REPLICAS_MAX}, and 3 or 5 to survive a loss")
             }
             PlanError::BadRow(error) => write!(out, "{error}"),
+            PlanError::UnknownJob(job) => {
+                write!(
+                    out,
+                    "there is no job {job}; finished ones are forgotten after a while: see tholos job list"
+                )
+            }
+            PlanError::JobUnderWay(job) => write!(
+                out,
+                "job {job} is not finished, and nothing is undone before it is: wait for it, or cancel it first"
+            ),
+            PlanError::BeforeUnknown(job) => {
+                write!(out, "what was before job {job} was not kept, since an earlier version started it")
+            }
             PlanError::OtherCluster => {
                 out.write_str("the map to go back to is of another cluster, or has other shards")
             }
@@ -218,7 +243,7 @@ impl Request {
             Request::Lost { nodes, with } => format!("lost {} with {}", names(nodes), names(with)),
             Request::Even => String::from("even"),
             Request::Roll(nodes) => format!("roll {}", names(nodes)),
-            Request::Restore(former) => format!("restore {}", former.map.epoch),
+            Request::Undo { job, .. } => format!("{UNDO} {job}"),
         }
     }
 }
@@ -305,7 +330,7 @@ impl Layout {
                     place(node)?;
                 }
             }
-            Request::Restore(former) => layout.restore(map, former)?,
+            Request::Undo { former, .. } => layout.restore(map, former)?,
         }
         Ok(layout)
     }

@@ -1,6 +1,8 @@
 use alloc::format;
 use alloc::string::{String, ToString as _};
 
+use tholos_paxos::Millis;
+
 use super::*;
 use crate::id::{ClusterId, Incarnation};
 use crate::map::NodeRow;
@@ -163,8 +165,10 @@ fn a_cluster_grows_from_one_and_shrinks_back() {
 #[test]
 fn a_job_is_undone_by_a_plan_back() {
     let map = cluster("n1 n2 n3 n4?", 64, 3);
-    let restore =
-        |map: &ClusterMap| Request::Restore(Former { map: map.clone(), standings: standings(map) }.into());
+    let restore = |map: &ClusterMap| Request::Undo {
+        job: 4,
+        former: Former { map: map.clone(), standings: standings(map) }.into(),
+    };
     let plan = planned(&map, &well(&map), "add n4");
     let after = ClusterMap { shards: plan.sets, epoch: Epoch(90), ..map.clone() };
     let back = try_plan(&after, &well(&after), &restore(&map)).unwrap();
@@ -202,7 +206,7 @@ fn an_order_tells_the_meta_group_everything() {
     assert_eq!(changes("replicas 5 n5"), [joins]);
 
     let plan = planned(&map, &well(&map), "remove n1");
-    let order = plan.to_order(&map, 7);
+    let order = plan.to_order(&map, 7, 9_000_000);
     assert_eq!((order.plan >> 32, order.plan as u32, order.epoch), (12, plan.id.0, Epoch(12)));
     assert_eq!((order.title.as_str(), order.in_flight_max, order.replicas), ("remove n1", 7, 3));
     assert_eq!(
@@ -212,7 +216,7 @@ fn an_order_tells_the_meta_group_everything() {
     // And the meta group takes it.
     let mut state = Some(crate::MetaState::founded(ClusterMap { epoch: Epoch(1), ..map.clone() }));
     let order = JobOrder { epoch: Epoch(1), ..order };
-    assert_eq!(crate::MetaState::apply(&mut state, &crate::MetaCommand::StartJob(order)), Ok(1));
+    assert_eq!(crate::MetaState::apply(&mut state, &crate::MetaCommand::StartJob(order), Millis(1)), Ok(1));
 }
 
 #[test]
@@ -519,7 +523,7 @@ fn nodes_are_restarted_only_if_nobody_misses_them() {
     let plan = planned(&map, &well(&map), "roll");
     assert_eq!(plan.restarts(), [NodeId(1), NodeId(2), NodeId(3)]);
     assert_eq!((plan.moves.len(), plan.is_blocked()), (0, false), "{:?}", plan.checks);
-    assert_eq!(plan.to_order(&map, 4).restarts, plan.restarts());
+    assert_eq!(plan.to_order(&map, 4, 0).restarts, plan.restarts());
     assert_eq!(planned(&map, &well(&map), "roll n3 n1").restarts(), [NodeId(3), NodeId(1)]);
     let blocks = |facts: &Facts, words: &str, expected: &str| {
         check_reasons(&map, facts, words, &[(CheckKind::Quorum, Outcome::Blocks, expected)]);

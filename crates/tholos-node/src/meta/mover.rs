@@ -160,7 +160,7 @@ impl Node {
         let Some(config) = report.config else { return };
         let recorded = self.meta.state().config(report.shard).map(|config| config.number);
         if recorded.is_some_and(|number| number < config.number) {
-            self.propose_meta(&MetaCommand::Record { group: report.shard, config });
+            self.propose_meta(&MetaCommand::Record { group: report.shard, config, bytes: 0 });
         }
     }
 }

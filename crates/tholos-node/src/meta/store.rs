@@ -8,6 +8,7 @@ use core::ops::Range;
 use bytes::Bytes;
 use tholos_cluster::{MetaCommand, MetaState};
 use tholos_engine::{Command, Context, Keyspace};
+use tholos_paxos::Millis;
 use tholos_resp::Value;
 
 const KEY: &[u8] = b"meta";
@@ -46,7 +47,7 @@ pub(crate) fn apply(keyspace: &mut Keyspace, context: &Context, bytes: &[u8]) ->
     };
     let mut state = read(keyspace);
     let before = state.as_ref().map(MetaState::epoch);
-    let answer = MetaState::apply(&mut state, &asked);
+    let answer = MetaState::apply(&mut state, &asked, Millis(context.time_ms));
     if let Some(state) = state.filter(|state| Some(state.epoch()) != before) {
         let _ = keyspace.apply(context, &command(&[b"SET", KEY, &state.encode()]));
     }

@@ -28,6 +28,7 @@ fn exchange(cluster: &Cluster, removes: &[u16]) -> JobOrder {
         epoch: cluster.nodes[0].meta_state().epoch(),
         title: "n4 for n1".into(),
         in_flight_max: 3,
+        bytes_per_s: 0,
         replicas: 3,
         changes: vec![
             NodeChange::Standing(NodeId(4), Standing::Member),

@@ -39,6 +39,7 @@ impl Sim {
             MetaCommand::StartJob(_) => self.coverage.count(Reached::JobStarted),
             MetaCommand::Pause(_) => self.coverage.count(Reached::JobPaused),
             MetaCommand::Cancel(_) => self.coverage.count(Reached::JobCancelled),
+            MetaCommand::Throttle { .. } => self.coverage.count(Reached::JobThrottled),
             _ => {}
         }
         self.trail.note(self.now, None, || format!("n{} is asked for {command:?}", host + 1));

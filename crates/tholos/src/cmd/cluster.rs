@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::cmd::job;
-use crate::cmd::plan::{PlanArgs, plan_text};
+use crate::cmd::plan::PlanArgs;
+use crate::cmd::{job, plan};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
 
 /// A node waits a second for each other node that does not answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// The meta group is waited for as well.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -72,11 +72,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             print!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
         }
-        What::Plan(plan) => {
-            let report = args.at.get(&plan.path(), ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{report}\n") } else { plan_text(&report) });
-            Ok(if report["blocked"] == false { Exit::Ok } else { Exit::NotSo })
-        }
+        What::Plan(change) => plan::show(&args.at, args.json, &change.words()),
         What::Apply { id, detach } => {
             let path = format!("/v1/apply?id={}", query_escape(id.as_bytes()));
             let started = args.at.post(&path, APPLY_TIMEOUT)?;

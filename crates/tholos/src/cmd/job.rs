@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cmd::cluster::number;
+use crate::cmd::plan;
 use crate::failure::{Exit, Failure};
 use crate::http::At;
 use crate::style::table;
@@ -58,6 +59,14 @@ Examples:
 Examples:
   tholos job cancel 4")]
     Cancel(Id),
+    /// Plan the way back: weights, zones, standings and replicas as they were before a job. Changes nothing.
+    #[command(after_help = "\
+What later jobs did is taken back as well. Exits with 1 if the plan is blocked.
+
+Examples:
+  tholos job undo 4
+  tholos job undo 4 --json")]
+    Undo(Id),
 }
 
 #[derive(Args, Debug)]
@@ -78,6 +87,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
             steer(args, id.id, "pause", "paused: what is under way ends, and nothing else begins")
         }
         What::Resume(id) => steer(args, id.id, "resume", "goes on"),
+        What::Undo(id) => plan::show(&args.at, args.json, &format!("undo {}", id.id)),
         What::Cancel(id) => steer(
             args,
             id.id,

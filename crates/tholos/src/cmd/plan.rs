@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::cmd::cluster::{list, number, word};
-use crate::http::query_escape;
+use crate::cmd::cluster::{ANSWER_TIMEOUT, list, number, word};
+use crate::failure::{Exit, Failure};
+use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, table};
 
 /// What a change would move: before and after for each node, whether it is safe, how long it takes.
@@ -104,8 +105,8 @@ Examples:
 }
 
 impl PlanArgs {
-    /// What to ask a node for.
-    pub(crate) fn path(&self) -> String {
+    /// What is asked for, in words.
+    pub(crate) fn words(&self) -> String {
         let words = match &self.change {
             Change::Add { nodes } => format!("add {}", nodes.join(" ")),
             Change::Remove { nodes } => format!("remove {}", nodes.join(" ")),
@@ -115,12 +116,19 @@ impl PlanArgs {
             Change::Rezone { node, zone } => format!("rezone {node} {}", zone.as_deref().unwrap_or_default()),
             Change::Replicas { count, with } => format!("replicas {count} {}", with.join(" ")),
         };
-        format!("/v1/plan?request={}", query_escape(words.trim_end().as_bytes()))
+        words.trim_end().to_owned()
     }
 }
 
+/// Prints the plan of a change told in words.
+pub(crate) fn show(at: &At, json: bool, words: &str) -> Result<Exit, Failure> {
+    let plan = at.get(&format!("/v1/plan?request={}", query_escape(words.as_bytes())), ANSWER_TIMEOUT)?;
+    print!("{}", if json { format!("{plan}\n") } else { plan_text(&plan) });
+    Ok(if plan["blocked"] == false { Exit::Ok } else { Exit::NotSo })
+}
+
 /// The plan that people read.
-pub(crate) fn plan_text(plan: &Value) -> String {
+fn plan_text(plan: &Value) -> String {
     let (moves, least) = (number(&plan["moves_total"]), number(&plan["least_possible"]));
     let drops = list(&plan["moves"]).iter().filter(|step| step["to"].is_null()).count();
     let replicas = number(&plan["replicas"]);
