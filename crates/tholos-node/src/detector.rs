@@ -9,6 +9,9 @@ use tholos_paxos::{Connectivity, Millis, REPLICAS_MAX, ReplicaId, Serial};
 use crate::event::Now;
 use crate::peer::Heartbeat;
 
+/// For how long at least the best estimate of a peer's clock counts, and twice as long at most.
+const SKEW_SPAN: Millis = Millis(2_000);
+
 /// What this node knows of the others' liveness and clocks.
 #[derive(Debug)]
 pub struct Detector {
@@ -33,6 +36,7 @@ struct Peer {
     memory_full: bool,
     /// Its wall clock as it said last, and when that arrived.
     wall: Option<(Millis, Millis)>,
+    skew: Skew,
     /// Since when it is heard without a break, as far as [`Detector::take_changes`] saw.
     heard_since: Option<Millis>,
     /// When it last gave up a leadership that was its own to have; `None` after its connections broke.
@@ -48,10 +52,40 @@ impl Peer {
             disk_stall: Millis(0),
             memory_full: false,
             wall: None,
+            skew: Skew::default(),
             heard_since: None,
             gave_up_at: None,
         }
     }
+}
+
+/// How far a peer's wall clock is ahead of our clock that never jumps, in milliseconds. What a heartbeat took on its way
+/// makes the sender seem behind, so the most of a few seconds is the best estimate.
+#[derive(Debug, Default)]
+struct Skew {
+    /// The most since `since`, and the most of the span before that.
+    most: Option<i64>,
+    before: Option<i64>,
+    since: Millis,
+}
+
+impl Skew {
+    fn note(&mut self, wall: Millis, now: Millis) {
+        if now.since(self.since) >= SKEW_SPAN {
+            self.before = self.most.take();
+            self.since = now;
+        }
+        self.most = self.most.max(Some(difference(wall, now)));
+    }
+
+    fn best(&self) -> Option<i64> {
+        self.most.max(self.before)
+    }
+}
+
+/// `a` less `b`, in milliseconds.
+fn difference(a: Millis, b: Millis) -> i64 {
+    i64::try_from(a.0).unwrap_or(i64::MAX).saturating_sub(i64::try_from(b.0).unwrap_or(i64::MAX))
 }
 
 impl Detector {
@@ -119,6 +153,7 @@ impl Detector {
             peer.disk_stall = Millis(u64::from(heartbeat.disk_stall_ms));
             peer.memory_full = heartbeat.memory_full;
             peer.wall = Some((heartbeat.wall, now));
+            peer.skew.note(heartbeat.wall, now);
             self.turned |= turned;
         }
     }
@@ -186,10 +221,17 @@ impl Detector {
         self.peer(node).is_some_and(|peer| peer.memory_full)
     }
 
-    /// How far `node`'s wall clock is from this one's in milliseconds, if it is known.
-    pub fn clock_offset_ms(&self, node: NodeId) -> Option<i64> {
-        let wall = self.wall_of(node)?;
-        Some(wall.0 as i64 - self.now.wall.0 as i64)
+    /// How far the own wall clock is ahead of the median of the clocks of all nodes heard, in milliseconds; below zero
+    /// if it is behind. `None` if fewer than three are known: of two, nobody can say which is wrong.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        let own = difference(self.now.wall, self.now.mono);
+        let heard = self.peers.iter().filter(|peer| self.hears_node(peer.node));
+        let mut all: Vec<i64> = heard.filter_map(|peer| peer.skew.best()).chain([own]).collect();
+        if all.len() < 3 {
+            return None;
+        }
+        all.sort_unstable();
+        Some(own.saturating_sub(all[(all.len() - 1) / 2]))
     }
 
     fn wall_of(&self, node: NodeId) -> Option<Millis> {
@@ -275,6 +317,36 @@ mod tests {
         let stalled = Heartbeat { disk_stall_ms: 301, ..heartbeat(0) };
         detector.handle_heartbeat(NodeId(2), &stalled);
         assert!(!detector.hears_node(NodeId(2)));
+    }
+
+    #[test]
+    fn a_clock_off_the_median_is_known_and_a_late_heartbeat_is_no_wrong_clock() {
+        let mut detector = detector();
+        detector.set_now(now(0), Millis(0));
+        detector.handle_heartbeat(NodeId(2), &heartbeat(1_000_000));
+        assert_eq!(detector.clock_ahead_ms(), None, "of two, nobody can say which is wrong");
+        detector.handle_heartbeat(NodeId(3), &heartbeat(999_000));
+        assert_eq!(detector.clock_ahead_ms(), Some(0));
+        // Both of the next are on their way for 900 ms.
+        for ms in [950, 1_000] {
+            detector.set_now(now(ms), Millis(0));
+            detector.handle_heartbeat(NodeId(2), &heartbeat(1_000_000 + ms - 900));
+            detector.handle_heartbeat(NodeId(3), &heartbeat(999_000 + ms - 900));
+        }
+        assert_eq!(detector.clock_ahead_ms(), Some(0));
+        // Now the own clock jumps, and the others' stay where they are.
+        detector.set_now(Now { mono: Millis(1_001), wall: Millis(1_000_000 + 61_001) }, Millis(0));
+        assert_eq!(detector.clock_ahead_ms(), Some(60_000));
+        // It is the others that have jumped: estimates of before are forgotten after a while.
+        for ms in [4_000, 6_100, 8_200] {
+            detector.set_now(now(ms), Millis(0));
+            detector.handle_heartbeat(NodeId(2), &heartbeat(940_000 + ms));
+            detector.handle_heartbeat(NodeId(3), &heartbeat(930_000 + ms));
+        }
+        assert_eq!(detector.clock_ahead_ms(), Some(60_000));
+        // Who is not heard has no say.
+        detector.disconnected(NodeId(3));
+        assert_eq!(detector.clock_ahead_ms(), None);
     }
 
     #[test]

@@ -383,6 +383,12 @@ const METRICS: &[Metric] = &[
         |node| count(&node.handle.counters.replicas_muted),
     ),
     (
+        "tholos_node_clock_off_milliseconds",
+        Kind::Gauge,
+        "How far this node's wall clock is off the median of the nodes' clocks, whichever way.",
+        |node| node.report.clock_ahead_ms.map_or(0, i64::unsigned_abs),
+    ),
+    (
         "tholos_node_went_back_total",
         Kind::Counter,
         "Times the others had counted more of this node's log than it has: an old copy of a directory, a lost file.",

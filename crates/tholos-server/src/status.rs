@@ -51,6 +51,9 @@ pub struct NodeReport {
     /// Bytes that its keyspaces may still grow by, by `maxmemory` and by the machine; `None` if not known.
     #[serde(default)]
     pub memory_free_bytes: Option<u64>,
+    /// By how many milliseconds its wall clock is ahead of the median of the nodes' clocks; `None` if not known.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// What a node says of its replica of a shard.
@@ -150,6 +153,7 @@ impl NodeReport {
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),
             disk_free_bytes: room.disk_free,
+            clock_ahead_ms: node.detector().clock_ahead_ms(),
             memory_free_bytes: match gateway.settings.maxmemory {
                 0 => room.memory_free,
                 most => {
@@ -162,7 +166,17 @@ impl NodeReport {
 
     /// What somebody should look at; `None` if there is nothing.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.differ().or_else(|| self.mute())
+        self.differ().or_else(|| self.mute()).or_else(|| self.clock())
+    }
+
+    /// A wall clock that is wrong (R16).
+    fn clock(&self) -> Option<String> {
+        let ahead = self.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() >= CLOCK_ALARM_MS)?;
+        let side = if ahead > 0 { "ahead of" } else { "behind" };
+        let seconds = ahead.unsigned_abs() as f64 / 1000.0;
+        Some(format!(
+            "its clock is {seconds:.1} s {side} the median of the nodes' clocks: set it (keys still expire by the median)"
+        ))
     }
 
     /// Shards it leads whose replicas' states differ.
@@ -190,6 +204,9 @@ impl NodeReport {
         Bytes::from(serde_json::to_vec(self).expect("plain fields can be written as JSON"))
     }
 }
+
+/// A wall clock that is so far off the median of the nodes' clocks is an alarm (R16).
+const CLOCK_ALARM_MS: u64 = 500;
 
 /// Mute shards named in a reason, at most.
 const MUTE_NAMED_MAX: usize = 4;

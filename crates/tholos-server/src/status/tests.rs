@@ -67,6 +67,21 @@ fn a_mute_replica_degrades_and_tells_why() {
 }
 
 #[test]
+fn a_wrong_clock_is_an_alarm_of_its_node() {
+    let reason_for = |ahead: i64| {
+        let mut answers = ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
+        answers[1].as_mut().unwrap().clock_ahead_ms = Some(ahead);
+        let status = cluster_status(&map(), &answers);
+        (status.verdict, status.nodes[1].reason.clone().unwrap_or_default())
+    };
+    assert_eq!(reason_for(499), (Verdict::Healthy, String::new()));
+    let (verdict, reason) = reason_for(-61_234);
+    assert_eq!(verdict, Verdict::Degraded);
+    assert!(reason.starts_with("its clock is 61.2 s behind the median"), "{reason}");
+    assert!(reason_for(500).1.contains("0.5 s ahead of the median"));
+}
+
+#[test]
 fn states_that_differ_are_an_alarm_of_their_leader() {
     let mut leader = report("n1", [(true, 1, 10), (true, 1, 9)]).unwrap();
     leader.shards[1].differ = Some(9);
