@@ -22,6 +22,7 @@ mod replicas;
 mod sessions;
 mod shard;
 mod snapshot;
+mod steering;
 mod ticks;
 
 pub use config::NodeConfig;

@@ -25,17 +25,9 @@ use crate::refusal;
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
+use crate::steering::Steering;
 use crate::ticks::Restless;
 
-/// A node must have been heard for so long before leaderships go back to it.
-const HAND_BACK_AFTER: Millis = Millis(30_000);
-/// A node that gave up leaderships gets none back for so long, unless it was gone meanwhile: it is about to stop, and
-/// would never be done.
-const RESIGNED_FOR: Millis = Millis(60_000);
-/// One leadership is handed back at most this often: clients of the cluster port meet single MOVEDs, not a storm.
-const HAND_BACK_INTERVAL: Millis = Millis(500);
-/// Hands over leadership to another replica again at most this often.
-const RESIGN_INTERVAL: Millis = Millis(50);
 /// What a disk writes at least while it counts as moving: 20 MB/s.
 const SLOW_DISK_BYTES_PER_MS: u64 = 20_000;
 /// How often the totals of memory are taken.
@@ -70,9 +62,7 @@ pub struct Node {
     now: Now,
     last_heartbeat: Option<Millis>,
     last_memory: Millis,
-    resigning: bool,
-    last_resign: Millis,
-    last_hand_back: Millis,
+    pub(crate) steering: Steering,
     pub(crate) disk_full: bool,
     pub(crate) memory_used: u64,
 }
@@ -89,7 +79,7 @@ pub(crate) struct Appends {
 impl Appends {
     /// For how long the disk has owed an answer, beyond the time that the bytes before it take
     /// on a slow disk: a large value is no standstill (R9).
-    fn stall(&self, now: Millis) -> Millis {
+    pub(crate) fn stall(&self, now: Millis) -> Millis {
         let Some((_, since, _)) = self.since.front() else { return Millis(0) };
         let bytes: u64 = self.since.iter().map(|(_, _, bytes)| bytes).sum();
         now.since(since.plus(Millis(bytes / SLOW_DISK_BYTES_PER_MS)))
@@ -159,9 +149,7 @@ impl Node {
             now: Now::default(),
             last_heartbeat: None,
             last_memory: Millis(0),
-            resigning: false,
-            last_resign: Millis(0),
-            last_hand_back: Millis(0),
+            steering: Steering::default(),
             disk_full: false,
             memory_used: 0,
         }
@@ -347,7 +335,7 @@ impl Node {
                 self.handle_snapshot_loaded(shard, file, *snapshot, out);
             }
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
-            Event::Resign => self.resigning = true,
+            Event::Resign => self.steering.resign(),
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
             Event::BarKept => self.handle_bar_kept(),
             Event::MapKept { epoch } => self.handle_map_kept(epoch),
@@ -705,15 +693,7 @@ impl Node {
             self.take_memory();
         }
         self.tick_shards(now, out);
-        if now.since(self.last_resign) >= RESIGN_INTERVAL {
-            self.last_resign = now;
-            // A leader whose disk stands still goes on with the others' votes, and answers whoever would replace it.
-            if self.resigning || self.appends.stall(now) > self.config.election_timeout {
-                self.resign(out);
-            } else {
-                self.hand_back(out);
-            }
-        }
+        self.steer(out);
         self.tick_meta(out);
         self.tick_transfers(out);
         self.start_checkpoint(out);
@@ -746,63 +726,6 @@ impl Node {
 
     fn take_memory(&mut self) {
         self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
-    }
-
-    /// Hands one leadership back to the first of its replica set, once that node has been there
-    /// for a while and lacks nothing: the map spreads leaders evenly, restarts do not.
-    fn hand_back(&mut self, out: &mut Effects) {
-        let now = self.now.mono;
-        if now.since(self.last_hand_back) < HAND_BACK_INTERVAL {
-            return;
-        }
-        self.last_hand_back = now;
-        for at in 0..self.shards.len() {
-            let id = ShardId(at as u16);
-            let Some(shard) = self.shards[at].as_mut().filter(|shard| shard.group.serving()) else {
-                continue;
-            };
-            let Some(first) = shard.voters.first().copied().filter(|first| *first != self.config.me) else {
-                continue;
-            };
-            let Some(heir) = shard.group.config().voters.first().copied() else { continue };
-            let near = shard
-                .group
-                .followers()
-                .any(|(replica, accepted)| replica == heir && accepted >= shard.group.decided_index());
-            let stays = !self.detector.gave_up_within(first, RESIGNED_FOR);
-            if near && stays && self.detector.heard_for(first) >= HAND_BACK_AFTER {
-                shard.group.transfer(heir, self.now.mono, &mut self.outbox);
-                self.mark_dirty(id);
-                self.collect(id, out);
-                return;
-            }
-        }
-    }
-
-    /// Hands every leadership to a replica that is heard (R10).
-    fn resign(&mut self, out: &mut Effects) {
-        for at in 0..self.shards.len() {
-            let id = ShardId(at as u16);
-            if self.shards[at].as_ref().is_some_and(|shard| shard.group.serving()) {
-                self.hand_over(id, out);
-            }
-        }
-    }
-
-    /// Hands leadership to the replica that is heard and has most.
-    pub(crate) fn hand_over(&mut self, id: ShardId, out: &mut Effects) {
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        let best = shard
-            .group
-            .followers()
-            .filter(|(replica, _)| shard.group.config().is_voter(*replica))
-            .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
-            .max_by_key(|(_, accepted)| *accepted);
-        if let Some((heir, _)) = best {
-            shard.group.transfer(heir, self.now.mono, &mut self.outbox);
-            self.mark_dirty(id);
-            self.collect(id, out);
-        }
     }
 
     /// Whether no shard is led here: after [`Event::Resign`] the node may stop.
