@@ -14,13 +14,14 @@
 //!                       +---- a seed belongs to a cluster -------------+
 //!                                 |                        |
 //!                                 v                        v
-//!                    Join  its map names me         Refuse  its map does not
+//!                    Join  its map names me         Known  it names another directory of my name
+//!                                                   Refuse  its map does not
 //! ```
 //!
 //! - G1: nothing is founded before *all* seeds have said that they are empty. Two wiped nodes of three are a majority,
 //!   and would else found a new, empty cluster beside the data on the third.
-//! - G2: one answer *I belong to C* ends it: the node joins C if C's map names this very incarnation of it, and else
-//!   refuses, for good.
+//! - G2: one answer *I belong to C* ends it, for good: the node joins C if C's map names this very incarnation of it. Else
+//!   it founds nothing; under its old name it may come back to C as a new node, and a stranger is refused.
 //! - G3: only the first by name founds, so that two nodes cannot found two clusters. What it founds names the
 //!   incarnations that said they were empty; a node wiped since then does not get in by its old name.
 //!
@@ -94,6 +95,14 @@ pub enum Step {
     AwaitFounder(String),
     /// A cluster names this node: write its map, sync, serve.
     Join(ClusterMap),
+    /// A cluster knows this node's name with another directory (R21): it may only come back as a new node, and only if the
+    /// operator says that the other directory is lost for good.
+    Known {
+        /// The seed that said so.
+        seed: String,
+        /// For the operator.
+        reason: String,
+    },
     /// This node must not go on; the text says why and what to do.
     Refuse {
         /// For the operator.
@@ -215,7 +224,7 @@ impl Genesis {
         self.step()
     }
 
-    /// Where genesis stands. Found, Join and Refuse are for ever.
+    /// Where genesis stands. Found, Join, Known and Refuse are for ever.
     pub fn step(&mut self) -> Step {
         if let Some(end) = &self.end {
             return end.clone();
@@ -287,13 +296,17 @@ impl Genesis {
         let mine = self.empty[me].0.incarnation;
         match map.by_name(me).map(|row| row.incarnation) {
             Some(incarnation) if incarnation == mine => Step::Join(map),
-            Some(incarnation) => refuse(format!(
-                "{seed} belongs to cluster {cluster_id}, which knows {me} with the directory {incarnation}, and this \
-                 one is {mine}: put the old directory back, or let this node join under a new name"
-            )),
+            Some(incarnation) => Step::Known {
+                seed: String::from(seed),
+                reason: format!(
+                    "{seed} belongs to cluster {cluster_id}, which knows {me} with the directory {incarnation}, and this one \
+                     is {mine} and empty: put the old directory back; if it is lost for good, start {me} once with --rejoin \
+                     yes, and it comes back as a new node"
+                ),
+            },
             None => refuse(format!(
-                "{seed} belongs to cluster {cluster_id}, which does not know {me}: add this node to that cluster, or \
-                 correct its seeds"
+                "{seed} belongs to cluster {cluster_id}, which does not know {me}: let this node join that cluster \
+                 (--join instead of --seeds), or correct its seeds"
             )),
         }
     }

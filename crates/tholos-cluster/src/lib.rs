@@ -51,7 +51,8 @@ pub use map::{
 };
 pub use meta::{
     Before, Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
-    MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX,
+    MetaState, MoveStage, NodeChange, Phase, Refusal, RestartStage, Standing, THROTTLE_BYTES_MIN,
+    TITLE_BYTES_MAX,
 };
 pub use moves::Move;
 pub use plan::{

@@ -39,7 +39,7 @@ pub use self::job::{
     Before, Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage, THROTTLE_BYTES_MIN,
 };
 use crate::id::{Epoch, Incarnation, NodeId};
-use crate::map::{ClusterMap, MapError, REPLICAS_MAX};
+use crate::map::{ClusterMap, MapError, NodeRow, REPLICAS_MAX};
 
 /// Jobs that are remembered, the running one included.
 pub const JOBS_MAX: usize = 16;
@@ -57,6 +57,22 @@ pub enum Standing {
     Spare,
     /// It is to hold nothing any more.
     Draining,
+    /// Its directory is lost, and a node with another one bears its name since ([`MetaCommand::Rejoin`]). It is to hold
+    /// nothing any more, is reached nowhere, and leaves when it holds nothing.
+    Lost,
+}
+
+/// What a node that is up is about to do, as far as the map tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// It holds what it is to hold, or gets more of it.
+    Settled,
+    /// All that it holds has come to it by the job that is under way, and more is to come.
+    Joining,
+    /// It holds nothing, and is given nothing until a plan says so.
+    Spare,
+    /// It is to hold nothing any more.
+    Leaving,
 }
 
 /// A node that is gone for ever (R29): its number and its directory are never taken back.
@@ -163,6 +179,32 @@ impl MetaState {
     #[must_use]
     pub fn holds(&self, node: NodeId) -> usize {
         self.configs.iter().filter(|config| config.replica_at(node.0).is_some()).count()
+    }
+
+    /// What a node is about to do; `None` if the map does not have it.
+    #[must_use]
+    pub fn phase(&self, node: NodeId) -> Option<Phase> {
+        Some(match self.standing(node)? {
+            Standing::Spare => Phase::Spare,
+            Standing::Draining if self.holds(node) == 0 => Phase::Spare,
+            Standing::Draining | Standing::Lost => Phase::Leaving,
+            Standing::Member => {
+                let coming = || self.active_job().into_iter().flat_map(move |job| job.coming_to(node));
+                let got = coming().filter(|stage| *stage == MoveStage::Recorded).count();
+                let more = coming().any(|stage| stage != MoveStage::Recorded);
+                // Learners count among what it holds, and are not recorded yet.
+                let votes = |group| self.voters(group).any(|voter| voter == node);
+                let held = (0..self.configs.len()).filter(|at| votes(ShardId(*at as u16))).count();
+                if more && got == held { Phase::Joining } else { Phase::Settled }
+            }
+        })
+    }
+
+    /// Who bears the name since that a lost node bore; `None` if it is not lost, or nobody does.
+    #[must_use]
+    pub fn heir_of(&self, lost: NodeId) -> Option<&NodeRow> {
+        let was = self.map.node(lost).filter(|_| self.standing(lost) == Some(Standing::Lost))?;
+        self.map.nodes.iter().find(|row| apply::lost_name(&row.name, lost) == was.name)
     }
 
     /// Checks what the parts owe each other; the map's own invariants included.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tholos_cluster::{
     Cause, ClusterId, ClusterMap, Epoch, Incarnation, JobOrder, JobState, MapError, MetaCommand, MetaState,
-    Move, MoveStage, NodeChange, NodeId, NodeRow, PlanError, Refusal, Request, RestartStage, Standing,
+    Move, MoveStage, NodeChange, NodeId, NodeRow, Phase, PlanError, Refusal, Request, RestartStage, Standing,
     THROTTLE_BYTES_MIN,
 };
 use tholos_paxos::{Config, Millis, ReplicaId, Serial};
@@ -122,8 +122,128 @@ fn who_joins_is_a_spare_and_keeps_its_number() {
         Err(Refusal::HasLeft(NodeId(4)))
     );
     // n4 is not free any more as a number; as a name it is.
-    assert_eq!(apply(&mut state, &MetaCommand::Join(wiped)), 5);
-    assert_eq!(now(&state).map.by_name("n4").unwrap().id, NodeId(5));
+    assert_eq!(apply(&mut state, &MetaCommand::Join(wiped)), 1004);
+    assert_eq!(now(&state).map.by_name("n4").unwrap().id, NodeId(1004));
+    assert_eq!(apply(&mut state, &MetaCommand::Join(row(5))), 5);
+}
+
+/// The row of a node whose directory was made anew.
+fn wiped(number: u16, incarnation: u64) -> NodeRow {
+    NodeRow { incarnation: Incarnation(incarnation), ..row(number) }
+}
+
+#[test]
+fn a_wiped_spare_takes_its_own_place() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(4, 99))), 1004);
+    let names: Vec<&str> = now(&state).map.nodes.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n3", "n4"], "who held nothing has left");
+    assert_eq!(now(&state).departed[0].id, NodeId(4));
+}
+
+#[test]
+fn a_wiped_node_is_a_new_one_and_the_old_one_leaves_when_it_is_replaced() {
+    let mut state = founded(3);
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(2, 99))), 1002);
+    let lost = now(&state).map.node(NodeId(2)).unwrap().clone();
+    assert_eq!(
+        (lost.name.as_str(), lost.peer.as_str(), lost.incarnation),
+        ("n2.lost.2", "", Incarnation(22))
+    );
+    let standings = [NodeId(2), NodeId(1002)].map(|node| now(&state).standing(node).unwrap());
+    assert_eq!(standings, [Standing::Lost, Standing::Spare]);
+    let heirs = [2, 1002, 1].map(|node| now(&state).heir_of(NodeId(node)).map(|row| row.id));
+    assert_eq!(heirs, [Some(NodeId(1002)), None, None]);
+    assert_eq!(now(&state).holds(NodeId(1002)), 0, "it votes nowhere (R21)");
+    // The old directory is given up: asked late or again, nothing comes of it.
+    let before = state.clone();
+    for command in [MetaCommand::Join(row(2)), MetaCommand::Rejoin(row(2))] {
+        assert_eq!(MetaState::apply(&mut state, &command, NOW), Err(Refusal::HasLeft(NodeId(2))));
+    }
+    let readdressed = MetaState::apply(&mut state, &MetaCommand::Readdress(row(2)), NOW);
+    assert_eq!(readdressed, Err(Refusal::UnknownNode(NodeId(2))));
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(2, 99))), 1002);
+    assert_eq!(state, before);
+
+    let changes = vec![NodeChange::Standing(NodeId(1002), Standing::Member)];
+    let all: Vec<Move> = (0..4).map(|shard| swap(ShardId(shard), 2, 1002)).collect();
+    let plan = JobOrder { changes, in_flight_max: 9, ..order(&state, 7, &all) };
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    assert_eq!(now(&state).jobs[0].moves[4].what, swap(ShardId(4), 2, 1002), "the meta group follows");
+    assert_eq!(now(&state).phase(NodeId(1002)), Some(Phase::Joining));
+    for at in 0..5 {
+        apply(&mut state, &MetaCommand::Order { job: 1, at });
+        let group = ShardId(at as u16);
+        let set: Vec<u16> =
+            voters(&state, group).into_iter().map(|node| if node == 2 { 1002 } else { node }).collect();
+        let config = next_config(&state, group, &set, &[]);
+        apply(&mut state, &MetaCommand::Record { group, config, bytes: 0 });
+    }
+    assert_eq!(now(&state).map.node(NodeId(2)), None, "nobody had to remove it");
+    assert_eq!(now(&state).departed[0].incarnation, Incarnation(22));
+    assert_eq!(now(&state).phase(NodeId(1002)), Some(Phase::Settled));
+}
+
+#[test]
+fn a_node_can_be_wiped_again_before_it_is_replaced() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Rejoin(wiped(2, 98)));
+    let moves = [swap(S0, 2, 1002), swap(ShardId(1), 2, 1002)];
+    let plan = JobOrder { in_flight_max: 1, ..order(&state, 7, &moves) };
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    let set: Vec<u16> =
+        voters(&state, S0).into_iter().map(|node| if node == 2 { 1002 } else { node }).collect();
+    let config = next_config(&state, S0, &set, &[]);
+    apply(&mut state, &MetaCommand::Record { group: S0, config, bytes: 0 });
+    // It holds one replica by now, and the running job would give it another.
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(2, 99))), 2002);
+    let names: Vec<&str> = now(&state).map.nodes.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2.lost.2", "n3", "n2.lost.1002", "n2"]);
+    apply(&mut state, &MetaCommand::Cancel(1));
+    assert_eq!(now(&state).jobs[0].state, JobState::Cancelled);
+    assert_eq!(now(&state).map.nodes.len(), 5, "both still hold something");
+}
+
+#[test]
+fn a_long_name_stays_a_name_when_it_is_lost() {
+    let mut state = founded(3);
+    let long = NodeRow { name: "x".repeat(64), ..row(9) };
+    apply(&mut state, &MetaCommand::Join(long.clone()));
+    let number = now(&state).map.by_name(&long.name).unwrap().id.0;
+    let plan = order(&state, 7, &[swap(S0, 1, number)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Rejoin(NodeRow { incarnation: Incarnation(9), ..long }));
+    assert_eq!(now(&state).map.node(NodeId(number)).unwrap().name.len(), 64);
+    assert_eq!(now(&state).check(), Ok(()));
+}
+
+#[test]
+fn a_node_is_joining_until_it_has_what_it_is_to_get() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Spare));
+    assert_eq!(now(&state).phase(NodeId(1)), Some(Phase::Settled));
+    assert_eq!(now(&state).phase(NodeId(9)), None);
+    let changes = vec![
+        NodeChange::Standing(NodeId(4), Standing::Member),
+        NodeChange::Standing(NodeId(1), Standing::Draining),
+    ];
+    let moves = [swap(S0, 1, 4), swap(ShardId(1), 1, 4), swap(ShardId(4), 1, 4)];
+    let plan = JobOrder { changes, in_flight_max: 1, ..order(&state, 7, &moves) };
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    for (at, group) in [(0, S0), (1, ShardId(1)), (2, ShardId(4))] {
+        assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Joining));
+        assert_eq!(now(&state).phase(NodeId(1)), Some(Phase::Leaving));
+        apply(&mut state, &MetaCommand::Order { job: 1, at });
+        let learning = next_config(&state, group, &voters(&state, group), &[4]);
+        apply(&mut state, &MetaCommand::Record { group, config: learning, bytes: 0 });
+        assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Joining), "what it learns it does not have");
+        let config = next_config(&state, group, &with_n4(&state, group, 1), &[]);
+        apply(&mut state, &MetaCommand::Record { group, config, bytes: 0 });
+    }
+    assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Settled));
 }
 
 #[test]
@@ -469,6 +589,7 @@ fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -
     let job = (now(state).last_job + 1).saturating_sub(u64::from(a % 3));
     match kind {
         0 => MetaCommand::Join(NodeRow { incarnation: Incarnation(u64::from(c)), ..row(b + 1) }),
+        1 if a > 3 => MetaCommand::Rejoin(NodeRow { incarnation: Incarnation(u64::from(c)), ..row(b + 1) }),
         1 => MetaCommand::Readdress(NodeRow { http: format!("{c}"), ..row(b + 1) }),
         2 => {
             let moves = [(a, b, c), (a + 1, c, b)].map(|(shard, from, to)| Move {

@@ -71,7 +71,15 @@ impl Admin {
         }
     }
 
-    /// The same with all that is decided with it; `None` if no node runs.
+    /// The same with all that is decided with it.
+    pub(crate) fn newest(&self) -> Arc<MetaState> {
+        match &self.source {
+            Source::Dev(shared) => shared.state(),
+            Source::Node(node) => node.handle.map(),
+        }
+    }
+
+    /// That of a node that runs; `None` if there is none.
     pub(crate) fn state(&self) -> Option<Arc<MetaState>> {
         self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch())
     }
@@ -230,7 +238,7 @@ async fn health(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(cluster_status(&admin.map(), &admin.ask_all().await)).into_response()
+    Json(cluster_status(&admin.newest(), &admin.ask_all().await)).into_response()
 }
 
 /// What the nodes of this process say of themselves.

@@ -14,7 +14,7 @@ use setting::Setting;
 use tholos_paxos::LEASE;
 
 pub use layers::{ConfigError, Layers, Origin, Resolved};
-pub use setting::{Address, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds};
+pub use setting::{Address, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo};
 
 /// One key: what a flag, a variable, a line of the file and `config example` share.
 #[derive(Debug)]
@@ -146,6 +146,10 @@ settings! {
     /// The peer port of any node of a cluster that runs, for this one to join it, at its first start only. It becomes a
     /// spare: nothing moves to it before a plan says so.
     common "join" join: Option<Address> = "";
+    /// What becomes of a node with an empty directory whose name its cluster knows with another one: yes or no. With `yes`
+    /// that other directory is given up for good, and the node comes back as a new one, a spare; with `no` it does not
+    /// start. Better given once than left in the file.
+    common "rejoin" rejoin: YesNo = "no";
     /// What fails together with this node: a rack, a building. Replicas of a shard go to different zones. A node
     /// without one is a zone of its own.
     common "zone" zone: String = "";

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tholos_cluster::{ClusterMap, NodeRow};
+use tholos_cluster::{ClusterMap, MetaState, NodeRow};
 use tholos_node::Port;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -337,6 +337,12 @@ impl Shared {
         newest.map_or_else(|| self.map.clone(), |state| state.map.clone())
     }
 
+    /// The same with all that is decided with it.
+    pub(crate) fn state(&self) -> Arc<MetaState> {
+        let newest = self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch());
+        newest.unwrap_or_else(|| Arc::new(MetaState::founded(self.map.clone())))
+    }
+
     /// Starts the node at a place of the map.
     async fn start_node(
         self: &Arc<Shared>,
@@ -438,7 +444,7 @@ impl Shared {
     }
 
     pub(crate) async fn status(&self) -> crate::status::ClusterStatus {
-        cluster_status(&self.map(), &self.ask_all().await)
+        cluster_status(&self.state(), &self.ask_all().await)
     }
 
     /// Gives a client of the gateway to the first node that runs.

@@ -54,6 +54,19 @@ pub(crate) fn hello(directory: &NodeDir, boot: u64) -> LocalHello {
     }
 }
 
+/// How a genesis ended for a node.
+pub(crate) enum Ended {
+    /// It is in the cluster of this map, which its directory has now.
+    Belongs(ClusterMap),
+    /// The cluster of the seed at `address` knows it with another directory.
+    Known {
+        /// The peer port of that seed.
+        address: String,
+        /// For the operator.
+        reason: String,
+    },
+}
+
 /// Founds or joins the cluster that `settings` tell of, and writes its map into the directory.
 ///
 /// # Errors
@@ -64,7 +77,7 @@ pub(crate) async fn run(
     settings: Settings,
     events: &mut mpsc::Receiver<tholos_rpc::Event>,
     secret: Option<&Secret>,
-) -> Result<ClusterMap, StartError> {
+) -> Result<Ended, StartError> {
     let mut cluster_id = [0; 20];
     getrandom::fill(&mut cluster_id).map_err(DirectoryError::Random)?;
     let name = row.name.clone();
@@ -91,12 +104,17 @@ pub(crate) async fn run(
             Step::Found(map) => {
                 directory.write_map(map.clone())?;
                 tracing::info!(node = %name, cluster = %map.cluster_id, nodes = map.nodes.len(), "founded the cluster");
-                return Ok(map);
+                return Ok(Ended::Belongs(map));
             }
             Step::Join(map) => {
                 directory.write_map(map.clone())?;
                 tracing::info!(node = %name, cluster = %map.cluster_id, "belongs to the cluster from now on");
-                return Ok(map);
+                return Ok(Ended::Belongs(map));
+            }
+            Step::Known { seed, reason } => {
+                let address =
+                    genesis.others().find(|other| other.name == seed).map(|seed| seed.address.clone());
+                return Ok(Ended::Known { address: address.unwrap_or_default(), reason });
             }
             Step::Refuse { reason } => return Err(StartError::Settings(reason)),
             Step::Wait { missing, conflicts } => {

@@ -9,7 +9,6 @@ use tholos_cluster::{Incarnation, MetaCommand, MetaState, NodeRow};
 use tholos_node::MetaFailure;
 use tholos_rpc::Secret;
 
-use crate::config::Address;
 use crate::node_dir::NodeDir;
 use crate::server::StartError;
 
@@ -39,7 +38,7 @@ impl Question {
             return Some(Question::Map);
         }
         match MetaCommand::decode(query.strip_prefix(JOIN_QUESTION)?) {
-            Ok(command @ MetaCommand::Join(_)) => Some(Question::Join(command)),
+            Ok(command @ (MetaCommand::Join(_) | MetaCommand::Rejoin(_))) => Some(Question::Join(command)),
             _ => None,
         }
     }
@@ -54,18 +53,21 @@ pub(crate) fn answer(outcome: &Result<u64, MetaFailure>) -> Bytes {
     }
 }
 
-/// Joins the cluster of the member whose peer port is at `member`, and writes that into the directory.
+/// Joins the cluster of the member whose peer port is at `member`, and writes that into the directory. `again`: whoever
+/// bears the name of this node there has lost its directory for good.
 ///
 /// # Errors
 /// `Settings` if the cluster refuses; `Directory`.
 pub(crate) async fn run(
     directory: &mut NodeDir,
     row: NodeRow,
-    member: &Address,
+    again: bool,
+    member: &str,
     secret: Option<&Secret>,
 ) -> Result<(), StartError> {
     let (name, incarnation) = (row.name.clone(), row.incarnation);
-    let question = [JOIN_QUESTION, &MetaCommand::Join(row).encode()].concat();
+    let command = if again { MetaCommand::Rejoin(row) } else { MetaCommand::Join(row) };
+    let question = [JOIN_QUESTION, &command.encode()].concat();
     let mut questions = 0_u32;
     loop {
         match ask(member, secret, &question, incarnation).await {
@@ -97,13 +99,13 @@ enum Refused {
 
 /// Asks to be let in, then for the map; the map as soon as it has a node of this incarnation.
 async fn ask(
-    member: &Address,
+    member: &str,
     secret: Option<&Secret>,
     question: &[u8],
     incarnation: Incarnation,
 ) -> Result<MetaState, Refused> {
     let query = async |payload: &[u8]| {
-        tholos_rpc::query(&member.to_string(), secret, Bytes::copy_from_slice(payload), ANSWER_TIMEOUT)
+        tholos_rpc::query(member, secret, Bytes::copy_from_slice(payload), ANSWER_TIMEOUT)
             .await
             .map_err(|error| Refused::ForNow(error.to_string()))
     };

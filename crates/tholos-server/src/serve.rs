@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::client_task::{self, ClientLimits};
-use crate::config::{Address, Config, ReadMode};
+use crate::config::{Address, Config, ReadMode, YesNo};
 use crate::dev::{self, Addresses};
-use crate::genesis;
+use crate::genesis::{self, Ended};
 use crate::join;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
@@ -80,8 +80,8 @@ impl Server {
                 match &config.join {
                     Some(member) => {
                         drop(ports::listen("peer port", listen.peer, "--peer")?);
-                        join::run(&mut directory, own.clone(), member, secret.as_ref()).await?;
-                        let map = directory.map().cloned().expect("it has just joined");
+                        let (again, member) = (config.rejoin == YesNo::Yes, member.to_string());
+                        let map = join(&mut directory, own.clone(), again, &member, secret.as_ref()).await?;
                         (map, PeerPort::Listen(listen.peer))
                     }
                     None => found(config, &listen, &mut directory, own.clone(), secret.as_ref()).await?,
@@ -134,7 +134,7 @@ impl Server {
 
     /// The cluster's state, as all nodes that answer tell it.
     pub async fn status(&self) -> crate::status::ClusterStatus {
-        cluster_status(&self.admin.map(), &self.admin.ask_all().await)
+        cluster_status(&self.admin.newest(), &self.admin.ask_all().await)
     }
 
     /// Waits until the node has ended by itself, and says why: a failed disk (R23), a bug. Then the process is to exit.
@@ -241,8 +241,26 @@ async fn found(
         }
         Err(error) => return Err(error.into()),
     };
-    let map = genesis::run(directory, own, settings, &mut events, secret).await?;
+    let map = match genesis::run(directory, own.clone(), settings, &mut events, secret).await? {
+        Ended::Belongs(map) => map,
+        Ended::Known { reason, .. } if config.rejoin == YesNo::No => {
+            return Err(StartError::Settings(reason));
+        }
+        Ended::Known { address, .. } => join(directory, own, true, &address, secret).await?,
+    };
     Ok((map, PeerPort::Open(rpc, events)))
+}
+
+/// Joins the cluster of a member; its map.
+async fn join(
+    directory: &mut NodeDir,
+    own: NodeRow,
+    again: bool,
+    member: &str,
+    secret: Option<&Secret>,
+) -> Result<ClusterMap, StartError> {
+    join::run(directory, own, again, member, secret).await?;
+    Ok(directory.map().cloned().expect("it has just joined"))
 }
 
 /// The map with the addresses that this start was told: its own, and the seeds' peer ports.

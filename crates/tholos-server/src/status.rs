@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tholos_cluster::ClusterMap;
+use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Phase};
 use tholos_node::{Loss, Node, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
@@ -242,10 +242,16 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// It answers.
+    /// It answers, and holds its share.
     Up,
-    /// It does not.
+    /// It does not answer.
     Down,
+    /// It answers, and gets its first replicas.
+    Joining,
+    /// It answers, holds nothing, and is given nothing until a plan says so.
+    Spare,
+    /// It answers, and is to hold nothing any more.
+    Leaving,
 }
 
 /// A node's row in the status.
@@ -267,6 +273,8 @@ pub struct NodeStatus {
     pub lag: Option<u64>,
     /// Why it is not up, or what it has lost.
     pub reason: Option<String>,
+    /// The command that would make more of it, if there is one.
+    pub next: Option<String>,
 }
 
 /// The state of the cluster.
@@ -282,6 +290,8 @@ pub struct ClusterStatus {
     pub shards: u16,
     /// Shards without a leader.
     pub leaderless: Vec<u16>,
+    /// The nodes that vote in the meta group, as far as is recorded.
+    pub meta: Vec<String>,
 }
 
 /// Where a key is.
@@ -324,7 +334,8 @@ pub(crate) fn leaders(map: &ClusterMap, answers: &Answers) -> Vec<Option<(usize,
 }
 
 /// Puts the answers of all nodes together.
-pub(crate) fn cluster_status(map: &ClusterMap, answers: &Answers) -> ClusterStatus {
+pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterStatus {
+    let map = &state.map;
     let leaders = leaders(map, answers);
     let node = |(at, row): (usize, &tholos_cluster::NodeRow)| {
         let answer =
@@ -332,25 +343,59 @@ pub(crate) fn cluster_status(map: &ClusterMap, answers: &Answers) -> ClusterStat
         let replicas: Vec<ShardId> = map.shards_of(row.id).collect();
         NodeStatus {
             name: row.name.clone(),
-            state: if answer.is_ok() { NodeState::Up } else { NodeState::Down },
+            state: node_state(state, row.id, answer.is_ok()),
             zone: row.zone.clone(),
             weight: row.weight,
             leads: leaders.iter().flatten().filter(|(leader, _)| *leader == at).count(),
             replicas: replicas.len(),
             lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
-            reason: answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble),
+            reason: lost_words(state, row.id)
+                .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
+            next: next_command(state, row),
         }
     };
     let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();
     let leaderless: Vec<u16> =
         (0..map.shard_count).filter(|shard| leaders[usize::from(*shard)].is_none()).collect();
-    let whole = |node: &NodeStatus| node.state == NodeState::Up && node.reason.is_none();
+    let whole = |node: &NodeStatus| node.state != NodeState::Down && node.reason.is_none();
     let verdict = match (leaderless.is_empty(), nodes.iter().all(whole)) {
         (false, _) => Verdict::Unavailable,
         (true, false) => Verdict::Degraded,
         (true, true) => Verdict::Healthy,
     };
-    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless }
+    let name = |id: NodeId| map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
+    let meta = state.voters(map.meta_group()).map(name).collect();
+    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta }
+}
+
+fn node_state(state: &MetaState, node: NodeId, answers: bool) -> NodeState {
+    match state.phase(node) {
+        _ if !answers => NodeState::Down,
+        Some(Phase::Joining) => NodeState::Joining,
+        Some(Phase::Spare) => NodeState::Spare,
+        Some(Phase::Leaving) => NodeState::Leaving,
+        Some(Phase::Settled) | None => NodeState::Up,
+    }
+}
+
+/// What is said of a node whose name another one bears since.
+fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
+    let heir = state.heir_of(node)?;
+    Some(format!("its directory is lost: {} is to take over what it held", heir.name))
+}
+
+/// What an operator would do with a node that holds nothing, or with what is left of a lost one.
+fn next_command(state: &MetaState, row: &NodeRow) -> Option<String> {
+    let adds = |name: &str| format!("tholos cluster plan add {name}");
+    match state.phase(row.id) {
+        Some(Phase::Spare) => Some(adds(&row.name)),
+        // Its moves wait for nothing but to be planned.
+        Some(Phase::Leaving) if state.active_job().is_none() => {
+            let heir = state.heir_of(row.id).filter(|heir| state.phase(heir.id) == Some(Phase::Spare));
+            heir.map(|heir| adds(&heir.name))
+        }
+        _ => None,
+    }
 }
 
 /// Entries that a replica is behind the leader; `None` if nobody knows.

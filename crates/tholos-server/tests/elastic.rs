@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Client, DEADLINE, beside, http_post, http_request, in_time, rand};
+use common::{Client, DEADLINE, beside, get, http_post, in_time, rand};
 use serde_json::{Value as Json, json};
 use tholos_resp::Value;
 use tholos_server::Server;
@@ -73,12 +73,6 @@ async fn start_all(configs: &[Config]) -> Vec<Server> {
 fn own(server: &Server) -> (String, String) {
     let node = server.addresses().nodes.iter().find(|node| node.name == server.name()).unwrap();
     (node.gateway.clone(), node.http.clone())
-}
-
-fn get(http: &str, path: &str) -> Json {
-    let (code, body) = http_request(http, &format!("GET {path} HTTP/1.1\r\nHost: {http}\r\n"));
-    assert_eq!(code, 200, "{body}");
-    serde_json::from_str(&body).unwrap()
 }
 
 /// A client that writes until it is told to stop; how many writes were acknowledged, how many needed a second try, and

@@ -7,10 +7,11 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Client, beside, http_request, in_time, rand};
+use common::{Client, beside, get, http_request, in_time, plan_and_apply, rand};
+use serde_json::Value as Json;
 use tholos_resp::Value;
-use tholos_server::config::{Config, Seed, Seeds};
-use tholos_server::{NodeState, Server, Verdict};
+use tholos_server::config::{Config, Seed, Seeds, YesNo};
+use tholos_server::{NodeAddresses, NodeState, Server, Verdict};
 
 /// A directory of the system's, removed with this.
 struct Temp(PathBuf);
@@ -54,6 +55,12 @@ fn configs(dir: &Path) -> Vec<Config> {
     seeds.iter().map(config).collect()
 }
 
+/// Where a server is reached.
+fn own(server: &Server) -> NodeAddresses {
+    let addresses = server.addresses();
+    addresses.nodes.iter().find(|node| node.name == server.name()).unwrap().clone()
+}
+
 async fn start_all(configs: &[Config]) -> Vec<Server> {
     let starting: Vec<_> = configs
         .iter()
@@ -75,10 +82,6 @@ async fn three_seeds_found_a_cluster_that_outlives_them() {
     for server in &servers {
         in_time("getting ready", server.ready()).await;
     }
-    let own = |server: &Server| {
-        let addresses = server.addresses();
-        addresses.nodes.iter().find(|node| node.name == server.name()).unwrap().clone()
-    };
     let (first, second) = (own(&servers[0]), own(&servers[1]));
     let (gateway, http) = (first.gateway.clone(), second.http.clone());
     beside(move || {
@@ -132,17 +135,72 @@ async fn two_of_three_seeds_found_nothing() {
     );
 }
 
+/// A wiped node would vote against what it has forgotten (R21): it is refused, and comes back as a new one if the operator
+/// says that what it had is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wiped_node_is_refused_by_its_cluster() {
+async fn wiped_node_is_refused_by_its_cluster_and_rejoins_as_a_new_one() {
     let temp = Temp::new();
     let configs = configs(&temp.0);
     let mut servers = start_all(&configs).await;
+    let gateway = own(&servers[1]).gateway;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..50 {
+            assert_eq!(client.ask(&["SET", &format!("key:{number}"), "value"]), Value::ok());
+        }
+    })
+    .await;
     let n1 = servers.remove(0);
     in_time("stopping", n1.stop()).await;
     std::fs::remove_dir_all(temp.0.join("n1")).unwrap();
-    let again =
-        in_time("refusing", Server::start(&configs[0])).await.err().expect("a new directory is a new node");
-    assert!(again.to_string().contains("belongs to cluster"), "{again}");
+    let refused =
+        |server: Result<Server, _>| server.err().map(|error: tholos_server::StartError| error.to_string());
+    let again = in_time("refusing", Server::start(&configs[0])).await;
+    let again = refused(again).expect("a new directory is a new node");
+    assert!(
+        again.contains("belongs to cluster") && again.contains("start n1 once with --rejoin yes"),
+        "{again}"
+    );
+    // The same by --join.
+    let by_n2 = Config { seeds: Seeds::default(), join: Some(configs[1].peer.clone()), ..configs[0].clone() };
+    let again = refused(in_time("refusing", Server::start(&by_n2)).await).expect("that is no other way in");
+    assert!(again.contains("put that directory back") && again.contains("--rejoin yes"), "{again}");
+
+    let consent = Config { rejoin: YesNo::Yes, ..configs[0].clone() };
+    let n1 = in_time("rejoining", Server::start(&consent)).await.unwrap_or_else(|error| panic!("{error}"));
+    servers.push(n1);
+    let http = own(&servers[2]).http;
+    beside(move || {
+        let status = get(&http, "/v1/status");
+        let row = |name: &str| {
+            status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()
+        };
+        assert_eq!((&row("n1")["state"], &row("n1")["replicas"]), (&"spare".into(), &0.into()), "{status}");
+        assert_eq!(row("n1")["next"], "tholos cluster plan add n1");
+        assert_eq!((&row("n1.lost.1")["state"], &row("n1.lost.1")["replicas"]), (&"down".into(), &8.into()));
+        assert_eq!(status["verdict"], "degraded");
+        plan_and_apply(&http, "add n1");
+        let status = get(&http, "/v1/status");
+        let names: Vec<&Json> =
+            status["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();
+        assert_eq!(names, ["n2", "n3", "n1"], "what was lost has left");
+        assert_eq!(status["meta"].as_array().unwrap().len(), 3, "{status}");
+    })
+    .await;
+    // It has everything: with it and one other it goes on.
+    let n2 = servers.remove(0);
+    in_time("stopping", n2.stop()).await;
+    let gateway = own(&servers[1]).gateway;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        for number in 0..50 {
+            assert_eq!(client.ask(&["GET", &format!("key:{number}")]), Value::bulk("value"));
+        }
+    })
+    .await;
+    for server in servers {
+        in_time("stopping", server.stop()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! What each command does.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -8,12 +9,15 @@ use tholos_ring::ShardId;
 
 use crate::founding::number_of_name;
 use crate::id::{Epoch, NodeId};
-use crate::map::{NodeRow, REPLICAS_MAX};
+use crate::map::{NAME_BYTES_MAX, NodeRow, REPLICAS_MAX};
 use crate::meta::{
     Before, Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
     MetaState, MoveStage, NodeChange, Refusal, RestartStage, Standing, TITLE_BYTES_MAX, job, voters,
 };
 use crate::moves::Move;
+
+/// Between the numbers of a node's lives, if its name is a number.
+const LIVES_APART: usize = 1000;
 
 impl MetaState {
     /// Carries out a command that was decided at `time`, in milliseconds since 1970, on `state`, which is `None` before the
@@ -43,7 +47,8 @@ impl MetaState {
     fn carry_out(&mut self, command: &MetaCommand, time: Millis) -> Result<Option<u64>, Refusal> {
         match command {
             MetaCommand::Found(_) => {}
-            MetaCommand::Join(row) => return self.join(row).map(|id| Some(u64::from(id.0))),
+            MetaCommand::Join(row) => return self.join(row, false).map(|id| Some(u64::from(id.0))),
+            MetaCommand::Rejoin(row) => return self.join(row, true).map(|id| Some(u64::from(id.0))),
             MetaCommand::Readdress(row) => self.readdress(row)?,
             MetaCommand::StartJob(order) => return self.start_job(order, time).map(Some),
             MetaCommand::Order { job, at } => self.order(*job, *at)?,
@@ -61,29 +66,57 @@ impl MetaState {
         Ok(None)
     }
 
-    fn join(&mut self, row: &NodeRow) -> Result<NodeId, Refusal> {
+    /// Lets a node in; `again`: whoever bears its name has lost its directory.
+    fn join(&mut self, row: &NodeRow, again: bool) -> Result<NodeId, Refusal> {
         row.check()?;
         if let Some(gone) = self.departed.iter().find(|gone| gone.incarnation == row.incarnation) {
             return Err(Refusal::HasLeft(gone.id));
         }
-        if let Some(known) = self.map.by_name(&row.name) {
-            // E2
-            return match known.incarnation == row.incarnation {
-                true => Ok(known.id),
-                false => Err(Refusal::NameTaken(row.name.clone())),
-            };
+        if let Some(known) = self.map.nodes.iter().find(|known| known.incarnation == row.incarnation) {
+            // E2; and who is lost bears another name.
+            return if known.name == row.name { Ok(known.id) } else { Err(Refusal::HasLeft(known.id)) };
+        }
+        match self.map.by_name(&row.name).map(|known| known.id) {
+            Some(_) if !again => return Err(Refusal::NameTaken(row.name.clone())),
+            Some(known) => self.lose(known)?,
+            None => {}
         }
         let used = |id: NodeId| self.map.node(id).is_some() || self.departed.iter().any(|gone| gone.id == id);
         let last =
             self.map.nodes.iter().map(|row| row.id).chain(self.departed.iter().map(|gone| gone.id)).max();
         let next = last.and_then(|last| last.0.checked_add(1)).map(NodeId);
-        // As at genesis: a name like n4 is the number, if that is free.
-        let speaking = number_of_name(&row.name).map(NodeId).filter(|id| id.0 > 0 && !used(*id));
-        let id = speaking.or(next).ok_or(Refusal::NodesUsedUp)?;
+        // As at genesis: a name like n4 is the number, if that is free. Its next lives are n1004, n2004, …, so that they take
+        // no number from n5.
+        let speaking = number_of_name(&row.name).filter(|number| *number > 0);
+        let lives =
+            speaking.into_iter().flat_map(|number| (number..=u16::MAX).step_by(LIVES_APART).map(NodeId));
+        let id = lives.into_iter().find(|id| !used(*id)).or(next).ok_or(Refusal::NodesUsedUp)?;
         let at = self.map.nodes.partition_point(|other| other.id < id);
         self.map.nodes.insert(at, NodeRow { id, ..row.clone() });
         self.standings.insert(at, Standing::Spare);
         Ok(id)
+    }
+
+    /// A node will never come back with what it had: another is to bear its name. It leaves at once if it holds nothing;
+    /// else it stays, under another name and reached nowhere, until moves have replaced what it holds.
+    fn lose(&mut self, id: NodeId) -> Result<(), Refusal> {
+        if self.holds(id) == 0 && self.remove(id).is_ok() {
+            return Ok(());
+        }
+        let at =
+            self.map.nodes.binary_search_by_key(&id, |row| row.id).map_err(|_| Refusal::UnknownNode(id))?;
+        let was = self.map.nodes[at].name.clone();
+        let name = lost_name(&was, id);
+        if self.map.by_name(&name).is_some() {
+            return Err(Refusal::NameTaken(was));
+        }
+        let row = &mut self.map.nodes[at];
+        row.name = name;
+        for address in [&mut row.gateway, &mut row.cluster, &mut row.peer, &mut row.http] {
+            address.clear();
+        }
+        self.standings[at] = Standing::Lost;
+        Ok(())
     }
 
     fn readdress(&mut self, row: &NodeRow) -> Result<(), Refusal> {
@@ -389,16 +422,29 @@ impl MetaState {
         }
         // 0 says that it has not ended.
         job.ended_at = time.max(Millis(1));
+        let mut leave = Vec::new();
         if job.state == JobState::Cancelling {
             job.state = JobState::Cancelled;
-            return;
+        } else {
+            job.state = JobState::Done;
+            leave.clone_from(&job.removes);
         }
-        job.state = JobState::Done;
-        for node in job.removes.clone() {
-            // Refused where a move was lost on the way: who holds something stays, draining.
+        let lost =
+            self.map.nodes.iter().zip(&self.standings).filter(|(_, standing)| **standing == Standing::Lost);
+        leave.extend(lost.map(|(row, _)| row.id));
+        for node in leave {
+            // Refused where a move was lost on the way: who holds something stays, draining or lost.
             let _ = self.remove(node);
         }
     }
+}
+
+/// What a node is called whose name another one bears since.
+pub(super) fn lost_name(name: &str, id: NodeId) -> String {
+    let suffix = format!(".lost.{}", id.0);
+    // Names are ASCII (M1).
+    let kept = &name[..name.len().min(NAME_BYTES_MAX - suffix.len())];
+    format!("{kept}{suffix}")
 }
 
 /// How far a move is once its shard is known to have come to `config`.

@@ -39,7 +39,7 @@ const WITH_CAUSES: u8 = 2;
 /// The first version that has throttles of jobs, their times and bytes, and what was before them.
 const WITH_TIMES: u8 = 3;
 
-const STANDINGS: [Standing; 3] = [Standing::Member, Standing::Spare, Standing::Draining];
+const STANDINGS: [Standing; 4] = [Standing::Member, Standing::Spare, Standing::Draining, Standing::Lost];
 const JOB_STATES: [JobState; 5] =
     [JobState::Running, JobState::Paused, JobState::Cancelling, JobState::Done, JobState::Cancelled];
 
@@ -110,7 +110,9 @@ impl MetaCommand {
         let mut out = Vec::from([VERSION, self.kind()]);
         match self {
             MetaCommand::Found(map) => push_map(map, &mut out),
-            MetaCommand::Join(row) | MetaCommand::Readdress(row) => row.encode(&mut out),
+            MetaCommand::Join(row) | MetaCommand::Readdress(row) | MetaCommand::Rejoin(row) => {
+                row.encode(&mut out);
+            }
             MetaCommand::StartJob(order) => push_order(order, &mut out),
             MetaCommand::Order { job, at } => {
                 out.extend_from_slice(&job.to_le_bytes());
@@ -160,6 +162,7 @@ impl MetaCommand {
             MetaCommand::OrderRestart { .. } => 13,
             MetaCommand::RecordRestart { .. } => 14,
             MetaCommand::Throttle { .. } => 15,
+            MetaCommand::Rejoin(_) => 16,
         }
     }
 
@@ -191,6 +194,7 @@ impl MetaCommand {
             13 => MetaCommand::OrderRestart { job: reader.u64()?, at: reader.u32()?, boot: reader.u64()? },
             14 => MetaCommand::RecordRestart { job: reader.u64()?, at: reader.u32()? },
             15 => MetaCommand::Throttle { job: reader.u64()?, bytes_per_s: reader.u64()? },
+            16 => MetaCommand::Rejoin(NodeRow::decode(&mut reader)?),
             other => return Err(MapError::UnknownKind(other)),
         };
         end(&reader)?;

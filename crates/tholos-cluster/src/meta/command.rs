@@ -75,6 +75,10 @@ pub enum MetaCommand {
         /// 0 if nothing is to hold it back.
         bytes_per_s: u64,
     },
+    /// A node with an empty directory wants to be one of the cluster, under a name that another may bear whose directory is
+    /// lost for good. It is a new node, with a number of its own (R21); the other one is [lost](Standing::Lost) from then on.
+    /// Answered with its number.
+    Rejoin(NodeRow),
 }
 
 /// A plan to be carried out.
@@ -184,7 +188,8 @@ impl fmt::Display for Refusal {
             Refusal::Invalid(error) => error.fmt(out),
             Refusal::NameTaken(name) => write!(
                 out,
-                "the cluster has a node {name} with another directory: choose another name, or remove that node first"
+                "the cluster has a node {name} with another directory: put that directory back; if it is lost for good, start \
+                 {name} once with --rejoin yes; if this is another node, give it another name"
             ),
             Refusal::HasLeft(node) => write!(
                 out,

@@ -195,6 +195,12 @@ impl Job {
         self.moves.iter().filter(|step| step.is_under_way()).count()
     }
 
+    /// The stages of its moves that bring a replica to a node, those left out that were cancelled.
+    pub(super) fn coming_to(&self, node: NodeId) -> impl Iterator<Item = MoveStage> + '_ {
+        let comes = move |step: &&JobMove| step.what.is_copy() && step.what.to == Some(node);
+        self.moves.iter().filter(comes).map(|step| step.stage).filter(|stage| *stage != MoveStage::Cancelled)
+    }
+
     /// The positions of the moves that may be ordered now, first to last: as many as the bound leaves room for, and none
     /// whose shard has an earlier one that is not through.
     #[must_use]

@@ -372,12 +372,18 @@ impl Layout {
         if let Some(gone) = was.shards.iter().flatten().find(|node| map.node(**node).is_none()) {
             return Err(PlanError::NodeLeft(*gone));
         }
-        self.standings.fill(Standing::Spare);
+        let before = self.standings.clone();
+        for standing in self.standings.iter_mut().filter(|standing| **standing != Standing::Lost) {
+            *standing = Standing::Spare;
+        }
         for (row, standing) in was.nodes.iter().zip(standings) {
             if let Ok(at) = map.nodes.binary_search_by_key(&row.id, |row| row.id) {
                 self.zones[at].clone_from(&row.zone);
                 self.weights[at] = row.weight;
-                self.standings[at] = *standing;
+                // What was lost since does not come back.
+                if before[at] != Standing::Lost {
+                    self.standings[at] = *standing;
+                }
             }
         }
         self.replicas = was.replicas;

@@ -4,6 +4,7 @@
 //! once (R18).
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -68,8 +69,22 @@ impl Node {
             let text = "too many commands wait for the meta group: try again later";
             return out.meta_answers.push((asker, Err(later(text))));
         }
+        if let Some(bearer) = self.lives_under_the_name_of(command) {
+            let text = format!(
+                "{bearer} lives with another directory: stop it first, or give this node another name"
+            );
+            return out.meta_answers.push((asker, Err(later(&text))));
+        }
         self.begin_request(Some(asker), command);
         self.send_requests(out);
+    }
+
+    /// Who would be taken for lost although it is heard. Nothing unsafe would come of it, but nobody wants that.
+    fn lives_under_the_name_of(&self, command: &MetaCommand) -> Option<String> {
+        let MetaCommand::Rejoin(row) = command else { return None };
+        let bearer = self.meta.map().by_name(&row.name)?;
+        let other = bearer.incarnation != row.incarnation;
+        (other && self.detector.hears_node(bearer.id)).then(|| bearer.name.clone())
     }
 
     /// This node itself wants a command decided, if it does not wait for it already.

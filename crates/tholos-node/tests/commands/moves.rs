@@ -402,3 +402,23 @@ fn a_message_for_a_replica_that_was_dropped_brings_nothing_back() {
     cluster.handle(3, Event::Peer { from, message });
     assert_eq!(held(&cluster, 3), 1);
 }
+
+#[test]
+fn a_wiped_node_comes_back_under_its_name_as_a_new_one() {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    cluster.wait_for_leaders();
+    let mut writer = writer(&mut cluster, 0);
+    writer.write(&mut cluster);
+    let wiped = NodeRow { incarnation: tholos_cluster::Incarnation(99), ..row(2) };
+    // As long as the one with the directory is heard, nobody takes its place.
+    let refused = cluster.ask_meta(0, MetaCommand::Rejoin(wiped.clone())).unwrap_err();
+    assert!(refused.contains("n2 lives with another directory"), "{refused}");
+    cluster.cut(1);
+    cluster.advance(1000);
+    assert_eq!(cluster.ask_meta(0, MetaCommand::Rejoin(wiped.clone())), Ok(1002));
+    assert_eq!(cluster.nodes[0].meta_state().standing(NodeId(2)), Some(Standing::Lost));
+    // Asked again, since the answer was lost: that is not another directory.
+    assert_eq!(cluster.ask_meta(2, MetaCommand::Rejoin(wiped)), Ok(1002));
+    writer.write(&mut cluster);
+    writer.check(&mut cluster, 2);
+}

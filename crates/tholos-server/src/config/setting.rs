@@ -350,6 +350,16 @@ words! {
 }
 
 words! {
+    /// Whether something may be done.
+    YesNo {
+        /// It may not.
+        No = "no",
+        /// It may.
+        Yes = "yes",
+    }
+}
+
+words! {
     /// Which log lines are written.
     LogLevel {
         /// A human must act.

@@ -1,6 +1,7 @@
 use super::*;
 
-use tholos_cluster::{ClusterId, Incarnation, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, Incarnation, MetaCommand, Standing};
+use tholos_paxos::Millis;
 
 fn map() -> ClusterMap {
     let row = |number: u16| NodeRow {
@@ -15,6 +16,10 @@ fn map() -> ClusterMap {
         http: String::new(),
     };
     ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 2, 3).unwrap()
+}
+
+fn founded() -> MetaState {
+    MetaState::founded(map())
 }
 
 /// A node's report: for each of the two shards whether it leads, in which round, and its decided index.
@@ -41,7 +46,7 @@ fn all_up_and_led_is_healthy() {
         report("n2", [(false, 1, 10), (true, 1, 9)]),
         report("n3", [(false, 1, 8), (false, 1, 9)]),
     ];
-    let status = cluster_status(&map(), &answers);
+    let status = cluster_status(&founded(), &answers);
     assert_eq!(status.verdict, Verdict::Healthy);
     assert_eq!(status.nodes.iter().map(|node| node.leads).collect::<Vec<_>>(), [1, 1, 0]);
     assert_eq!(status.nodes.iter().map(|node| node.lag).collect::<Vec<_>>(), [Some(2), Some(0), Some(2)]);
@@ -57,7 +62,7 @@ fn a_mute_replica_degrades_and_tells_why() {
         Ok(hurt),
         report("n3", [(false, 1, 10), (false, 2, 9)]),
     ];
-    let status = cluster_status(&map(), &answers);
+    let status = cluster_status(&founded(), &answers);
     assert_eq!(status.verdict, Verdict::Degraded);
     let row = &status.nodes[1];
     let reason = row.reason.as_deref().unwrap();
@@ -71,7 +76,7 @@ fn a_wrong_clock_is_an_alarm_of_its_node() {
     let reason_for = |ahead: i64| {
         let mut answers = ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
         answers[1].as_mut().unwrap().clock_ahead_ms = Some(ahead);
-        let status = cluster_status(&map(), &answers);
+        let status = cluster_status(&founded(), &answers);
         (status.verdict, status.nodes[1].reason.clone().unwrap_or_default())
     };
     assert_eq!(reason_for(499), (Verdict::Healthy, String::new()));
@@ -86,7 +91,7 @@ fn states_that_differ_are_an_alarm_of_their_leader() {
     let mut leader = report("n1", [(true, 1, 10), (true, 1, 9)]).unwrap();
     leader.shards[1].differ = Some(9);
     let rest = ["n2", "n3"].map(|name| report(name, [(false, 1, 10), (false, 1, 9)]));
-    let status = cluster_status(&map(), &[vec![Ok(leader)], rest.to_vec()].concat());
+    let status = cluster_status(&founded(), &[vec![Ok(leader)], rest.to_vec()].concat());
     assert_eq!(status.verdict, Verdict::Degraded);
     let reason = status.nodes[0].reason.as_deref().unwrap();
     assert!(reason.starts_with("the replicas of s1 have different states at @9"), "{reason}");
@@ -99,7 +104,7 @@ fn dead_node_stays_a_row_with_its_reason_and_lag() {
         Err("connection refused 127.0.0.1:7102".to_owned()),
         report("n3", [(false, 1, 10), (true, 2, 9)]),
     ];
-    let status = cluster_status(&map(), &answers);
+    let status = cluster_status(&founded(), &answers);
     assert_eq!(status.verdict, Verdict::Degraded);
     let dead = &status.nodes[1];
     assert_eq!((dead.state, dead.lag), (NodeState::Down, Some(6 + 5)));
@@ -117,7 +122,7 @@ fn shard_without_leader_is_unavailable_and_its_lag_unknown() {
         Err("gone".to_owned()),
         report("n3", [(false, 1, 10), (false, 1, 9)]),
     ];
-    let status = cluster_status(&map(), &answers);
+    let status = cluster_status(&founded(), &answers);
     assert_eq!((status.verdict, status.leaderless), (Verdict::Unavailable, vec![1]));
     assert_eq!(status.nodes[2].lag, None);
 }
@@ -129,7 +134,7 @@ fn newer_of_two_leaders_counts() {
         report("n2", [(true, 2, 12), (false, 1, 9)]),
         report("n3", [(false, 2, 12), (false, 1, 9)]),
     ];
-    let status = cluster_status(&map(), &answers);
+    let status = cluster_status(&founded(), &answers);
     assert_eq!(status.nodes.iter().map(|node| node.leads).collect::<Vec<_>>(), [1, 1, 0]);
 }
 
@@ -149,4 +154,44 @@ fn key_is_located_with_its_leader() {
         (12182, 1, Some("3.n2"), Some(9))
     );
     assert_eq!(high.replicas.len(), 3);
+}
+
+#[test]
+fn a_spare_says_what_to_do_with_it_and_does_not_degrade() {
+    let mut state = Some(founded());
+    let row = NodeRow { name: "n4".into(), incarnation: Incarnation(4), ..map().nodes[0].clone() };
+    MetaState::apply(&mut state, &MetaCommand::Join(row), Millis(1)).unwrap();
+    let mut state = state.unwrap();
+    let reports = |name| report(name, [(name == "n1", 1, 10), (name == "n1", 1, 9)]);
+    let answers: Answers = ["n1", "n2", "n3", "n4"].map(reports).into();
+    let status = cluster_status(&state, &answers);
+    assert_eq!((status.verdict, status.nodes[3].state), (Verdict::Healthy, NodeState::Spare));
+    assert_eq!(status.nodes[3].next.as_deref(), Some("tholos cluster plan add n4"));
+    assert_eq!((status.nodes[0].state, &status.nodes[0].next), (NodeState::Up, &None));
+    // Of one that does not answer, the first thing to know is that.
+    let status = cluster_status(
+        &state,
+        &vec![answers[0].clone(), answers[1].clone(), answers[2].clone(), Err("gone".into())],
+    );
+    assert_eq!((status.verdict, status.nodes[3].state), (Verdict::Degraded, NodeState::Down));
+    state.standings[0] = Standing::Draining;
+    assert_eq!(cluster_status(&state, &answers).nodes[0].state, NodeState::Leaving);
+}
+
+#[test]
+fn a_lost_directory_degrades_until_its_heir_has_what_it_held() {
+    let mut state = Some(founded());
+    let wiped = NodeRow { incarnation: Incarnation(99), ..map().nodes[1].clone() };
+    MetaState::apply(&mut state, &MetaCommand::Rejoin(wiped), Millis(1)).unwrap();
+    let state = state.unwrap();
+    let reports = |name| report(name, [(name == "n1", 1, 10), (name == "n1", 1, 9)]);
+    let answers = vec![reports("n1"), Err("it has no address".to_owned()), reports("n3"), reports("n2")];
+    let status = cluster_status(&state, &answers);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    let (lost, heir) = (&status.nodes[1], &status.nodes[3]);
+    assert_eq!((lost.name.as_str(), lost.state, lost.replicas), ("n2.lost.2", NodeState::Down, 2));
+    assert_eq!(lost.reason.as_deref(), Some("its directory is lost: n2 is to take over what it held"));
+    assert_eq!((heir.name.as_str(), heir.state), ("n2", NodeState::Spare));
+    assert_eq!(lost.next, heir.next);
+    assert_eq!(heir.next.as_deref(), Some("tholos cluster plan add n2"));
 }

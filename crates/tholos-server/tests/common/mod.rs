@@ -106,3 +106,40 @@ pub(crate) fn http_post(address: &str, path: &str, body: &str) -> (u16, String) 
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
+
+/// The JSON that an admin interface answers.
+pub(crate) fn get(http: &str, path: &str) -> serde_json::Value {
+    let (code, body) = http_request(http, &format!("GET {path} HTTP/1.1\r\nHost: {http}\r\n"));
+    assert_eq!(code, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Plans a change, applies it, and waits until its job is done.
+pub(crate) fn plan_and_apply(http: &str, words: &str) {
+    let began = std::time::Instant::now();
+    // A node that has only just come back may still be catching up, which blocks; or tells where it is reached now, which
+    // makes a new map.
+    let job = loop {
+        let plan = get(http, &format!("/v1/plan?request={}", words.replace(' ', "%20")));
+        let id = plan["id"].as_str().unwrap();
+        let (code, answer) = http_request(
+            http,
+            &format!("POST /v1/apply?id={id} HTTP/1.1\r\nHost: {http}\r\nContent-Length: 0\r\n"),
+        );
+        if code == 200 {
+            let applied: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            break applied["job"].as_u64().unwrap();
+        }
+        assert!(code == 409 && began.elapsed() < DEADLINE, "{words}: {code} {answer}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    loop {
+        let jobs = get(http, "/v1/jobs");
+        let job = jobs["jobs"].as_array().unwrap().iter().find(|one| one["id"] == job).cloned();
+        if job.is_some_and(|job| job["state"] == "done") {
+            return;
+        }
+        assert!(began.elapsed() < 3 * DEADLINE, "{words}: {jobs}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -131,8 +131,16 @@ pub(crate) fn status_text(status: &Value) -> String {
         count(nodes.len(), "node"),
         spare_text(status, nodes, down.len()),
     );
-    if let Some(node) = down.first() {
+    // Of who is down for good the cluster knows the remedy.
+    if let Some(node) = down.iter().find(|node| node["next"].is_null()) {
         text += &format!("  next: restart {}\n", word(&node["name"]));
+    }
+    let spares: Vec<&str> =
+        nodes.iter().filter(|node| node["state"] == "spare").map(|node| word(&node["name"])).collect();
+    if !spares.is_empty() {
+        let holds = if spares.len() == 1 { "is a spare and holds" } else { "are spares and hold" };
+        let spares = spares.join(" ");
+        text += &format!("  next: {spares} {holds} nothing: tholos cluster plan add {spares}\n");
     }
     text.push('\n');
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
@@ -221,6 +229,34 @@ mod tests {
              n1    up     -        32        64  -              1\n\
              n2    DOWN   -         0        64  9 behind       1  connection refused\n\
              n3    up     -        32        64  ?              1\n"
+        );
+    }
+
+    #[test]
+    fn a_spare_is_told_with_what_to_do() {
+        let add = serde_json::json!("tholos cluster plan add n2");
+        let mut lost = node("n2.lost.2", "down", 0, 9.into(), "its directory is lost".into());
+        lost["next"] = add.clone();
+        let mut spare = node("n2", "spare", 0, 0.into(), Value::Null);
+        (spare["next"], spare["replicas"]) = (add, 0.into());
+        let mut nodes = vec![
+            node("n1", "up", 64, 0.into(), Value::Null),
+            lost,
+            node("n3", "up", 0, 0.into(), Value::Null),
+            spare,
+        ];
+        let mut status =
+            serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
+        let text = status_text(&status);
+        let next = "  next: n2 is a spare and holds nothing: tholos cluster plan add n2\n\n";
+        assert!(text.contains(next) && !text.contains("restart"), "{text}");
+        assert!(text.contains("\nn2         spare  "), "{text}");
+        nodes[2]["state"] = "spare".into();
+        status["nodes"] = nodes.into();
+        let text = status_text(&status);
+        assert!(
+            text.contains("next: n3 n2 are spares and hold nothing: tholos cluster plan add n3 n2\n"),
+            "{text}"
         );
     }
 
