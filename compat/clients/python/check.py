@@ -214,6 +214,22 @@ def fan_out():
     assert client.delete(*names) == 50
 
 
+def replica_reads():
+    """READONLY: replicas answer, and nobody ever sees less than was acknowledged."""
+    writer = connect(decode_responses=True)
+    reader = connect(decode_responses=True, read_from_replicas=True)
+    names = [f"{ARGS.name}:replica:{i}" for i in range(40)]
+    for turn in range(5):
+        for name in names:
+            assert writer.set(name, f"{name} {turn}")
+            # Round robin over the nodes that hold it.
+            for _ in range(3):
+                same(reader.get(name), f"{name} {turn}")
+    assert writer.delete(*names) == 40
+    same([reader.get(name) for name in names], [None] * 40)
+    reader.close()
+
+
 def parallel_clients():
     errors = []
 
@@ -294,5 +310,7 @@ else:
     check("SCAN finds all keys", scan_all)
     check("keys in many slots", fan_out)
     check("20 clients at once", parallel_clients)
+    if ARGS.mode == "cluster":
+        check("reads from replicas", replica_reads)
     if ARGS.mode == "gateway":
         check("reconnects after CLIENT KILL", reconnects)

@@ -18,6 +18,7 @@ mod operation;
 mod peer;
 mod prefetch;
 mod refusal;
+mod replica_reads;
 mod replicas;
 mod sessions;
 mod shard;

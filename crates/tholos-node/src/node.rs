@@ -22,6 +22,7 @@ use crate::meta::{Meta, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
 use crate::refusal;
+use crate::replica_reads::ReplicaReads;
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
@@ -54,6 +55,7 @@ pub struct Node {
     pub(crate) answers: Answers,
     /// Answers that wait for another look at the clock (R13).
     pub(crate) leased: Vec<LeasedRead>,
+    pub(crate) replica_reads: ReplicaReads,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -143,6 +145,7 @@ impl Node {
             outbox: Outbox::default(),
             answers: Vec::new(),
             leased: Vec::new(),
+            replica_reads: ReplicaReads::default(),
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -412,7 +415,7 @@ impl Node {
         self.detector.shard_time(self.replica_nodes(shard))
     }
 
-    fn gateway_and_view(&mut self) -> (&mut Gateway, View<'_>) {
+    pub(crate) fn gateway_and_view(&mut self) -> (&mut Gateway, View<'_>) {
         let view = View {
             config: &self.config,
             map: self.meta.map(),
@@ -461,6 +464,7 @@ impl Node {
             self.send_snapshot(id, node_of(replica), out);
         }
         self.apply(id);
+        self.answer_replica_reads(id);
         self.answer_digest(id, out);
         self.note_replicas(id, out);
         if id == self.meta.group() {
@@ -536,6 +540,10 @@ impl Node {
         let Some(routed) = self.gateway.routed(request) else { return };
         let (gateway, view) = self.gateway_and_view();
         let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
+        if self.read_at_replica(&routed, leader, out) {
+            return;
+        }
+        let (gateway, view) = self.gateway_and_view();
         if let Some(slot) = gateway.must_move(request, leader) {
             let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
             let moved = alloc::format!("MOVED {slot} {address}");
@@ -614,18 +622,24 @@ impl Node {
                 let replica = ReplicaId::new(from.0, serial);
                 self.handle_paxos(replica, to, shard, message, out);
             }
-            PeerMessage::Forward(forward) => self.handle_forward(from, forward),
+            PeerMessage::Forward(forward) => self.handle_forward(from, forward, out),
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
                 let ours = is_request(request);
                 let meta = ours.then(|| self.meta.group());
-                let shard =
-                    meta.or_else(|| hints::question_of(request)).or_else(|| self.gateway.shard_of(request));
+                let how_far = self.replica_reads.shard_of(request);
+                let shard = meta
+                    .or_else(|| hints::question_of(request))
+                    .or(how_far)
+                    .or_else(|| self.gateway.shard_of(request));
                 if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
                     self.hints.learn(shard, from, *leader);
                     self.mark_restless(shard);
                 }
                 if ours {
                     return self.meta_answered(request, &outcome, out);
+                }
+                if let Some(shard) = how_far {
+                    return self.handle_how_far(shard, &outcome, out);
                 }
                 let (gateway, view) = self.gateway_and_view();
                 gateway.handle_answer(request, outcome, &view);
@@ -639,15 +653,26 @@ impl Node {
         }
     }
 
-    fn handle_forward(&mut self, from: NodeId, forward: Forward) {
+    fn handle_forward(&mut self, from: NodeId, forward: Forward, out: &mut Effects) {
         let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
         let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
         if !leads || hints::is_question(&forward) {
             let leader = self.gateway_and_view().1.leader(forward.shard);
             self.answers.push((origin, Outcome::NotLeader { leader }));
         } else {
+            if matches!(&forward.ask, Ask::Read { operation } if operation[..] == [crate::operation::HOW_FAR])
+            {
+                self.tell_decided(forward.shard, from, out);
+            }
             self.ask(forward.shard, forward.ask, origin);
         }
+    }
+
+    /// Whoever asks how far the log is decided will wait until it knows so itself: the next tick would be late.
+    fn tell_decided(&mut self, id: ShardId, node: NodeId, out: &mut Effects) {
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        shard.group.tell_decided(|replica| node_of(replica) == node, &mut self.outbox);
+        self.collect(id, out);
     }
 
     /// Gives a request to the replica here, which leads.
@@ -696,6 +721,7 @@ impl Node {
         self.steer(out);
         self.tick_meta(out);
         self.tick_transfers(out);
+        self.tick_replica_reads();
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
         gateway.tick(now, &view);

@@ -38,6 +38,9 @@ pub enum Operation {
     KeysInSlot(u16, u64),
     /// A command for the meta group, as `tholos-cluster` writes it.
     Meta(Bytes),
+    /// How far the leader has applied what is decided: a replica that has come as far may answer a read that came before
+    /// this was asked (R15).
+    HowFar,
     /// Wait until so many other replicas have everything durable, at most so many milliseconds
     /// (0: for ever); answers the leader's own durability and the count (R32).
     Durable {
@@ -75,7 +78,9 @@ pub struct WriteHeader {
 }
 
 /// The first byte of [`Operation::Command`].
-const COMMAND: u8 = 0;
+pub(crate) const COMMAND: u8 = 0;
+/// All of [`Operation::HowFar`].
+pub(crate) const HOW_FAR: u8 = 8;
 /// Bytes of a [`WriteHeader`] in a batch.
 const HEADER_BYTES: usize = 32;
 
@@ -195,6 +200,7 @@ impl Operation {
                 out.push(7);
                 put_bytes(out, command);
             }
+            Operation::HowFar => out.push(HOW_FAR),
         }
     }
 
@@ -214,6 +220,7 @@ impl Operation {
             Operation::Transaction { commands, .. } => commands.iter().map(|args| list(args)).sum(),
             Operation::Meta(command) => 5 + command.len(),
             Operation::CountInSlot(_) | Operation::KeysInSlot(..) | Operation::Durable { .. } => 18,
+            Operation::HowFar => 1,
         }
     }
 
@@ -233,6 +240,7 @@ impl Operation {
                 timeout: reader.u64()?,
             },
             7 => Operation::Meta(reader.bytes()?),
+            HOW_FAR => Operation::HowFar,
             _ => return Err(Malformed),
         };
         if reader.0.is_empty() { Ok(operation) } else { Err(Malformed) }

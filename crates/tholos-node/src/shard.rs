@@ -118,6 +118,8 @@ pub struct Shard {
     pub reads_by_lease: u64,
     /// Of these, those whose answer came too late and that were asked again by a round (R13).
     pub reads_late: u64,
+    /// Reads that it answered while another replica led, likewise.
+    pub reads_as_replica: u64,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +188,7 @@ impl Shard {
             writes_repeated: 0,
             reads_by_lease: 0,
             reads_late: 0,
+            reads_as_replica: 0,
         }
     }
 
@@ -268,6 +271,20 @@ impl Shard {
         }
         self.reads_by_lease += 1;
         Some(self.read_now(operation, time))
+    }
+
+    /// Whether its state is what its log says, as far as is known: nothing is lost, and no majority had another one.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.group.repair().is_none() && self.loss.is_none() && !self.digests.diverged
+    }
+
+    /// Answers a read from the applied state of a replica that need not lead, by shard time only (R17).
+    pub(crate) fn read_as_replica(&mut self, operation: Bytes) -> Outcome {
+        self.reads_as_replica += 1;
+        match Operation::decode(operation) {
+            Ok(operation) => self.read_now(operation, self.time),
+            Err(_) => Outcome::Refused(malformed()),
+        }
     }
 
     /// Whether this replica votes in a configuration that counts.
@@ -558,6 +575,7 @@ impl Shard {
                 let keys = self.keyspace.keys_in_slot(slot, count as usize, time);
                 Value::Array(keys.into_iter().map(Value::bulk).collect())
             }
+            Operation::HowFar => Value::Integer(self.group.applied_index().0 as i64),
             Operation::Transaction { .. } | Operation::Meta(_) | Operation::Durable { .. } => malformed(),
         })
     }

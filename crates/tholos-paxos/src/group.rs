@@ -308,6 +308,14 @@ impl Group {
         leader.read(token, self.acceptor.log(), self.options.planted)
     }
 
+    /// Tells followers what is decided that may not know it, without waiting for the next tick: they are about to answer
+    /// reads by it (R15).
+    pub fn tell_decided(&mut self, whom: impl Fn(ReplicaId) -> bool, out: &mut Outbox) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.tell_decided(self.acceptor.log(), whom, out);
+        }
+    }
+
     /// Sends what has gathered since the last call: entries to followers, one read-index round
     /// for all reads. Called once at the end of each round of events.
     pub fn flush(&mut self, now: Millis, out: &mut Outbox) {

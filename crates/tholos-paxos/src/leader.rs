@@ -607,6 +607,16 @@ impl Leader {
         self.start_follower(state, log, options, out);
     }
 
+    /// Tells some what is decided, if they have it and may not know so.
+    pub(crate) fn tell_decided(&mut self, log: &Log, whom: impl Fn(ReplicaId) -> bool, out: &mut Outbox) {
+        let (ballot, decided) = (self.ballot, log.decided());
+        let unaware = |follower: &&mut Follower| follower.told < decided && follower.accepted >= decided;
+        for follower in self.followers.iter_mut().filter(|follower| whom(follower.replica)).filter(unaware) {
+            out.send(follower.replica, Message::Decide { ballot, decided, length: Index::ZERO });
+            follower.told = decided;
+        }
+    }
+
     /// Marks that no Accept has carried, and, if it is time to `probe`, questions to those who
     /// are heard and have not answered.
     fn tell_followers(

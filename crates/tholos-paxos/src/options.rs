@@ -143,4 +143,9 @@ pub enum Planted {
     /// A reply that rests on a lease is sent without another look at the clock (breaks R13; kept by the node around the
     /// group).
     LateReplySent,
+    /// A replica answers a read from what it has applied, without asking the leader how far the log is (breaks R15;
+    /// kept by the node around the group).
+    ReplicaReadUnasked,
+    /// A read at a replica joins a question to the leader that was sent before the read came (breaks R15; likewise).
+    LateReadJoins,
 }

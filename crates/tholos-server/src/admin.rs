@@ -352,6 +352,12 @@ const METRICS: &[Metric] = &[
         |node| node.report.reads_late,
     ),
     (
+        "tholos_node_replica_reads_total",
+        Kind::Counter,
+        "Reads that replicas of this node answered while another node led, for clients that said READONLY.",
+        |node| node.report.reads_as_replica,
+    ),
+    (
         "tholos_node_forwarded_requests_total",
         Kind::Counter,
         "Requests sent to the leader on another node.",

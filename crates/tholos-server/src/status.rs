@@ -42,6 +42,9 @@ pub struct NodeReport {
     /// Of these, those that the clock then found too late, and that were asked again by a round.
     #[serde(default)]
     pub reads_late: u64,
+    /// Reads that its replicas answered while another node led, since it started.
+    #[serde(default)]
+    pub reads_as_replica: u64,
     /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
     #[serde(default)]
     pub behind: BTreeMap<u16, u64>,
@@ -102,7 +105,7 @@ impl NodeReport {
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
         let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
-        let (mut reads_by_lease, mut reads_late) = (0, 0);
+        let (mut reads_by_lease, mut reads_late, mut reads_as_replica) = (0, 0, 0);
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
@@ -110,6 +113,7 @@ impl NodeReport {
                 repeated += shard.writes_repeated;
                 reads_by_lease += shard.reads_by_lease;
                 reads_late += shard.reads_late;
+                reads_as_replica += shard.reads_as_replica;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -149,6 +153,7 @@ impl NodeReport {
             repeated,
             reads_by_lease,
             reads_late,
+            reads_as_replica,
             behind: (0..=map.meta_group().0)
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),

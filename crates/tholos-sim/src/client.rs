@@ -11,6 +11,8 @@ use tholos_check::{Kind, Operation, Outcome, Reply};
 
 /// Keys that clients fight over.
 const KEYS: u64 = 6;
+/// One connection in so many only reads, at replicas.
+const READERS_ONE_IN: u64 = 4;
 
 /// What all clients together have seen.
 #[derive(Debug, Default)]
@@ -38,6 +40,12 @@ pub struct Client {
     under_way: Vec<UnderWay>,
     /// What is watched, once the watch is known to hold, and how it looked then.
     watched: Option<(Watched, Value)>,
+    /// Whether this connection only reads, at a replica.
+    reads_only: bool,
+    /// It has said READONLY.
+    has_said_so: bool,
+    /// The node had no replica that could answer: another one is to be asked.
+    pub moved: bool,
     buffer: BytesMut,
     decoder: ValueDecoder,
     random: Random,
@@ -84,6 +92,9 @@ impl Client {
             last_delivery: 0,
             under_way: Vec::new(),
             watched: None,
+            reads_only: false,
+            has_said_so: false,
+            moved: false,
             buffer: BytesMut::new(),
             decoder: ValueDecoder::new(ValueLimits::default()),
             random,
@@ -98,13 +109,25 @@ impl Client {
         self.under_way.is_empty()
     }
 
+    /// Chooses what the next connection is for; whether it will only read, at a replica.
+    pub fn connect(&mut self, connection: ClientId, host: usize) -> bool {
+        self.connection = Some((connection, host));
+        self.reads_only = self.random.below(READERS_ONE_IN) == 0;
+        (self.has_said_so, self.moved) = (false, false);
+        self.reads_only
+    }
+
     /// Makes the next commands and notes their call. Mostly one; sometimes a pipeline or a part of a transaction.
     pub fn next_commands(&mut self, now: u64, seen: &mut Seen) -> Vec<Vec<Bytes>> {
         self.sent_at = now;
+        if self.reads_only && !std::mem::replace(&mut self.has_said_so, true) {
+            self.under_way.push(UnderWay::Ignored);
+            return vec![words(&["READONLY"])];
+        }
         if let Some((watched, looked)) = self.watched.take() {
             return self.transaction(watched, looked, now, &seen.mortals);
         }
-        if self.random.below(40) == 0 {
+        if !self.reads_only && self.random.below(40) == 0 {
             return self.watch(now, seen);
         }
         let count = if self.random.below(8) == 0 { self.random.between(2, 4) } else { 1 };
@@ -158,9 +181,11 @@ impl Client {
     }
 
     fn next_mortal(&mut self, now: u64, mortals: &mut Mortals) -> Vec<Bytes> {
-        let known = mortals.pick(&mut self.random).filter(|_| self.random.below(4) > 0);
+        let known = mortals.pick(&mut self.random);
+        let known = known.filter(|_| self.reads_only || self.random.below(4) > 0);
         let (at, words) = match known {
             Some(at) => (at, vec![String::from("GET"), mortals.key(at)]),
+            None if self.reads_only => return self.next_command(now),
             None => mortals.create(self.number, &mut self.random),
         };
         self.under_way.push(UnderWay::Mortal(at, now));
@@ -191,7 +216,9 @@ impl Client {
         let rest = if long { self.random.between(500, 2_500) as usize } else { 0 };
         let whole = format!("{value}{}", ".".repeat(rest));
         let stored = whole.clone().into_bytes();
-        let (kind, args) = if counter {
+        let (kind, args) = if self.reads_only {
+            (Kind::Get, words(&["GET", &key]))
+        } else if counter {
             match self.random.below(10) {
                 0..=5 => {
                     let by = self.random.between(1, 9) as i64;
@@ -229,6 +256,7 @@ impl Client {
 
     fn take(&mut self, command: UnderWay, value: &Value, now: u64, seen: &mut Seen) -> Result<(), String> {
         note_error(value, &mut seen.coverage)?;
+        self.moved |= matches!(value, Value::Error(text) if text.starts_with(b"MOVED"));
         match command {
             UnderWay::Checked(mut operation) => {
                 operation.outcome = outcome(value);
@@ -340,6 +368,7 @@ fn outcome(value: &Value) -> Outcome {
         Value::Null => Outcome::Ok(Reply::Nil),
         Value::Error(text) if text.starts_with(b"INDOUBT") => Outcome::Unknown,
         Value::Error(text) if text.starts_with(b"CLUSTERDOWN") => Outcome::Failed,
+        Value::Error(text) if text.starts_with(b"MOVED") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"DISKFULL") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"ERR value is not an integer") => Outcome::Ok(Reply::Refused),
         Value::Error(text) if text.starts_with(b"ERR increment") => Outcome::Ok(Reply::Refused),

@@ -99,6 +99,7 @@ reached! {
     ReadRoundRepeated: "read round repeated",
     ReadByLease: "reads by lease",
     ReadLate: "read by lease too late",
+    ReadAtReplica: "reads at replicas",
     LeaseAsked: "lease asked for",
     LeaseGranted: "lease granted",
     Ticked: "tick",

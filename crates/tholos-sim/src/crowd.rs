@@ -83,6 +83,11 @@ impl Crowd {
             let host = random.below(hosts as u64) as usize;
             return up(host).then(|| self.connect(at, host));
         };
+        if client.is_idle() && client.moved {
+            client.disconnect(&mut self.seen);
+            let event = Event::Disconnected { client: connection };
+            return Some(Deed { host, delay_us: 100, event, words: None });
+        }
         if client.is_idle() && self.left[at] > 0 {
             self.left[at] -= 1;
             let commands = client.next_commands(now, &mut self.seen);
@@ -101,10 +106,10 @@ impl Crowd {
     fn connect(&mut self, at: usize, host: usize) -> Deed {
         self.next_connection += 1;
         let client = ClientId(self.next_connection);
-        self.clients[at].connection = Some((client, host));
+        let reads_only = self.clients[at].connect(client, host);
         let event = Event::Connected {
             client,
-            port: Port::Gateway,
+            port: if reads_only { Port::Cluster } else { Port::Gateway },
             remote: format!("10.0.1.{at}:40000"),
             local: String::from("10.0.0.1:6379"),
             loopback: true,

@@ -316,6 +316,7 @@ impl Host {
             // Retried writes that were found applied.
             coverage.add_to(Reached::Repeated, shard.writes_repeated);
             coverage.add_to(Reached::ReadByLease, shard.reads_by_lease);
+            coverage.add_to(Reached::ReadAtReplica, shard.reads_as_replica);
             coverage.add_to(Reached::ReadLate, shard.reads_late);
         }
     }

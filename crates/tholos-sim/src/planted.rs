@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 33] = [
+pub const NAMES: [(&str, Planted); 34] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -37,6 +37,7 @@ pub const NAMES: [(&str, Planted); 33] = [
     ("grant-does-not-bind", Planted::GrantDoesNotBind),
     ("grant-forgotten", Planted::GrantForgotten),
     ("late-reply-sent", Planted::LateReplySent),
+    ("replica-read-unasked", Planted::ReplicaReadUnasked),
 ];
 
 /// What of it the log does, which knows no group.

@@ -241,6 +241,7 @@ impl Gateway {
                 sent: None,
                 parked: false,
                 overtook: false,
+                for_leader: false,
             };
             self.submit(request, writes, view);
         }

@@ -31,7 +31,7 @@ pub use connection::{Connection, Replies};
 pub use view::View;
 
 use crate::event::{ClientId, Port};
-use crate::operation::Operation;
+use crate::operation::{COMMAND, Operation};
 use crate::peer::{Ask, Outcome};
 use join::{Join, Joined};
 
@@ -118,6 +118,8 @@ struct Request {
     parked: bool,
     /// It was answered before an earlier read of its lane, and is asked again after that one (G2).
     overtook: bool,
+    /// The replica here could not answer it in time: the leader is to.
+    for_leader: bool,
 }
 
 /// Session and sequence of a write (R18).
@@ -356,6 +358,23 @@ impl Gateway {
         let may_be_done = request.write.is_some() && request.attempts > 0;
         (request.port == Port::Cluster && request.movable && leader != self.me && !may_be_done)
             .then_some(request.hash_slot)
+    }
+
+    /// Whether the replica here may answer: the client has said READONLY, and this is a read of keys.
+    pub(crate) fn may_read_at_replica(&self, id: u64) -> bool {
+        let Some(request) = self.requests.get(&id) else { return false };
+        let readonly = || self.connections.get(&request.client).is_some_and(|client| client.readonly);
+        request.write.is_none()
+            && !request.for_leader
+            && request.operation.first() == Some(&COMMAND)
+            && readonly()
+    }
+
+    /// The replica here is not to be asked again for this request.
+    pub(crate) fn leave_to_leader(&mut self, id: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.for_leader = true;
+        }
     }
 
     /// The request was given to `node`.

@@ -10,6 +10,7 @@ mod handshakes;
 mod keyspace;
 mod leases;
 mod moves;
+mod replica_reads;
 mod replicas;
 mod snapshots;
 

@@ -74,6 +74,9 @@ pub struct Cluster {
     pub lost: fn(&PeerMessage) -> bool,
     /// Those that are lost from one node to another.
     pub lost_between: fn(usize, usize, &PeerMessage) -> bool,
+    /// Those that are held up on their way, until [`Cluster::release_mail`].
+    pub held_up: fn(usize, usize, &PeerMessage) -> bool,
+    held_mail: Vec<(NodeId, usize, PeerMessage)>,
     /// What happens to messages to a node on their way.
     pub spoil: fn(usize, &mut PeerMessage),
     /// The map that the cluster was founded with.
@@ -168,6 +171,8 @@ impl Cluster {
             shard_messages: 0,
             lost: |_| false,
             lost_between: |_, _, _| false,
+            held_up: |_, _, _| false,
+            held_mail: Vec::new(),
             spoil: |_, _| {},
             genesis: map,
             kept: BTreeMap::new(),
@@ -321,6 +326,13 @@ impl Cluster {
         self.last_append.get(&at).map_or(0, |seq| seq.0)
     }
 
+    /// What was held up arrives, and nothing is held up any more.
+    pub fn release_mail(&mut self) {
+        self.held_up = |_, _, _| false;
+        self.mail.extend(self.held_mail.drain(..));
+        self.settle();
+    }
+
     /// Cuts a node off from the others.
     pub fn cut(&mut self, at: usize) {
         self.cut.insert(at);
@@ -371,6 +383,10 @@ impl Cluster {
                     && !(self.lost)(&message)
                     && !(self.lost_between)(sender, to, &message)
                 {
+                    if (self.held_up)(sender, to, &message) {
+                        self.held_mail.push((from, to, message));
+                        continue;
+                    }
                     self.handle(to, Event::Peer { from, message });
                 }
             }
