@@ -24,6 +24,11 @@ pub struct NodeConfig {
     pub heartbeat_interval: Millis,
     /// How long a client waits for a quorum.
     pub request_timeout: Millis,
+    /// How long a node may be down until others take over what it holds; never if not given. The leader of the meta group
+    /// decides, so it should be the same on all nodes.
+    pub replace_after: Option<Millis>,
+    /// Whether nodes that have come get their share by themselves. As above.
+    pub auto_placement: bool,
     /// Bytes of applied entries kept in memory per shard, for followers that lag.
     pub entry_cache_bytes: usize,
     /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
@@ -62,6 +67,8 @@ impl NodeConfig {
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
             request_timeout: Millis(5000),
+            replace_after: Some(Millis(600_000)),
+            auto_placement: false,
             entry_cache_bytes: 256 << 10,
             log_bytes_max: 256 << 20,
             // A tenth of a millisecond each, about.

@@ -28,6 +28,8 @@ pub struct Detector {
 #[derive(Debug)]
 struct Peer {
     node: NodeId,
+    /// The boot that it is in, as it said last.
+    boot: Option<u64>,
     /// Last message; `None` before the first and after its connections broke.
     heard_at: Option<Millis>,
     /// Whom it hears, as it said last.
@@ -47,6 +49,7 @@ impl Peer {
     fn new(node: NodeId) -> Peer {
         Peer {
             node,
+            boot: None,
             heard_at: None,
             hears: Vec::new(),
             disk_stall: Millis(0),
@@ -146,6 +149,7 @@ impl Detector {
         let now = self.now.mono;
         if let Some(peer) = self.peer_mut(from) {
             peer.heard_at = Some(now);
+            peer.boot = Some(heartbeat.boot);
             let turned = peer.hears != heartbeat.heard;
             if turned {
                 peer.hears.clone_from(&heartbeat.heard);
@@ -167,6 +171,17 @@ impl Detector {
             peer.heard_at.is_some_and(|at| self.now.mono.since(at) <= self.timeout)
                 && peer.disk_stall <= self.timeout
         })
+    }
+
+    /// Whether this node hears `node`, or one that it hears does.
+    pub fn anybody_hears(&self, node: NodeId) -> bool {
+        let hears = |peer: &Peer| peer.hears.contains(&node) && self.hears_node(peer.node);
+        self.hears_node(node) || self.peers.iter().any(|peer| peer.node != node && hears(peer))
+    }
+
+    /// The boot that `node` is in, as it said last.
+    pub fn boot_of(&self, node: NodeId) -> Option<u64> {
+        self.peer(node)?.boot
     }
 
     /// For how long `node` has been heard without a break; zero if it is not.
@@ -347,6 +362,21 @@ mod tests {
         // Who is not heard has no say.
         detector.disconnected(NodeId(3));
         assert_eq!(detector.clock_ahead_ms(), None);
+    }
+
+    #[test]
+    fn whom_another_hears_is_not_lost() {
+        let mut detector = detector();
+        detector.set_now(now(0), Millis(0));
+        assert!(!detector.anybody_hears(NodeId(3)));
+        // It says that it hears n3.
+        let heard = alloc::vec![NodeId(2), NodeId(3)];
+        detector.handle_heartbeat(NodeId(2), &Heartbeat { heard, ..heartbeat(0) });
+        assert!(detector.anybody_hears(NodeId(3)) && !detector.hears_node(NodeId(3)));
+        assert_eq!((detector.boot_of(NodeId(2)), detector.boot_of(NodeId(3))), (Some(1), None));
+        // What it said counts no longer than it is heard itself.
+        detector.set_now(now(301), Millis(0));
+        assert!(!detector.anybody_hears(NodeId(3)));
     }
 
     #[test]

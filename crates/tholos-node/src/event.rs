@@ -172,6 +172,13 @@ pub enum Event {
         /// The command.
         command: Box<MetaCommand>,
     },
+    /// How much room there is for replicas that are to come, looked at now and then; `None` if nobody knows.
+    Room {
+        /// Bytes that may still be written to the disk, the reserve left out.
+        disk_free: Option<u64>,
+        /// Bytes of memory that the machine can give.
+        memory_free: Option<u64>,
+    },
     /// The log has less room than its reserve (`true`): writes are refused until `false`.
     DiskFull(bool),
 }
@@ -342,6 +349,9 @@ pub struct Effects {
     /// A newer map: to be made durable, for [`Node::recover_map`](crate::Node::recover_map), and the nodes in it to be
     /// reached; answered by [`Event::MapKept`]. A later one replaces it.
     pub map: Option<Box<MetaState>>,
+    /// The node is to hand its leaderships over, to end in order and to begin anew, by the program that is there then. Told
+    /// once.
+    pub restart: bool,
     /// What became of commands for the meta group: the number that it answered, or why nothing was done.
     pub meta_answers: Vec<(u64, Result<u64, MetaFailure>)>,
     /// What happened, for logs, metrics and the console.
@@ -508,6 +518,13 @@ pub enum Notice {
         /// Its epoch.
         epoch: Epoch,
     },
+    /// A job starts by itself; told by the leader of the meta group.
+    JobStarts {
+        /// What it does.
+        title: String,
+    },
+    /// This node restarts, as the running job wants it.
+    RestartOrdered,
     /// A peer's message made no sense and was dropped.
     MessageDropped {
         /// The sender.

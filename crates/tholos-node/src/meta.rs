@@ -4,17 +4,21 @@
 //! decides [`MetaState`]s; what it decides reaches every node as a copy. Each part owns its state: `store` the decided
 //! state in the group's keyspace, [`requests`](Requests) the commands whose fate this node waits for, `copies` how the
 //! newest map gets here and to the disk, [`mover`](Mover)
-//! the moves under way, `retired` the end of replicas that are in no set any more.
+//! the moves under way, [`automatic`](Automatic) what begins by itself, [`roll`](Roll) the restart under way,
+//! [`survey`](Survey) what all nodes say of themselves, `retired` the end of replicas that are in no set any more.
 //!
 //! - N1: a copy only ever gives way to one of a higher epoch.
 //! - N2: a replica is dropped only when a map is durable here that says it is retired (R7): a restart cannot bring it back.
 //! - N3: serving data never needs the meta group; a node goes on with the copy that it has.
 
+pub(crate) mod automatic;
 mod copies;
 mod mover;
 mod requests;
 mod retired;
+mod roll;
 pub(crate) mod store;
+mod survey;
 
 use alloc::vec::Vec;
 
@@ -22,8 +26,12 @@ use tholos_cluster::{ClusterMap, Epoch, MetaState, NodeId, NodeRow};
 use tholos_paxos::{Config, Index, Millis};
 use tholos_ring::ShardId;
 
+use self::automatic::Automatic;
 use self::mover::Mover;
 pub(crate) use self::requests::{Requests, is_request};
+use self::roll::Roll;
+pub(crate) use self::survey::Room;
+use self::survey::Survey;
 use crate::config::NodeConfig;
 
 /// The epoch of the map that a cluster is founded with.
@@ -44,6 +52,9 @@ pub(crate) struct Meta {
     own: Option<NodeRow>,
     pub(crate) requests: Requests,
     mover: Mover,
+    automatic: Automatic,
+    roll: Roll,
+    survey: Survey,
     /// The meta group's replica here is read up to this index.
     seen: Index,
     /// When a newer map was last asked for.
@@ -64,6 +75,9 @@ impl Meta {
             own,
             requests: Requests::default(),
             mover: Mover::default(),
+            automatic: Automatic::default(),
+            roll: Roll::default(),
+            survey: Survey::default(),
             seen: Index::ZERO,
             asked_at: None,
         }

@@ -18,7 +18,7 @@ use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::leased::LeasedRead;
-use crate::meta::{Meta, is_request};
+use crate::meta::{Meta, Room, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
 use crate::refusal;
@@ -66,6 +66,9 @@ pub struct Node {
     last_memory: Millis,
     pub(crate) steering: Steering,
     pub(crate) disk_full: bool,
+    pub(crate) room: Room,
+    /// It was told to restart, and does.
+    pub(crate) restarting: bool,
     pub(crate) memory_used: u64,
 }
 
@@ -154,6 +157,8 @@ impl Node {
             last_memory: Millis(0),
             steering: Steering::default(),
             disk_full: false,
+            room: Room::default(),
+            restarting: false,
             memory_used: 0,
         }
     }
@@ -344,6 +349,7 @@ impl Node {
             Event::MapKept { epoch } => self.handle_map_kept(epoch),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,
+            Event::Room { disk_free, memory_free } => self.room = Room { disk_free, memory_free },
         }
         self.settle(out);
     }
@@ -615,6 +621,9 @@ impl Node {
             PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
             PeerMessage::MoveOrder(order) => self.handle_move_order(from, &order, out),
             PeerMessage::MoveReport(report) => self.handle_move_report(report),
+            PeerMessage::FactsWanted => out.sends.push((from, PeerMessage::Facts(self.own_facts()))),
+            PeerMessage::Facts(said) => self.handle_facts(from, said),
+            PeerMessage::Restart { boot } => self.handle_restart(boot, out),
             PeerMessage::Map(bytes) => self.handle_map(from, &bytes, out),
             PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
             PeerMessage::Digest(note) => self.handle_digest(from, note, out),

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::{Epoch, NodeId};
+use tholos_cluster::{Epoch, NodeId, NodeSaid};
 use tholos_paxos::{Ballot, Config, Index, Message, Millis, MoveId, Serial};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
@@ -55,6 +55,15 @@ pub enum PeerMessage {
     MoveOrder(MoveOrder),
     /// The answer of the shard's leader.
     MoveReport(MoveReport),
+    /// From the leader of the meta group: say how you are.
+    FactsWanted,
+    /// How the sender is.
+    Facts(NodeSaid),
+    /// From the leader of the meta group: end this boot, and begin another.
+    Restart {
+        /// The boot of the receiver; in another one it does nothing.
+        boot: u64,
+    },
     /// How far a snapshot has arrived.
     SnapshotWanted {
         /// The group.
@@ -81,6 +90,9 @@ impl PeerMessage {
             | PeerMessage::Map(_)
             | PeerMessage::MoveOrder(_)
             | PeerMessage::MoveReport(_)
+            | PeerMessage::FactsWanted
+            | PeerMessage::Facts(_)
+            | PeerMessage::Restart { .. }
             | PeerMessage::Forward(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }
@@ -92,7 +104,7 @@ impl PeerMessage {
 
     /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats (R27).
     pub fn is_bulk(&self) -> bool {
-        matches!(self, PeerMessage::SnapshotChunk(_) | PeerMessage::Map(_))
+        matches!(self, PeerMessage::SnapshotChunk(_) | PeerMessage::Map(_) | PeerMessage::Facts(_))
     }
 }
 

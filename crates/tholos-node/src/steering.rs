@@ -1,5 +1,6 @@
 //! Where leaders sit: leaderships that are handed back, over and away.
 
+use tholos_cluster::{NodeId, Standing};
 use tholos_paxos::Millis;
 use tholos_ring::ShardId;
 
@@ -44,6 +45,7 @@ impl Node {
         if self.steering.resigning || self.appends.stall(now) > self.config.election_timeout {
             self.resign(out);
         } else {
+            self.lead_no_more(out);
             self.hand_back(out);
         }
     }
@@ -64,6 +66,10 @@ impl Node {
             let Some(first) = shard.voters.first().copied().filter(|first| *first != self.config.me) else {
                 continue;
             };
+            // One that is to hold nothing would give it away again.
+            if self.meta.state().standing(first) != Some(Standing::Member) {
+                continue;
+            }
             let Some(heir) = shard.group.config().voters.first().copied() else { continue };
             let near = shard
                 .group
@@ -89,20 +95,49 @@ impl Node {
         }
     }
 
-    /// Hands leadership to the replica that is heard and has most.
+    /// Whether a node holds a share, as far as is recorded. One that is to hold none leads only if nobody else can.
+    pub(crate) fn is_member(&self, node: NodeId) -> bool {
+        self.meta.state().standing(node) == Some(Standing::Member)
+    }
+
+    /// Hands what is led here to members, if this node is none: leaders go before replicas.
+    fn lead_no_more(&mut self, out: &mut Effects) {
+        if self.is_member(self.config.me) {
+            return;
+        }
+        for id in (0..self.shards.len()).map(|at| ShardId(at as u16)) {
+            self.hand_to_member(id, out);
+        }
+    }
+
+    /// Hands leadership to the replica that is heard and has most, of a node that holds a share if there is one.
     pub(crate) fn hand_over(&mut self, id: ShardId, out: &mut Effects) {
-        let now = self.time().mono;
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        self.hand_to(id, false, out);
+    }
+
+    /// The same, to nobody else than a node that holds a share; whether there is one, if this node leads.
+    pub(crate) fn hand_to_member(&mut self, id: ShardId, out: &mut Effects) -> bool {
+        self.hand_to(id, true, out)
+    }
+
+    fn hand_to(&mut self, id: ShardId, members_only: bool, out: &mut Effects) -> bool {
+        let (now, state) = (self.time().mono, self.meta.state());
+        let is_member = |replica| state.standing(node_of(replica)) == Some(Standing::Member);
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut().filter(|shard| shard.group.serving())
+        else {
+            return false;
+        };
         let best = shard
             .group
             .followers()
             .filter(|(replica, _)| shard.group.config().is_voter(*replica))
             .filter(|(replica, _)| self.detector.hears_node(node_of(*replica)))
-            .max_by_key(|(_, accepted)| *accepted);
-        if let Some((heir, _)) = best {
-            shard.group.transfer(heir, now, &mut self.outbox);
-            self.mark_dirty(id);
-            self.collect(id, out);
-        }
+            .filter(|(replica, _)| !members_only || is_member(*replica))
+            .max_by_key(|(replica, accepted)| (is_member(*replica), *accepted));
+        let Some((heir, _)) = best else { return false };
+        shard.group.transfer(heir, now, &mut self.outbox);
+        self.mark_dirty(id);
+        self.collect(id, out);
+        true
     }
 }

@@ -146,7 +146,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/jobs", get(jobs::list).post(jobs::start))
         .route("/v1/jobs/pause", post(jobs::pause))
         .route("/v1/jobs/resume", post(jobs::resume))
-        .route("/v1/jobs/cancel", post(jobs::cancel));
+        .route("/v1/jobs/cancel", post(jobs::cancel))
+        .route("/v1/hold", post(jobs::hold));
     if matches!(admin.source, Source::Dev(_)) {
         router = router.route("/v1/dev/kill", post(kill)).route("/v1/dev/restart", post(restart));
     }
@@ -238,7 +239,10 @@ async fn health(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    Json(cluster_status(&admin.newest(), &admin.ask_all().await)).into_response()
+    let mut status = cluster_status(&admin.newest(), &admin.ask_all().await);
+    let jobs = admin.state().map(|state| jobs::notes(&state)).unwrap_or_default();
+    status.notes.splice(0..0, jobs);
+    Json(status).into_response()
 }
 
 /// What the nodes of this process say of themselves.

@@ -16,12 +16,14 @@ const BUFFER_BYTES_KEPT: usize = 64 << 10;
 /// Pieces handed to the kernel in one call, at most.
 const SLICES_MAX: usize = 32;
 
-/// How a connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a connection goes on, from the mildest to the harshest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ending {
     /// It goes on.
     Open,
-    /// It is closed when all replies are written.
+    /// It is closed when all that was read is answered and all replies are written.
+    AfterAnswers,
+    /// It is closed when all replies are written that are there.
     AfterReplies,
     /// It is closed at once.
     Now,
@@ -92,9 +94,7 @@ impl ClientOutput {
     /// Ends the connection; an earlier and harsher ending stays.
     pub(crate) fn end(&self, ending: Ending) {
         let mut state = self.lock();
-        if state.ending != Ending::Now {
-            state.ending = ending;
-        }
+        state.ending = state.ending.max(ending);
     }
 
     /// Says how many commands are answered so far, and whether the client has shown its password or needs none.

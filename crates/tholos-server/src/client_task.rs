@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tholos_node::{ClientId, Event, Port};
@@ -125,19 +125,30 @@ impl Clients {
         });
     }
 
+    /// Takes no new connections, reads nothing more, and closes each connection once all that was read is answered; waits for
+    /// that until the deadline.
+    pub(crate) async fn drain(&self, deadline: Instant) {
+        self.end_all(Ending::AfterAnswers);
+        let _late_ones_are_closed_without = tokio::time::timeout_at(deadline.into(), self.tasks.wait()).await;
+    }
+
     /// Closes every connection at once, takes no new ones, and waits until all tasks have ended.
     pub(crate) async fn close(&self) {
+        self.end_all(Ending::Now);
+        self.tasks.wait().await;
+    }
+
+    fn end_all(&self, ending: Ending) {
         let outputs: Vec<Arc<ClientOutput>> = {
             let mut connected = self.lock();
             connected.closed = true;
             connected.outputs.values().cloned().collect()
         };
         for output in outputs {
-            output.end(Ending::Now);
+            output.end(ending);
             output.wake();
         }
         self.tasks.close();
-        self.tasks.wait().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Connected> {
@@ -245,12 +256,18 @@ impl<'a> Connection<'a> {
     /// Reads and writes until the connection is to be closed; how.
     async fn serve(&mut self) -> io::Result<Ending> {
         loop {
+            // Read first: what is answered by then is among what is written, and the connection may end with it.
+            let settled = self.output.settled();
             let ending = self.write()?;
-            self.in_flight.settle(self.output.settled());
+            self.in_flight.settle(settled);
             match ending {
                 Ending::Now => return Ok(ending),
                 Ending::AfterReplies if self.unsent.is_empty() => return Ok(ending),
                 Ending::AfterReplies => self.deaf = true,
+                Ending::AfterAnswers if self.in_flight.is_empty() && self.unsent.is_empty() => {
+                    return Ok(Ending::AfterReplies);
+                }
+                Ending::AfterAnswers => self.deaf = true,
                 Ending::Open if self.deaf && self.in_flight.is_empty() && self.unsent.is_empty() => {
                     return Ok(Ending::AfterReplies);
                 }

@@ -14,7 +14,7 @@ use setting::Setting;
 use tholos_paxos::LEASE;
 
 pub use layers::{ConfigError, Layers, Origin, Resolved};
-pub use setting::{Address, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo};
+pub use setting::{Address, After, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo};
 
 /// One key: what a flag, a variable, a line of the file and `config example` share.
 #[derive(Debug)]
@@ -198,6 +198,13 @@ settings! {
     rare "log_format" log_format: LogFormat = "text";
     /// A file to write all addresses to, as JSON, once a write was decided in every shard. For scripts.
     common "ready_file" ready_file: Option<PathBuf> = "";
+    /// How long a node may be down until others take over what it holds, spares first; `never` (or 0) for never. Seconds, or
+    /// with a unit: 90s, 10min, 2h. If it returns before, it only catches up. The leader of the meta group measures and
+    /// decides, so give all nodes the same.
+    rare "placement.replace_after" placement_replace_after: After = "10min";
+    /// Whether nodes that have joined, or returned after they were replaced, get their share by themselves, without a
+    /// plan that somebody applies: true or false. Give all nodes the same.
+    rare "placement.auto" placement_auto: bool = "false";
     /// Size of one file of the log. 1MiB to 1GiB. Larger means fewer changes of file and coarser recycling.
     rare "wal.segment_bytes" wal_segment_bytes: ByteSize = "16MiB" in 1048576..=1073741824;
     /// What all files of the log may take together; near it, snapshots are made sooner and writers wait. 256MiB to

@@ -5,6 +5,7 @@ mod ground;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin};
 use crate::client_task;
 use crate::node_dir::NodeDir;
-use crate::server::{NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
+use crate::server::{self, NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
 use crate::status::{Answers, Verdict, cluster_status};
 use ground::{Listeners, TempDir};
 
@@ -364,6 +365,13 @@ impl Shared {
         self.reachable()[at] = Reachable::Up(node.handle());
         let (shared, mut ended) = (Arc::clone(self), node.ended());
         let name = row.name.clone();
+        let restart = node.restart();
+        let (waiting, of_name) = (Arc::clone(self), row.name.clone());
+        tokio::spawn(async move {
+            if server::restart_wanted(restart).await {
+                waiting.restart_in_order(at, of_name).await;
+            }
+        });
         tokio::spawn(async move {
             // An error means that the node was dropped, which whoever did it knows.
             if let Ok(why) = ended.wait_for(Option::is_some).await.map(|why| why.clone()) {
@@ -383,6 +391,35 @@ impl Shared {
             self.reachable()[at] = Reachable::Down(why.to_owned());
             node.kill().await;
         }
+    }
+
+    /// Does in this process what a process of its own does that is to restart. A future with a name for its type, since the
+    /// node that it starts will wait for the next of these.
+    fn restart_in_order(
+        self: Arc<Shared>,
+        at: usize,
+        name: String,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let mut nodes = self.nodes.lock().await;
+            // Killed meanwhile, or started again: then the order was for another boot.
+            let wanted = nodes[at].as_ref().is_some_and(|node| *node.restart().borrow());
+            let Some(node) = nodes[at].take_if(|_| wanted) else { return };
+            // First, so that the gateway's next client goes to another.
+            self.reachable()[at] = Reachable::Down("it restarts".to_owned());
+            node.stop(true).await;
+            let started = match NodeDir::open(&self.dir, &name).map_err(StartError::from) {
+                Ok(directory) => self.start_node(at, directory).await,
+                Err(error) => Err(error),
+            };
+            match started {
+                Ok(node) => nodes[at] = Some(node),
+                Err(error) => {
+                    tracing::error!(node = name, %error, "the node does not start again; the others go on");
+                    self.reachable()[at] = Reachable::Down(error.to_string());
+                }
+            }
+        })
     }
 
     fn place_of(&self, name: &str) -> Result<usize, DevError> {

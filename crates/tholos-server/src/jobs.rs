@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
     Cause, ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
-    MetaState, Move, MoveStage, NodeChange, NodeId, Standing,
+    MetaState, Move, MoveStage, NodeChange, NodeId, RestartStage, Standing,
 };
 use tholos_ring::ShardId;
 
@@ -31,12 +31,18 @@ struct JobsView {
 struct JobView {
     id: u64,
     title: String,
+    /// `operator`, `lost` or `placement`: the last two began by themselves.
+    cause: &'static str,
     /// `running`, `paused`, `cancelling`, `done` or `cancelled`.
     state: &'static str,
     moves_total: usize,
     moves_recorded: usize,
     moves_cancelled: usize,
     in_flight: Vec<MoveView>,
+    restarts_total: usize,
+    restarts_recorded: usize,
+    /// The node that restarts, or is to restart next.
+    restarting: Option<String>,
 }
 
 /// A move under way.
@@ -77,11 +83,19 @@ fn view(state: &MetaState, answers: &Answers) -> JobsView {
     let job = |job: &Job| JobView {
         id: job.id,
         title: job.title.clone(),
+        cause: match job.cause {
+            Cause::Operator => "operator",
+            Cause::Lost(_) => "lost",
+            Cause::Placement => "placement",
+        },
         state: state_word(job.state),
         moves_total: job.moves.len(),
         moves_recorded: job.count(MoveStage::Recorded),
         moves_cancelled: job.count(MoveStage::Cancelled),
         in_flight: job.moves.iter().filter(|step| step.is_under_way()).map(step).collect(),
+        restarts_total: job.restarts.len(),
+        restarts_recorded: job.restarts.iter().filter(|one| one.stage == RestartStage::Recorded).count(),
+        restarting: job.next_restart().map(|(_, restart)| name(restart.node)),
     };
     JobsView { epoch: state.epoch().0, jobs: state.jobs.iter().map(job).collect() }
 }
@@ -117,6 +131,29 @@ pub(crate) async fn cancel(State(admin): State<Admin>, Query(query): Query<JobQu
     ask(&admin, MetaCommand::Cancel(query.id)).await
 }
 
+/// What an operator reads of the jobs in the status.
+pub(crate) fn notes(state: &MetaState) -> Vec<String> {
+    let job = state.active_job().map(|job| {
+        let (done, all, what) = match job.restarts.len() {
+            0 => (job.count(MoveStage::Recorded), job.moves.len(), "moves"),
+            all => (job.restarts.iter().filter(|one| one.is_finished()).count(), all, "restarts"),
+        };
+        format!("job {} is {}: {}: {done}/{all} {what}", job.id, state_word(job.state), job.title)
+    });
+    let held = "no job begins by itself: tholos cluster release lets them again";
+    job.into_iter().chain(state.held.then(|| held.to_owned())).collect()
+}
+
+#[derive(Deserialize)]
+pub(crate) struct HoldQuery {
+    held: bool,
+}
+
+/// `POST /v1/hold?held=true`: jobs begin by themselves no more, or with `false` again.
+pub(crate) async fn hold(State(admin): State<Admin>, Query(query): Query<HoldQuery>) -> Response {
+    ask(&admin, MetaCommand::Hold(query.held)).await
+}
+
 /// What the meta group answered.
 #[derive(Serialize)]
 struct Answered {
@@ -135,10 +172,16 @@ pub(crate) async fn ask(admin: &Admin, command: MetaCommand) -> Response {
 /// The same; the answer, or the response that says why there is none.
 pub(crate) async fn ask_meta(admin: &Admin, command: MetaCommand) -> Result<u64, Response> {
     let Some(node) = admin.handles().into_iter().next() else { return Err(stopped()) };
-    node.ask_meta(command).await.map_err(|failure| {
+    let starts = matches!(command, MetaCommand::StartJob(_));
+    let answer = node.ask_meta(command).await.map_err(|failure| {
         let code = if failure.retry { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::CONFLICT };
         (code, Json(Failure { error: failure.text })).into_response()
-    })
+    })?;
+    if starts {
+        // Who is told of a job looks for it next, and here.
+        node.knows(|state| state.job(answer).is_some()).await;
+    }
+    Ok(answer)
 }
 
 /// A job to start, with nodes by their names.

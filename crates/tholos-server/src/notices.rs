@@ -87,6 +87,12 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         Notice::ReplicaJoined { shard, replica } => {
             tracing::info!(node = me, %shard, %replica, "a replica begins here");
         }
+        Notice::JobStarts { title } => {
+            tracing::warn!(node = me, title, "a job starts by itself");
+        }
+        Notice::RestartOrdered => {
+            tracing::info!(node = me, "restarts, as the running job wants it");
+        }
         Notice::MessageDropped { node, reason } => {
             add(&counters.peer_messages_senseless, 1);
             tracing::debug!(node = me, from = %node, reason, "dropped a message");

@@ -48,6 +48,8 @@ pub struct PlanReport {
     pub estimate_s: u64,
     /// Shards that are to be led by another node than the map prefers today.
     pub leaders: Vec<LeaderReport>,
+    /// Nodes that restart, one after the other.
+    pub restarts: Vec<String>,
     /// What becomes of each node.
     pub nodes: Vec<EffectReport>,
     /// What was looked at.
@@ -294,6 +296,7 @@ fn report(map: &ClusterMap, answers: &Answers, plan: &Plan) -> PlanReport {
             .iter()
             .map(|(shard, to)| LeaderReport { shard: shard.0, to: name(*to) })
             .collect(),
+        restarts: plan.restarts().iter().map(|node| name(*node)).collect(),
         nodes: effects(map, answers, plan),
         checks: plan.checks.iter().map(|check| check_report(map, check)).collect(),
     }
@@ -302,10 +305,15 @@ fn report(map: &ClusterMap, answers: &Answers, plan: &Plan) -> PlanReport {
 fn effects(map: &ClusterMap, answers: &Answers, plan: &Plan) -> Vec<EffectReport> {
     let effect = |(row, answer, effect): (&NodeRow, &Result<NodeReport, String>, &NodeEffect)| {
         let (before, after) = effect.replicas;
+        let drains = matches!(&plan.request, Request::Drain(nodes) if nodes.contains(&row.id))
+            || matches!(&plan.request, Request::Replace { old, .. } if *old == row.id);
         let leaves = matches!(&plan.request, Request::Remove(nodes) if nodes.contains(&row.id));
         let note = match answer {
             Err(why) => Some(format!("down: {why}")),
-            Ok(_) if leaves => Some("leaves the cluster".to_owned()),
+            Ok(_) if leaves => {
+                Some("hands its leaders over, then its replicas; leaves the cluster".to_owned())
+            }
+            Ok(_) if drains => Some("hands its leaders over, then its replicas; stays as a spare".to_owned()),
             Ok(_) if before == after && effect.alone_in_zone => {
                 let zone = &effect.zone;
                 Some(format!("unchanged: only node in zone {zone}, one copy per zone"))

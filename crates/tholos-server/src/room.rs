@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tholos_node::Event;
+use tokio::sync::mpsc;
+
 use crate::metrics::{Counters, get};
+use crate::worker_task::Input;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -59,9 +63,17 @@ pub(crate) fn look(counters: &Counters, directory: &Path, reserve_bytes: u64) {
     Room::look(directory, reserve_bytes).store(counters);
 }
 
-/// Looks now and then, for as long as the node runs.
-pub(crate) async fn keep(counters: Arc<Counters>, directory: PathBuf, reserve_bytes: u64) {
+/// Looks now and then and tells the core, for as long as the node runs.
+pub(crate) async fn keep(
+    counters: Arc<Counters>,
+    directory: PathBuf,
+    reserve_bytes: u64,
+    control: mpsc::Sender<Input>,
+) {
     loop {
+        let Room { disk_free, memory_free } = Room::of(&counters);
+        // The worker may have ended, and this soon with it.
+        let _ = control.send(Input::Event(Event::Room { disk_free, memory_free })).await;
         tokio::time::sleep(INTERVAL).await;
         let directory = directory.clone();
         let looked = tokio::task::spawn_blocking(move || Room::look(&directory, reserve_bytes)).await;

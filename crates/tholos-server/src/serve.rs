@@ -22,7 +22,9 @@ use crate::genesis::{self, Ended};
 use crate::join;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
-use crate::server::{NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node_on};
+use crate::server::{
+    self, NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node_on,
+};
 use crate::status::{Verdict, cluster_status};
 use crate::worker_task::PEER_EVENTS_MAX;
 
@@ -143,6 +145,15 @@ impl Server {
         match ended.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_else(|| "it has ended".into()),
             Err(_) => "it has ended".into(),
+        }
+    }
+
+    /// Waits until the running job wants this node to restart. Then the process is to [stop](Self::stop) it and to begin anew,
+    /// by the program that is on the disk then.
+    pub async fn restart_wanted(&self) {
+        if !server::restart_wanted(self.node.restart()).await {
+            // It has ended by itself, which is told elsewhere.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -304,6 +315,8 @@ fn tuning(config: &Config) -> Tuning {
         election_timeout: Duration::from_millis(config.election_timeout_ms),
         leases: config.reads == ReadMode::Lease,
         drain_timeout: Duration::from_millis(config.drain_timeout_ms),
+        replace_after: config.placement_replace_after.0,
+        auto_placement: config.placement_auto,
         wal: tholos_wal::Options {
             segment_bytes: config.wal_segment_bytes.0,
             log_bytes_max: config.wal_bytes_max.0,

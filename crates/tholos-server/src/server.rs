@@ -39,6 +39,9 @@ use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Wo
 /// How often a stopping node looks whether its leaderships have been taken over.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(5);
 
+/// How long a node waits for a map that it is behind.
+const MAP_WAIT: Duration = Duration::from_secs(2);
+
 /// How long a node that leads nothing any more waits for the new leaders to show.
 const HEIRS_WAIT: Duration = Duration::from_millis(500);
 
@@ -118,6 +121,10 @@ pub struct Tuning {
     pub leases: bool,
     /// How long a stopping node waits for its leaderships to be taken over.
     pub drain_timeout: Duration,
+    /// How long a node may be down until others take over what it holds; `None` for never.
+    pub replace_after: Option<Duration>,
+    /// Whether nodes that have come get their share by themselves.
+    pub auto_placement: bool,
     /// The log. Its salt is drawn at random here.
     pub wal: tholos_wal::Options,
 }
@@ -134,6 +141,8 @@ impl Default for Tuning {
             election_timeout: Duration::from_millis(300),
             leases: true,
             drain_timeout: Duration::from_secs(5),
+            replace_after: Some(Duration::from_secs(600)),
+            auto_placement: false,
             wal: tholos_wal::Options::default(),
         }
     }
@@ -162,6 +171,9 @@ pub struct RunningNode {
     abandoned: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Arc<str>>>,
     drain_timeout: Duration,
+    /// Its accept loops.
+    accepting: Vec<AbortHandle>,
+    restart: watch::Receiver<bool>,
     /// Locked until the node has ended.
     directory: NodeDir,
 }
@@ -271,6 +283,8 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.heartbeat_interval = millis(tuning.heartbeat_interval);
     config.election_timeout = millis(tuning.election_timeout);
     config.group.leases = tuning.leases;
+    config.replace_after = tuning.replace_after.map(millis);
+    config.auto_placement = tuning.auto_placement;
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
     config
@@ -343,6 +357,7 @@ impl Wired {
         let (client_sender, client_inputs) = mpsc::channel(INPUTS_MAX);
         let (wal_sender, wal_state) = watch::channel(WalState::Durable(AppendSeq(0)));
         let (snapshot_sender, snapshot_jobs) = std_mpsc::channel();
+        let (restart_sender, restart) = watch::channel(false);
         let (map_sender, map) = watch::channel(Arc::new(node.meta_state().clone()));
         let counters = Arc::new(Counters::default());
         let abandoned = Arc::new(AtomicBool::new(false));
@@ -368,6 +383,7 @@ impl Wired {
             // Of the map that the node began with: who asks is a seed that is to begin with it, too.
             membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
             map: map_sender,
+            restart: restart_sender,
             directory: self.directory.path().to_owned(),
             control: control.downgrade(),
         };
@@ -386,6 +402,7 @@ impl Wired {
         let password_required = self.tuning.requirepass.is_some();
         let clients = Arc::new(Clients::new(client_sender, self.tuning.clients.clone(), password_required));
         let mut tasks = JoinSet::new();
+        let mut accepting = Vec::new();
         // Not among the tasks: it outlives them to tell how the worker ended.
         tokio::spawn(supervise(running, ended_sender));
         tasks.spawn(clock::run(control.clone()));
@@ -396,9 +413,9 @@ impl Wired {
             .chain([(self.cluster, Port::Cluster)])
         {
             let clients = Arc::clone(&clients);
-            tasks.spawn(client_task::accept(listener, move |stream, remote| {
+            accepting.push(tasks.spawn(client_task::accept(listener, move |stream, remote| {
                 clients.serve(stream, remote, port)
-            }));
+            })));
         }
         let handle = NodeHandle {
             name: self.name,
@@ -411,11 +428,11 @@ impl Wired {
             rpc: self.rpc,
         };
         let directory = self.directory.path().to_owned();
-        tasks.spawn(map_file::keep(directory.clone(), map, control));
+        tasks.spawn(map_file::keep(directory.clone(), map, control.clone()));
         tasks.spawn(counted_file::keep(handle.clone(), directory.clone(), self.counted));
         let reserve = self.tuning.wal.disk_reserve_bytes;
         room::look(&handle.counters, &directory, reserve);
-        tasks.spawn(room::keep(Arc::clone(&handle.counters), directory, reserve));
+        tasks.spawn(room::keep(Arc::clone(&handle.counters), directory, reserve, control));
         Ok(RunningNode {
             handle,
             worker: abort,
@@ -424,6 +441,8 @@ impl Wired {
             abandoned,
             ended,
             drain_timeout: self.tuning.drain_timeout,
+            accepting,
+            restart,
             directory: self.directory,
         })
     }
@@ -491,6 +510,13 @@ impl NodeHandle {
         Arc::clone(&self.map.borrow())
     }
 
+    /// Waits a while for a map of which something is true; what the meta group has decided comes a moment later.
+    pub(crate) async fn knows(&self, wanted: impl Fn(&MetaState) -> bool) {
+        let mut map = self.map.clone();
+        let _who_asks_sees_for_itself =
+            tokio::time::timeout(MAP_WAIT, map.wait_for(|state| wanted(state))).await;
+    }
+
     /// Has the meta group decide a command; its answer, or why nothing was done or is known.
     pub(crate) async fn ask_meta(&self, command: MetaCommand) -> Result<u64, MetaFailure> {
         let (sender, answer) = oneshot::channel();
@@ -546,10 +572,21 @@ impl RunningNode {
         self.ended.clone()
     }
 
-    /// Stops in order: takes no new clients; if `hand_over`, gives its leaderships away and waits until others have
-    /// them; closes the clients, seals the log. Returns whether it led nothing at the end.
+    /// Told when the running job wants this node to restart.
+    #[must_use]
+    pub fn restart(&self) -> watch::Receiver<bool> {
+        self.restart.clone()
+    }
+
+    /// Stops in order: if `hand_over`, gives its leaderships away and waits until others have them, takes no new clients, and
+    /// answers what the others have sent; closes the clients, seals the log. Returns whether it led nothing at the end.
     pub async fn stop(mut self, hand_over: bool) -> bool {
-        let handed_over = hand_over && self.hand_over().await;
+        let deadline = Instant::now() + self.drain_timeout;
+        let handed_over = hand_over && self.hand_over(deadline).await;
+        self.accepting.iter().for_each(AbortHandle::abort);
+        if hand_over {
+            self.handle.clients.drain(deadline).await;
+        }
         self.tasks.abort_all();
         self.handle.clients.close().await;
         // Full only while the worker is busy; it ends either way.
@@ -571,11 +608,10 @@ impl RunningNode {
         self.end().await;
     }
 
-    async fn hand_over(&self) -> bool {
+    async fn hand_over(&self, deadline: Instant) -> bool {
         if self.handle.control.send(Input::Event(Event::Resign)).await.is_err() {
             return false;
         }
-        let deadline = Instant::now() + self.drain_timeout;
         let mut silent_since = None;
         while Instant::now() < deadline {
             let me = self.handle.id;
@@ -609,6 +645,11 @@ impl RunningNode {
             tracing::error!(node = %self.handle.name, "a thread of the node had panicked");
         }
     }
+}
+
+/// Waits until a node is to restart; false if it has ended before.
+pub(crate) async fn restart_wanted(mut restart: watch::Receiver<bool>) -> bool {
+    restart.wait_for(|wanted| *wanted).await.is_ok()
 }
 
 /// How far a stopping node has come.

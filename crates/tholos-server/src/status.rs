@@ -48,6 +48,12 @@ pub struct NodeReport {
     /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
     #[serde(default)]
     pub behind: BTreeMap<u16, u64>,
+    /// The version of its program; empty if it does not say.
+    #[serde(default)]
+    pub version: String,
+    /// If it leads the meta group: what begins by itself, and what is waited for.
+    #[serde(default)]
+    pub automatic: Vec<String>,
     /// Bytes that may still be written to its disk, the reserve left out; `None` if not known.
     #[serde(default)]
     pub disk_free_bytes: Option<u64>,
@@ -157,6 +163,8 @@ impl NodeReport {
             behind: (0..=map.meta_group().0)
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            automatic: automatic_words(node),
             disk_free_bytes: room.disk_free,
             clock_ahead_ms: node.detector().clock_ahead_ms(),
             memory_free_bytes: match gateway.settings.maxmemory {
@@ -231,6 +239,13 @@ fn mute_words(loss: Option<Loss>, repair: Repair) -> String {
     }
 }
 
+/// What the leader of the meta group does by itself, or would do.
+fn automatic_words(node: &Node) -> Vec<String> {
+    let blocked = node.automatic_blocked().map(|why| format!("not replaced by itself: {why}"));
+    let waits = node.restart_waits().map(|why| format!("the roll waits: {why}"));
+    blocked.into_iter().chain(waits).collect()
+}
+
 /// How the cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -276,6 +291,8 @@ pub struct NodeStatus {
     pub replicas: usize,
     /// Entries it is behind, summed over its shards; `None` if not known.
     pub lag: Option<u64>,
+    /// The version of its program; `None` if not known.
+    pub version: Option<String>,
     /// Why it is not up, or what it has lost.
     pub reason: Option<String>,
     /// The command that would make more of it, if there is one.
@@ -297,6 +314,8 @@ pub struct ClusterStatus {
     pub leaderless: Vec<u16>,
     /// The nodes that vote in the meta group, as far as is recorded.
     pub meta: Vec<String>,
+    /// What is under way, what begins by itself, and what is waited for.
+    pub notes: Vec<String>,
 }
 
 /// Where a key is.
@@ -357,6 +376,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
             reason: lost_words(state, row.id)
                 .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
             next: next_command(state, row),
+            version: answer.ok().map(|report| report.version.clone()).filter(|version| !version.is_empty()),
         }
     };
     let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();
@@ -370,7 +390,8 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     };
     let name = |id: NodeId| map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
     let meta = state.voters(map.meta_group()).map(name).collect();
-    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta }
+    let notes = answers.iter().flatten().flat_map(|report| report.automatic.clone()).collect();
+    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta, notes }
 }
 
 fn node_state(state: &MetaState, node: NodeId, answers: bool) -> NodeState {

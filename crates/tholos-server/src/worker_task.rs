@@ -86,6 +86,8 @@ pub(crate) struct Outputs {
     pub(crate) membership: Bytes,
     /// Each newer map.
     pub(crate) map: watch::Sender<Arc<MetaState>>,
+    /// Told when the node is to restart.
+    pub(crate) restart: watch::Sender<bool>,
     /// Where the mark goes of a node that begins no replicas any more, and who is told that it is there.
     pub(crate) directory: PathBuf,
     pub(crate) control: mpsc::WeakSender<Input>,
@@ -414,6 +416,9 @@ impl Worker {
         self.reply(&mut effects);
         if std::mem::take(&mut effects.bar) {
             self.keep_bar();
+        }
+        if std::mem::take(&mut effects.restart) {
+            self.outputs.restart.send_replace(true);
         }
         if let Some(state) = effects.map.take() {
             self.take_map(*state);

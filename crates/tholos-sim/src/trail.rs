@@ -40,9 +40,15 @@ impl Trail {
             PeerMessage::Heartbeat(_)
             | PeerMessage::Counted(_)
             | PeerMessage::Digest(_)
+            | PeerMessage::FactsWanted
+            | PeerMessage::Facts(_)
             | PeerMessage::MapWanted { .. }
             | PeerMessage::Map(_) => return,
             _ if self.lines.is_none() => return,
+            PeerMessage::Restart { boot } => {
+                let text = format!("n{} {verb} n{} Restart {boot}", from + 1, to + 1);
+                return self.note(at, None, || text);
+            }
             PeerMessage::MoveOrder(order) => (order.shard, format!("{order:?}")),
             PeerMessage::MoveReport(report) => (report.shard, format!("{report:?}")),
             PeerMessage::Paxos { shard, message, .. } => (*shard, message.to_string()),

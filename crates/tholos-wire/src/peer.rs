@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::{Epoch, NodeId};
+use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
     SnapshotChunk,
@@ -32,6 +32,10 @@ const COUNTED: u8 = 12;
 const DIGEST_ASKED: u8 = 13;
 const DIGEST_IS: u8 = 14;
 const DIGEST_WRONG: u8 = 15;
+// The kinds from 16 on are those of groups.
+const FACTS_WANTED: u8 = 64;
+const FACTS: u8 = 65;
+const RESTART: u8 = 66;
 
 const DONE: u8 = 0;
 const NOT_LEADER: u8 = 1;
@@ -66,6 +70,12 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
         }
         PeerMessage::MoveOrder(order) => push_order(order, out),
         PeerMessage::MoveReport(report) => push_report(version, report, out),
+        PeerMessage::FactsWanted => out.push(FACTS_WANTED),
+        PeerMessage::Facts(said) => push_facts(said, out),
+        PeerMessage::Restart { boot } => {
+            out.push(RESTART);
+            push_u64(*boot, out);
+        }
         PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
@@ -122,6 +132,9 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
         MAP => PeerMessage::Map(reader.bytes()?),
         MOVE_ORDER => PeerMessage::MoveOrder(read_order(reader)?),
         MOVE_REPORT => PeerMessage::MoveReport(read_report(reader)?),
+        FACTS_WANTED => PeerMessage::FactsWanted,
+        FACTS => PeerMessage::Facts(read_facts(reader)?),
+        RESTART => PeerMessage::Restart { boot: reader.u64()? },
         COUNTED => PeerMessage::Counted(read_counted(reader)?),
         kind @ DIGEST_ASKED..=DIGEST_WRONG => PeerMessage::Digest(read_digest(kind, reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
@@ -237,6 +250,54 @@ fn read_report(reader: &mut Reader) -> Result<MoveReport, WireError> {
     let behind = if reader.flag("report flag")? { Some(reader.number()?) } else { None };
     let config = if reader.flag("report flag")? { Some(read_config(reader)?) } else { None };
     Ok(MoveReport { shard, config, behind })
+}
+
+fn push_facts(said: &NodeSaid, out: &mut Vec<u8>) {
+    out.push(FACTS);
+    push_perhaps(said.disk_free, out);
+    push_perhaps(said.memory_free, out);
+    push_number(said.shards.len() as u64, out);
+    for own in &said.shards {
+        push_shard(own.shard, out);
+        push_perhaps(own.leads, out);
+        push_number(own.decided, out);
+        push_number(own.bytes, out);
+        push_number(own.config, out);
+        push_number(own.voters.len() as u64, out);
+        for node in &own.voters {
+            push_number(u64::from(node.0), out);
+        }
+        out.push(u8::from(own.mute));
+    }
+}
+
+fn read_facts(reader: &mut Reader) -> Result<NodeSaid, WireError> {
+    Ok(NodeSaid {
+        disk_free: read_perhaps(reader)?,
+        memory_free: read_perhaps(reader)?,
+        shards: reader.list(|reader| {
+            Ok(ShardSaid {
+                shard: read_shard(reader)?,
+                leads: read_perhaps(reader)?,
+                decided: reader.number()?,
+                bytes: reader.number()?,
+                config: reader.number()?,
+                voters: reader.list(read_node)?,
+                mute: reader.flag("facts flag")?,
+            })
+        })?,
+    })
+}
+
+fn push_perhaps(number: Option<u64>, out: &mut Vec<u8>) {
+    out.push(u8::from(number.is_some()));
+    if let Some(number) = number {
+        push_number(number, out);
+    }
+}
+
+fn read_perhaps(reader: &mut Reader) -> Result<Option<u64>, WireError> {
+    Ok(if reader.flag("facts flag")? { Some(reader.number()?) } else { None })
 }
 
 fn push_digest(note: &DigestNote, out: &mut Vec<u8>) {

@@ -44,7 +44,10 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         PeerMessage::MapWanted { .. }
         | PeerMessage::Map(_)
         | PeerMessage::MoveOrder(_)
-        | PeerMessage::MoveReport(_) => VERSION_MAX,
+        | PeerMessage::MoveReport(_)
+        | PeerMessage::FactsWanted
+        | PeerMessage::Facts(_)
+        | PeerMessage::Restart { .. } => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,
         _ => VERSION,

@@ -1,7 +1,7 @@
 //! What the bytes are, and what is refused.
 
 use bytes::Bytes;
-use tholos_cluster::{Epoch, NodeId};
+use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
     SnapshotChunk,
@@ -237,6 +237,35 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 behind: None,
             }),
         ),
+        ("facts-wanted", PeerMessage::FactsWanted),
+        (
+            "facts",
+            PeerMessage::Facts(NodeSaid {
+                disk_free: Some(1 << 40),
+                memory_free: None,
+                shards: vec![
+                    ShardSaid {
+                        shard: ShardId(12),
+                        leads: Some(3),
+                        decided: 1041,
+                        bytes: 70_000,
+                        config: 4,
+                        voters: vec![NodeId(1), NodeId(2), NodeId(300)],
+                        mute: false,
+                    },
+                    ShardSaid {
+                        shard: ShardId(13),
+                        leads: None,
+                        decided: 0,
+                        bytes: 0,
+                        config: 0,
+                        voters: Vec::new(),
+                        mute: true,
+                    },
+                ],
+            }),
+        ),
+        ("restart", PeerMessage::Restart { boot: 0x1122_3344_5566_7788 }),
         ("digest-asked", digest(DigestSaid::Asked)),
         ("digest-is", digest(DigestSaid::Is(0x0102_0304_0506_0708))),
         ("digest-wrong", digest(DigestSaid::Wrong)),

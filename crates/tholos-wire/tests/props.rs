@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tholos_cluster::{Epoch, NodeId};
+use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
     SnapshotChunk,
@@ -88,6 +88,31 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
         },
     );
     prop_oneof![run, vec(entry(), 0..4)]
+}
+
+fn facts() -> impl Strategy<Value = NodeSaid> {
+    let own = (
+        any::<u16>().prop_map(ShardId),
+        option::of(number()),
+        [number(), number(), number()],
+        voters(),
+        any::<bool>(),
+    );
+    let own = own.prop_map(|(shard, leads, [decided, bytes, config], voters, mute)| ShardSaid {
+        shard,
+        leads,
+        decided,
+        bytes,
+        config,
+        voters,
+        mute,
+    });
+    let all = (option::of(number()), option::of(number()), vec(own, 0..4));
+    all.prop_map(|(disk_free, memory_free, shards)| NodeSaid { disk_free, memory_free, shards })
+}
+
+fn voters() -> impl Strategy<Value = Vec<NodeId>> {
+    vec(any::<u16>().prop_map(NodeId), 0..4)
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -241,6 +266,9 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => (shard(), option::of(config()), option::of(number())).prop_map(|(shard, config, behind)| {
             PeerMessage::MoveReport(MoveReport { shard, config, behind })
         }),
+        1 => Just(PeerMessage::FactsWanted),
+        1 => any::<u64>().prop_map(|boot| PeerMessage::Restart { boot }),
+        1 => facts().prop_map(PeerMessage::Facts),
         1 => (any::<u64>(), any::<u64>(), number(), number(), number(), number()).prop_map(
             |(boot, of_boot, recovered, durable, owned_up, of_before)| {
                 PeerMessage::Counted(Counted { boot, recovered, durable, owned_up, of_boot, of_before })

@@ -105,6 +105,8 @@ impl Node {
         self.found_meta();
         self.announce_addresses();
         self.drive_job(out);
+        self.drive_automatic(out);
+        self.drive_roll(out);
         self.send_requests(out);
     }
 

@@ -31,6 +31,8 @@ use crate::peer::{MoveOrder, MoveReport, PeerMessage};
 const LOOK_INTERVAL: Millis = Millis(20);
 /// An order is given again after this long.
 const ORDER_INTERVAL: Millis = Millis(200);
+/// A node that is to hold nothing hands a leadership over before it gives the replica up; for so long, if it cannot.
+const LEADS_ON_FOR: Millis = Millis(5000);
 /// A learner that lacks no more entries than this has caught up: they are on their way to it.
 const CAUGHT_UP_ENTRIES: u64 = 64;
 
@@ -42,6 +44,8 @@ pub(crate) struct Mover {
     /// On leaders of shards: the entry by which the voters of a configuration, and in which ballot, learn that it is
     /// decided.
     told: BTreeMap<ShardId, (Ballot, u64, Index)>,
+    /// On a leader of shards that is to hold nothing: which move was first ordered when, while it tries to hand over.
+    leaves: BTreeMap<ShardId, (MoveId, Millis)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,7 +149,7 @@ impl Node {
         }
     }
 
-    fn leads_meta(&self) -> bool {
+    pub(crate) fn leads_meta(&self) -> bool {
         self.shard(self.meta.group()).is_some_and(|shard| shard.group.serving())
     }
 
@@ -186,6 +190,10 @@ impl Node {
             return None;
         }
         let mut report = MoveReport { shard: id, config: None, behind: None };
+        if self.leads_on(order, out) {
+            return Some(report);
+        }
+        let group = &self.shard(id)?.group;
         let config = group.config().clone();
         if group.applied_config().number < config.number {
             return Some(report);
@@ -215,6 +223,18 @@ impl Node {
             out.notices.push(Notice::ReplicasChanging { shard: id, move_id: order.move_id });
         }
         Some(report)
+    }
+
+    /// Whether this node, which is to hold nothing, hands the shard over first: leaders go before replicas.
+    fn leads_on(&mut self, order: &MoveOrder, out: &mut Effects) -> bool {
+        let (id, me, now) = (order.shard, self.config.me, self.time().mono);
+        if order.back || order.from != Some(me) || order.to == Some(me) || self.is_member(me) {
+            return false;
+        }
+        let began = self.meta.mover.leaves.get(&id).filter(|began| began.0 == order.move_id);
+        let since = began.map_or(now, |began| began.1);
+        self.meta.mover.leaves.insert(id, (order.move_id, since));
+        now.since(since) < LEADS_ON_FOR && self.hand_to_member(id, out)
     }
 
     /// V3: whether most voters know that `config`, the decided one, is decided; if not, sees to it. An entry that was

@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "the modules of one test binary")]
 
+mod automatic;
 mod cluster;
 mod digests;
 mod faults;
@@ -12,6 +13,7 @@ mod leases;
 mod moves;
 mod replica_reads;
 mod replicas;
+mod roll;
 mod snapshots;
 
 mod support;

@@ -88,6 +88,11 @@ pub struct Cluster {
     barred: BTreeSet<usize>,
     /// What the meta group answered.
     pub meta_answers: Vec<Result<u64, MetaFailure>>,
+    /// Done to the settings of every node that joins or starts again.
+    pub settings: fn(&mut NodeConfig),
+    /// Nodes that were told to restart.
+    pub to_restart: Vec<usize>,
+    boots: u64,
 }
 
 /// What becomes of snapshots to be written.
@@ -179,6 +184,9 @@ impl Cluster {
             keeps_maps: true,
             barred: BTreeSet::new(),
             meta_answers: Vec::new(),
+            settings: |_| {},
+            to_restart: Vec::new(),
+            boots: 100,
         };
         for at in 0..nodes {
             let (now, mut effects) = (cluster.now(), Effects::default());
@@ -191,7 +199,9 @@ impl Cluster {
 
     /// Stops a node, and starts it again with what its log holds, in the settings as they are when nothing is set.
     pub fn restart(&mut self, at: usize) {
-        let config = NodeConfig::new(NodeId(at as u16 + 1), 100 + at as u64, 7);
+        self.boots += 1;
+        let mut config = NodeConfig::new(NodeId(at as u16 + 1), self.boots, 7);
+        (self.settings)(&mut config);
         let kept = self.kept.get(&at);
         // Who joined later began with a later map.
         let founder = self.genesis.node(config.me).is_some();
@@ -227,7 +237,8 @@ impl Cluster {
     pub fn add_node(&mut self) {
         let at = self.nodes.len();
         let state = self.nodes[0].meta_state().clone();
-        let config = NodeConfig::new(NodeId(at as u16 + 1), 60 + at as u64, 8);
+        let mut config = NodeConfig::new(NodeId(at as u16 + 1), 60 + at as u64, 8);
+        (self.settings)(&mut config);
         let mut node = Node::new(config, state.map.clone());
         node.recover_map(state.clone());
         self.kept.insert(at, state);
@@ -333,6 +344,27 @@ impl Cluster {
         self.settle();
     }
 
+    /// How many groups a node leads.
+    pub fn leads(&self, at: usize) -> usize {
+        let groups = (0..=self.nodes[at].map().shard_count).map(ShardId);
+        groups.filter_map(|id| self.nodes[at].shard(id)).filter(|shard| shard.group.serving()).count()
+    }
+
+    /// Does as a driver does whose node is to restart: hands over, stops, starts again.
+    pub fn restart_in_order(&mut self, at: usize) {
+        self.handle(at, Event::Resign);
+        for _ in 0..200 {
+            if self.nodes[at].leads_nothing() {
+                self.cut(at);
+                self.advance(500);
+                self.mend();
+                return self.restart(at);
+            }
+            self.advance(10);
+        }
+        panic!("n{} never hands over", at + 1);
+    }
+
     /// Cuts a node off from the others.
     pub fn cut(&mut self, at: usize) {
         self.cut.insert(at);
@@ -411,6 +443,9 @@ impl Cluster {
             assert!(self.closed.insert((at, client)), "closed twice");
         }
         self.meta_answers.extend(effects.meta_answers.into_iter().map(|(_, answer)| answer));
+        if effects.restart {
+            self.to_restart.push(at);
+        }
         if effects.bar && self.barred.insert(at) {
             self.handle(at, Event::BarKept);
         }

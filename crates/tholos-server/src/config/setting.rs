@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A value that can be given as text in a flag, a variable or the file.
 pub(super) trait Setting: Sized {
@@ -303,6 +304,59 @@ impl Setting for ByteSize {
 
     fn number(&self) -> Option<u64> {
         Some(self.0)
+    }
+}
+
+impl Setting for bool {
+    const VALUE_NAME: &'static str = "true|false";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.trim().parse().map_err(|_| "it must be true or false".to_owned())
+    }
+
+    fn print(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A time, or never: `90s`, `10min`, `2h`, a number of seconds, or `never`, as which 0 counts too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After(pub Option<Duration>);
+
+/// Longer than any cluster lives; larger numbers are mistakes.
+const SECONDS_MAX: u64 = 365 * 24 * 3600;
+
+impl Setting for After {
+    const VALUE_NAME: &'static str = "TIME";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "never" {
+            return Ok(After(None));
+        }
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let factor = match text[digits..].trim_start() {
+            "" | "s" => Some(1),
+            "m" | "min" => Some(60),
+            "h" => Some(3600),
+            "d" => Some(24 * 3600),
+            _ => None,
+        };
+        let number = text[..digits].parse::<u64>().ok();
+        let seconds = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+        let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
+        let seconds =
+            seconds.ok_or("it must be a time of up to a year, such as 90s, 10min or 2h, or never")?;
+        Ok(After(Some(Duration::from_secs(seconds)).filter(|after| !after.is_zero())))
+    }
+
+    fn print(&self) -> String {
+        let Some(after) = self.0 else { return "never".to_owned() };
+        match after.as_secs() {
+            hours if hours.is_multiple_of(3600) => format!("{}h", hours / 3600),
+            minutes if minutes.is_multiple_of(60) => format!("{}min", minutes / 60),
+            seconds => format!("{seconds}s"),
+        }
     }
 }
 

@@ -116,6 +116,35 @@ fn sizes_have_units() {
 }
 
 #[test]
+fn times_have_units_and_may_be_never() {
+    let after = |seconds| Ok(After(Some(std::time::Duration::from_secs(seconds))));
+    for (text, seconds, printed) in [
+        ("90", 90, "90s"),
+        ("10min", 600, "10min"),
+        ("120 s", 120, "2min"),
+        ("2h", 7200, "2h"),
+        ("1d", 86_400, "24h"),
+    ] {
+        assert_eq!(After::parse(text), after(seconds), "{text}");
+        assert_eq!(After::parse(text).unwrap().print(), printed, "{text}");
+    }
+    for never in ["0", "never", "0s"] {
+        assert_eq!(
+            (After::parse(never), After(None).print()),
+            (Ok(After(None)), "never".to_owned()),
+            "{never}"
+        );
+    }
+    for wrong in ["", "s", "-1", "1.5h", "10 years", "99999999999d"] {
+        assert!(After::parse(wrong).is_err(), "{wrong}");
+    }
+    let resolved = layers("[placement]\nauto = true\nreplace_after = 30", &[], &[]).unwrap().config;
+    assert_eq!((resolved.placement_auto, Ok(resolved.placement_replace_after)), (true, after(30)));
+    let message = layers("", &[], &[("placement.auto", "yes")]).unwrap_err().to_string();
+    assert!(message.contains("true or false"), "{message}");
+}
+
+#[test]
 fn secrets_come_by_variable_or_file_and_are_never_shown() {
     let secret = "correct horse battery";
     let path = std::env::temp_dir().join(format!("tholos-secret-{}", std::process::id()));

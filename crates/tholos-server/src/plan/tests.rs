@@ -100,7 +100,10 @@ fn a_plan_is_told_by_names() {
     assert_eq!((plan.epoch, plan.request.as_str(), plan.blocked), (1, "remove node-1", false));
     assert_eq!(plan.moves_total, map.shards_of(NodeId(1)).count());
     assert!(plan.moves.iter().all(|step| step.from.as_deref() == Some("node-1") && step.to.is_some()));
-    assert_eq!(plan.nodes[0].note.as_deref(), Some("leaves the cluster"));
+    assert_eq!(
+        plan.nodes[0].note.as_deref(),
+        Some("hands its leaders over, then its replicas; leaves the cluster")
+    );
     assert_eq!(plan.bytes, plan.moves_total as u64 * 101);
     assert!(plan.checks.iter().all(|check| check.ok && !check.blocks));
 

@@ -48,6 +48,32 @@ Examples:
         key: String,
     },
     Plan(PlanArgs),
+    /// Restart nodes, one after the other, as an upgrade does: tells the order and what blocks it. Changes nothing yet.
+    #[command(after_help = "\
+Each node hands its leaders over, ends, and begins anew with the program that is on its disk then; the next one waits until it
+is there and lacks nothing. Whoever does not come back within two minutes stops it: the job is paused, and told why.
+Exits with 1 if a shard would miss a node.
+
+Examples:
+  tholos cluster roll                   all nodes; then: tholos cluster apply ID
+  tholos cluster roll n3 n1 --json")]
+    Roll {
+        /// Nodes, in the order in which they are to restart. None: all.
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Let no job begin by itself: neither for nodes that are down nor for nodes that have come.
+    #[command(after_help = "\
+For maintenance. A job that runs goes on; an automatic one that is cancelled holds the others as well.
+
+Examples:
+  tholos cluster hold")]
+    Hold,
+    /// Let jobs begin by themselves again.
+    #[command(after_help = "\
+Examples:
+  tholos cluster release")]
+    Release,
     /// Carry out a plan: starts its job, and follows that to its end. ^C detaches: the job goes on.
     #[command(after_help = "\
 Refused if the cluster has changed since the plan was made. Given again, it follows the job that was started.
@@ -73,6 +99,12 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
         }
         What::Plan(change) => plan::show(&args.at, args.json, &change.words()),
+        What::Roll { nodes } => {
+            let words = format!("roll {}", nodes.join(" "));
+            plan::show(&args.at, args.json, words.trim_end())
+        }
+        What::Hold => hold(args, true, "no job begins by itself now; tholos cluster release lets them again"),
+        What::Release => hold(args, false, "jobs begin by themselves again"),
         What::Apply { id, detach } => {
             let path = format!("/v1/apply?id={}", query_escape(id.as_bytes()));
             let started = args.at.post(&path, APPLY_TIMEOUT)?;
@@ -94,6 +126,12 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
     }
+}
+
+fn hold(args: &ClusterArgs, held: bool, done: &str) -> Result<Exit, Failure> {
+    let answer = args.at.post(&format!("/v1/hold?held={held}"), APPLY_TIMEOUT)?;
+    println!("{}", if args.json { answer.to_string() } else { done.to_owned() });
+    Ok(Exit::Ok)
 }
 
 /// A whole number of an answer.
@@ -142,9 +180,12 @@ pub(crate) fn status_text(status: &Value) -> String {
         let spares = spares.join(" ");
         text += &format!("  next: {spares} {holds} nothing: tholos cluster plan add {spares}\n");
     }
+    for note in list(&status["notes"]) {
+        text += &format!("  {}\n", word(note));
+    }
     text.push('\n');
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    text + &table(&["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", ""], &rows)
+    text + &table(&["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", "VERSION", ""], &rows)
 }
 
 /// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down.
@@ -175,6 +216,7 @@ fn row(node: &Value) -> Vec<String> {
         number(&node["replicas"]).to_string(),
         lag,
         number(&node["weight"]).to_string(),
+        word(&node["version"]).to_owned(),
         node["reason"].as_str().unwrap_or_default().to_owned(),
     ]
 }
@@ -210,7 +252,7 @@ mod tests {
     fn node(name: &str, state: &str, leads: u64, lag: Value, reason: Value) -> Value {
         serde_json::json!({
             "name": name, "state": state, "zone": "", "weight": 1, "leads": leads, "replicas": 64, "lag": lag,
-            "reason": reason,
+            "reason": reason, "version": if state == "up" { "0.1.0".into() } else { Value::Null },
         })
     }
 
@@ -221,14 +263,14 @@ mod tests {
             node("n2", "down", 0, 9.into(), "connection refused".into()),
             node("n3", "up", 32, Value::Null, Value::Null),
         ];
-        let status = serde_json::json!({"verdict": "degraded", "epoch": 1, "nodes": nodes, "shards": 64, "leaderless": []});
+        let status = serde_json::json!({"verdict": "degraded", "epoch": 1, "nodes": nodes, "shards": 64, "leaderless": [], "notes": ["job 4 is running"]});
         assert_eq!(
             status_text(&status),
-            "DEGRADED  2 of 3 nodes up · every shard writable · can lose 0 more nodes\n  next: restart n2\n\n\
-             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT\n\
-             n1    up     -        32        64  -              1\n\
-             n2    DOWN   -         0        64  9 behind       1  connection refused\n\
-             n3    up     -        32        64  ?              1\n"
+            "DEGRADED  2 of 3 nodes up · every shard writable · can lose 0 more nodes\n  next: restart n2\n  job 4 is running\n\n\
+             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT  VERSION\n\
+             n1    up     -        32        64  -              1  0.1.0\n\
+             n2    DOWN   -         0        64  9 behind       1  -        connection refused\n\
+             n3    up     -        32        64  ?              1  0.1.0\n"
         );
     }
 

@@ -137,6 +137,13 @@ fn job_text(job: &Value) -> String {
         number(&job["moves_recorded"]),
         number(&job["moves_total"]),
     );
+    let restarts = number(&job["restarts_total"]);
+    if restarts > 0 {
+        text += &format!(", {}/{restarts} restarts", number(&job["restarts_recorded"]));
+    }
+    if let Some(node) = job["restarting"].as_str() {
+        text += &format!("  next: {node}");
+    }
     if number(&job["moves_cancelled"]) > 0 {
         text += &format!(", {} cancelled", number(&job["moves_cancelled"]));
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cmd::cluster::{ANSWER_TIMEOUT, list, number, word};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
-use crate::style::{Colour, coloured, table};
+use crate::style::{Colour, coloured, count, table};
 
 /// What a change would move: before and after for each node, whether it is safe, how long it takes.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ Examples:
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// Nodes are to hold nothing and to leave the cluster.
+    /// Nodes are to hold nothing and to leave the cluster: leaders go first, then replicas, then the node.
     #[command(after_help = "\
 Changes nothing. Exits with 1 if the plan is blocked.
 
@@ -40,7 +40,7 @@ Examples:
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// Nodes are to hold nothing and to stay as spares.
+    /// Nodes are to hold nothing and to stay as spares: leaders go first, then replicas.
     #[command(after_help = "\
 Changes nothing. Exits with 1 if the plan is blocked.
 
@@ -51,6 +51,13 @@ Examples:
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
+    /// Members are to hold their shares, as after a job that ended early.
+    #[command(after_help = "\
+Changes nothing. Exits with 1 if the plan is blocked.
+
+Examples:
+  tholos cluster plan even")]
+    Even,
     /// A spare is to hold what a node holds.
     #[command(after_help = "\
 Changes nothing. Exits with 1 if the plan is blocked.
@@ -110,6 +117,7 @@ impl PlanArgs {
         let words = match &self.change {
             Change::Add { nodes } => format!("add {}", nodes.join(" ")),
             Change::Remove { nodes } => format!("remove {}", nodes.join(" ")),
+            Change::Even => "even".to_owned(),
             Change::Drain { nodes } => format!("drain {}", nodes.join(" ")),
             Change::Replace { old, new } => format!("replace {old} {new}"),
             Change::Reweight { node, weight } => format!("reweight {node} {weight}"),
@@ -127,8 +135,14 @@ pub(crate) fn show(at: &At, json: bool, words: &str) -> Result<Exit, Failure> {
     Ok(if plan["blocked"] == false { Exit::Ok } else { Exit::NotSo })
 }
 
+/// Told of a plan that may not be applied.
+const BLOCKED: &str = "Blocked: this plan cannot be applied. Nothing has been changed.\n";
+
 /// The plan that people read.
 fn plan_text(plan: &Value) -> String {
+    if !list(&plan["restarts"]).is_empty() {
+        return roll_text(plan);
+    }
     let (moves, least) = (number(&plan["moves_total"]), number(&plan["least_possible"]));
     let drops = list(&plan["moves"]).iter().filter(|step| step["to"].is_null()).count();
     let replicas = number(&plan["replicas"]);
@@ -141,21 +155,9 @@ fn plan_text(plan: &Value) -> String {
     );
     text += &if drops > 0 { format!("; drops {drops}\n") } else { "\n".to_owned() };
     text += &nodes_text(list(&plan["nodes"]));
-    let checks = list(&plan["checks"]);
-    let told: Vec<String> = checks.iter().map(check_text).collect();
-    text += &format!("Checks: {}\n", told.join(" · "));
-    for check in checks {
-        let reasons = list(&check["reasons"]);
-        for reason in reasons {
-            text += &format!("  {}: {}\n", word(&check["check"]), word(reason));
-        }
-        let more = number(&check["reasons_total"]) - reasons.len();
-        if more > 0 {
-            text += &format!("  {}: and {more} more\n", word(&check["check"]));
-        }
-    }
+    text += &checks_text(list(&plan["checks"]));
     if plan["blocked"] != false {
-        return text + "Blocked: this plan cannot be applied. Nothing has been changed.\n";
+        return text + BLOCKED;
     }
     if list(&plan["moves"]).is_empty() {
         text += "Nothing moves. ";
@@ -166,6 +168,40 @@ fn plan_text(plan: &Value) -> String {
         number(&plan["bytes_per_s"]) / 1_000_000,
         word(&plan["id"]),
     )
+}
+
+/// A plan that restarts nodes and moves nothing.
+fn roll_text(plan: &Value) -> String {
+    let nodes: Vec<&str> = list(&plan["restarts"]).iter().map(word).collect();
+    let mut text = format!(
+        "Plan {} (map epoch {})   roll: {} one after the other: {}\n\
+         Each hands its leaders over, ends, begins anew, and has caught up before the next. Nothing moves.\n",
+        word(&plan["id"]),
+        number(&plan["epoch"]),
+        count(nodes.len(), "restart"),
+        nodes.join(" "),
+    );
+    text += &checks_text(list(&plan["checks"]));
+    if plan["blocked"] != false {
+        return text + BLOCKED;
+    }
+    text + &format!("Nothing has been changed.   Apply: tholos cluster apply {}\n", word(&plan["id"]))
+}
+
+fn checks_text(checks: &[Value]) -> String {
+    let told: Vec<String> = checks.iter().map(check_text).collect();
+    let mut text = format!("Checks: {}\n", told.join(" · "));
+    for check in checks {
+        let reasons = list(&check["reasons"]);
+        for reason in reasons {
+            text += &format!("  {}: {}\n", word(&check["check"]), word(reason));
+        }
+        let more = number(&check["reasons_total"]) - reasons.len();
+        if more > 0 {
+            text += &format!("  {}: and {more} more\n", word(&check["check"]));
+        }
+    }
+    text
 }
 
 fn check_text(check: &Value) -> String {
@@ -271,6 +307,20 @@ mod tests {
                zones: and 2 more\n\
              Estimate 13 s at 50 MB/s. Nothing has been changed.   Apply: tholos cluster apply 7c1e09ab\n"
         );
+    }
+
+    #[test]
+    fn a_roll_tells_its_order() {
+        let mut roll = plan(false, &json!([]));
+        roll["restarts"] = json!(["n2", "n1"]);
+        assert_eq!(
+            plan_text(&roll),
+            "Plan 7c1e09ab (map epoch 12)   roll: 2 restarts one after the other: n2 n1\n\
+             Each hands its leaders over, ends, begins anew, and has caught up before the next. Nothing moves.\n\
+             Checks: \nNothing has been changed.   Apply: tholos cluster apply 7c1e09ab\n"
+        );
+        roll["blocked"] = json!(true);
+        assert!(plan_text(&roll).ends_with(BLOCKED));
     }
 
     #[test]

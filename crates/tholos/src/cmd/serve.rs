@@ -1,6 +1,8 @@
 //! `tholos serve`: one node of a cluster.
 
 use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 
 use clap::Args;
 use tholos_server::config::{Config, LogFormat, LogLevel};
@@ -52,14 +54,15 @@ async fn serve(config: &Config) -> Result<Exit, Failure> {
         tracing::info!(node = %name, "every shard has a leader, {:.1} s after the start", took.as_secs_f64());
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        () = readiness => {}
+    let restarts = tokio::select! {
+        () = readiness => false,
         why = server.ended() => {
             let remedy = "its data is kept; mend the cause and start it again";
             return Err(Failure::new(Exit::NotSo, format!("{name} has stopped"), why, remedy));
         }
-        _ = signals.next() => {}
-    }
+        () = server.restart_wanted() => true,
+        _ = signals.next() => false,
+    };
     tracing::info!(node = %name, "hands its leaderships over and stops");
     // A second signal means now.
     let handed_over = tokio::select! {
@@ -69,7 +72,32 @@ async fn serve(config: &Config) -> Result<Exit, Failure> {
     if !handed_over {
         tracing::warn!(node = %name, "stopped before every shard had another leader");
     }
+    if restarts {
+        return Err(begin_anew(&name));
+    }
     Ok(Exit::Ok)
+}
+
+/// Becomes the program that is on the disk now, under the same number and with the same arguments and variables. Returns only
+/// why that cannot be.
+fn begin_anew(name: &str) -> Failure {
+    let remedy = "its data is kept; start it again";
+    let failed =
+        |why: std::io::Error| Failure::new(Exit::NotSo, format!("{name} does not restart"), why, remedy);
+    let program = match std::env::current_exe() {
+        Ok(program) => program_on_disk(program),
+        Err(error) => return failed(error),
+    };
+    tracing::info!(node = %name, program = %program.display(), "begins anew");
+    failed(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec())
+}
+
+/// Where a program stands, or the newer one that has taken its place: of one that was replaced, Linux says that it is deleted.
+fn program_on_disk(program: PathBuf) -> PathBuf {
+    match program.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(path) if !program.exists() => PathBuf::from(path),
+        _ => program,
+    }
 }
 
 /// The exit code tells a script whether to change the command line or the world.
@@ -128,5 +156,21 @@ impl Signals {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Ok,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_replaced_is_found_where_it_was() {
+        let at = |path: &str| program_on_disk(PathBuf::from(path));
+        assert_eq!(at("/nowhere/tholos (deleted)"), PathBuf::from("/nowhere/tholos"));
+        assert_eq!(at("/nowhere/tholos"), PathBuf::from("/nowhere/tholos"));
+        let odd = std::env::temp_dir().join(format!("tholos-{} (deleted)", std::process::id()));
+        std::fs::write(&odd, "").expect("a temporary file");
+        assert_eq!(program_on_disk(odd.clone()), odd, "it is named so");
+        std::fs::remove_file(&odd).expect("it is there");
     }
 }
