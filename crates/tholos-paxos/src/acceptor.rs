@@ -131,6 +131,10 @@ impl Acceptor {
                 self.log.recover_replaced(ballot, from, entries)?;
                 ballot
             }
+            Record::Rescued { ballot, from, entries } => {
+                self.log.recover_rescued(ballot, from, entries)?;
+                ballot
+            }
             Record::Checkpoint(checkpoint) => {
                 let promised = checkpoint.promised.max(checkpoint.accepted);
                 if checkpoint.joined != ReplicaId::default() {
@@ -302,6 +306,19 @@ impl Acceptor {
         self.log.replace(from, entries.clone());
         self.log.raise_accepted(ballot);
         self.record(Record::Replaced { ballot, from, entries }, out)
+    }
+
+    /// Takes the whole log for decided, with `last` on top, accepted in `ballot`, which is the origin of `last` and of
+    /// nothing else (R29): one record, so that a crash leaves all of it or nothing.
+    pub(crate) fn rescue(&mut self, ballot: Ballot, last: Entry, out: &mut Outbox) -> AppendSeq {
+        let from = self.log.decided().next();
+        let mut entries = self.log.after(self.log.decided());
+        entries.push(last);
+        self.raise_promised(ballot);
+        self.log.replace(from, entries.clone());
+        self.log.raise_accepted(ballot);
+        self.log.decide(self.log.last());
+        self.record(Record::Rescued { ballot, from, entries }, out)
     }
 
     /// The whole durable state, with `snapshot` as what a durable snapshot covers (R22).

@@ -14,6 +14,7 @@
 
 mod view;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::acceptor::{Acceptor, Lost, Standing};
@@ -29,7 +30,8 @@ use crate::log::Base;
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
-use crate::repair::{self, Asking};
+use crate::repair::{self, Asking, ROUNDS_SKIPPED};
+use crate::rescue::{Rescue, RescueError};
 
 /// One replica of one Multi-Paxos group.
 ///
@@ -113,6 +115,53 @@ impl Group {
             leader.end(out);
         }
         self.acceptor.lose(self.options.planted, out);
+    }
+
+    /// The majority is gone for good, and this replica has the log to keep ([`Assessment::of`](crate::Assessment::of)):
+    /// takes all of it for decided, with a Config of the survivors on top, and goes on by an ordinary election. `time` is
+    /// the shard time wanted for the Config. Ordered again, or after a later change, it does nothing.
+    ///
+    /// What this risks (R29): entries that those who are gone have decided without a survivor are lost, though clients
+    /// were told of them; and if they are not gone, they go on beside this one.
+    pub fn rescue(
+        &mut self,
+        order: &Rescue,
+        time: Millis,
+        now: Millis,
+        out: &mut Outbox,
+    ) -> Result<(), RescueError> {
+        let (me, log) = (self.acceptor.me(), self.acceptor.log());
+        if self.acceptor.is_mute() {
+            return Err(RescueError::Mute);
+        }
+        let number = log.latest_config().number;
+        if number >= order.config.number {
+            return Ok(());
+        }
+        let (accepted, length) = (log.accepted(), log.last());
+        if (accepted, length, number) != (order.accepted, order.length, order.number) {
+            return Err(RescueError::NotAsAsked { accepted, length, number });
+        }
+        if !order.config.is_voter(me) {
+            return Err(RescueError::NotNamed);
+        }
+        // As after rot (R20): above what anybody can have promised of whom nobody has heard here.
+        self.election.see(order.promised);
+        let mut ballot = self.election.next_ballot(me, self.acceptor.promised());
+        ballot.round += ROUNDS_SKIPPED;
+        let last = Entry {
+            index: length.next(),
+            origin: ballot,
+            time: time.max(log.last_time()),
+            seed: 0,
+            payload: Payload::Config(Box::new(order.config.clone())),
+        };
+        self.step_down(now, out);
+        self.acceptor.rescue(ballot, last, out);
+        self.election.see(ballot);
+        self.election.lose_leader();
+        self.role = Role::Follower(Following::lost_since(now));
+        Ok(())
     }
 
     /// Time passed, or failure detection has news. Wanted about every 10 ms; costs a few

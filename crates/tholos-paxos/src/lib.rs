@@ -112,6 +112,11 @@
 //! may have voted. It takes that one for its promise, which makes a leader of a lower one give way, and votes again
 //! once it has the whole log of a leader of a higher one (R20; `repair.rs` says why that is enough).
 //!
+//! **A majority that is gone for good.** What is left is not enough to decide anything, and stands still. Somebody outside
+//! may say who is gone for ever: then [`Assessment::of`] finds the survivor whose log is to be kept and says whether more
+//! may have been decided, and [`Group::rescue`] makes that survivor take its log for decided and go on with the
+//! survivors alone (R29; `rescue.rs` says what is kept and why).
+//!
 //! **What a driver must keep.** Appends in the order given, `handle_durable` only after they are on disk,
 //! everything else in any order, or never. No message may be made up or altered. Records are given back by
 //! [`Group::recover`] in order; a replica that lost any of them must be told ([`Group::lose`], R20), or
@@ -178,6 +183,7 @@ mod outbox;
 mod quorum;
 mod reads;
 mod repair;
+mod rescue;
 
 pub use ballot::{AppendSeq, Ballot, Index, Millis, MoveId, ReplicaId, Serial};
 pub use change::{Change, ChangeError, REPLICAS_MAX};
@@ -190,3 +196,4 @@ pub use message::{Checkpoint, Config, Entry, Message, Payload, Record};
 pub use options::{Options, Planted};
 pub use outbox::{Outbox, RoleChange};
 pub use repair::Repair;
+pub use rescue::{Assessment, Prospect, Rescue, RescueError, Survivor};

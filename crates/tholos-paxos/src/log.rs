@@ -102,6 +102,17 @@ impl Log {
         self.recover_entries(entries)
     }
 
+    /// Takes back a record of a log that was taken for decided to its end (R29).
+    pub(crate) fn recover_rescued(
+        &mut self,
+        ballot: Ballot,
+        from: Index,
+        entries: Vec<Entry>,
+    ) -> Result<(), &'static str> {
+        self.recover_replaced(ballot, from, entries)?;
+        self.recover_decided(self.last())
+    }
+
     /// The log of a checkpoint.
     pub(crate) fn recover_checkpoint(checkpoint: Checkpoint) -> Result<Log, &'static str> {
         let base = Base {

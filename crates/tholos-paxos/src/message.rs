@@ -278,6 +278,16 @@ pub enum Record {
         /// The entries from `from` to the end; may be empty.
         entries: Vec<Entry>,
     },
+    /// The majority is gone for good: the log is taken for decided to its end, where a configuration of survivors stands,
+    /// and accepted in a ballot that nobody has used (R29). All else as in [`Record::Replaced`].
+    Rescued {
+        /// The ballot the log is accepted in from now on.
+        ballot: Ballot,
+        /// The first index that was not known to be decided.
+        from: Index,
+        /// The entries from `from` to the end; the last is the new configuration.
+        entries: Vec<Entry>,
+    },
     /// The whole state of the group, so that nothing before it is needed (R22).
     Checkpoint(Box<Checkpoint>),
     /// A replica that joins a group that is there already begins here, and remembers nothing (R7). Whatever comes

@@ -132,6 +132,10 @@ impl Display for Record {
                 write!(f, "Replaced {ballot} from {from} ")?;
                 Entries(entries).fmt(f)
             }
+            Record::Rescued { ballot, from, entries } => {
+                write!(f, "Rescued {ballot} from {from} ")?;
+                Entries(entries).fmt(f)
+            }
             Record::Joined { replica } => write!(f, "Joined as {replica}"),
             Record::Checkpoint(checkpoint) => checkpoint.fmt(f),
             Record::Muted { until: None } => f.write_str("Muted"),

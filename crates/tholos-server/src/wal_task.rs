@@ -137,7 +137,9 @@ fn record_cost(record: &Record) -> usize {
     let entries = |entries: &[Entry]| entries.iter().map(Entry::cost_bytes).sum::<usize>();
     64 + match record {
         Record::Promised { .. } | Record::Joined { .. } | Record::Muted { .. } => 0,
-        Record::Accepted { entries: list, .. } | Record::Replaced { entries: list, .. } => entries(list),
+        Record::Accepted { entries: list, .. }
+        | Record::Replaced { entries: list, .. }
+        | Record::Rescued { entries: list, .. } => entries(list),
         Record::Checkpoint(checkpoint) => entries(&checkpoint.entries),
     }
 }

@@ -18,6 +18,7 @@ const CHECKPOINT: u8 = 4;
 const JOINED: u8 = 5;
 const MUTED: u8 = 6;
 const MUTED_UNTIL: u8 = 7;
+const RESCUED: u8 = 8;
 
 /// Appends the bytes of a record.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
@@ -36,6 +37,12 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         }
         Record::Replaced { ballot, from, entries } => {
             out.push(REPLACED);
+            push_ballot(*ballot, out);
+            push_number(from.0, out);
+            push_entries(version, *ballot, entries, out);
+        }
+        Record::Rescued { ballot, from, entries } => {
+            out.push(RESCUED);
             push_ballot(*ballot, out);
             push_number(from.0, out);
             push_entries(version, *ballot, entries, out);
@@ -73,6 +80,10 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
         JOINED if reader.version() > VERSION => Record::Joined { replica: reader.replica()? },
         MUTED if reader.version() > VERSION => Record::Muted { until: None },
         MUTED_UNTIL if reader.version() > VERSION => Record::Muted { until: Some(reader.ballot()?) },
+        RESCUED if reader.version() > VERSION => {
+            let (ballot, from) = (reader.ballot()?, reader.index()?);
+            Record::Rescued { ballot, from, entries: read_entries(ballot, &mut reader)? }
+        }
         byte => return Err(WireError::Kind { what: "record", byte }),
     };
     reader.finish(version::of_record(&record))?;

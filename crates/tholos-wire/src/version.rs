@@ -17,7 +17,7 @@ pub(crate) fn of_record(record: &Record) -> u8 {
         Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => of_entries(entries),
         Record::Checkpoint(checkpoint) if checkpoint.joined != ReplicaId::default() => VERSION_MAX,
         Record::Checkpoint(checkpoint) => of_config(&checkpoint.config).max(of_entries(&checkpoint.entries)),
-        Record::Joined { .. } | Record::Muted { .. } => VERSION_MAX,
+        Record::Joined { .. } | Record::Muted { .. } | Record::Rescued { .. } => VERSION_MAX,
     }
 }
 

@@ -326,7 +326,7 @@ fn sample_records_2() -> Vec<(&'static str, Record)> {
     vec![
         ("joined", Record::Joined { replica: joined }),
         ("accepted-config", Record::Accepted { ballot, decided: Index(91), entries: entries.clone() }),
-        ("replaced-config", Record::Replaced { ballot, from: Index(92), entries }),
+        ("replaced-config", Record::Replaced { ballot, from: Index(92), entries: entries.clone() }),
         ("checkpoint-config", Record::Checkpoint(Box::new(checkpoint.clone()))),
         ("checkpoint-joined", Record::Checkpoint(Box::new(Checkpoint { joined, ..checkpoint }))),
         (
@@ -335,6 +335,7 @@ fn sample_records_2() -> Vec<(&'static str, Record)> {
         ),
         ("muted", Record::Muted { until: None }),
         ("muted-until", Record::Muted { until: Some(ballot) }),
+        ("rescued", Record::Rescued { ballot, from: Index(92), entries }),
     ]
 }
 

@@ -194,6 +194,11 @@ fn record() -> impl Strategy<Value = Record> {
             from,
             entries
         }),
+        (ballot(), index(), entries()).prop_map(|(ballot, from, entries)| Record::Rescued {
+            ballot,
+            from,
+            entries
+        }),
         checkpoint.prop_map(|checkpoint| Record::Checkpoint(Box::new(checkpoint))),
         any::<u32>().prop_map(|replica| Record::Joined { replica: ReplicaId(replica) }),
     ]

@@ -142,7 +142,9 @@ impl Retained {
 pub(crate) fn cost_of(record: &Record) -> u64 {
     let entries = match record {
         Record::Promised { .. } | Record::Joined { .. } | Record::Muted { .. } => return RECORD_BYTES,
-        Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
+        Record::Accepted { entries, .. }
+        | Record::Replaced { entries, .. }
+        | Record::Rescued { entries, .. } => entries,
         Record::Checkpoint(checkpoint) => &checkpoint.entries,
     };
     RECORD_BYTES + entries.iter().map(|entry| entry.cost_bytes() as u64).sum::<u64>()

@@ -462,7 +462,9 @@ impl Cluster {
         for append in &effects.appends {
             self.records.entry(at).or_default().push((append.shard, append.record.clone()));
             let entries = match &append.record {
-                Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => entries,
+                Record::Accepted { entries, .. }
+                | Record::Replaced { entries, .. }
+                | Record::Rescued { entries, .. } => entries,
                 Record::Checkpoint(checkpoint) => &checkpoint.entries,
                 Record::Promised { .. } | Record::Joined { .. } | Record::Muted { .. } => continue,
             };

@@ -8,6 +8,7 @@ use crate::leader::Leader;
 use crate::log::Base;
 use crate::message::{Config, Entry};
 use crate::repair::Repair;
+use crate::rescue::Survivor;
 
 impl Group {
     /// This replica.
@@ -145,6 +146,11 @@ impl Group {
                 Repair::Asks { answered, needed: others().count() }
             }
         })
+    }
+
+    /// What this replica says if others of its group are gone for good (R29).
+    pub fn survivor(&self) -> Survivor {
+        Survivor::of(self.me(), self.promised(), self.acceptor.log(), self.acceptor.is_mute())
     }
 
     /// Whether time alone brings nothing: until this replica is told something, or `net` says something else, ticks

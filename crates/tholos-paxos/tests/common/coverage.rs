@@ -189,7 +189,7 @@ impl Coverage {
         self.count(match record {
             Record::Promised { .. } => Reached::RecordPromised,
             Record::Accepted { .. } => Reached::RecordAccepted,
-            Record::Replaced { .. } => Reached::RecordReplaced,
+            Record::Replaced { .. } | Record::Rescued { .. } => Reached::RecordReplaced,
             Record::Checkpoint(_) => Reached::Checkpointed,
             Record::Joined { .. } => Reached::Joined,
             Record::Muted { until: None } => Reached::Muted,

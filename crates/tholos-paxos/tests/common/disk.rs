@@ -38,7 +38,7 @@ impl Disk {
             Record::Promised { ballot } => self.promised = *ballot,
             Record::Joined { .. } | Record::Muted { .. } => {}
             Record::Accepted { entries, .. } => self.note(entries),
-            Record::Replaced { ballot, from, entries } => {
+            Record::Replaced { ballot, from, entries } | Record::Rescued { ballot, from, entries } => {
                 self.promised = self.promised.max(*ballot);
                 self.origins.split_off(from);
                 self.note(entries);

@@ -22,6 +22,8 @@ pub struct Facts {
     pub reads_failed: Vec<u64>,
     /// Replicas that had lost everything and count again.
     pub repaired: u64,
+    /// Gone for good: what they say to be decided binds nobody (R29).
+    pub gone: Vec<ReplicaId>,
     next_value: u64,
     next_token: u64,
 }
@@ -78,6 +80,9 @@ impl Facts {
 
     /// `entry` is decided, says `id`: the first to say so sets it for all. Returns whether this is the first.
     pub fn learn(&mut self, id: ReplicaId, entry: Entry, replicas: &[Replica]) -> bool {
+        if self.gone.contains(&id) {
+            return false;
+        }
         let at = entry.index.0 as usize - 1;
         if let Some(known) = self.decided.get(at) {
             assert_eq!(*known, entry, "agreement: {id} decided another value");
@@ -102,6 +107,21 @@ impl Facts {
         }
         self.decided.push(entry);
         true
+    }
+
+    /// This is decided from here on, and nothing else (R29): what only those who are gone knew is forgotten, and what
+    /// nobody knew to be decided counts if it is in this log.
+    pub fn rescued(&mut self, log: Vec<Entry>) {
+        let numbers = log.iter().filter_map(|entry| number_of(&entry.payload));
+        numbers.for_each(|number| _ = self.proposed.remove(&number));
+        self.configs.truncate(1);
+        self.configs.extend(log.iter().filter_map(|entry| match &entry.payload {
+            Payload::Config(config) => Some((entry.index, Config::clone(config))),
+            _ => None,
+        }));
+        self.decided = log;
+        // Who asks for them is gone, or was told that they failed.
+        self.floors.values_mut().for_each(|floor| *floor = Index::ZERO);
     }
 
     /// R6: a leader proposes a Config only when the last one is decided.

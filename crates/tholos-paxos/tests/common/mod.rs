@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tholos_paxos::{
     AppendSeq, Ballot, Change, ChangeError, Config, Entry, Group, Index, Message, Millis, MoveId, Options,
-    Outbox, Payload, ProposeError, ReplicaId, RoleChange,
+    Outbox, Payload, ProposeError, ReplicaId, Rescue, RescueError, RoleChange, Survivor,
 };
 
 pub mod coverage;
@@ -478,6 +478,33 @@ impl Council {
             self.coverage.count(Reached::Transfer);
         }
         begun
+    }
+
+    /// What the replicas that are up say of themselves.
+    pub fn survivors(&self) -> Vec<Survivor> {
+        self.replicas.iter().filter_map(|replica| Some(replica.group.as_ref()?.survivor())).collect()
+    }
+
+    /// All that a replica has: what it has applied, and what follows in its log.
+    pub fn whole_log(&self, id: ReplicaId) -> Vec<Entry> {
+        let replica = &self.replicas[id.0 as usize - 1];
+        let Some(group) = &replica.group else { return Vec::new() };
+        let tail = (group.applied_index().0 + 1..=group.accepted_index().0).map(Index);
+        let tail = tail.map(|at| group.entry(at).expect("what is not applied is in memory").clone());
+        replica.state.iter().cloned().chain(tail).collect()
+    }
+
+    /// Orders `id` to go on without those who are gone. From then on its log is what is decided, whatever the others had
+    /// decided by themselves.
+    pub fn rescue(&mut self, id: ReplicaId, order: &Rescue) -> Result<(), RescueError> {
+        let mut result = Err(RescueError::Mute);
+        self.step(id, |group, now, _, out| result = group.rescue(order, now, now, out));
+        if result.is_ok() {
+            let log = self.whole_log(id);
+            self.facts.rescued(log);
+        }
+        self.carry_out(id);
+        result
     }
 
     /// Saves what is applied as a snapshot, asks for a checkpoint, and forgets the entries if

@@ -14,7 +14,7 @@ pub mod chance;
 pub mod mood;
 pub mod planted;
 pub mod shrink;
-mod step;
+pub mod step;
 
 use chance::Chance;
 use mood::Mood;
