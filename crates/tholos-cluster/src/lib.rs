@@ -41,6 +41,7 @@ mod map;
 mod meta;
 mod moves;
 mod plan;
+mod recovery;
 
 pub use answer::Question;
 pub use founding::FoundingError;
@@ -51,12 +52,16 @@ pub use map::{
 };
 pub use meta::{
     Before, Cause, Departed, JOBS_MAX, Job, JobMove, JobOrder, JobRestart, JobState, MOVES_MAX, MetaCommand,
-    MetaState, MoveStage, NodeChange, Phase, Refusal, RestartStage, Standing, THROTTLE_BYTES_MIN,
-    TITLE_BYTES_MAX,
+    MetaState, MoveStage, NodeChange, Phase, RECOVERIES_MAX, RecoverOrder, Recovery, Refusal, RescueAsk,
+    RescueOrder, RescueStage, RestartStage, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX,
 };
 pub use moves::Move;
 pub use plan::{
     Ailment, Check, CheckKind, Facts, Former, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, NodeEffect,
     NodeFacts, NodeSaid, Outcome, Plan, PlanError, PlanId, REASONS_MAX, REQUEST_NODES_MAX, Reason, Request,
     ShardFacts, ShardSaid, plan,
+};
+pub use recovery::{
+    GroupRescue, Inventory, RecoveryBlock, RecoveryError, RecoveryPlan, RecoveryRequest, plan_recovery,
+    recovery_number,
 };

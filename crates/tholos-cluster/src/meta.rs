@@ -27,6 +27,7 @@ mod apply;
 mod codec;
 mod command;
 mod job;
+mod recovery;
 mod voters;
 
 use alloc::vec::Vec;
@@ -38,6 +39,7 @@ pub use self::command::{JobOrder, MetaCommand, NodeChange, Refusal};
 pub use self::job::{
     Before, Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage, THROTTLE_BYTES_MIN,
 };
+pub use self::recovery::{RECOVERIES_MAX, RecoverOrder, Recovery, RescueAsk, RescueOrder, RescueStage};
 use crate::id::{Epoch, Incarnation, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow, REPLICAS_MAX};
 
@@ -57,8 +59,9 @@ pub enum Standing {
     Spare,
     /// It is to hold nothing any more.
     Draining,
-    /// Its directory is lost, and a node with another one bears its name since ([`MetaCommand::Rejoin`]). It is to hold
-    /// nothing any more, is reached nowhere, and leaves when it holds nothing.
+    /// Its directory is lost for good: a node with another one bears its name since ([`MetaCommand::Rejoin`]), or a recovery
+    /// gave it up ([`MetaCommand::Recover`], R29). It is to hold nothing any more, is reached nowhere, refused by all, and
+    /// leaves when it holds nothing.
     Lost,
 }
 
@@ -103,6 +106,8 @@ pub struct MetaState {
     pub last_job: u64,
     /// Whether no job starts by itself until somebody says otherwise.
     pub held: bool,
+    /// The recoveries, oldest first; only of the last may something be still to do.
+    pub recoveries: Vec<Recovery>,
 }
 
 impl ClusterMap {
@@ -129,6 +134,7 @@ impl MetaState {
             jobs: Vec::new(),
             last_job: 0,
             held: false,
+            recoveries: Vec::new(),
             map,
         }
     }
@@ -246,6 +252,12 @@ impl MetaState {
         {
             return Err(MapError::BadMeta("the jobs are not in order"));
         }
+        if self.recoveries.len() > RECOVERIES_MAX
+            || !self.recoveries.windows(2).all(|pair| pair[0].id < pair[1].id)
+        {
+            return Err(MapError::BadMeta("the recoveries are not in order"));
+        }
+        self.recoveries.iter().try_for_each(Recovery::check)?;
         self.jobs.iter().try_for_each(Job::check)
     }
 }

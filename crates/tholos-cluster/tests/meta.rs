@@ -555,7 +555,9 @@ fn what_earlier_versions_wrote_is_read() {
     (last.started_at, last.ended_at, last.before) = (Millis(0), Millis(1), None);
     let state = now(&state);
     let mut bytes = state.encode();
-    // Four numbers of the one job, and that what was before it is not known; then whether jobs are held.
+    // That there are no recoveries; four numbers of the one job, and that what was before it is not known; then whether jobs
+    // are held.
+    assert_eq!(bytes.pop(), Some(0));
     let end = bytes.len();
     bytes.drain(end - 34..end - 1);
     bytes[0] = 2;
@@ -565,8 +567,8 @@ fn what_earlier_versions_wrote_is_read() {
     assert_eq!(bytes.split_off(bytes.len() - 4), [0, 0, 0, 0]);
     bytes[0] = 1;
     assert_eq!(MetaState::decode(&bytes).as_ref(), Ok(state));
-    bytes[0] = 4;
-    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 4, reads: 3 }));
+    bytes[0] = 5;
+    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 5, reads: 4 }));
 
     let mut bytes = MetaCommand::StartJob(plan.clone()).encode();
     // Behind version, kind, plan, epoch, title and moves in flight.

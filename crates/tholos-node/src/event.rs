@@ -513,6 +513,24 @@ pub enum Notice {
         /// The id that is retired.
         replica: ReplicaId,
     },
+    /// A group has lost its majority for good, and the replica here goes on with the log that it has (R29).
+    GroupRescued {
+        /// Which group.
+        shard: ShardId,
+        /// The replica.
+        replica: ReplicaId,
+        /// The number of the configuration that it goes on with.
+        number: u64,
+    },
+    /// A replica cannot go on as a recovery wanted it. Told by the leader of the meta group.
+    RescueRefused {
+        /// Which group.
+        shard: ShardId,
+        /// Whose replica.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
     /// This node has a newer map.
     MapChanged {
         /// Its epoch.

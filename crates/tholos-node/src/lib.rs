@@ -37,7 +37,10 @@ pub use event::{
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
-pub use peer::{Ask, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage, SnapshotChunk};
+pub use peer::{
+    Ask, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage, RescueReport, RescueSaid,
+    SnapshotChunk,
+};
 pub use replicas::OrderError;
 pub use shard::{Shard, Unfit};
 pub use snapshot::{Discarded, LoadedSnapshot, SnapshotLoader};

@@ -5,7 +5,8 @@
 //! state in the group's keyspace, [`requests`](Requests) the commands whose fate this node waits for, `copies` how the
 //! newest map gets here and to the disk, [`mover`](Mover)
 //! the moves under way, [`automatic`](Automatic) what begins by itself, [`roll`](Roll) the restart under way,
-//! [`survey`](Survey) what all nodes say of themselves, `retired` the end of replicas that are in no set any more.
+//! [`survey`](Survey) what all nodes say of themselves, `retired` the end of replicas that are in no set any more,
+//! [`rescuer`](Rescuer) what becomes of groups that have lost their majority for good.
 //!
 //! - N1: a copy only ever gives way to one of a higher epoch.
 //! - N2: a replica is dropped only when a map is durable here that says it is retired (R7): a restart cannot bring it back.
@@ -15,6 +16,7 @@ pub(crate) mod automatic;
 mod copies;
 mod mover;
 mod requests;
+mod rescuer;
 mod retired;
 mod roll;
 pub(crate) mod store;
@@ -29,6 +31,7 @@ use tholos_ring::ShardId;
 use self::automatic::Automatic;
 use self::mover::Mover;
 pub(crate) use self::requests::{Requests, is_request};
+use self::rescuer::Rescuer;
 use self::roll::Roll;
 pub(crate) use self::survey::Room;
 use self::survey::Survey;
@@ -55,6 +58,7 @@ pub(crate) struct Meta {
     automatic: Automatic,
     roll: Roll,
     survey: Survey,
+    rescuer: Rescuer,
     /// The meta group's replica here is read up to this index.
     seen: Index,
     /// When a newer map was last asked for.
@@ -78,6 +82,7 @@ impl Meta {
             automatic: Automatic::default(),
             roll: Roll::default(),
             survey: Survey::default(),
+            rescuer: Rescuer::default(),
             seen: Index::ZERO,
             asked_at: None,
         }

@@ -608,6 +608,12 @@ impl Node {
             out.notices.push(Notice::MessageDropped { node: from, reason: "from a node outside the map" });
             return;
         }
+        if self.meta.state().is_gone(from) {
+            // U3
+            let reason = "from a node that a recovery gave up for ever (R29): destroy its data";
+            out.notices.push(Notice::MessageDropped { node: from, reason });
+            return;
+        }
         self.detector.heard(from);
         if message.rests_on_the_log() && !self.trusts(from) {
             // R21: what its log may lack, its votes may lack; it says first where it stands.
@@ -624,6 +630,8 @@ impl Node {
             PeerMessage::FactsWanted => out.sends.push((from, PeerMessage::Facts(self.own_facts()))),
             PeerMessage::Facts(said) => self.handle_facts(from, said),
             PeerMessage::Restart { boot } => self.handle_restart(boot, out),
+            PeerMessage::Rescue(bytes) => self.handle_rescue_bytes(from, &bytes, out),
+            PeerMessage::RescueReport(report) => self.handle_rescue_report(from, report, out),
             PeerMessage::Map(bytes) => self.handle_map(from, &bytes, out),
             PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
             PeerMessage::Digest(note) => self.handle_digest(from, note, out),
@@ -747,7 +755,8 @@ impl Node {
             memory_full: self.own_memory_full(),
             epoch: self.meta.state().epoch(),
         };
-        for row in self.meta.map().nodes.iter().filter(|row| row.id != self.config.me) {
+        let others = self.meta.map().nodes.iter().filter(|row| row.id != self.config.me);
+        for row in others.filter(|row| !self.meta.state().is_gone(row.id)) {
             out.sends.push((row.id, PeerMessage::Heartbeat(heartbeat.clone())));
             if let Some(counted) = self.ledger.tell(row.id, now) {
                 out.sends.push((row.id, PeerMessage::Counted(counted)));

@@ -1,5 +1,6 @@
 //! What nodes say to each other.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -64,6 +65,10 @@ pub enum PeerMessage {
         /// The boot of the receiver; in another one it does nothing.
         boot: u64,
     },
+    /// To the owner of the log that a recovery keeps (R29): go on with it. A `RescueAsk` as `tholos-cluster` writes it.
+    Rescue(Bytes),
+    /// The answer.
+    RescueReport(RescueReport),
     /// How far a snapshot has arrived.
     SnapshotWanted {
         /// The group.
@@ -93,6 +98,8 @@ impl PeerMessage {
             | PeerMessage::FactsWanted
             | PeerMessage::Facts(_)
             | PeerMessage::Restart { .. }
+            | PeerMessage::Rescue(_)
+            | PeerMessage::RescueReport(_)
             | PeerMessage::Forward(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }
@@ -151,6 +158,28 @@ pub struct MoveReport {
     pub config: Option<Config>,
     /// How many entries the node lacks that is to get the shard, while it learns.
     pub behind: Option<u64>,
+}
+
+/// What has come of an order to go on without those who are gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RescueReport {
+    /// The number of the recovery's plan.
+    pub plan: u64,
+    /// The group.
+    pub group: ShardId,
+    /// What has come of it.
+    pub said: RescueSaid,
+}
+
+/// What has come of an order to go on without those who are gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RescueSaid {
+    /// Nothing yet, and why: to be ordered again.
+    Waits(String),
+    /// The log goes on, durably, with this configuration.
+    Done(Config),
+    /// Nothing, and why; it stays so.
+    Refused(String),
 }
 
 /// A request on its way to the shard's leader.

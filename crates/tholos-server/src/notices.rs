@@ -29,6 +29,18 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         Notice::MapChanged { epoch } => {
             tracing::info!(node = me, epoch = %epoch, "has a newer cluster map");
         }
+        Notice::GroupRescued { shard, replica, number } => {
+            tracing::warn!(
+                node = me, shard = %shard, replica = %replica, number,
+                "a recovery: the group goes on with the log of this replica, without those who are gone"
+            );
+        }
+        Notice::RescueRefused { shard, node, reason } => {
+            tracing::error!(
+                node = me, shard = %shard, of = %node, reason,
+                "a recovery: the group cannot go on as it was planned; plan the recovery again"
+            );
+        }
         Notice::ReplicaDropped { shard, replica } => {
             tracing::info!(node = me, shard = %shard, replica = %replica, "dropped a replica that has moved away");
         }

@@ -43,6 +43,7 @@ impl Trail {
             | PeerMessage::FactsWanted
             | PeerMessage::Facts(_)
             | PeerMessage::MapWanted { .. }
+            | PeerMessage::Rescue(_)
             | PeerMessage::Map(_) => return,
             _ if self.lines.is_none() => return,
             PeerMessage::Restart { boot } => {
@@ -51,6 +52,7 @@ impl Trail {
             }
             PeerMessage::MoveOrder(order) => (order.shard, format!("{order:?}")),
             PeerMessage::MoveReport(report) => (report.shard, format!("{report:?}")),
+            PeerMessage::RescueReport(report) => (report.group, format!("{:?}", report.said)),
             PeerMessage::Paxos { shard, message, .. } => (*shard, message.to_string()),
             PeerMessage::Forward(forward) => (forward.shard, format!("Forward {}", forward.request & 0xffff)),
             PeerMessage::Answer { request, outcome, .. } => {

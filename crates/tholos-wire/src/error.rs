@@ -23,6 +23,8 @@ pub enum WireError {
     Number,
     /// A reply with more lists in lists than [`VALUE_DEPTH_MAX`](crate::VALUE_DEPTH_MAX).
     TooDeep,
+    /// What should be text is not UTF-8.
+    NotText,
 }
 
 impl fmt::Display for WireError {
@@ -33,6 +35,7 @@ impl fmt::Display for WireError {
             WireError::Trailing(count) => write!(out, "{count} bytes too many"),
             WireError::Kind { what, byte } => write!(out, "no {what} is known by {byte}"),
             WireError::Number => write!(out, "a number out of its range"),
+            WireError::NotText => write!(out, "text that is not UTF-8"),
             WireError::TooDeep => write!(out, "lists in lists deeper than {}", crate::VALUE_DEPTH_MAX),
         }
     }

@@ -1,12 +1,13 @@
 //! What nodes say to each other (docs/protocol/wire.md, "Messages").
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk,
 };
 use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
@@ -36,6 +37,8 @@ const DIGEST_WRONG: u8 = 15;
 const FACTS_WANTED: u8 = 64;
 const FACTS: u8 = 65;
 const RESTART: u8 = 66;
+const RESCUE: u8 = 60;
+const RESCUE_REPORT: u8 = 61;
 
 const DONE: u8 = 0;
 const NOT_LEADER: u8 = 1;
@@ -44,6 +47,10 @@ const GAP: u8 = 3;
 const REFUSED: u8 = 4;
 const UNKNOWN: u8 = 5;
 const EXPIRED: u8 = 6;
+
+const WAITS: u8 = 0;
+const RESCUED: u8 = 1;
+const NOT_RESCUED: u8 = 2;
 
 /// Appends the bytes of a message.
 pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
@@ -76,6 +83,11 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
             out.push(RESTART);
             push_u64(*boot, out);
         }
+        PeerMessage::Rescue(ask) => {
+            out.push(RESCUE);
+            push_bytes(ask, out);
+        }
+        PeerMessage::RescueReport(report) => push_rescue_report(version, report, out),
         PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
@@ -135,6 +147,8 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
         FACTS_WANTED => PeerMessage::FactsWanted,
         FACTS => PeerMessage::Facts(read_facts(reader)?),
         RESTART => PeerMessage::Restart { boot: reader.u64()? },
+        RESCUE => PeerMessage::Rescue(reader.bytes()?),
+        RESCUE_REPORT => PeerMessage::RescueReport(read_rescue_report(reader)?),
         COUNTED => PeerMessage::Counted(read_counted(reader)?),
         kind @ DIGEST_ASKED..=DIGEST_WRONG => PeerMessage::Digest(read_digest(kind, reader)?),
         kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
@@ -298,6 +312,41 @@ fn push_perhaps(number: Option<u64>, out: &mut Vec<u8>) {
 
 fn read_perhaps(reader: &mut Reader) -> Result<Option<u64>, WireError> {
     Ok(if reader.flag("facts flag")? { Some(reader.number()?) } else { None })
+}
+
+fn push_rescue_report(version: u8, report: &RescueReport, out: &mut Vec<u8>) {
+    out.push(RESCUE_REPORT);
+    push_u64(report.plan, out);
+    push_shard(report.group, out);
+    match &report.said {
+        RescueSaid::Waits(why) => {
+            out.push(WAITS);
+            push_bytes(why.as_bytes(), out);
+        }
+        RescueSaid::Done(config) => {
+            out.push(RESCUED);
+            push_config(version, config, out);
+        }
+        RescueSaid::Refused(why) => {
+            out.push(NOT_RESCUED);
+            push_bytes(why.as_bytes(), out);
+        }
+    }
+}
+
+fn read_rescue_report(reader: &mut Reader) -> Result<RescueReport, WireError> {
+    let (plan, group) = (reader.u64()?, read_shard(reader)?);
+    let said = match reader.u8()? {
+        WAITS => RescueSaid::Waits(read_text(reader)?),
+        RESCUED => RescueSaid::Done(read_config(reader)?),
+        NOT_RESCUED => RescueSaid::Refused(read_text(reader)?),
+        byte => return Err(WireError::Kind { what: "rescue report", byte }),
+    };
+    Ok(RescueReport { plan, group, said })
+}
+
+fn read_text(reader: &mut Reader) -> Result<String, WireError> {
+    String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError::NotText)
 }
 
 fn push_digest(note: &DigestNote, out: &mut Vec<u8>) {

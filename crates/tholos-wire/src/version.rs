@@ -47,7 +47,9 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         | PeerMessage::MoveReport(_)
         | PeerMessage::FactsWanted
         | PeerMessage::Facts(_)
-        | PeerMessage::Restart { .. } => VERSION_MAX,
+        | PeerMessage::Restart { .. }
+        | PeerMessage::Rescue(_)
+        | PeerMessage::RescueReport(_) => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,
         _ => VERSION,

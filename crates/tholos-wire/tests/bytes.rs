@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -266,6 +266,10 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
             }),
         ),
         ("restart", PeerMessage::Restart { boot: 0x1122_3344_5566_7788 }),
+        ("rescue", PeerMessage::Rescue(Bytes::from_static(b"ask"))),
+        ("rescue-waits", rescued(RescueSaid::Waits("why".into()))),
+        ("rescue-done", rescued(RescueSaid::Done(config_2()))),
+        ("rescue-refused", rescued(RescueSaid::Refused("why".into()))),
         ("digest-asked", digest(DigestSaid::Asked)),
         ("digest-is", digest(DigestSaid::Is(0x0102_0304_0506_0708))),
         ("digest-wrong", digest(DigestSaid::Wrong)),
@@ -315,6 +319,10 @@ fn config_2() -> Config {
         learners: vec![ReplicaId::new(4, Serial(4))],
         last_replica: ReplicaId::new(5, Serial(4)),
     }
+}
+
+fn rescued(said: RescueSaid) -> PeerMessage {
+    PeerMessage::RescueReport(RescueReport { plan: 0x0102_0304_0506_0708, group: ShardId(12), said })
 }
 
 fn sample_records_2() -> Vec<(&'static str, Record)> {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -274,6 +274,17 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => Just(PeerMessage::FactsWanted),
         1 => any::<u64>().prop_map(|boot| PeerMessage::Restart { boot }),
         1 => facts().prop_map(PeerMessage::Facts),
+        1 => bytes().prop_map(PeerMessage::Rescue),
+        1 => (any::<u64>(), shard(), option::of(config()), any::<bool>(), ".{0,20}").prop_map(
+            |(plan, group, config, waits, why)| {
+                let said = match (config, waits) {
+                    (Some(config), _) => RescueSaid::Done(config),
+                    (None, true) => RescueSaid::Waits(why),
+                    (None, false) => RescueSaid::Refused(why),
+                };
+                PeerMessage::RescueReport(RescueReport { plan, group, said })
+            }
+        ),
         1 => (any::<u64>(), any::<u64>(), number(), number(), number(), number()).prop_map(
             |(boot, of_boot, recovered, durable, owned_up, of_before)| {
                 PeerMessage::Counted(Counted { boot, recovered, durable, owned_up, of_boot, of_before })

@@ -62,6 +62,8 @@ impl MetaState {
             MetaCommand::Returned(node) => self.returned(*node, time)?,
             MetaCommand::OrderRestart { job, at, boot } => self.order_restart(*job, *at, *boot)?,
             MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at, time)?,
+            MetaCommand::Recover(order) => return self.recover(order, time).map(Some),
+            MetaCommand::EndRescue { recovery, group } => self.end_rescue(*recovery, *group)?,
         }
         Ok(None)
     }
@@ -99,7 +101,7 @@ impl MetaState {
 
     /// A node will never come back with what it had: another is to bear its name. It leaves at once if it holds nothing;
     /// else it stays, under another name and reached nowhere, until moves have replaced what it holds.
-    fn lose(&mut self, id: NodeId) -> Result<(), Refusal> {
+    pub(super) fn lose(&mut self, id: NodeId) -> Result<(), Refusal> {
         if self.holds(id) == 0 && self.remove(id).is_ok() {
             return Ok(());
         }
@@ -136,6 +138,9 @@ impl MetaState {
         }
         if let Some(job) = self.active_job() {
             return Err(Refusal::JobUnderWay(job.id));
+        }
+        if let Some(recovery) = self.recovery_under_way() {
+            return Err(Refusal::RecoveryUnderWay(recovery.id));
         }
         if self.held && order.cause.is_automatic() {
             return Err(Refusal::Held);
@@ -236,6 +241,13 @@ impl MetaState {
     fn change_node(&mut self, change: &NodeChange) -> Result<(), Refusal> {
         let at = self.place(change.node())?;
         match change {
+            // E6: it holds nothing more, and comes back as nothing else.
+            NodeChange::Standing(_, Standing::Draining) if self.standings[at] == Standing::Lost => {}
+            NodeChange::Standing(_, standing)
+                if (self.standings[at] == Standing::Lost) != (*standing == Standing::Lost) =>
+            {
+                return Err(Refusal::HasLeft(change.node()));
+            }
             NodeChange::Standing(_, standing) => self.standings[at] = *standing,
             NodeChange::Weight(_, weight) => self.map.nodes[at].weight = *weight,
             NodeChange::Zone(_, zone) => self.map.nodes[at].zone.clone_from(zone),
@@ -250,7 +262,7 @@ impl MetaState {
         let mut sets: Vec<Vec<NodeId>> = groups.map(|group| self.voters(group).collect()).collect();
         for step in moves {
             let bad = Refusal::BadMove(*step);
-            let known = step.to.is_none_or(|to| self.map.node(to).is_some());
+            let known = step.to.is_none_or(|to| self.map.node(to).is_some() && !self.is_gone(to));
             let set = sets.get_mut(usize::from(step.shard.0)).filter(|_| known).ok_or(bad.clone())?;
             let after = step.set_after(set).filter(|after| after.len() <= usize::from(REPLICAS_MAX));
             *set = after.filter(|after| after != set).ok_or(bad)?;
@@ -297,6 +309,7 @@ impl MetaState {
                 }
             }
         }
+        self.settle_rescue(group, config.move_id);
         self.check()?;
         self.finish_job(time);
         Ok(())
@@ -356,6 +369,10 @@ impl MetaState {
         Ok(())
     }
 
+    pub(super) fn cancel_job(&mut self, id: u64, time: Millis) -> Result<(), Refusal> {
+        self.set_job(id, JobState::Cancelling, time)
+    }
+
     fn set_job(&mut self, id: u64, state: JobState, time: Millis) -> Result<(), Refusal> {
         let job = self.jobs.iter_mut().find(|job| job.id == id).ok_or(Refusal::UnknownJob(id))?;
         if job.state == state || (job.state, state) == (JobState::Cancelled, JobState::Cancelling) {
@@ -391,7 +408,7 @@ impl MetaState {
         if self.departed.iter().any(|gone| gone.id == node) {
             return Ok(());
         }
-        let at = self.place(node)?;
+        self.place(node)?;
         let replicas = self.holds(node);
         if replicas > 0 {
             return Err(Refusal::StillHolds { node, replicas });
@@ -401,11 +418,17 @@ impl MetaState {
         {
             return Err(Refusal::JobUnderWay(job.id));
         }
+        self.depart(node);
+        Ok(())
+    }
+
+    /// Takes a node that holds nothing off the map, for ever.
+    pub(super) fn depart(&mut self, node: NodeId) {
+        let Ok(at) = self.map.nodes.binary_search_by_key(&node, |row| row.id) else { return };
         let NodeRow { id, name, incarnation, .. } = self.map.nodes.remove(at);
         self.standings.remove(at);
         let at = self.departed.partition_point(|gone| gone.id < id);
         self.departed.insert(at, Departed { id, name: String::from(name.as_str()), incarnation });
-        Ok(())
     }
 
     fn unfinished_mut(&mut self, id: u64) -> Result<&mut Job, Refusal> {

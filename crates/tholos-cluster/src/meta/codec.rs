@@ -1,10 +1,10 @@
-//! The bytes of the state and of the commands, version 3; earlier ones are read as well.
+//! The bytes of the state and of the commands, version 4; earlier ones are read as well.
 //!
 //! Numbers are little-endian, strings and maps stand behind their length (2 and 4 bytes), lists behind their count.
 //!
 //! ```text
-//!   state    3 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
-//!            | last job 8 | jobs 1 × job | held 1
+//!   state    4 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
+//!            | last job 8 | jobs 1 × job | held 1 | recoveries 1 × recovery
 //!   config   number 8 | move 8 | last replica 4 | voters 1 × 4 | learners 1 × 4
 //!   job      id 8 | plan 8 | title | state 1 | in flight 2 | moves 4 × (move, stage 1, number 8 if ordered) | removes 2 × 2
 //!            | cause | restarts 2 × (node 2, stage 1, boot 8 if ordered)
@@ -13,11 +13,13 @@
 //!   change   kind 1 | node 2 | standing 1, weight 2 or zone
 //!   cause    kind 1 | nodes 2 × 2 if lost
 //!   move     shard 2 | from 2 | to 2                 0 is nobody
-//!   command  3 | kind 1 | its fields in the order of their declaration
+//!   command  4 | kind 1 | its fields in the order of their declaration
 //! ```
 //!
 //! Version 1 has neither held, causes nor restarts. Before version 3, a job ends with its restarts, an order has no bytes a
-//! second, and a record no bytes.
+//! second, and a record no bytes. Before version 4, a state has no recoveries.
+
+mod recovery;
 
 use alloc::vec::Vec;
 
@@ -32,12 +34,15 @@ use crate::meta::{
     NodeChange, RestartStage, Standing,
 };
 use crate::moves::Move;
+use recovery::{push_recover, push_recovery, read_recover, read_recovery};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// The first version that has causes of jobs and restarts.
 const WITH_CAUSES: u8 = 2;
 /// The first version that has throttles of jobs, their times and bytes, and what was before them.
 const WITH_TIMES: u8 = 3;
+/// The first version that has recoveries.
+const WITH_RECOVERIES: u8 = 4;
 
 const STANDINGS: [Standing; 4] = [Standing::Member, Standing::Spare, Standing::Draining, Standing::Lost];
 const JOB_STATES: [JobState; 5] =
@@ -57,11 +62,7 @@ impl MetaState {
         let mut out = Vec::from([VERSION]);
         push_map(&self.map, &mut out);
         out.extend(self.standings.iter().map(|standing| position(&STANDINGS, *standing)));
-        push_list16(&self.departed, &mut out, |gone, out| {
-            push_node(Some(gone.id), out);
-            push_string(&gone.name, out);
-            out.extend_from_slice(&gone.incarnation.0.to_le_bytes());
-        });
+        push_list16(&self.departed, &mut out, push_departed);
         push_list16(&self.configs, &mut out, push_config);
         out.extend_from_slice(&self.last_job.to_le_bytes());
         out.push(self.jobs.len() as u8);
@@ -69,6 +70,10 @@ impl MetaState {
             push_job(job, &mut out);
         }
         out.push(u8::from(self.held));
+        out.push(self.recoveries.len() as u8);
+        for recovery in &self.recoveries {
+            push_recovery(recovery, &mut out);
+        }
         out
     }
 
@@ -83,17 +88,16 @@ impl MetaState {
         let map = read_map(&mut reader)?;
         let standings =
             map.nodes.iter().map(|_| read_one_of(&STANDINGS, &mut reader)).collect::<Result<_, _>>()?;
-        let departed = read_list16(&mut reader, |reader| {
-            let (id, name) = (NodeId(reader.u16()?), reader.string()?);
-            Ok(Departed { id, name, incarnation: Incarnation(reader.u64()?) })
-        })?;
+        let departed = read_list16(&mut reader, read_departed)?;
         let configs = read_list16(&mut reader, read_config)?;
         let last_job = reader.u64()?;
         let count = reader.u8()?;
         let jobs = (0..count).map(|_| read_job(version, &mut reader)).collect::<Result<_, _>>()?;
         let held = version >= WITH_CAUSES && read_flag(&mut reader)?;
+        let count = if version >= WITH_RECOVERIES { reader.u8()? } else { 0 };
+        let recoveries = (0..count).map(|_| read_recovery(&mut reader)).collect::<Result<_, _>>()?;
         end(&reader)?;
-        let state = MetaState { map, standings, departed, configs, jobs, last_job, held };
+        let state = MetaState { map, standings, departed, configs, jobs, last_job, held, recoveries };
         state.check()?;
         Ok(state)
     }
@@ -132,6 +136,11 @@ impl MetaCommand {
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&bytes_per_s.to_le_bytes());
             }
+            MetaCommand::Recover(order) => push_recover(order, &mut out),
+            MetaCommand::EndRescue { recovery, group } => {
+                out.extend_from_slice(&recovery.to_le_bytes());
+                out.extend_from_slice(&group.0.to_le_bytes());
+            }
             MetaCommand::OrderRestart { job, at, boot } => {
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&at.to_le_bytes());
@@ -163,6 +172,8 @@ impl MetaCommand {
             MetaCommand::RecordRestart { .. } => 14,
             MetaCommand::Throttle { .. } => 15,
             MetaCommand::Rejoin(_) => 16,
+            MetaCommand::Recover(_) => 40,
+            MetaCommand::EndRescue { .. } => 41,
         }
     }
 
@@ -195,6 +206,8 @@ impl MetaCommand {
             14 => MetaCommand::RecordRestart { job: reader.u64()?, at: reader.u32()? },
             15 => MetaCommand::Throttle { job: reader.u64()?, bytes_per_s: reader.u64()? },
             16 => MetaCommand::Rejoin(NodeRow::decode(&mut reader)?),
+            40 => MetaCommand::Recover(read_recover(&mut reader)?),
+            41 => MetaCommand::EndRescue { recovery: reader.u64()?, group: ShardId(reader.u16()?) },
             other => return Err(MapError::UnknownKind(other)),
         };
         end(&reader)?;
@@ -251,6 +264,17 @@ fn position<T: PartialEq>(all: &[T], one: T) -> u8 {
 fn read_one_of<T: Copy>(all: &[T], reader: &mut Reader<'_>) -> Result<T, MapError> {
     let kind = reader.u8()?;
     all.get(usize::from(kind)).copied().ok_or(MapError::UnknownKind(kind))
+}
+
+fn push_departed(gone: &Departed, out: &mut Vec<u8>) {
+    push_node(Some(gone.id), out);
+    push_string(&gone.name, out);
+    out.extend_from_slice(&gone.incarnation.0.to_le_bytes());
+}
+
+fn read_departed(reader: &mut Reader<'_>) -> Result<Departed, MapError> {
+    let (id, name) = (NodeId(reader.u16()?), reader.string()?);
+    Ok(Departed { id, name, incarnation: Incarnation(reader.u64()?) })
 }
 
 fn push_map(map: &ClusterMap, out: &mut Vec<u8>) {

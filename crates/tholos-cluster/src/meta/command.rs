@@ -9,7 +9,7 @@ use tholos_ring::ShardId;
 
 use crate::id::{Epoch, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
-use crate::meta::{Cause, MOVES_MAX, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
+use crate::meta::{Cause, MOVES_MAX, RecoverOrder, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
 use crate::moves::Move;
 
 /// A change of the state that the meta group decides.
@@ -79,6 +79,16 @@ pub enum MetaCommand {
     /// lost for good. It is a new node, with a number of its own (R21); the other one is [lost](Standing::Lost) from then on.
     /// Answered with its number.
     Rejoin(NodeRow),
+    /// Nodes are gone for ever, and groups that have lost their majority with them go on without (R29). Answered with the
+    /// number of the recovery.
+    Recover(RecoverOrder),
+    /// A group of a recovery cannot be helped as it was planned. Answered with the epoch.
+    EndRescue {
+        /// The recovery.
+        recovery: u64,
+        /// The group.
+        group: ShardId,
+    },
 }
 
 /// A plan to be carried out.
@@ -179,6 +189,12 @@ pub enum Refusal {
         /// Replicas of shards and of the meta group.
         replicas: usize,
     },
+    /// A recovery is under way.
+    RecoveryUnderWay(u64),
+    /// There is no such recovery, or it is forgotten.
+    UnknownRecovery(u64),
+    /// The order for this group does not fit what is recorded of it, or names nodes that are not there.
+    BadRescue(ShardId),
 }
 
 impl fmt::Display for Refusal {
@@ -224,6 +240,15 @@ impl fmt::Display for Refusal {
             Refusal::StillHolds { node, replicas } => {
                 write!(out, "{node} still holds {replicas} replicas: drain it first")
             }
+            Refusal::RecoveryUnderWay(recovery) => write!(
+                out,
+                "recovery {recovery} is not finished: wait for it, see tholos cluster recover --history"
+            ),
+            Refusal::UnknownRecovery(recovery) => write!(out, "there is no recovery {recovery}"),
+            Refusal::BadRescue(group) => write!(
+                out,
+                "the order for {group} does not fit what the map has recorded since: plan the recovery again"
+            ),
         }
     }
 }

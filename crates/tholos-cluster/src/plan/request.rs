@@ -288,7 +288,7 @@ impl Layout {
             Request::Add(nodes) => layout.join(map, nodes)?,
             Request::Remove(nodes) => {
                 for node in nodes {
-                    layout.standings[place(node)?] = Standing::Draining;
+                    layout.drain(place(node)?);
                 }
             }
             Request::Drain(nodes) => layout.leave(map, nodes)?,
@@ -359,9 +359,20 @@ impl Layout {
             if !may(self.standings[at]) {
                 return Err(error(map.nodes[at].name.clone()));
             }
-            self.standings[at] = standing;
+            match standing {
+                Standing::Draining => self.drain(at),
+                _ if self.standings[at] == Standing::Lost => return Err(PlanError::NodeLeft(*node)),
+                _ => self.standings[at] = standing,
+            }
         }
         Ok(())
+    }
+
+    /// A node is to hold nothing. One that was given up for ever (R29) is nothing else before it leaves.
+    fn drain(&mut self, at: usize) {
+        if self.standings[at] != Standing::Lost {
+            self.standings[at] = Standing::Draining;
+        }
     }
 
     fn restore(&mut self, map: &ClusterMap, former: &Former) -> Result<(), PlanError> {

@@ -59,7 +59,9 @@ impl Node {
 
     fn take_over(&mut self, state: MetaState) {
         let me = self.config.me;
-        self.detector.set_others(state.map.nodes.iter().map(|row| row.id).filter(|id| *id != me));
+        // U3
+        let others = state.map.nodes.iter().map(|row| row.id).filter(|id| *id != me && !state.is_gone(*id));
+        self.detector.set_others(others);
         self.meta.voters = state.voters(state.map.meta_group()).collect();
         self.meta.state = state;
     }
@@ -107,6 +109,8 @@ impl Node {
         self.drive_job(out);
         self.drive_automatic(out);
         self.drive_roll(out);
+        self.rescue_meta(out);
+        self.drive_recovery(out);
         self.send_requests(out);
     }
 

@@ -55,6 +55,11 @@ struct Request {
 }
 
 impl Requests {
+    /// Whether this node waits for the fate of this request.
+    pub(crate) fn is_under_way(&self, number: u64) -> bool {
+        self.under_way.contains_key(&number)
+    }
+
     /// Whether this node waits for the fate of this very command.
     fn has(&self, operation: &Bytes) -> bool {
         self.under_way.values().any(|request| request.operation == *operation)
@@ -75,7 +80,10 @@ impl Node {
             );
             return out.meta_answers.push((asker, Err(later(&text))));
         }
-        self.begin_request(Some(asker), command);
+        let number = self.begin_request(Some(asker), command);
+        if let (Some(number), MetaCommand::Recover(order)) = (number, command) {
+            self.begin_recovery(number, order);
+        }
         self.send_requests(out);
     }
 
@@ -94,10 +102,11 @@ impl Node {
         }
     }
 
-    fn begin_request(&mut self, asker: Option<u64>, command: &MetaCommand) {
+    /// The number of the request; none if the same is under way.
+    fn begin_request(&mut self, asker: Option<u64>, command: &MetaCommand) -> Option<u64> {
         let operation = Operation::Meta(command.encode().into()).to_bytes();
         if asker.is_none() && self.meta.requests.has(&operation) {
-            return;
+            return None;
         }
         let (now, session) = (self.time().mono, self.fresh_chance());
         let ask = Ask::Write {
@@ -111,7 +120,9 @@ impl Node {
         let requests = &mut self.meta.requests;
         requests.last += 1;
         let request = Request { ask, operation, asker, until, sent_at: None };
-        requests.under_way.insert(REQUEST | requests.last, request);
+        let number = REQUEST | requests.last;
+        requests.under_way.insert(number, request);
+        Some(number)
     }
 
     /// Sends what was not answered for a while, and gives up what waits for too long.
@@ -165,7 +176,7 @@ impl Node {
         self.end_request(number, answer, out);
     }
 
-    fn end_request(&mut self, number: u64, answer: Result<u64, MetaFailure>, out: &mut Effects) {
+    pub(crate) fn end_request(&mut self, number: u64, answer: Result<u64, MetaFailure>, out: &mut Effects) {
         let Some(request) = self.meta.requests.under_way.remove(&number) else { return };
         if let Some(asker) = request.asker {
             out.meta_answers.push((asker, answer));

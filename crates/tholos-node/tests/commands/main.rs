@@ -11,6 +11,7 @@ mod handshakes;
 mod keyspace;
 mod leases;
 mod moves;
+mod recover;
 mod replica_reads;
 mod replicas;
 mod roll;
