@@ -11,6 +11,7 @@ mod digests;
 mod event;
 mod gateway;
 mod hints;
+mod hot;
 mod leased;
 mod meta;
 mod node;
@@ -35,6 +36,7 @@ pub use event::{
     SnapshotJob,
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
+pub use hot::{HotKey, Rates};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
 pub use peer::{

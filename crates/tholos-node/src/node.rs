@@ -17,6 +17,7 @@ use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
+use crate::hot::HotKeys;
 use crate::leased::LeasedRead;
 use crate::meta::{Meta, Room, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
@@ -56,6 +57,7 @@ pub struct Node {
     /// Answers that wait for another look at the clock (R13).
     pub(crate) leased: Vec<LeasedRead>,
     pub(crate) replica_reads: ReplicaReads,
+    pub(crate) hot: HotKeys,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -122,6 +124,7 @@ impl Node {
         let others = map.nodes.iter().map(|row| row.id).filter(|id| *id != me);
         let ledger = Ledger::new(config.boot, others.clone());
         let detector = Detector::new(me, others, config.election_timeout);
+        let hot = HotKeys::new(mix(config.seed, 1));
         let meta = Meta::new(&config, map);
         // The meta group stands behind the shards.
         let groups = meta.group().0 + 1;
@@ -149,6 +152,7 @@ impl Node {
             answers: Vec::new(),
             leased: Vec::new(),
             replica_reads: ReplicaReads::default(),
+            hot,
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -703,6 +707,7 @@ impl Node {
         if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
             return self.answers.push((origin, Outcome::Refused(refusal)));
         }
+        self.note_asked(id, &ask);
         if let Ask::Read { operation } = &ask
             && self.read_by_lease(id, operation, origin)
         {
@@ -739,6 +744,7 @@ impl Node {
         self.tick_meta(out);
         self.tick_transfers(out);
         self.tick_replica_reads();
+        self.tick_hot();
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
         gateway.tick(now, &view);

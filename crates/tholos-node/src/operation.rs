@@ -299,9 +299,13 @@ pub(crate) fn encode_item_bytes(header: &WriteHeader, operation: &[u8], out: &mu
 pub(crate) fn peek_item(batch: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let session = u64::from_le_bytes(*batch.first_chunk()?);
     let (operation, rest) = peek_bytes(batch.get(HEADER_BYTES..)?)?;
+    Some((session, peek_key(operation)?, rest))
+}
+
+/// The first key of an operation; `None` if it is none on keys.
+pub(crate) fn peek_key(operation: &[u8]) -> Option<&[u8]> {
     let (_name, args) = peek_bytes(operation.strip_prefix(&[COMMAND])?.get(4..)?)?;
-    let (key, _) = peek_bytes(args)?;
-    Some((session, key, rest))
+    Some(peek_bytes(args)?.0)
 }
 
 fn peek_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

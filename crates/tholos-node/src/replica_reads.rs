@@ -75,6 +75,7 @@ impl Node {
             return false;
         }
         self.gateway.sent(routed.request, self.config.me, now);
+        self.note_asked(routed.shard, &routed.ask);
         let shelf = self.replica_reads.shards.entry(routed.shard).or_default();
         match (&mut shelf.asked, self.config.group.planted) {
             (_, Planted::ReplicaReadUnasked) => {

@@ -21,6 +21,7 @@ use tholos_ring::ShardId;
 use crate::detector::node_of;
 use crate::digests::Digests;
 use crate::event::Loss;
+use crate::hot::{Asked, Rates};
 use crate::meta::store;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes, peek_item};
 use crate::peer::{Ask, Outcome};
@@ -120,6 +121,7 @@ pub struct Shard {
     pub reads_late: u64,
     /// Reads that it answered while another replica led, likewise.
     pub reads_as_replica: u64,
+    pub(crate) asked: Asked,
 }
 
 #[derive(Debug, Default)]
@@ -189,6 +191,7 @@ impl Shard {
             reads_by_lease: 0,
             reads_late: 0,
             reads_as_replica: 0,
+            asked: Asked::default(),
         }
     }
 
@@ -271,6 +274,11 @@ impl Shard {
         }
         self.reads_by_lease += 1;
         Some(self.read_now(operation, time))
+    }
+
+    /// What it was asked for in the last span, writes forwarded by others included.
+    pub fn rates(&self) -> Rates {
+        self.asked.rates
     }
 
     /// Whether its state is what its log says, as far as is known: nothing is lost, and no majority had another one.

@@ -141,6 +141,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/node", get(own))
         .route("/v1/status", get(status))
         .route("/v1/locate", get(location))
+        .route("/v1/hot", get(hot))
         .route("/v1/plan", get(plan::show))
         .route("/v1/apply", post(plan::apply))
         .route("/v1/jobs", get(jobs::list).post(jobs::start))
@@ -243,6 +244,10 @@ async fn status(State(admin): State<Admin>) -> Response {
     let jobs = admin.state().map(|state| jobs::notes(&state)).unwrap_or_default();
     status.notes.splice(0..0, jobs);
     Json(status).into_response()
+}
+
+async fn hot(State(admin): State<Admin>) -> Response {
+    Json(crate::hot::hot(&admin.map(), &admin.ask_all().await)).into_response()
 }
 
 /// What the nodes of this process say of themselves.
@@ -354,6 +359,32 @@ const METRICS: &[Metric] = &[
         Kind::Counter,
         "Reads by a lease that had run out when they were answered: they were asked again by a round.",
         |node| node.report.reads_late,
+    ),
+    (
+        "tholos_node_reads_per_second",
+        Kind::Gauge,
+        "Reads a second that this node was asked for, in the last five seconds that were counted.",
+        |node| node.report.shards.iter().map(|shard| shard.reads_per_s).sum(),
+    ),
+    (
+        "tholos_node_writes_per_second",
+        Kind::Gauge,
+        "Writes a second that this node was asked for, likewise.",
+        |node| node.report.shards.iter().map(|shard| shard.writes_per_s).sum(),
+    ),
+    (
+        "tholos_node_hottest_shard_per_second",
+        Kind::Gauge,
+        "Reads and writes a second of the shard that this node is asked for most.",
+        |node| {
+            node.report.shards.iter().map(|shard| shard.reads_per_s + shard.writes_per_s).max().unwrap_or(0)
+        },
+    ),
+    (
+        "tholos_node_hottest_key_per_second",
+        Kind::Gauge,
+        "Reads and writes a second of the key that this node is asked for most, about; which it is, tholos cluster hot says.",
+        |node| node.report.hot_keys.iter().map(|key| key.reads_per_s + key.writes_per_s).max().unwrap_or(0),
     ),
     (
         "tholos_node_replica_reads_total",

@@ -23,6 +23,7 @@ pub mod config;
 mod counted_file;
 mod dev;
 mod genesis;
+mod hot;
 mod jobs;
 mod join;
 mod map_file;
@@ -44,6 +45,7 @@ mod worker_task;
 
 pub use client_task::ClientLimits;
 pub use dev::{Addresses, DevCluster, DevError, DevSettings, NODES_MAX, NodeAddresses};
+pub use hot::HotKeyReport;
 pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
 pub use plan::{CheckReport, EffectReport, LeaderReport, MoveReport, PlanReport};
 pub use ports::PortError;

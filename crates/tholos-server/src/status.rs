@@ -9,6 +9,7 @@ use tholos_node::{Loss, Node, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
+use crate::hot::{self, HotKeyReport};
 use crate::room::Room;
 
 /// What one node says of itself.
@@ -45,6 +46,9 @@ pub struct NodeReport {
     /// Reads that its replicas answered while another node led, since it started.
     #[serde(default)]
     pub reads_as_replica: u64,
+    /// The keys that it is asked for most.
+    #[serde(default)]
+    pub hot_keys: Vec<HotKeyReport>,
     /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
     #[serde(default)]
     pub behind: BTreeMap<u16, u64>,
@@ -95,6 +99,12 @@ pub struct ShardReport {
     /// Bytes in its keyspace, about.
     #[serde(default)]
     pub bytes: u64,
+    /// Reads a second that this replica is asked for.
+    #[serde(default)]
+    pub reads_per_s: u64,
+    /// Writes a second that this replica is asked for.
+    #[serde(default)]
+    pub writes_per_s: u64,
     /// The number of the latest replica set in its log (R7).
     #[serde(default)]
     pub config: u64,
@@ -140,6 +150,8 @@ impl NodeReport {
                     differ: shard.states_differ().map(|index| index.0),
                     mute: shard.group.repair().map(|repair| mute_words(shard.loss, repair)),
                     bytes: shard.keyspace.used_bytes() as u64,
+                    reads_per_s: shard.rates().reads_per_second,
+                    writes_per_s: shard.rates().writes_per_second,
                     config: group.config().number,
                     voters: shard.voters.iter().map(|node| node.0).collect(),
                 }
@@ -160,6 +172,7 @@ impl NodeReport {
             reads_by_lease,
             reads_late,
             reads_as_replica,
+            hot_keys: hot::of_node(node),
             behind: (0..=map.meta_group().0)
                 .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
                 .collect(),

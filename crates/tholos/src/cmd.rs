@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod hot;
 pub(crate) mod job;
 pub(crate) mod plan;
 pub(crate) mod serve;

@@ -289,6 +289,34 @@ fn a_dev_cluster_is_watched_killed_and_restarted() {
 }
 
 #[test]
+fn the_hottest_key_is_named_with_its_shard() {
+    let dev = Dev::start();
+    let gateway = dev.addresses["gateway"].as_str().unwrap();
+    let (exit, text) = dev.ask(&["cluster", "hot"]);
+    assert!(exit == Some(0) && text.contains("reads/s"), "{text}");
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let loads =
+            ["--at", gateway, "--keys", "1", "--mix", "get=3,set=1", "--seconds", "1", "--warmup", "0"];
+        assert_eq!(run(&[&["bench"], &loads[..]].concat()).status.code(), Some(0));
+        let (_, json) = dev.ask(&["cluster", "hot", "--json"]);
+        let hot: Value = serde_json::from_str(&json).unwrap();
+        if let Some(first) = hot["keys"].get(0) {
+            assert_eq!(
+                (&first["key"], &hot["shards"][0]["shard"]),
+                (&"key:000000000000".into(), &first["shard"])
+            );
+            assert!(first["reads_per_s"].as_u64() > first["writes_per_s"].as_u64(), "{json}");
+            assert_eq!(hot["shards"][0]["leads"], true);
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing is hot: {json}");
+    }
+    let (_, text) = dev.ask(&["cluster", "hot"]);
+    assert!(text.contains("key:000000000000  s"), "{text}");
+}
+
+#[test]
 fn a_taken_port_is_told_with_what_to_do() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

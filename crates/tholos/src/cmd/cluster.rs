@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cmd::plan::PlanArgs;
-use crate::cmd::{job, plan};
+use crate::cmd::{hot, job, plan};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
@@ -47,6 +47,15 @@ Examples:
         /// The key, as a client would send it.
         key: String,
     },
+    /// Which keys and shards are asked for most.
+    #[command(after_help = "\
+Each node counts what it is asked for in spans of five seconds. Of keys one request in 16 is looked at, so rates of keys are
+estimates; those of shards are exact. Commands inside MULTI count for their shard and for no key.
+
+Examples:
+  tholos cluster hot
+  tholos cluster hot --json")]
+    Hot,
     Plan(PlanArgs),
     /// Restart nodes, one after the other, as an upgrade does: tells the order and what blocks it. Changes nothing yet.
     #[command(after_help = "\
@@ -97,6 +106,11 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             let status = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
             print!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
+        }
+        What::Hot => {
+            let hot = args.at.get("/v1/hot", ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{hot}\n") } else { hot::text(&hot) });
+            Ok(Exit::Ok)
         }
         What::Plan(change) => plan::show(&args.at, args.json, &change.words()),
         What::Roll { nodes } => {
