@@ -24,6 +24,10 @@ pub struct NodeConfig {
     pub heartbeat_interval: Millis,
     /// How long a client waits for a quorum.
     pub request_timeout: Millis,
+    /// Clients' requests that may be open at a time, to all shards together; more are refused before anything is done.
+    pub requests_max: usize,
+    /// Bytes of such requests, likewise; whatever its size, one is let through that finds less open.
+    pub requests_bytes_max: usize,
     /// How long a node may be down until others take over what it holds; never if not given. The leader of the meta group
     /// decides, so it should be the same on all nodes.
     pub replace_after: Option<Millis>,
@@ -67,6 +71,8 @@ impl NodeConfig {
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
             request_timeout: Millis(5000),
+            requests_max: 262_144,
+            requests_bytes_max: 512 << 20,
             replace_after: Some(Millis(600_000)),
             auto_placement: false,
             entry_cache_bytes: 256 << 10,

@@ -361,6 +361,12 @@ const METRICS: &[Metric] = &[
         |node| node.report.reads_late,
     ),
     (
+        "tholos_node_shed_commands_total",
+        Kind::Counter,
+        "Commands refused with -BUSY because too many requests of this node's clients were open.",
+        |node| node.report.shed,
+    ),
+    (
         "tholos_node_reads_per_second",
         Kind::Gauge,
         "Reads a second that this node was asked for, in the last five seconds that were counted.",

@@ -35,6 +35,9 @@ pub struct NodeReport {
     pub timed_out: u64,
     /// Error replies since it started.
     pub errors: u64,
+    /// Commands refused since it started because too many requests of its clients were open.
+    #[serde(default)]
+    pub shed: u64,
     /// Writes that its replicas found applied already, and answered again, since it started.
     pub repeated: u64,
     /// Reads that its replicas answered by a lease since it started.
@@ -168,6 +171,7 @@ impl NodeReport {
             forwarded: counters.forwarded,
             timed_out: counters.timed_out,
             errors: counters.errors,
+            shed: counters.shed,
             repeated,
             reads_by_lease,
             reads_late,

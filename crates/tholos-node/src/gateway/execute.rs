@@ -221,6 +221,10 @@ impl Gateway {
         extra: Option<Millis>,
         view: &View,
     ) {
+        if self.is_full(view) {
+            self.counters.shed += 1;
+            return self.fail(client, super::busy(writes));
+        }
         let Some(connection) = self.connections.get_mut(&client) else { return };
         let port = connection.port;
         let slot = connection.wait_for(join, parts.len());

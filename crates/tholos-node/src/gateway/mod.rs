@@ -48,6 +48,8 @@ pub struct Gateway {
     request_timeout: Millis,
     connections: BTreeMap<ClientId, Connection>,
     requests: BTreeMap<u64, Request>,
+    /// Bytes of the operations in `requests`.
+    requests_bytes: usize,
     last_request: u64,
     last_session: u64,
     /// Requests to be routed now.
@@ -91,6 +93,8 @@ pub struct Counters {
     pub timed_out: u64,
     /// Error replies.
     pub errors: u64,
+    /// Commands refused because too many requests were open.
+    pub shed: u64,
 }
 
 /// A request to a shard.
@@ -156,6 +160,7 @@ impl Gateway {
             request_timeout,
             connections: BTreeMap::new(),
             requests: BTreeMap::new(),
+            requests_bytes: 0,
             last_request: 0,
             last_session: session_seed,
             outgoing: Vec::new(),
@@ -225,10 +230,23 @@ impl Gateway {
         for (shard, lane) in connection.lanes {
             given.extend(lane.in_flight.iter().map(|request| (shard, *request)));
             for request in lane.in_flight.into_iter().chain(lane.queue) {
-                self.requests.remove(&request);
+                self.take_request(request);
             }
         }
         given
+    }
+
+    fn take_request(&mut self, id: u64) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        self.requests_bytes -= request.operation.len();
+        Some(request)
+    }
+
+    /// Whether no more requests are taken, so that memory stays bounded however many clients wait for a shard that does
+    /// not answer.
+    fn is_full(&self, view: &View) -> bool {
+        self.requests.len() >= view.config.requests_max
+            || self.requests_bytes >= view.config.requests_bytes_max
     }
 
     /// A client sent commands.
@@ -277,6 +295,7 @@ impl Gateway {
         self.last_request += 1;
         let id = self.last_request;
         let (client, shard) = (request.client, request.shard);
+        self.requests_bytes += request.operation.len();
         self.requests.insert(id, request);
         let Some(connection) = self.connections.get_mut(&client) else { return };
         let lane = connection.lanes.entry(shard).or_default();
@@ -520,7 +539,7 @@ impl Gateway {
 
     /// Ends a request with its value.
     pub fn complete(&mut self, id: u64, value: Value, view: &View) {
-        let Some(request) = self.requests.remove(&id) else { return };
+        let Some(request) = self.take_request(id) else { return };
         let Some(connection) = self.connections.get_mut(&request.client) else { return };
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);
@@ -577,6 +596,13 @@ fn in_doubt() -> Value {
     Value::error(
         "INDOUBT no answer in time: the write may or may not happen, read the key before you send it again",
     )
+}
+
+fn busy(writes: bool) -> Value {
+    let nothing = if writes { "nothing was written" } else { "nothing was read" };
+    Value::error(alloc::format!(
+        "BUSY too many requests of this node's clients wait for their shards, {nothing}: try again later"
+    ))
 }
 
 fn not_written() -> Value {

@@ -316,3 +316,50 @@ fn who_resigns_is_not_made_leader_again() {
         assert!(cluster.nodes[0].leads_nothing());
     }
 }
+
+#[test]
+fn more_requests_than_a_node_may_have_open_are_refused_and_nothing_is_lost() {
+    let value = "v".repeat(1000);
+    let write = format!("SET k {value}");
+    // By bytes: three of them are open when the fourth comes, or a few that are small are.
+    for (requests, bytes, taken) in [(3, usize::MAX, 3), (usize::MAX, 2500, 3), (0, 0, 0)] {
+        let mut cluster = Cluster::start(3, 3, |config| {
+            config.requests_max = requests;
+            config.requests_bytes_max = bytes;
+        });
+        cluster.wait_for_leaders();
+        let clients: Vec<Client> = (0..6).map(|_| cluster.connect(0, Port::Gateway)).collect();
+        // Nobody answers n1.
+        cluster.cut(0);
+        let replies: Vec<String> =
+            clients.iter().map(|client| flat(&cluster.ask(*client, &[&write]))).collect();
+        let busy =
+            "-BUSY too many requests of this node's clients wait for their shards, nothing was written";
+        let refused = replies.iter().filter(|reply| reply.starts_with(busy)).count();
+        assert_eq!((refused, cluster.nodes[0].gateway().requests_open()), (6 - taken, taken));
+        assert_eq!(cluster.nodes[0].gateway().counters.shed, refused as u64);
+        let reply = flat(&cluster.ask(clients[5], &["GET k"]));
+        assert!(reply.ends_with("nothing was read: try again later"), "{reply}");
+        // What was taken is answered, and then there is room again.
+        cluster.mend();
+        cluster.advance(3_000);
+        for client in &clients[..taken] {
+            assert_eq!(flat(&cluster.read(*client)), "+OK");
+        }
+        if taken > 0 {
+            assert_eq!(flat(&cluster.ask(clients[5], &[&write])), "+OK");
+        }
+    }
+}
+
+#[test]
+fn who_leaves_makes_room() {
+    let mut cluster = Cluster::start(3, 3, |config| config.requests_max = 1);
+    cluster.wait_for_leaders();
+    let (first, second) = (cluster.connect(0, Port::Gateway), cluster.connect(0, Port::Gateway));
+    cluster.cut(0);
+    assert_eq!(cluster.ask(first, &["SET k 1"]), "");
+    assert!(cluster.ask(second, &["SET k 2"]).starts_with("-BUSY"));
+    cluster.disconnect(first);
+    assert_eq!(cluster.ask(second, &["SET k 2"]), "", "it is taken, and waits");
+}
