@@ -409,6 +409,24 @@ fn what_an_operator_cancels_does_not_begin_by_itself_again() {
 }
 
 #[test]
+fn a_job_that_started_by_itself_is_given_up_by_itself() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let order = lost_n1(&state);
+    apply(&mut state, &MetaCommand::StartJob(order.clone()));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    apply(&mut state, &MetaCommand::GiveUp(1));
+    assert_eq!((now(&state).jobs[0].state, now(&state).held), (JobState::Cancelling, false));
+    assert_eq!(now(&state).standing(NodeId(1)), Some(Standing::Spare), "it is still lost");
+    // An operator's is an operator's to end.
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    apply(&mut state, &MetaCommand::StartJob(JobOrder { cause: Cause::Operator, ..order }));
+    apply(&mut state, &MetaCommand::GiveUp(1));
+    assert_eq!(now(&state).jobs[0].state, JobState::Running);
+}
+
+#[test]
 fn nodes_restart_one_after_the_other() {
     let mut state = founded(3);
     let all = (1..=3).map(NodeId).collect();
@@ -584,7 +602,7 @@ fn what_earlier_versions_wrote_is_read() {
 
 /// What may be asked, about a small cluster.
 fn commands() -> impl Strategy<Value = Vec<(u8, u16, u16, u16)>> {
-    prop::collection::vec((0..15_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
+    prop::collection::vec((0..16_u8, 0..6_u16, 0..7_u16, 0..7_u16), 1..40)
 }
 
 fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -> MetaCommand {
@@ -616,6 +634,7 @@ fn command_of(state: &Option<MetaState>, (kind, a, b, c): (u8, u16, u16, u16)) -
         9 => MetaCommand::Returned(NodeId(b)),
         10 => MetaCommand::OrderRestart { job, at: u32::from(b % 2), boot: u64::from(c) },
         11 => MetaCommand::RecordRestart { job, at: u32::from(b % 2) },
+        13 => MetaCommand::GiveUp(job),
         12 => MetaCommand::Throttle { job, bytes_per_s: u64::from(b) * THROTTLE_BYTES_MIN / 2 },
         // The shard does what the move under way wants, or goes another way.
         _ => {

@@ -111,6 +111,10 @@ reached! {
     JobStarted: "job asked for",
     JobPaused: "job paused",
     JobCancelled: "job cancelled",
+    JobByItself: "job begun by itself",
+    NodeReplaced: "lost node replaced",
+    NodeReturned: "node back while it was replaced",
+    RestartOrdered: "restart ordered",
     JobThrottled: "job throttled",
     // Requests.
     Forwarded: "request forwarded",

@@ -3,12 +3,13 @@
 //! Here is only what is asked of the meta group, and what must be true in the end; the nodes do the rest.
 
 use tholos_cluster::{
-    Cause, JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
+    Cause, Job, JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange, NodeId, NodeRow, Standing,
     THROTTLE_BYTES_MIN,
 };
 use tholos_node::Node;
 use tholos_ring::ShardId;
 
+use crate::coverage::Reached;
 use crate::random::Random;
 
 /// Replicas of a shard, at least and at most: fewer could not lose one.
@@ -21,13 +22,55 @@ pub struct Elastic {
     pub is_on: bool,
     /// Whether the fourth machine has joined.
     pub joined: bool,
+    /// How long a machine may be down until others take over, in milliseconds; never in half of these runs.
+    pub replace_after_ms: Option<u64>,
+    /// Whether nodes get their shares by themselves: half of those.
+    pub auto_placement: bool,
+    seen: u64,
     plans: u64,
 }
 
 impl Elastic {
     /// Of the run of a seed.
     pub fn of(seed: u64) -> Elastic {
-        Elastic { is_on: Random::new(seed ^ 0xe1a5_71c0).below(2) == 0, joined: false, plans: 0 }
+        let is_on = Random::new(seed ^ 0xe1a5_71c0).below(2) == 0;
+        // Chance of their own, so that seeds which were looked at before stay what they were.
+        let mut chance = Random::new(seed ^ 0x1057_0de5);
+        let replaces = is_on && chance.below(2) == 0;
+        Elastic {
+            is_on,
+            joined: false,
+            replace_after_ms: replaces.then(|| chance.between(1_500, 4_000)),
+            auto_placement: replaces && chance.below(2) == 0,
+            seen: 0,
+            plans: 0,
+        }
+    }
+
+    /// In runs in which others take over, a machine is away for longer than that: when, which one, and for how long.
+    pub fn loss(&self, seed: u64, nodes: usize) -> Option<(u64, usize, u64)> {
+        let after_us = self.replace_after_ms? * 1000;
+        let mut chance = Random::new(seed ^ 0xdead_0de5);
+        let at = chance.between(4_000_000, 34_000_000);
+        let down_us = after_us + chance.between(1_000_000, 10_000_000);
+        Some((at, chance.below(nodes as u64) as usize, down_us))
+    }
+
+    /// Looks at a state that a node knows, and says what is new in it.
+    pub fn look(&mut self, state: &MetaState) -> Vec<Reached> {
+        let ended = |job: &&Job| job.id > self.seen && job.state.is_finished();
+        let jobs: Vec<&Job> = state.jobs.iter().filter(ended).collect();
+        let reached = |job: &&Job| match (&job.cause, job.state) {
+            (Cause::Lost(_), JobState::Done) if !job.moves.is_empty() => Some(Reached::NodeReplaced),
+            (Cause::Lost(nodes), JobState::Cancelled) => {
+                let back = nodes.iter().any(|node| state.standing(*node) == Some(Standing::Member));
+                back.then_some(Reached::NodeReturned)
+            }
+            _ => None,
+        };
+        let reached = jobs.iter().filter_map(reached).collect();
+        self.seen = jobs.iter().map(|job| job.id).max().unwrap_or(self.seen);
+        reached
     }
 
     /// What is asked next by whoever sees this state, if anything; `late`: nothing new begins.
@@ -41,7 +84,16 @@ impl Elastic {
         if state.map.by_name(&row.name).is_none() {
             return Some(MetaCommand::Join(row));
         }
+        // Nothing begins by itself any more when all is to come to an end; before, it is held and released by chance.
+        match (state.held, self.replace_after_ms) {
+            (false, Some(_)) if late => return Some(MetaCommand::Hold(true)),
+            (true, Some(_)) if !late && random.below(3) == 0 => return Some(MetaCommand::Hold(false)),
+            _ => {}
+        }
         if let Some(job) = state.active_job() {
+            if late && !job.restarts.is_empty() {
+                return Some(MetaCommand::Cancel(job.id));
+            }
             let goes_on = job.state == JobState::Paused && (late || random.below(2) == 0);
             return match random.below(26) {
                 _ if goes_on => Some(MetaCommand::Resume(job.id)),
@@ -54,8 +106,15 @@ impl Elastic {
         if late {
             return None;
         }
+        // Else the jobs by chance leave no time for those that begin by themselves.
+        if self.replace_after_ms.is_some() && random.below(6) > 0 {
+            return None;
+        }
         self.plans += 1;
-        let moves = moves(state, random);
+        let rolls = self.replace_after_ms.is_some() && random.below(3) == 0;
+        let moves = if rolls { Vec::new() } else { moves(state, random) };
+        let restarts = state.map.nodes.iter().map(|row| row.id).filter(|_| rolls && random.below(2) == 0);
+        let restarts = restarts.collect();
         let standing = NodeChange::Standing(state.map.by_name(&row.name)?.id, Standing::Member);
         Some(MetaCommand::StartJob(JobOrder {
             // Asked at several nodes, the same plan is the same job.
@@ -69,7 +128,7 @@ impl Elastic {
             moves,
             removes: Vec::new(),
             cause: Cause::Operator,
-            restarts: Vec::new(),
+            restarts,
         }))
     }
 }

@@ -93,6 +93,8 @@ pub struct Host {
     pub map: Option<MetaState>,
     /// It has refused to start.
     pub retired: bool,
+    /// What its node does by itself.
+    pub by_itself: (Option<Millis>, bool),
     options: Options,
 }
 
@@ -154,6 +156,7 @@ impl Host {
             begun: None,
             map: None,
             retired: false,
+            by_itself: (None, false),
             options,
         }
     }
@@ -178,6 +181,7 @@ impl Host {
         self.boot += 1;
         let mut config = NodeConfig::new(self.id, random.bits(), random.bits());
         config.group = self.options;
+        (config.replace_after, config.auto_placement) = self.by_itself;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX;
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;

@@ -163,6 +163,8 @@ impl Observer {
             Notice::ReplicasChanged { .. } => coverage.count(Reached::SetChanged),
             Notice::ChangeRefused { .. } => coverage.count(Reached::ChangeRefused),
             Notice::ReplicaJoined { .. } => coverage.count(Reached::ReplicaJoined),
+            Notice::JobStarts { .. } => coverage.count(Reached::JobByItself),
+            Notice::RestartOrdered => coverage.count(Reached::RestartOrdered),
             Notice::NodeLost { .. } => coverage.count(Reached::NodeLost),
             Notice::ReplicaRepaired { .. } => coverage.count(Reached::RotRepaired),
             Notice::WentBack { .. } => coverage.count(Reached::WentBackNoticed),

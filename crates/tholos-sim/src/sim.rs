@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaState, NodeId, NodeRow};
 use tholos_node::{ClientId, Effects, Event, Node, Notice, PeerMessage};
-use tholos_paxos::{AppendSeq, Options, Planted};
+use tholos_paxos::{AppendSeq, Millis, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
 
@@ -164,7 +164,13 @@ pub fn run(settings: Settings) -> Report {
 
 /// The faults that a seed plans, in words.
 pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
-    plan(&mut Random::new(seed), hosts_of(seed), Elastic::of(seed).is_on)
+    let elastic = Elastic::of(seed);
+    let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on);
+    if let Some((at, host, down_us)) = elastic.loss(seed, hosts_of(seed)) {
+        troubles.push(vec![(at, Fault::Crash { host, power: seed.is_multiple_of(2), down_us })]);
+        troubles.sort_by_key(|trouble| trouble[0].0);
+    }
+    troubles
 }
 
 /// Machines of a run: those of the nodes that found the cluster, and perhaps one that joins it.
@@ -230,6 +236,9 @@ impl Sim {
             (1..=nodes).map(|number| Host::new(NodeId(number as u16), options)).collect();
         for host in hosts.iter_mut().filter(|_| leases) {
             host.clock_rate_ppm = clock_rate_ppm(&mut rates);
+        }
+        for host in &mut hosts {
+            host.by_itself = (elastic.replace_after_ms.map(Millis), elastic.auto_placement);
         }
         let mut sim = Sim {
             through_bytes: random.below(8) == 0,
@@ -489,6 +498,9 @@ impl Sim {
                 self.after(at, Happening::ToClient { connection, bytes });
             }
         }
+        if out.restart {
+            self.restart_in_order(host);
+        }
         if out.bar {
             let boot = self.hosts[host].boot;
             let delay = self.random.between(500, 50_000);
@@ -739,20 +751,6 @@ impl Sim {
             machine.rotten = true;
             self.coverage.count(reached);
         }
-    }
-
-    /// A node that was told to stop has handed everything over, or its time is up.
-    fn drained(&mut self, host: usize, boot: u64, until: u64, down_us: u64) {
-        let machine = &self.hosts[host];
-        if machine.boot != boot {
-            return;
-        }
-        let Some(node) = &machine.node else { return };
-        if node.leads_nothing() || self.now >= until {
-            self.crash(host, false);
-            return self.after(self.now + down_us, Happening::Start { host });
-        }
-        self.after(self.now + TICK_US, Happening::Drained { host, boot, until, down_us });
     }
 
     /// What no other has counted nobody can notice (R21).

@@ -365,6 +365,23 @@ fn what_a_change_would_move_is_told_and_nothing_moves() {
 }
 
 #[test]
+fn the_nodes_of_a_dev_cluster_restart_one_after_the_other() {
+    let dev = Dev::start_with(&["--shards", "8"]);
+    let (exit, json) = dev.ask(&["cluster", "roll", "n2", "n3", "--json"]);
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((exit, &plan["restarts"]), (Some(0), &serde_json::json!(["n2", "n3"])), "{json}");
+    let (exit, text) = dev.ask(&["cluster", "roll", "n2", "n3"]);
+    assert!(exit == Some(0) && text.contains("2 restarts one after the other: n2 n3"), "{text}");
+    let (exit, text) = dev.ask(&["cluster", "apply", plan["id"].as_str().unwrap()]);
+    assert!(exit == Some(0) && text.contains("2/2 restarts"), "{text}");
+    let (exit, text) = dev.ask(&["cluster", "status"]);
+    assert!(exit == Some(0) && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    assert_eq!(dev.ask(&["dev", "kill", "n1"]).0, Some(0));
+    let (exit, text) = dev.ask(&["cluster", "roll"]);
+    assert!(exit == Some(1) && text.contains("n1 is down: it was killed: start it first"), "{text}");
+}
+
+#[test]
 fn a_plan_is_applied_once_and_a_stale_one_refused() {
     let dev = Dev::start_with(&["--nodes", "4", "--shards", "8"]);
     let plan = |what: &str, node: &str| -> String {

@@ -18,7 +18,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const SHARDS: u64 = 8;
 
 fn tholos() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tholos"));
+    clean(Command::new(env!("CARGO_BIN_EXE_tholos")))
+}
+
+/// Nothing of the developer's own surroundings.
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("THOLOS_") {
             command.env_remove(name);
@@ -43,11 +47,24 @@ struct Cluster {
     dir: PathBuf,
     nodes: Vec<Node>,
     more: Vec<String>,
+    /// The program that the nodes run.
+    program: PathBuf,
 }
 
 impl Cluster {
     /// The first `seeds` of `nodes` found the cluster, and the others join it.
     fn start(name: &str, seeds: usize, nodes: usize, more: &[&str]) -> Cluster {
+        Cluster::start_with(name, seeds, nodes, more, |_| PathBuf::from(env!("CARGO_BIN_EXE_tholos")))
+    }
+
+    /// The same with a program that is found in, or brought into, the cluster's directory.
+    fn start_with(
+        name: &str,
+        seeds: usize,
+        nodes: usize,
+        more: &[&str],
+        program: impl Fn(&Path) -> PathBuf,
+    ) -> Cluster {
         let dir = std::env::temp_dir().join(format!("tholos-leave-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -60,7 +77,8 @@ impl Cluster {
         let seed = |at: usize| format!("n{}=127.0.0.1:{}", at + 1, ports[at][2]);
         let list = (0..seeds).map(seed).collect::<Vec<_>>().join(",");
         let more = more.iter().map(|text| (*text).to_owned()).collect();
-        let mut cluster = Cluster { dir, nodes: Vec::new(), more };
+        let program = program(&dir);
+        let mut cluster = Cluster { dir, nodes: Vec::new(), more, program };
         for (at, own) in ports.iter().enumerate().take(seeds) {
             let how = vec!["--seeds".to_owned(), list.clone()];
             cluster.spawn(at, *own, how);
@@ -82,7 +100,7 @@ impl Cluster {
 
     fn process(&self, name: &str, ports: Ports, more: &[String]) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log_of(name)).unwrap();
-        let mut command = tholos();
+        let mut command = clean(Command::new(&self.program));
         command.args(["serve", "--name", name, "--dir"]).arg(&self.dir).current_dir(&self.dir);
         for (listener, port) in ["gateway", "cluster", "peer", "http"].iter().zip(ports) {
             command.arg(format!("--{listener}")).arg(format!("127.0.0.1:{port}"));
@@ -311,6 +329,24 @@ fn write_anywhere(gateways: &[String], name: usize, stop: &AtomicBool) -> (usize
         }
     }
     (again, failed, written)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_node_restarts_with_the_program_that_has_taken_the_place_of_its_own() {
+    let bring = |dir: &Path, name: &str| {
+        let to = dir.join(name);
+        std::fs::copy(env!("CARGO_BIN_EXE_tholos"), &to).unwrap();
+        to
+    };
+    let cluster = Cluster::start_with("upgrade", 3, 3, &[], |dir| bring(dir, "tholos"));
+    let newer = bring(&cluster.dir, "newer");
+    std::fs::rename(newer, &cluster.program).unwrap();
+    let runs = || std::fs::read_link(format!("/proc/{}/exe", cluster.nodes[1].child.id())).unwrap();
+    assert!(runs().to_string_lossy().ends_with("/tholos (deleted)"), "{:?}", runs());
+    cluster.change(&["cluster", "roll", "n2"], 0);
+    assert_eq!(runs(), cluster.program.canonicalize().unwrap(), "{}", cluster.log(1));
+    cluster.wait_for("healthy", &[0], |status| status["verdict"] == "healthy");
 }
 
 #[test]

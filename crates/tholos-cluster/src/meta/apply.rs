@@ -60,6 +60,7 @@ impl MetaState {
             MetaCommand::Remove(node) => self.remove(*node)?,
             MetaCommand::Hold(held) => self.held = *held,
             MetaCommand::Returned(node) => self.returned(*node, time)?,
+            MetaCommand::GiveUp(job) => self.give_up(*job, time)?,
             MetaCommand::OrderRestart { job, at, boot } => self.order_restart(*job, *at, *boot)?,
             MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at, time)?,
             MetaCommand::Recover(order) => return self.recover(order, time).map(Some),
@@ -332,6 +333,14 @@ impl MetaState {
         let id = job.id;
         if self.standing(node) == Some(Standing::Spare) {
             self.change_node(&NodeChange::Standing(node, Standing::Member))?;
+        }
+        self.set_job(id, JobState::Cancelling, time)
+    }
+
+    fn give_up(&mut self, id: u64, time: Millis) -> Result<(), Refusal> {
+        let runs = |job: &&Job| job.id == id && job.cause.is_automatic() && job.state != JobState::Cancelling;
+        if self.active_job().filter(runs).is_none() {
+            return Ok(());
         }
         self.set_job(id, JobState::Cancelling, time)
     }

@@ -127,7 +127,10 @@ impl MetaCommand {
                 push_config(config, &mut out);
                 out.extend_from_slice(&bytes.to_le_bytes());
             }
-            MetaCommand::Pause(job) | MetaCommand::Resume(job) | MetaCommand::Cancel(job) => {
+            MetaCommand::Pause(job)
+            | MetaCommand::Resume(job)
+            | MetaCommand::Cancel(job)
+            | MetaCommand::GiveUp(job) => {
                 out.extend_from_slice(&job.to_le_bytes());
             }
             MetaCommand::Remove(node) | MetaCommand::Returned(node) => push_node(Some(*node), &mut out),
@@ -172,6 +175,7 @@ impl MetaCommand {
             MetaCommand::RecordRestart { .. } => 14,
             MetaCommand::Throttle { .. } => 15,
             MetaCommand::Rejoin(_) => 16,
+            MetaCommand::GiveUp(_) => 17,
             MetaCommand::Recover(_) => 40,
             MetaCommand::EndRescue { .. } => 41,
         }
@@ -206,6 +210,7 @@ impl MetaCommand {
             14 => MetaCommand::RecordRestart { job: reader.u64()?, at: reader.u32()? },
             15 => MetaCommand::Throttle { job: reader.u64()?, bytes_per_s: reader.u64()? },
             16 => MetaCommand::Rejoin(NodeRow::decode(&mut reader)?),
+            17 => MetaCommand::GiveUp(reader.u64()?),
             40 => MetaCommand::Recover(read_recover(&mut reader)?),
             41 => MetaCommand::EndRescue { recovery: reader.u64()?, group: ShardId(reader.u16()?) },
             other => return Err(MapError::UnknownKind(other)),

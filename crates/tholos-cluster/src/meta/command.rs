@@ -52,6 +52,8 @@ pub enum MetaCommand {
     /// This node is back, which the running job was started to replace: the job is cancelled, and the node holds a share
     /// again. Changes nothing if no such job runs.
     Returned(NodeId),
+    /// This job, which started by itself, gives replicas to a node that is down: it is cancelled, and another may start.
+    GiveUp(u64),
     /// A restart of the running job is ordered.
     OrderRestart {
         /// The job.

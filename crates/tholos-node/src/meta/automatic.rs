@@ -9,6 +9,7 @@
 //!   or more are not heard: then it is rather the network.
 //! - A3: a plan that is blocked is not applied; it is made again until it is not, and the reason told.
 //! - A4: a node that returns ends the job that replaces it: what is recorded stays, the rest is taken back.
+//! - A5: so does one that gets replicas and is down for too long itself: what is left is planned anew.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,8 +17,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tholos_cluster::{
-    Cause, Epoch, Facts, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand, NodeId, NodeRow, Outcome,
-    Plan, Request, Standing, TITLE_BYTES_MAX, plan,
+    Cause, Epoch, Facts, Job, JobMove, JobState, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
+    MoveStage, NodeId, NodeRow, Outcome, Plan, Request, Standing, TITLE_BYTES_MAX, plan,
 };
 use tholos_paxos::Millis;
 
@@ -76,6 +77,9 @@ impl Node {
         let now = self.time().mono;
         if !self.leads_meta() || !self.hears_most_of_meta() {
             self.meta.automatic = Automatic::default();
+            if !self.leads_meta() {
+                self.meta.survey.stop();
+            }
             return;
         }
         let before = self.meta.automatic.looked_at;
@@ -88,11 +92,13 @@ impl Node {
         self.meta.automatic.looked_at = Some(now);
         self.note_down(now);
         if let Some(job) = self.meta.state().active_job() {
-            // The survey under way may be that of the job.
-            let Cause::Lost(nodes) = &job.cause else { return };
-            let back = |node: &&NodeId| self.detector.heard_for(**node) >= BACK_AFTER;
-            if let Some(node) = nodes.iter().find(back).copied() {
-                self.propose_meta(&MetaCommand::Returned(node));
+            let (end, asks) = (self.end_of(job), job.next_restart().is_some());
+            // What is asked for a roll is asked here as well.
+            if !asks {
+                self.meta.survey.stop();
+            }
+            if let Some(command) = end {
+                self.propose_meta(&command);
             }
             return;
         }
@@ -106,6 +112,24 @@ impl Node {
         let Some(facts) = self.survey(LAG_ENTRIES_MAX, out) else { return };
         self.meta.automatic.retry_at = now.plus(RETRY_INTERVAL);
         self.start_first(&requests, &cause, &facts, out);
+    }
+
+    /// What ends a job that started by itself, if anything does (A4, A5).
+    fn end_of(&self, job: &Job) -> Option<MetaCommand> {
+        if !job.cause.is_automatic() || job.state == JobState::Cancelling {
+            return None;
+        }
+        if let Cause::Lost(nodes) = &job.cause {
+            let back = |node: &&NodeId| self.detector.heard_for(**node) >= BACK_AFTER;
+            if let Some(node) = nodes.iter().find(back) {
+                return Some(MetaCommand::Returned(*node));
+            }
+        }
+        let after = self.config.replace_after?;
+        let gone = |node: NodeId| self.down_for(node).is_some_and(|down| down >= after);
+        let open = |step: &&JobMove| step.stage == MoveStage::Waiting || step.is_under_way();
+        let mut goals = job.moves.iter().filter(open).filter_map(|step| step.what.to);
+        (job.state == JobState::Running && goals.any(gone)).then_some(MetaCommand::GiveUp(job.id))
     }
 
     fn hears_most_of_meta(&self) -> bool {
@@ -141,7 +165,8 @@ impl Node {
         let is_due = |node: &&NodeRow| {
             let down_for = down.get(&node.id).map(|since| now.since(*since));
             let due = down_for.zip(self.config.replace_after).is_some_and(|(down, after)| down >= after);
-            due && state.holds(node.id) > 0
+            // One that holds nothing yet counts on getting its share, and so do plans.
+            due && (state.holds(node.id) > 0 || state.standing(node.id) == Some(Standing::Member))
         };
         let lost: Vec<NodeId> = state.map.nodes.iter().filter(is_due).map(|row| row.id).collect();
         if !lost.is_empty() {

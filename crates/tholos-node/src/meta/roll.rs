@@ -59,9 +59,12 @@ impl Node {
         let Some((job, at, restart)) = next else {
             // Why it was paused is told until it goes on.
             if job.is_none_or(|job| job.state != JobState::Paused) {
-                self.meta.roll = Roll::default();
+                self.meta.roll.waits = None;
             }
-            self.meta.roll.step = None;
+            // What was asked for it is of no use to whoever asks next.
+            if self.meta.roll.step.take().is_some() {
+                self.meta.survey.stop();
+            }
             return;
         };
         let since = match self.meta.roll.step {

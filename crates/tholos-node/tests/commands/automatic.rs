@@ -155,6 +155,25 @@ fn a_node_that_returns_ends_the_job_that_replaces_it() {
 }
 
 #[test]
+fn a_job_whose_spare_dies_is_planned_anew() {
+    let mut cluster = cluster(quick, 2);
+    let gone = victim(&cluster);
+    cluster.cut(gone);
+    // Nothing reaches a replica that was not there at the founding.
+    cluster.lost = |message| matches!(message, PeerMessage::Paxos { to, .. } if to.0 > 0);
+    advance_until(&mut cluster, "a job", |cluster| !state(cluster).jobs.is_empty());
+    assert!(state(&cluster).jobs[0].title.contains("by n4"));
+    cluster.cut(3);
+    advance_until(&mut cluster, "given up", |cluster| state(cluster).jobs[0].state == JobState::Cancelling);
+    cluster.lost = |_| false;
+    advance_until(&mut cluster, "done", |cluster| {
+        state(cluster).jobs.get(1).is_some_and(|job| job.state == JobState::Done)
+    });
+    let now = state(&cluster);
+    assert_eq!((now.holds(id(gone)), now.holds(NodeId(4)), now.holds(NodeId(5))), (0, 0, 17));
+}
+
+#[test]
 fn nothing_begins_by_itself_where_it_is_not_to() {
     let mut cluster = cluster(|config| config.replace_after = None, 1);
     let gone = victim(&cluster);

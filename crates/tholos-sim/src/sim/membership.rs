@@ -5,7 +5,7 @@ use tholos_cluster::{MetaCommand, MetaState};
 use tholos_node::Event;
 use tholos_ring::ShardId;
 
-use super::{FAULTS_END_US, Happening, LIVE_AGAIN_US, Sim, row};
+use super::{DRAIN_US, FAULTS_END_US, Happening, LIVE_AGAIN_US, Sim, TICK_US, row};
 use crate::coverage::Reached;
 use crate::elastic;
 use crate::host::Host;
@@ -26,6 +26,7 @@ impl Sim {
         let host = self.random.below(last as u64 + 1) as usize;
         let Some(node) = self.hosts[host].node.as_ref() else { return };
         let (state, newcomer) = (node.meta_state().clone(), &mut self.hosts[last]);
+        self.elastic.look(&state).into_iter().for_each(|reached| self.coverage.count(reached));
         if !self.elastic.joined && state.map.node(newcomer.id).is_some() {
             (newcomer.begun, newcomer.map) = (Some(state.map.clone()), Some(state));
             self.elastic.joined = true;
@@ -57,6 +58,27 @@ impl Sim {
         if let Some(text) = elastic::verdict(nodes) {
             self.violate(None, text);
         }
+    }
+
+    /// The driver hands the node's leaderships over, stops it and starts it again.
+    pub(super) fn restart_in_order(&mut self, host: usize) {
+        let (boot, down_us) = (self.hosts[host].boot, self.random.between(50_000, 400_000));
+        self.after(self.now, Happening::ToNode { host, boot, event: Event::Resign });
+        self.after(self.now, Happening::Drained { host, boot, until: self.now + DRAIN_US, down_us });
+    }
+
+    /// A node that was told to stop has handed everything over, or its time is up.
+    pub(super) fn drained(&mut self, host: usize, boot: u64, until: u64, down_us: u64) {
+        let machine = &self.hosts[host];
+        if machine.boot != boot {
+            return;
+        }
+        let Some(node) = &machine.node else { return };
+        if node.leads_nothing() || self.now >= until {
+            self.crash(host, false);
+            return self.after(self.now + down_us, Happening::Start { host });
+        }
+        self.after(self.now + TICK_US, Happening::Drained { host, boot, until, down_us });
     }
 
     /// Gives an order to the leader of a shard, if there is one.
