@@ -23,8 +23,9 @@ pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane) {
             found = ours_to_dial => if found.is_err() { return },
             () = peer.stop.cancelled() => return,
         }
+        let address = peer.address();
         let connected = tokio::select! {
-            connected = connect(&shared, &peer, lane) => connected,
+            connected = connect(&shared, &peer, lane, &address) => connected,
             () = peer.stop.cancelled() => return,
         };
         match connected {
@@ -34,7 +35,8 @@ pub(crate) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane) {
             }
             Err(reason) => {
                 peer.lane(lane).set_error(Some(reason.to_string()));
-                shared.refuse(peer.address(), Some(peer.node), reason);
+                peer.try_other(&address);
+                shared.refuse(address, Some(peer.node), reason);
             }
         }
         tokio::select! {
@@ -49,10 +51,10 @@ async fn connect(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
     lane: Lane,
+    address: &str,
 ) -> Result<impl Future<Output = ()> + use<>, Refusal> {
-    let address = peer.address();
     let timeout = shared.config.timing.handshake_timeout;
-    let connecting = Transport::connect(&address, !shared.keyring.secured);
+    let connecting = Transport::connect(address, !shared.keyring.secured);
     let mut transport = match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(transport)) => transport,
         Ok(Err(error)) => return Err(Refusal::Unreachable(format!("{address}: {error}"))),

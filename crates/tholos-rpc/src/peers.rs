@@ -18,9 +18,21 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     /// Cancelled when the peer leaves the list, or the whole `Rpc` stops.
     pub(crate) stop: CancellationToken,
-    address: Mutex<String>,
+    addresses: Mutex<Addresses>,
     lanes: [LaneState; 2],
     live: Mutex<Live>,
+}
+
+/// Where a peer is reached, and where it was before.
+///
+/// Whoever tells the newest address may know less than who told the one before: after a restart on new ports a node is told
+/// where the others are, and then gets a map in which one of them has not said so yet. So both are tried, in turn, as long
+/// as there is no connection; who answers proves who it is.
+struct Addresses {
+    newest: String,
+    before: Option<String>,
+    /// The next attempt goes to the one before.
+    tries_before: bool,
 }
 
 /// One lane to a peer, connected or not.
@@ -72,7 +84,7 @@ impl Peer {
             node: address.node,
             name: address.name,
             stop,
-            address: Mutex::new(address.address),
+            addresses: Mutex::new(Addresses { newest: address.address, before: None, tries_before: false }),
             lanes: Lane::ALL.map(lane),
             live: Mutex::default(),
         }
@@ -82,12 +94,25 @@ impl Peer {
         &self.lanes[lane as usize]
     }
 
+    /// Where the next attempt goes.
     pub(crate) fn address(&self) -> String {
-        lock(&self.address).clone()
+        let addresses = lock(&self.addresses);
+        let before = addresses.before.as_ref().filter(|_| addresses.tries_before);
+        before.unwrap_or(&addresses.newest).clone()
     }
 
     pub(crate) fn set_address(&self, address: String) {
-        *lock(&self.address) = address;
+        let mut addresses = lock(&self.addresses);
+        if addresses.newest != address {
+            addresses.before = Some(std::mem::replace(&mut addresses.newest, address));
+            addresses.tries_before = false;
+        }
+    }
+
+    /// An attempt at `address` has failed: the next one goes to the other, if there are two.
+    pub(crate) fn try_other(&self, address: &str) {
+        let mut addresses = lock(&self.addresses);
+        addresses.tries_before = addresses.before.is_some() && addresses.newest == address;
     }
 
     /// Gives the process with `nonce` its seat on `lane`.

@@ -189,7 +189,8 @@ impl Rpc {
     }
 
     /// Sets all other nodes of the cluster; a row for this node itself is left out. New peers are dialled at once if
-    /// their id is larger than ours, removed ones are disconnected, and a new address serves the next attempt.
+    /// their id is larger than ours, removed ones are disconnected, and a new address serves the next attempt; as long as there is no
+    /// connection, the address before it is tried as well, in turn.
     pub fn set_peers(&self, peers: Vec<PeerAddress>) {
         let shared = &self.shared;
         let me = shared.me().node;

@@ -119,6 +119,20 @@ async fn dead_address_is_told_and_shown() {
     assert!(one.rpc.status()[0].log.last_error.is_some() && !one.rpc.status()[0].log.up);
 }
 
+/// Who was told the right address, and then a wrong one, by somebody who had not heard yet, still finds the peer.
+#[tokio::test]
+async fn the_address_before_the_newest_is_tried_as_well() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let (mut one, mut two) = (Node::start(config(1, None)), Node::start(config(2, None)));
+    one.rpc.set_peers(vec![address(2, &two)]);
+    one.refusal("unknown_there").await;
+    one.rpc.set_peers(vec![PeerAddress { node: 2, name: "n2".into(), address: closed }]);
+    one.refusal("unreachable").await;
+    two.rpc.set_peers(vec![address(1, &one)]);
+    one.both_up(2).await;
+    two.both_up(1).await;
+}
+
 /// A node that gives strangers little time, and one peer it should know.
 fn guarded() -> Node {
     let mut config = config(2, secret(1));
