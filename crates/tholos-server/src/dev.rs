@@ -1,26 +1,26 @@
 //! A whole cluster in one process, for development: each node with its own log, its own ports and its own peers over
-//! loopback; one gateway and one admin interface for all. Any node can be killed and restarted.
+//! loopback; one gateway and one admin interface for all. Any node can be killed, restarted and wiped; nodes are added and
+//! removed while it runs.
 
+mod change;
 mod ground;
+mod nodes;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tholos_cluster::{ClusterMap, MetaState, NodeRow};
-use tholos_node::Port;
-use tokio::net::TcpStream;
+use tholos_cluster::{ClusterMap, NodeRow};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::client_task;
-use crate::node_dir::NodeDir;
-use crate::server::{self, NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
-use crate::status::{Answers, Verdict, cluster_status};
-use ground::{Listeners, TempDir};
+use crate::server::{StartError, Tuning};
+use crate::status::Verdict;
+pub use change::{Added, DevError, Left, NewNode, Wiped};
+use ground::{FirstPorts, Ground, Listeners, TempDir};
+pub(crate) use nodes::Shared;
 
 /// Nodes of a development cluster, at most.
 pub const NODES_MAX: u16 = 16;
@@ -30,8 +30,8 @@ const READY_LOOK: Duration = Duration::from_millis(5);
 /// What `tholos dev` is told.
 #[derive(Clone, Debug)]
 pub struct DevSettings {
-    /// How many nodes, 1 to [`NODES_MAX`].
-    pub nodes: u16,
+    /// How many nodes, 1 to [`NODES_MAX`]; `None` for those that are there, or three.
+    pub nodes: Option<u16>,
     /// The gateway's port; 0 for any free one.
     pub port: u16,
     /// The cluster port of n1, the others' follow it; 0 for any free ones.
@@ -59,7 +59,7 @@ pub struct DevSettings {
 impl Default for DevSettings {
     fn default() -> DevSettings {
         DevSettings {
-            nodes: 3,
+            nodes: None,
             port: 6379,
             cluster_port: 7001,
             peer_port: 7101,
@@ -110,7 +110,9 @@ impl Addresses {
             peer: row.peer.clone(),
             http: row.http.clone(),
         };
-        Addresses { gateway, http, nodes: map.nodes.iter().map(node).collect() }
+        // Of who is lost nobody knows where it is.
+        let reached = map.nodes.iter().filter(|row| !row.cluster.is_empty());
+        Addresses { gateway, http, nodes: reached.map(node).collect() }
     }
 
     /// Writes the ready file: beside, then renamed into place, so that whoever sees it sees all of it. That it cannot be
@@ -137,29 +139,6 @@ pub(crate) fn remove_ready_file(file: &Path) {
     }
 }
 
-/// Why a node of the cluster could not be killed or restarted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DevError {
-    /// There is no such node.
-    #[error("there is no node {name}; there are {names}")]
-    NoSuchNode {
-        /// The name asked for.
-        name: String,
-        /// All names.
-        names: String,
-    },
-    /// It does not run.
-    #[error("{0} does not run; restart it first")]
-    NotRunning(String),
-    /// It runs.
-    #[error("{0} runs already")]
-    Running(String),
-    /// It did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
 /// A cluster that runs in this process.
 pub struct DevCluster {
     shared: Arc<Shared>,
@@ -169,25 +148,6 @@ pub struct DevCluster {
     ready_file: Option<PathBuf>,
     /// Removed at the end.
     temp: Option<TempDir>,
-}
-
-/// What the gateway, the admin interface and the owner share.
-pub(crate) struct Shared {
-    map: ClusterMap,
-    dir: PathBuf,
-    gateway: SocketAddr,
-    http: SocketAddr,
-    tuning: Tuning,
-    /// In the map's order. Held while a node is killed or started, so these never overlap.
-    nodes: tokio::sync::Mutex<Vec<Option<RunningNode>>>,
-    /// The same, for those who only want to reach them.
-    reachable: Mutex<Vec<Reachable>>,
-}
-
-#[derive(Clone)]
-enum Reachable {
-    Up(NodeHandle),
-    Down(String),
 }
 
 impl DevCluster {
@@ -201,79 +161,36 @@ impl DevCluster {
         if let Some(file) = &settings.ready_file {
             remove_ready_file(file);
         }
-        if !(1..=NODES_MAX).contains(&settings.nodes) {
-            return Err(StartError::Settings(format!(
-                "--nodes is {}; it takes 1 to {NODES_MAX}",
-                settings.nodes
-            )));
+        if let Some(count) = settings.nodes.filter(|count| !(1..=NODES_MAX).contains(count)) {
+            return Err(StartError::Settings(format!("--nodes is {count}; it takes 1 to {NODES_MAX}")));
         }
         let (dir, temp) = ground::place(&settings)?;
         let listeners = Listeners::open(&settings)?;
-        let directories = ground::open_directories(&dir, &settings, temp.is_some())?;
-        let (map, directories) = ground::found_or_read(directories, &settings, &listeners)?;
-        let shared = Arc::new(Shared {
-            dir,
-            gateway: listeners.gateway_address,
-            http: listeners.http_address,
-            tuning: settings.tuning.clone(),
-            nodes: tokio::sync::Mutex::new(map.nodes.iter().map(|_| None).collect()),
-            reachable: Mutex::new(
-                map.nodes.iter().map(|_| Reachable::Down("it is starting".into())).collect(),
-            ),
-            map,
-        });
-        let cluster =
-            DevCluster { shared, tasks: JoinSet::new(), started, ready_file: settings.ready_file, temp };
-        cluster.run(listeners, directories).await
-    }
-
-    async fn run(
-        mut self,
-        listeners: Listeners,
-        directories: Vec<NodeDir>,
-    ) -> Result<DevCluster, StartError> {
-        self.start_all(directories).await?;
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(client_task::accept(listeners.gateway, move |stream, remote| {
-            shared.serve(stream, remote)
+        let Ground { state, directories, unfinished } = Ground::open(&dir, &settings)?;
+        let first = FirstPorts { cluster: settings.cluster_port, peer: settings.peer_port };
+        let shared = Shared::new(dir, &listeners, first, settings.tuning, state)?;
+        let shared = Arc::new(shared);
+        shared.start_all(directories).await?;
+        shared.finish_joining(unfinished);
+        let mut tasks = JoinSet::new();
+        let gateway = Arc::clone(&shared);
+        tasks.spawn(client_task::accept(listeners.gateway, move |stream, remote| {
+            gateway.serve(stream, remote)
         }));
-        let admin = Admin::dev(Arc::clone(&self.shared));
-        self.tasks.spawn(admin::serve(listeners.http, admin));
-        Ok(self)
-    }
-
-    /// Starts all nodes at the same time, for each has its own past to read.
-    async fn start_all(&self, directories: Vec<NodeDir>) -> Result<(), StartError> {
-        let mut nodes = self.shared.nodes.lock().await;
-        let mut starting = JoinSet::new();
-        for (at, directory) in directories.into_iter().enumerate() {
-            let shared = Arc::clone(&self.shared);
-            starting.spawn(async move { (at, shared.start_node(at, directory).await) });
-        }
-        let mut failed = None;
-        for (at, node) in starting.join_all().await {
-            match node {
-                Ok(node) => nodes[at] = Some(node),
-                Err(error) => failed = Some(error),
-            }
-        }
-        let Some(error) = failed else { return Ok(()) };
-        for node in nodes.iter_mut().filter_map(Option::take) {
-            node.stop(false).await;
-        }
-        Err(error)
+        tasks.spawn(admin::serve(listeners.http, Admin::dev(Arc::clone(&shared))));
+        Ok(DevCluster { shared, tasks, started, ready_file: settings.ready_file, temp })
     }
 
     /// Where everything is reached.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        Addresses::of(&self.shared.map, self.shared.gateway.to_string(), self.shared.http.to_string())
+        Addresses::of(&self.map(), self.shared.gateway.to_string(), self.shared.http.to_string())
     }
 
     /// The cluster's map.
     #[must_use]
-    pub fn map(&self) -> &ClusterMap {
-        &self.shared.map
+    pub fn map(&self) -> ClusterMap {
+        self.shared.map()
     }
 
     /// The directory of all nodes.
@@ -316,193 +233,37 @@ impl DevCluster {
         self.shared.restart(name).await
     }
 
+    /// Starts a new node, which joins the cluster as a spare: nothing moves to it before a plan says so.
+    ///
+    /// # Errors
+    /// If there is such a node, or the cluster does not let it in.
+    pub async fn add(&self, node: NewNode) -> Result<Added, DevError> {
+        self.shared.add(node).await
+    }
+
+    /// Has a node that holds nothing leave the cluster for ever, and puts its directory aside.
+    ///
+    /// # Errors
+    /// If there is no such node, or it holds replicas.
+    pub async fn remove(&self, name: &str) -> Result<Left, DevError> {
+        self.shared.remove(name).await
+    }
+
+    /// Deletes the directory of a node, and starts it under its old name, as a new one: a spare that remembers nothing and
+    /// votes nowhere (R21).
+    ///
+    /// # Errors
+    /// If there is no such node, a shard would lose its majority, or the cluster does not let it in again.
+    pub async fn wipe(&self, name: &str) -> Result<Wiped, DevError> {
+        self.shared.wipe(name).await
+    }
+
     /// Stops every node in order, and removes the directory if it was a temporary one.
     pub async fn stop(mut self) {
         self.tasks.abort_all();
-        let mut stopping = JoinSet::new();
-        for node in self.shared.nodes.lock().await.iter_mut().filter_map(Option::take) {
-            // Nobody is left to take the leaderships over.
-            stopping.spawn(node.stop(false));
-        }
-        while stopping.join_next().await.is_some() {}
+        self.shared.stop_all().await;
         while self.tasks.join_next().await.is_some() {}
         // Only now that nobody writes to it.
         drop(self.temp.take());
-    }
-}
-
-impl Shared {
-    /// The newest map that a node has which runs.
-    pub(crate) fn map(&self) -> ClusterMap {
-        let newest = self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch());
-        newest.map_or_else(|| self.map.clone(), |state| state.map.clone())
-    }
-
-    /// The same with all that is decided with it.
-    pub(crate) fn state(&self) -> Arc<MetaState> {
-        let newest = self.handles().iter().map(NodeHandle::map).max_by_key(|state| state.epoch());
-        newest.unwrap_or_else(|| Arc::new(MetaState::founded(self.map.clone())))
-    }
-
-    /// Starts the node at a place of the map.
-    async fn start_node(
-        self: &Arc<Shared>,
-        at: usize,
-        directory: NodeDir,
-    ) -> Result<RunningNode, StartError> {
-        let row = &self.map.nodes[at];
-        let address = |text: &str| text.parse::<SocketAddr>().expect("this process wrote its own addresses");
-        let settings = NodeSettings {
-            directory,
-            map: self.map.clone(),
-            gateway: None,
-            cluster: address(&row.cluster),
-            peer: PeerPort::Listen(address(&row.peer)),
-            secret: None,
-            tuning: self.tuning.clone(),
-        };
-        let node = start_node(settings).await.map_err(ground::dev_options)?;
-        self.reachable()[at] = Reachable::Up(node.handle());
-        let (shared, mut ended) = (Arc::clone(self), node.ended());
-        let name = row.name.clone();
-        let restart = node.restart();
-        let (waiting, of_name) = (Arc::clone(self), row.name.clone());
-        tokio::spawn(async move {
-            if server::restart_wanted(restart).await {
-                waiting.restart_in_order(at, of_name).await;
-            }
-        });
-        tokio::spawn(async move {
-            // An error means that the node was dropped, which whoever did it knows.
-            if let Ok(why) = ended.wait_for(Option::is_some).await.map(|why| why.clone()) {
-                shared.note_end(at, &name, why.as_deref().unwrap_or_default()).await;
-            }
-        });
-        Ok(node)
-    }
-
-    /// A node ended by itself, or was killed: only that node, never the process (R23).
-    async fn note_end(&self, at: usize, name: &str, why: &str) {
-        let mut nodes = self.nodes.lock().await;
-        // Killed or restarted meanwhile: then this is old news.
-        let ended_by_itself = nodes[at].as_ref().is_some_and(|node| node.ended().borrow().is_some());
-        if ended_by_itself && let Some(node) = nodes[at].take() {
-            tracing::error!(node = name, why, "the node has stopped; the others go on");
-            self.reachable()[at] = Reachable::Down(why.to_owned());
-            node.kill().await;
-        }
-    }
-
-    /// Does in this process what a process of its own does that is to restart. A future with a name for its type, since the
-    /// node that it starts will wait for the next of these.
-    fn restart_in_order(
-        self: Arc<Shared>,
-        at: usize,
-        name: String,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(async move {
-            let mut nodes = self.nodes.lock().await;
-            // Killed meanwhile, or started again: then the order was for another boot.
-            let wanted = nodes[at].as_ref().is_some_and(|node| *node.restart().borrow());
-            let Some(node) = nodes[at].take_if(|_| wanted) else { return };
-            // First, so that the gateway's next client goes to another.
-            self.reachable()[at] = Reachable::Down("it restarts".to_owned());
-            node.stop(true).await;
-            let started = match NodeDir::open(&self.dir, &name).map_err(StartError::from) {
-                Ok(directory) => self.start_node(at, directory).await,
-                Err(error) => Err(error),
-            };
-            match started {
-                Ok(node) => nodes[at] = Some(node),
-                Err(error) => {
-                    tracing::error!(node = name, %error, "the node does not start again; the others go on");
-                    self.reachable()[at] = Reachable::Down(error.to_string());
-                }
-            }
-        })
-    }
-
-    fn place_of(&self, name: &str) -> Result<usize, DevError> {
-        self.map.nodes.iter().position(|row| row.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.map.nodes.iter().map(|row| row.name.as_str()).collect();
-            DevError::NoSuchNode { name: name.to_owned(), names: names.join(", ") }
-        })
-    }
-
-    pub(crate) async fn kill(&self, name: &str) -> Result<(), DevError> {
-        let at = self.place_of(name)?;
-        let mut nodes = self.nodes.lock().await;
-        let node = nodes[at].take().ok_or_else(|| DevError::NotRunning(name.to_owned()))?;
-        // First, so that the gateway's next client goes to another.
-        self.reachable()[at] = Reachable::Down("it was killed".to_owned());
-        node.kill().await;
-        tracing::info!(node = name, "killed");
-        Ok(())
-    }
-
-    pub(crate) async fn restart(self: &Arc<Shared>, name: &str) -> Result<(), DevError> {
-        let at = self.place_of(name)?;
-        let mut nodes = self.nodes.lock().await;
-        if nodes[at].is_some() {
-            return Err(DevError::Running(name.to_owned()));
-        }
-        let directory = NodeDir::open(&self.dir, name).map_err(StartError::from)?;
-        nodes[at] = Some(self.start_node(at, directory).await?);
-        tracing::info!(node = name, "restarted");
-        Ok(())
-    }
-
-    /// A way to each node that runs.
-    pub(crate) fn handles(&self) -> Vec<NodeHandle> {
-        let handle = |reachable: &Reachable| match reachable {
-            Reachable::Up(handle) => Some(handle.clone()),
-            Reachable::Down(_) => None,
-        };
-        self.reachable().iter().filter_map(handle).collect()
-    }
-
-    /// What each node says of itself.
-    pub(crate) async fn ask_all(&self) -> Answers {
-        let reachable = self.reachable().clone();
-        let mut answers = Vec::with_capacity(reachable.len());
-        for row in self.map().nodes {
-            let place = self.place_of(&row.name).ok().and_then(|at| reachable.get(at).cloned());
-            answers.push(
-                match place.unwrap_or_else(|| Reachable::Down("it is not in this process".into())) {
-                    Reachable::Down(why) => Err(why),
-                    Reachable::Up(handle) => {
-                        let report = handle.report().await;
-                        report.ok_or_else(|| "it has just stopped".to_owned())
-                    }
-                },
-            );
-        }
-        answers
-    }
-
-    pub(crate) async fn status(&self) -> crate::status::ClusterStatus {
-        cluster_status(&self.state(), &self.ask_all().await)
-    }
-
-    /// Gives a client of the gateway to the first node that runs.
-    fn serve(&self, stream: TcpStream, remote: SocketAddr) {
-        let first = self.reachable().iter().find_map(|node| match node {
-            Reachable::Up(handle) => Some(handle.clone()),
-            Reachable::Down(_) => None,
-        });
-        match first {
-            Some(node) => node.serve_client(stream, remote, Port::Gateway),
-            None => {
-                // A new connection's buffer has room for one line.
-                let _ = stream.try_write(
-                    b"-CLUSTERDOWN every node is stopped: restart one with tholos dev restart n1\r\n",
-                );
-            }
-        }
-    }
-
-    fn reachable(&self) -> MutexGuard<'_, Vec<Reachable>> {
-        // No code under this lock can leave the list half changed.
-        self.reachable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -44,7 +44,9 @@ mod wal_task;
 mod worker_task;
 
 pub use client_task::ClientLimits;
-pub use dev::{Addresses, DevCluster, DevError, DevSettings, NODES_MAX, NodeAddresses};
+pub use dev::{
+    Added, Addresses, DevCluster, DevError, DevSettings, Left, NODES_MAX, NewNode, NodeAddresses, Wiped,
+};
 pub use hot::HotKeyReport;
 pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
 pub use plan::{CheckReport, EffectReport, LeaderReport, MoveReport, PlanReport};

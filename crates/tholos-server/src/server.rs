@@ -510,6 +510,11 @@ impl NodeHandle {
         Arc::clone(&self.map.borrow())
     }
 
+    /// The same, and each newer one.
+    pub(crate) fn maps(&self) -> watch::Receiver<Arc<MetaState>> {
+        self.map.clone()
+    }
+
     /// Waits a while for a map of which something is true; what the meta group has decided comes a moment later.
     pub(crate) async fn knows(&self, wanted: impl Fn(&MetaState) -> bool) {
         let mut map = self.map.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Phase};
+use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Phase, Standing};
 use tholos_node::{Loss, Node, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
@@ -423,8 +423,11 @@ fn node_state(state: &MetaState, node: NodeId, answers: bool) -> NodeState {
 
 /// What is said of a node whose name another one bears since.
 fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
-    let heir = state.heir_of(node)?;
-    Some(format!("its directory is lost: {} is to take over what it held", heir.name))
+    if state.standing(node) != Some(Standing::Lost) {
+        return None;
+    }
+    let heir = state.heir_of(node).map_or("others", |heir| heir.name.as_str());
+    Some(format!("its directory is lost: {heir} is to take over what it held"))
 }
 
 /// What an operator would do with a node that holds nothing, or with what is left of a lost one.
@@ -434,8 +437,11 @@ fn next_command(state: &MetaState, row: &NodeRow) -> Option<String> {
         Some(Phase::Spare) => Some(adds(&row.name)),
         // Its moves wait for nothing but to be planned.
         Some(Phase::Leaving) if state.active_job().is_none() => {
-            let heir = state.heir_of(row.id).filter(|heir| state.phase(heir.id) == Some(Phase::Spare));
-            heir.map(|heir| adds(&heir.name))
+            let is_lost = state.standing(row.id) == Some(Standing::Lost);
+            match state.heir_of(row.id).filter(|heir| state.phase(heir.id) == Some(Phase::Spare)) {
+                Some(heir) => Some(adds(&heir.name)),
+                None => is_lost.then(|| format!("tholos cluster plan remove {}", row.name)),
+            }
         }
         _ => None,
     }

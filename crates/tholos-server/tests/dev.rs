@@ -304,14 +304,14 @@ async fn data_outlives_the_process() {
         .await;
         cluster.stop().await;
     }
-    let other = DevSettings { nodes: 5, ..settings.clone() };
+    let other = DevSettings { nodes: Some(5), ..settings.clone() };
     let error = DevCluster::start(other).await.err().expect("five nodes on the data of three").to_string();
     for part in ["--nodes 3", "--fresh", "--dir"] {
         assert!(error.contains(part), "{part:?} is not in: {error}");
     }
-    let fewer = DevSettings { nodes: 1, ..settings.clone() };
+    let fewer = DevSettings { nodes: Some(1), ..settings.clone() };
     assert!(DevCluster::start(fewer).await.is_err());
-    let fresh = start(DevSettings { fresh: true, nodes: 1, ..settings }).await;
+    let fresh = start(DevSettings { fresh: true, nodes: Some(1), ..settings }).await;
     let gateway = fresh.addresses().gateway;
     beside(move || assert_eq!(Client::connect(&gateway).ask(&["GET", "rounds"]), Value::Null)).await;
     fresh.stop().await;
@@ -328,7 +328,7 @@ async fn taken_port_is_told_and_nothing_is_left_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_bytes_get_an_error_and_the_end() {
-    let cluster = start(DevSettings { nodes: 1, ..settings() }).await;
+    let cluster = start(DevSettings { nodes: Some(1), ..settings() }).await;
     let gateway = cluster.addresses().gateway;
     beside(move || {
         let mut client = Client::connect(&gateway);
@@ -359,7 +359,7 @@ async fn malformed_bytes_get_an_error_and_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_clients_are_told_so() {
-    let mut settings = DevSettings { nodes: 1, ..settings() };
+    let mut settings = DevSettings { nodes: Some(1), ..settings() };
     settings.tuning.clients.clients_max = 2;
     let cluster = start(settings).await;
     let gateway = cluster.addresses().gateway;
@@ -385,7 +385,7 @@ async fn too_many_clients_are_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn password_guards_commands_and_their_size() {
-    let mut settings = DevSettings { nodes: 1, ..settings() };
+    let mut settings = DevSettings { nodes: Some(1), ..settings() };
     settings.tuning.requirepass = Some("secret".into());
     let cluster = start(settings).await;
     let gateway = cluster.addresses().gateway;
@@ -452,7 +452,7 @@ async fn admin_interface_shows_and_acts() {
 #[test]
 fn ready_file_is_renamed_into_place() {
     let file: PathBuf = std::env::temp_dir().join(format!("tholos-ready-{:016x}.json", rand()));
-    let mut settings = DevSettings { nodes: 1, ..settings() };
+    let mut settings = DevSettings { nodes: Some(1), ..settings() };
     settings.ready_file = Some(file.clone());
     std::fs::write(&file, "of an earlier start").unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -470,7 +470,7 @@ fn ready_file_is_renamed_into_place() {
 /// Replies that nobody reads: the client is closed at its bound, and no other one notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_never_reads_is_closed_and_others_are_served() {
-    let mut settings = DevSettings { nodes: 1, ..settings() };
+    let mut settings = DevSettings { nodes: Some(1), ..settings() };
     settings.tuning.clients.output_buffer_bytes_max = 1 << 20;
     let cluster = start(settings).await;
     let gateway = cluster.addresses().gateway;

@@ -1,16 +1,26 @@
 //! What a development cluster stands on: its ports, its directories, and the map in them.
+//!
+//! ```text
+//!   <dir>/n1/, <dir>/n2/, …            a node's directory each
+//!   <dir>/left/n4-<incarnation>/       what a node has left behind that is none of the cluster any more
+//! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tholos_cluster::{ClusterId, ClusterMap, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, ClusterMap, Epoch, MetaState, NodeId, NodeRow, Standing};
 use tokio::net::TcpListener;
 
 use super::DevSettings;
 use crate::node_dir::{self, DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
 use crate::server::StartError;
+
+/// Nodes of a new cluster, if nobody says otherwise.
+const NODES_DEFAULT: u16 = 3;
+/// Where the directories go of nodes that have left.
+const LEFT: &str = "left";
 
 /// A directory that is removed with this.
 pub(super) struct TempDir(PathBuf);
@@ -23,24 +33,19 @@ impl Drop for TempDir {
     }
 }
 
-/// The listeners of the process itself, and the nodes' addresses.
+/// The listeners of the process itself.
 pub(super) struct Listeners {
     pub(super) gateway: TcpListener,
     pub(super) gateway_address: SocketAddr,
     pub(super) http: TcpListener,
     pub(super) http_address: SocketAddr,
-    cluster: Vec<SocketAddr>,
-    peer: Vec<SocketAddr>,
 }
 
 impl Listeners {
     pub(super) fn open(settings: &DevSettings) -> Result<Listeners, StartError> {
         let (gateway, gateway_address) = listen("gateway", settings.port, "--port")?;
         let (http, http_address) = listen("admin interface", settings.http_port, "--http-port")?;
-        let count = settings.nodes;
-        let cluster = node_addresses("cluster port", settings.cluster_port, count, "--cluster-port")?;
-        let peer = node_addresses("peer port", settings.peer_port, count, "--peer-port")?;
-        Ok(Listeners { gateway, gateway_address, http, http_address, cluster, peer })
+        Ok(Listeners { gateway, gateway_address, http, http_address })
     }
 }
 
@@ -52,29 +57,64 @@ fn listen(what: &str, port: u16, option: &'static str) -> Result<(TcpListener, S
     Ok((TcpListener::from_std(listener).map_err(error)?, address))
 }
 
-/// The addresses of one listener of all nodes. They are opened here for a moment, so that a taken one is told before
-/// anything has started.
-fn node_addresses(
-    what: &str,
-    first: u16,
-    count: u16,
-    option: &'static str,
-) -> Result<Vec<SocketAddr>, StartError> {
-    if first == 0 {
-        let free = ports::pick_free(usize::from(count));
-        let free = free.map_err(|source| PortError::new(what, ports::loopback(0), source, option))?;
-        return Ok(free.into_iter().map(ports::loopback).collect());
+/// The ports of n1, which those of the other nodes follow; 0 for any free ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstPorts {
+    pub(super) cluster: u16,
+    pub(super) peer: u16,
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodePorts {
+    pub(super) cluster: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+impl FirstPorts {
+    /// The ports of a node: n3 has the third ones, a node with another name the first that none of `taken` has. They are
+    /// opened here for a moment, so that one that somebody else has is told before anything has started.
+    pub(super) fn of(self, name: &str, taken: &[NodePorts]) -> Result<NodePorts, StartError> {
+        let mut used: Vec<u16> =
+            taken.iter().flat_map(|ports| [ports.cluster.port(), ports.peer.port()]).collect();
+        let mut one = |what: &str, first: u16, option: &'static str| {
+            let what = format!("{what} of {name}");
+            let port = if first == 0 {
+                // Of so many different ones, one is not used.
+                let free = ports::pick_free(used.len() + 1);
+                let free = free.map_err(|source| PortError::new(what, ports::loopback(0), source, option))?;
+                free.into_iter().find(|port| !used.contains(port)).unwrap_or_default()
+            } else {
+                let port = port_of(name, first, &used).ok_or_else(|| {
+                    StartError::Settings(format!(
+                        "{option} is {first}, and no port is left from there on for {name}: use a lower one"
+                    ))
+                })?;
+                ports::listen(what, ports::loopback(port), option)?;
+                port
+            };
+            used.push(port);
+            Ok::<SocketAddr, StartError>(ports::loopback(port))
+        };
+        let cluster = one("cluster port", self.cluster, "--cluster-port")?;
+        Ok(NodePorts { cluster, peer: one("peer port", self.peer, "--peer-port")? })
     }
-    if first.checked_add(count - 1).is_none() {
-        return Err(StartError::Settings(format!(
-            "{option} is {first}, and {count} nodes need as many ports from there on: use a lower one"
-        )));
-    }
-    let addresses: Vec<SocketAddr> = (first..=first + (count - 1)).map(ports::loopback).collect();
-    for (address, number) in addresses.iter().zip(1..) {
-        ports::listen(format!("{what} of n{number}"), *address, option)?;
-    }
-    Ok(addresses)
+}
+
+fn port_of(name: &str, first: u16, used: &[u16]) -> Option<u16> {
+    let own = number_of(name).and_then(|number| first.checked_add(number - 1));
+    own.filter(|port| !used.contains(port)).or_else(|| (first..=u16::MAX).find(|port| !used.contains(port)))
+}
+
+/// The number k of a name `n<k>`, from 1.
+pub(super) fn number_of(name: &str) -> Option<u16> {
+    name.strip_prefix('n')?.parse().ok().filter(|number| *number > 0)
+}
+
+/// The zone of a node that is told none: n1 is in zone a, n2 in b; after z, and with other names, each is one of its own.
+pub(super) fn zone_of(name: &str) -> String {
+    let letter = number_of(name).and_then(|number| ('a'..='z').nth(usize::from(number) - 1));
+    letter.map_or_else(String::new, String::from)
 }
 
 /// Names the options of `dev` instead of those of `serve`.
@@ -107,100 +147,192 @@ pub(super) fn place(settings: &DevSettings) -> Result<(PathBuf, Option<TempDir>)
     Ok((path.clone(), Some(TempDir(path))))
 }
 
-/// Names of the nodes whose directories are in `dir`.
+/// Names of the directories of ours in `dir`.
 fn nodes_in(dir: &Path) -> BTreeSet<String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return BTreeSet::new() };
     let ours = entries.flatten().filter(|entry| node_dir::has_marker(&entry.path()));
     ours.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-pub(super) fn open_directories(
-    dir: &Path,
-    settings: &DevSettings,
-    temp: bool,
-) -> Result<Vec<NodeDir>, StartError> {
-    let names: Vec<String> = (1..=settings.nodes).map(|number| format!("n{number}")).collect();
-    if settings.fresh && !temp {
-        for name in nodes_in(dir) {
-            node_dir::remove(&dir.join(name))?;
+/// Puts the directory of a node aside that is none of the cluster any more, unless a live process has it; where it is.
+pub(super) fn put_aside(dir: &Path, directory: NodeDir) -> Result<PathBuf, DirectoryError> {
+    let from = directory.path().to_owned();
+    let identity = directory.identity();
+    let to = dir.join(LEFT).join(format!("{}-{}", identity.name, identity.incarnation));
+    let error = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| DirectoryError::Io { operation, path, source }
+    };
+    std::fs::create_dir_all(dir.join(LEFT)).map_err(error("create", &dir.join(LEFT)))?;
+    std::fs::rename(&from, &to).map_err(error("rename", &from))?;
+    drop(directory);
+    Ok(to)
+}
+
+/// What the directories hold.
+pub(super) struct Ground {
+    /// The newest map and what is decided with it.
+    pub(super) state: MetaState,
+    /// The directories of its nodes, locked.
+    pub(super) directories: BTreeMap<String, NodeDir>,
+    /// Nodes with a directory that the cluster may not know of: they were stopped while they joined.
+    pub(super) unfinished: Vec<String>,
+}
+
+impl Ground {
+    /// Opens what is there, or founds a new cluster.
+    pub(super) fn open(dir: &Path, settings: &DevSettings) -> Result<Ground, StartError> {
+        if settings.fresh && !settings.temp {
+            for parent in [dir.to_owned(), dir.join(LEFT)] {
+                for name in nodes_in(&parent) {
+                    node_dir::remove(&parent.join(name))?;
+                }
+            }
+        }
+        let names = nodes_in(dir);
+        let opened: Result<Vec<NodeDir>, _> = names.iter().map(|name| NodeDir::open(dir, name)).collect();
+        let opened = opened?;
+        let newest = opened.iter().filter_map(newest_state).max_by_key(MetaState::epoch);
+        match newest {
+            None => Self::found(dir, settings, opened),
+            Some(state) => Self::read(dir, settings, state, opened),
         }
     }
-    let found = nodes_in(dir);
-    // A node too many is one that an earlier cluster had; one too few may be a first start that was cut off.
-    if let Some(other) = found.iter().find(|name| !names.contains(name)) {
-        return Err(other_cluster(dir, &found, settings, &format!("it has {other}")));
-    }
-    names.iter().map(|name| Ok(NodeDir::open(dir, name)?)).collect()
-}
 
-fn other_cluster(dir: &Path, found: &BTreeSet<String>, settings: &DevSettings, why: &str) -> StartError {
-    let names: Vec<&str> = found.iter().map(String::as_str).collect();
-    StartError::Settings(format!(
-        "{} holds another cluster than --nodes {} ({why}; in all: {}): start it with --nodes {}, wipe it with --fresh, \
-         or choose another directory with --dir",
-        dir.display(),
-        settings.nodes,
-        names.join(" "),
-        names.len()
-    ))
-}
+    /// None of the directories belongs to a cluster yet.
+    fn found(dir: &Path, settings: &DevSettings, opened: Vec<NodeDir>) -> Result<Ground, StartError> {
+        let count = settings.nodes.unwrap_or(NODES_DEFAULT);
+        let names: Vec<String> = (1..=count).map(|number| format!("n{number}")).collect();
+        let mut directories: BTreeMap<String, NodeDir> =
+            opened.into_iter().map(|directory| (directory.identity().name.clone(), directory)).collect();
+        // A first start with more nodes, which was cut off.
+        if let Some(other) = directories.keys().find(|name| !names.contains(name)) {
+            let why = format!("it has {other}");
+            return Err(other_cluster(dir, directories.keys(), settings, &why));
+        }
+        for name in &names {
+            if !directories.contains_key(name) {
+                directories.insert(name.clone(), NodeDir::open(dir, name)?);
+            }
+        }
+        let map = new_map(directories.values(), settings)?;
+        for directory in directories.values_mut() {
+            directory.write_map(map.clone())?;
+        }
+        Ok(Ground { state: MetaState::founded(map), directories, unfinished: Vec::new() })
+    }
 
-/// The map that the directories hold, or a new one, with the addresses of this start.
-pub(super) fn found_or_read(
-    mut directories: Vec<NodeDir>,
-    settings: &DevSettings,
-    listeners: &Listeners,
-) -> Result<(ClusterMap, Vec<NodeDir>), StartError> {
-    let begun = directories.iter().find_map(|directory| directory.identity().map.clone());
-    let begun = match begun {
-        Some(map) => map,
-        None => new_map(&directories, settings)?,
-    };
-    let newest = directories.iter().filter_map(NodeDir::map).max_by_key(|map| map.epoch);
-    let mut map = newest.unwrap_or(&begun).clone();
-    let path = directories[0].path().parent().unwrap_or(Path::new(".")).to_owned();
-    if map.nodes.len() != directories.len() {
-        let names = map.nodes.iter().map(|row| row.name.clone()).collect();
-        return Err(other_cluster(
-            &path,
-            &names,
-            settings,
-            "its cluster was founded with more or fewer nodes",
-        ));
+    /// They do.
+    fn read(
+        dir: &Path,
+        settings: &DevSettings,
+        state: MetaState,
+        opened: Vec<NodeDir>,
+    ) -> Result<Ground, StartError> {
+        let founded = opened.iter().filter_map(|directory| directory.identity().map.clone());
+        let founded = founded.into_iter().find(|map| map.epoch == Epoch(1));
+        let names = members(&state).map(|row| row.name.clone());
+        let names: Vec<String> = names.collect();
+        if settings.nodes.is_some_and(|count| usize::from(count) != names.len()) {
+            return Err(other_cluster(dir, names.iter(), settings, "it has grown, or was founded otherwise"));
+        }
+        let mut ground = Ground { state, directories: BTreeMap::new(), unfinished: Vec::new() };
+        for directory in opened {
+            ground.sort_in(dir, directory, founded.as_ref())?;
+        }
+        for name in names.iter().filter(|name| !ground.directories.contains_key(*name)) {
+            if !ground.unfinished.contains(name) {
+                tracing::warn!(
+                    node = %name,
+                    "its directory is missing: put it back, or let the node begin anew with tholos dev wipe {name}"
+                );
+            }
+        }
+        Ok(ground)
     }
-    let addresses = listeners.cluster.iter().zip(&listeners.peer);
-    for (row, (cluster, peer)) in map.nodes.iter_mut().zip(addresses) {
-        row.gateway = listeners.gateway_address.to_string();
-        row.http = listeners.http_address.to_string();
-        row.cluster = cluster.to_string();
-        row.peer = peer.to_string();
-    }
-    for directory in &mut directories {
-        let identity = directory.identity();
-        let same = |other: &ClusterMap| other.cluster_id == map.cluster_id;
-        let known_to_map =
-            map.by_name(&identity.name).is_some_and(|row| row.incarnation == identity.incarnation);
-        if !known_to_map || !identity.map.as_ref().is_none_or(same) {
+
+    /// What a directory is to the cluster.
+    fn sort_in(
+        &mut self,
+        dir: &Path,
+        mut directory: NodeDir,
+        founded: Option<&ClusterMap>,
+    ) -> Result<(), StartError> {
+        let identity = directory.identity().clone();
+        let known = |map: &ClusterMap| {
+            map.by_name(&identity.name).is_some_and(|row| row.incarnation == identity.incarnation)
+        };
+        let other_cluster =
+            identity.map.as_ref().is_some_and(|map| map.cluster_id != self.state.map.cluster_id);
+        let gone = self.state.departed.iter().any(|gone| gone.incarnation == identity.incarnation)
+            || self.state.map.nodes.iter().any(|row| {
+                row.incarnation == identity.incarnation && self.state.standing(row.id) == Some(Standing::Lost)
+            });
+        if other_cluster || (identity.map.is_some() && !gone && !known(&self.state.map)) {
             return Err(StartError::Settings(format!(
                 "{} and the other nodes' directories beside it are not of one cluster: put the right one back, wipe all with \
                  --fresh, or choose another directory with --dir",
                 directory.path().display()
             )));
         }
-        if identity.map.is_none() {
-            directory.write_map(begun.clone())?;
+        if gone {
+            let aside = put_aside(dir, directory)?;
+            tracing::warn!(node = %identity.name, "it has left the cluster: its directory is in {}", aside.display());
+            return Ok(());
         }
+        if identity.map.is_none() {
+            // Who was founded with the others and did not come to know it; anybody else asks the cluster.
+            match founded.filter(|founded| known(founded) && known(&self.state.map)) {
+                Some(founded) => directory.write_map(founded.clone())?,
+                None => {
+                    self.unfinished.push(identity.name);
+                    return Ok(());
+                }
+            }
+        }
+        self.directories.insert(identity.name, directory);
+        Ok(())
     }
-    Ok((map, directories))
 }
 
-fn new_map(directories: &[NodeDir], settings: &DevSettings) -> Result<ClusterMap, StartError> {
+/// The nodes of a cluster, those left out whose directory is lost.
+fn members(state: &MetaState) -> impl Iterator<Item = &NodeRow> {
+    let rows = state.map.nodes.iter().zip(&state.standings);
+    rows.filter(|(_, standing)| **standing != Standing::Lost).map(|(row, _)| row)
+}
+
+fn newest_state(directory: &NodeDir) -> Option<MetaState> {
+    directory.state().cloned().or_else(|| directory.identity().map.clone().map(MetaState::founded))
+}
+
+fn other_cluster<'a>(
+    dir: &Path,
+    names: impl Iterator<Item = &'a String>,
+    settings: &DevSettings,
+    why: &str,
+) -> StartError {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    StartError::Settings(format!(
+        "{} holds another cluster than --nodes {} ({why}; in all: {}): start it with --nodes {} or without --nodes, add or \
+         remove nodes while it runs (tholos dev add, tholos dev remove), wipe it with --fresh, or choose another \
+         directory with --dir",
+        dir.display(),
+        settings.nodes.unwrap_or(NODES_DEFAULT),
+        names.join(" "),
+        names.len()
+    ))
+}
+
+fn new_map<'a>(
+    directories: impl Iterator<Item = &'a NodeDir>,
+    settings: &DevSettings,
+) -> Result<ClusterMap, StartError> {
     let mut cluster_id = [0; 20];
     getrandom::fill(&mut cluster_id).map_err(DirectoryError::Random)?;
-    let row = |(directory, zone): (&NodeDir, char)| NodeRow {
+    let row = |directory: &NodeDir| NodeRow {
         id: NodeId(0),
         name: directory.identity().name.clone(),
-        zone: zone.to_string(),
+        zone: zone_of(&directory.identity().name),
         weight: 1,
         incarnation: directory.identity().incarnation,
         gateway: String::new(),
@@ -208,10 +340,43 @@ fn new_map(directories: &[NodeDir], settings: &DevSettings) -> Result<ClusterMap
         peer: String::new(),
         http: String::new(),
     };
-    let rows: Vec<NodeRow> = directories.iter().zip('a'..='z').map(row).collect();
+    let rows: Vec<NodeRow> = directories.map(row).collect();
     let replicas = settings.replicas.min(u8::try_from(rows.len()).unwrap_or(u8::MAX));
     // An even number of replicas survives no more losses than one less (R8).
     let replicas = if replicas.is_multiple_of(2) { replicas - 1 } else { replicas };
     ClusterMap::genesis(ClusterId(cluster_id), rows, settings.shards, replicas)
         .map_err(|error| StartError::Settings(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_follow_the_names() {
+        assert_eq!(port_of("n1", 7001, &[]), Some(7001));
+        assert_eq!(port_of("n4", 7001, &[7001, 7101, 7002, 7102]), Some(7004));
+        assert_eq!(port_of("db", 7001, &[7001, 7003]), Some(7002));
+        assert_eq!(port_of("n3", 7001, &[7001, 7003]), Some(7002), "another has its own place");
+        assert_eq!((port_of("n2", 65_535, &[]), port_of("n2", 65_535, &[65_535])), (Some(65_535), None));
+    }
+
+    #[test]
+    fn any_free_ports_are_different_ones() {
+        let mut taken = Vec::new();
+        for name in ["n1", "n2", "n3"] {
+            let ports = FirstPorts { cluster: 0, peer: 0 }.of(name, &taken).unwrap();
+            taken.push(ports);
+        }
+        let mut all: Vec<u16> =
+            taken.iter().flat_map(|ports| [ports.cluster.port(), ports.peer.port()]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn zones_are_letters_as_far_as_they_go() {
+        assert_eq!(["n1", "n26", "n27", "db", "n0"].map(zone_of), ["a", "z", "", "", ""]);
+    }
 }

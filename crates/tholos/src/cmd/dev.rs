@@ -1,4 +1,4 @@
-//! `tholos dev`: three nodes in this process, and `dev kill` and `dev restart` from anywhere.
+//! `tholos dev`: a cluster in this process; `dev kill`, `restart`, `add`, `remove` and `wipe` from anywhere.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use tholos_server::config::{LogFormat, LogLevel};
-use tholos_server::{Addresses, DevCluster, DevSettings};
+use tholos_server::{Addresses, DevCluster, DevSettings, NewNode};
 use tokio::sync::mpsc;
 
-use crate::cmd::cluster::{number, status_text};
+use crate::cmd::cluster::{number, status_text, word};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::count;
 
-/// How long a node may take to stop or start.
+/// How long a node may take to stop, start or join.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long `kill` and `restart` watch the cluster recover.
 const WATCH: Duration = Duration::from_secs(10);
@@ -27,20 +27,22 @@ const LOOK: Duration = Duration::from_millis(10);
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-A port of 0 takes any free one. Ports of further nodes follow: n2 has --cluster-port + 1.
+A port of 0 takes any free one. Ports of further nodes follow: n2 has --cluster-port + 1. Without --nodes all nodes are
+started that --dir has, also those that were added.
 
 Examples:
   tholos dev
+  tholos dev --nodes 1                  one node, one copy; tholos dev add makes it grow
   tholos dev --temp --port 0 --cluster-port 0 --peer-port 0 --http-port 0 --ready-file ready.json
   tholos dev kill n2
-  tholos dev restart n2"
+  tholos dev add n4 --zone a"
 )]
 pub(crate) struct DevArgs {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Nodes, n1 to nN.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
-    nodes: u16,
+    /// Nodes of a new cluster, n1 to nN [default: 3]; on an old one, those it must have.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: Option<u16>,
     /// Port of the gateway, for any Redis client.
     #[arg(long, value_name = "PORT", default_value_t = 6379)]
     port: u16,
@@ -79,9 +81,52 @@ pub(crate) struct DevArgs {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// End a node of a running dev cluster as kill -9 would.
+    #[command(after_help = "Example:\n  tholos dev kill n2")]
     Kill(NodeArgs),
     /// Start a node again that was killed.
+    #[command(after_help = "Example:\n  tholos dev restart n2")]
     Restart(NodeArgs),
+    /// Start a new node, which joins as a spare: nothing moves to it before a plan says so.
+    #[command(after_help = "\
+Its ports follow its name: n4 has --cluster-port + 3. It is started again with the others from then on.
+
+Examples:
+  tholos dev add
+  tholos dev add n4 --zone a
+  tholos cluster plan add n4")]
+    Add(AddArgs),
+    /// Have a node that holds nothing leave for ever; its directory is kept aside.
+    #[command(after_help = "\
+Refused as long as it holds replicas: tholos cluster plan remove moves them away, and then it leaves by itself.
+
+Example:
+  tholos dev remove n4")]
+    Remove(NodeArgs),
+    /// Delete a node's directory and start it empty, as a disk that was lost: it comes back as a new node, a spare.
+    #[command(after_help = "\
+It remembers nothing and votes nowhere. What it held is missing until it is added again.
+
+Examples:
+  tholos dev wipe n2
+  tholos cluster plan add n2")]
+    Wipe(NodeArgs),
+}
+
+#[derive(Args, Debug)]
+struct AddArgs {
+    /// Its name; the next of n1, n2, ... if not given.
+    node: Option<String>,
+    /// What fails together with it; by its number if not given: n4 stands in zone d.
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// How much of the data it should take, relative to the others.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    weight: Option<u16>,
+    #[command(flatten)]
+    at: At,
+    /// Print what happened as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -99,6 +144,9 @@ pub(crate) fn run(args: &DevArgs) -> Result<Exit, Failure> {
     match &args.action {
         Some(Action::Kill(node)) => kill(node),
         Some(Action::Restart(node)) => restart(node),
+        Some(Action::Add(node)) => add(node),
+        Some(Action::Remove(node)) => remove(node),
+        Some(Action::Wipe(node)) => wipe(node),
         None => super::serve::runtime(None)?.block_on(cluster(args)),
     }
 }
@@ -157,6 +205,56 @@ fn restart(args: &NodeArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Ok)
+}
+
+fn add(args: &AddArgs) -> Result<Exit, Failure> {
+    let given = [
+        ("node", &args.node),
+        ("zone", &args.zone),
+        ("weight", &args.weight.map(|weight| weight.to_string())),
+    ];
+    let words: Vec<String> = given
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", query_escape(value.as_ref()?.as_bytes()))))
+        .collect();
+    let done = args.at.post(&format!("/v1/dev/add?{}", words.join("&")), ANSWER_TIMEOUT)?;
+    let text = added_text(word(&done["node"]));
+    print!("{}", if args.json { format!("{done}\n") } else { text });
+    Ok(Exit::Ok)
+}
+
+fn remove(args: &NodeArgs) -> Result<Exit, Failure> {
+    let path = format!("/v1/dev/remove?node={}", query_escape(args.node.as_bytes()));
+    let done = args.at.post(&path, ANSWER_TIMEOUT)?;
+    let text = removed_text(&args.node, done["done"] == "left before");
+    print!("{}", if args.json { format!("{done}\n") } else { text });
+    Ok(Exit::Ok)
+}
+
+fn wipe(args: &NodeArgs) -> Result<Exit, Failure> {
+    let path = format!("/v1/dev/wipe?node={}", query_escape(args.node.as_bytes()));
+    let done = args.at.post(&path, ANSWER_TIMEOUT)?;
+    let text = wiped_text(&args.node, number(&done["held"]));
+    print!("{}", if args.json { format!("{done}\n") } else { text });
+    Ok(Exit::Ok)
+}
+
+fn added_text(node: &str) -> String {
+    format!("{node} joined as a spare. Nothing has moved. Next: tholos cluster plan add {node}\n")
+}
+
+fn removed_text(node: &str, before: bool) -> String {
+    let when = if before { "had left the cluster before" } else { "has left the cluster, for ever" };
+    format!("{node} {when}. Its directory is kept aside, under left/.\n")
+}
+
+fn wiped_text(node: &str, held: usize) -> String {
+    let missing = match held {
+        0 => "It held nothing".to_owned(),
+        1 => "1 replica is missing until it is added".to_owned(),
+        held => format!("{held} replicas are missing until it is added"),
+    };
+    format!("{node} was wiped and joined anew, as a spare. {missing}. Next: tholos cluster plan add {node}\n")
 }
 
 fn row<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
@@ -245,22 +343,40 @@ fn keys() -> mpsc::Receiver<String> {
     receiver
 }
 
+/// What the keys do.
+const KEYS: &str =
+    "k2 kills node 2 · r2 restarts it · w2 wipes it · a adds a node · x4 removes node 4 · s status · q quits";
+
 async fn obey(cluster: &DevCluster, line: &str) {
     let node = |digits: &str| format!("n{}", digits.trim());
-    match line.split_at_checked(1) {
-        None => {}
-        Some(("k", digits)) => tell(&node(digits), "is killed", cluster.kill(&node(digits)).await),
-        Some(("r", digits)) => tell(&node(digits), "runs again", cluster.restart(&node(digits)).await),
-        Some(("s", "")) => print!("{}", status_text(&serde_json::json!(cluster.status().await))),
-        Some(_) => {
-            println!("k2 kills node 2 · r2 restarts it · s shows the status · q quits (each with Enter)")
+    let said = match line.split_at_checked(1) {
+        None => return,
+        Some(("k", digits)) => {
+            let node = node(digits);
+            cluster.kill(&node).await.map(|()| format!("{node} is killed\n"))
         }
-    }
-}
-
-fn tell<E: std::fmt::Display>(node: &str, done: &str, outcome: Result<(), E>) {
-    match outcome {
-        Ok(()) => println!("{node} {done}"),
+        Some(("r", digits)) => {
+            let node = node(digits);
+            cluster.restart(&node).await.map(|()| format!("{node} runs again\n"))
+        }
+        Some(("w", digits)) => {
+            let node = node(digits);
+            cluster.wipe(&node).await.map(|wiped| wiped_text(&node, wiped.held))
+        }
+        Some(("x", digits)) => {
+            let node = node(digits);
+            cluster.remove(&node).await.map(|left| removed_text(&node, left.before))
+        }
+        Some(("a", digits)) => {
+            let name = (!digits.trim().is_empty()).then(|| node(digits));
+            let added = cluster.add(NewNode { name, ..NewNode::default() }).await;
+            added.map(|added| added_text(&added.name))
+        }
+        Some(("s", "")) => Ok(status_text(&serde_json::json!(cluster.status().await))),
+        Some(_) => Ok(format!("{KEYS} (each with Enter)\n")),
+    };
+    match said {
+        Ok(text) => print!("{text}"),
         Err(error) => println!("{error}"),
     }
 }
@@ -298,10 +414,11 @@ fn banner(args: &DevArgs, cluster: &DevCluster, ready: Duration) -> String {
         if replicas == 1 { "" } else { "s" },
         ready.as_secs_f64()
     );
-    text += if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        "  Try:  SET from redis-cli · k2 kills node 2 · r2 restarts it · s status · q quits (each with Enter)\n"
+    text += &if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        format!("  Try:  SET from redis-cli (each key with Enter)\n  {KEYS}\n")
     } else {
-        "  Try:  SET from redis-cli · tholos dev kill n2 · tholos dev restart n2 · tholos cluster status\n"
+        let next = "tholos dev kill n2 · restart n2 · wipe n2 · add · tholos cluster status";
+        format!("  Try:  SET from redis-cli · {next}\n")
     };
     text
 }
