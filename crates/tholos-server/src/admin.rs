@@ -24,6 +24,7 @@ use crate::genesis;
 use crate::jobs;
 use crate::metrics::{Exposition, Kind, get as count};
 use crate::plan::{self, Plans};
+use crate::recovery::{self, Planned};
 use crate::server::NodeHandle;
 use crate::status::{Answers, NodeReport, cluster_status, locate};
 
@@ -38,6 +39,8 @@ pub(crate) struct Admin {
     open: bool,
     /// What was planned here lately.
     pub(crate) plans: Plans,
+    /// Recoveries likewise.
+    pub(crate) recoveries: Planned,
 }
 
 #[derive(Clone)]
@@ -55,12 +58,22 @@ struct NodeSource {
 impl Admin {
     /// For all nodes of this process.
     pub(crate) fn dev(shared: Arc<Shared>) -> Admin {
-        Admin { source: Source::Dev(shared), open: false, plans: Plans::default() }
+        Admin {
+            source: Source::Dev(shared),
+            open: false,
+            plans: Plans::default(),
+            recoveries: Planned::default(),
+        }
     }
 
     /// For one node. Served beyond loopback only if clients need a password.
     pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
-        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open, plans: Plans::default() }
+        Admin {
+            source: Source::Node(Arc::new(NodeSource { handle, secret })),
+            open,
+            plans: Plans::default(),
+            recoveries: Planned::default(),
+        }
     }
 
     /// The newest map that a node of this process has.
@@ -89,6 +102,19 @@ impl Admin {
         match &self.source {
             Source::Dev(shared) => shared.handles(),
             Source::Node(node) => vec![node.handle.clone()],
+        }
+    }
+
+    /// Whether nodes of other processes are asked.
+    pub(crate) fn asks_others(&self) -> bool {
+        matches!(self.source, Source::Node(_))
+    }
+
+    /// What they are asked with.
+    pub(crate) fn secret(&self) -> Option<Secret> {
+        match &self.source {
+            Source::Dev(_) => None,
+            Source::Node(node) => node.secret.clone(),
         }
     }
 
@@ -144,6 +170,9 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/hot", get(hot))
         .route("/v1/plan", get(plan::show))
         .route("/v1/apply", post(plan::apply))
+        .route("/v1/recover", get(recovery::show))
+        .route("/v1/recover/apply", post(recovery::apply))
+        .route("/v1/recoveries", get(recovery::history))
         .route("/v1/jobs", get(jobs::list).post(jobs::start))
         .route("/v1/jobs/pause", post(jobs::pause))
         .route("/v1/jobs/resume", post(jobs::resume))

@@ -91,6 +91,12 @@ pub(crate) async fn run(
     }
 }
 
+/// The newest map that a node has; nothing if it does not answer in time.
+pub(crate) async fn ask_map(address: &str, secret: Option<&Secret>, timeout: Duration) -> Option<MetaState> {
+    let answer = tholos_rpc::query(address, secret, Bytes::from_static(MAP_QUESTION), timeout).await;
+    MetaState::decode(&answer.ok()?).ok()
+}
+
 /// Why there is no map yet that has this node.
 enum Refused {
     ForGood(String),

@@ -34,6 +34,7 @@ mod peers;
 mod plan;
 mod ports;
 mod recover;
+mod recovery;
 mod room;
 mod serve;
 mod server;

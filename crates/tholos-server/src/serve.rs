@@ -22,6 +22,7 @@ use crate::genesis::{self, Ended};
 use crate::join;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
+use crate::recovery;
 use crate::server::{
     self, NodeSettings, PeerPort, RunningNode, StartError, Tuning, rpc_config, start_node_on,
 };
@@ -103,8 +104,9 @@ impl Server {
         };
         let node = start_node_on(settings, open_disk).await?;
         let addresses = Addresses::of(&map, own.gateway, own.http);
-        let admin = Admin::node(node.handle(), secret, open);
         let mut tasks = JoinSet::new();
+        tasks.spawn(recovery::tell_if_gone(node.handle(), secret.clone()));
+        let admin = Admin::node(node.handle(), secret, open);
         tasks.spawn(admin::serve(http_listener, admin.clone()));
         Ok(Server { node, admin, tasks, addresses, ready_file: config.ready_file.clone(), started })
     }

@@ -10,6 +10,7 @@ use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
 use crate::hot::{self, HotKeyReport};
+use crate::recovery;
 use crate::room::Room;
 
 /// What one node says of itself.
@@ -407,7 +408,8 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     };
     let name = |id: NodeId| map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
     let meta = state.voters(map.meta_group()).map(name).collect();
-    let notes = answers.iter().flatten().flat_map(|report| report.automatic.clone()).collect();
+    let automatic = answers.iter().flatten().flat_map(|report| report.automatic.clone());
+    let notes = automatic.chain(recovery::note(state)).collect();
     ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta, notes }
 }
 
@@ -421,7 +423,7 @@ fn node_state(state: &MetaState, node: NodeId, answers: bool) -> NodeState {
     }
 }
 
-/// What is said of a node whose name another one bears since.
+/// What is said of a node whose name another one bears since, or that a recovery gave up.
 fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
     if state.standing(node) != Some(Standing::Lost) {
         return None;

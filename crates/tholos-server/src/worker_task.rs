@@ -24,6 +24,7 @@ use crate::join::{self, Question};
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
+use crate::recovery;
 use crate::room::Room;
 use crate::status::NodeReport;
 use crate::wal_task::{WalQueue, WalState};
@@ -352,7 +353,15 @@ impl Worker {
             }
             tholos_rpc::Event::Refused { address, reason, suppressed, .. } => {
                 add(&self.counters.peer_connections_refused, 1 + suppressed);
-                if is_passing(&reason) {
+                if let Refusal::UnknownNode { node, name: peer } = &reason
+                    && self.node.meta_state().is_gone(NodeId(*node))
+                {
+                    tracing::warn!(
+                        node = %self.name, %peer, %address, suppressed,
+                        "a node that was given up for ever, or has left, is refused: destroy its data, or let it join with an \
+                         empty directory"
+                    );
+                } else if is_passing(&reason) {
                     tracing::debug!(node = %self.name, %address, %reason, suppressed, "no connection");
                 } else {
                     tracing::warn!(node = %self.name, %address, %reason, suppressed, "a connection was refused");
@@ -368,6 +377,9 @@ impl Worker {
                         return self.ask_meta(now, Box::new(command), asker);
                     }
                     Some(Question::Map) => self.node.meta_state().encode().into(),
+                    None if let Some(first) = recovery::wanted(&payload) => {
+                        self.node.inventory(first).encode().into()
+                    }
                     None if genesis::asks_status(&payload) => {
                         NodeReport::of(&self.node, &self.name, Room::of(&self.counters)).to_json()
                     }

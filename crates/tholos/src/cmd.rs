@@ -8,4 +8,5 @@ pub(crate) mod dev;
 pub(crate) mod hot;
 pub(crate) mod job;
 pub(crate) mod plan;
+pub(crate) mod recover;
 pub(crate) mod serve;

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cmd::plan::PlanArgs;
+use crate::cmd::recover::{self, RecoverArgs};
 use crate::cmd::{hot, job, plan};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
@@ -71,6 +72,7 @@ Examples:
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
     },
+    Recover(RecoverArgs),
     /// Let no job begin by itself: neither for nodes that are down nor for nodes that have come.
     #[command(after_help = "\
 For maintenance. A job that runs goes on; an automatic one that is cancelled holds the others as well.
@@ -117,6 +119,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             let words = format!("roll {}", nodes.join(" "));
             plan::show(&args.at, args.json, words.trim_end())
         }
+        What::Recover(recover) => recover::run(&args.at, args.json, recover),
         What::Hold => hold(args, true, "no job begins by itself now; tholos cluster release lets them again"),
         What::Release => hold(args, false, "jobs begin by themselves again"),
         What::Apply { id, detach } => {
