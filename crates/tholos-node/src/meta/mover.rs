@@ -30,7 +30,7 @@ use crate::peer::{MoveOrder, MoveReport, PeerMessage};
 /// How often the running job is looked at.
 const LOOK_INTERVAL: Millis = Millis(20);
 /// An order is given again after this long.
-const ORDER_INTERVAL: Millis = Millis(200);
+const ORDER_INTERVAL: Millis = Millis(50);
 /// A node that is to hold nothing hands a leadership over before it gives the replica up; for so long, if it cannot.
 const LEADS_ON_FOR: Millis = Millis(5000);
 /// A learner that lacks no more entries than this has caught up: they are on their way to it.

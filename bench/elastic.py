@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Nodes come and go while clients write and read: 3 → 4 → 6 → 5 → 3 real processes in zones a, b and c.
+
+    python3 bench/elastic.py [--megabytes 300] [--connections 64] [--quiet 10] [--tholos target/release/tholos]
+
+A bench of `--connections` clients (half GET, half SET, 1,000-byte values) runs throughout at the cluster ports, and beside
+it `tholos check` with 8 clients at the gateways, whose history is judged in the end. For each step: how long the job
+took, the replicas it moved beside the fewest that could have been, the fullest node beside its share, and the latencies
+of the bench's clients while it ran beside those of the quiet time before. Everything on one machine.
+
+Needs Linux and Rust. Prints Markdown, and exits with 1 if a bar is missed: nothing acknowledged is lost, the history
+is linearizable, moved ≤ 1.05 × the fewest, the fullest node ≤ 1.02 × its share or that rounded up, p99 ≤ 3 × the quiet one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(HERE, "peers"))
+
+from servers import Tholos, free_ports, wait_until  # noqa: E402
+
+VALUE_BYTES = 1_000
+ZONES = "abc"
+# What the steps do: the words of `tholos cluster plan`, and the nodes that are started before.
+STEPS = [
+    ("3 → 4", ["n4"], ["add", "n4"]),
+    ("4 → 6", ["n5", "n6"], ["add", "n5", "n6"]),
+    ("6 → 5", [], ["remove", "n6"]),
+    ("5 → 3", [], ["remove", "n4", "n5"]),
+]
+JOB_SECONDS = 1800
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Elastic(Tholos):
+    """`tholos serve` in zones, and more of them that join."""
+
+    def start(self):
+        self.nodes = {}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("THOLOS_")}
+        plans = {f"n{i}": self.plan() for i in (1, 2, 3)}
+        seeds = ",".join(f"{name}=127.0.0.1:{plan['peer']}" for name, plan in plans.items())
+        ready = [self.serve(name, plan, ["--seeds", seeds]) for name, plan in plans.items()]
+        wait_until("tholos", lambda: all(os.path.exists(path) for path in ready), self.dir)
+
+    @staticmethod
+    def plan():
+        return dict(zip(("gateway", "cluster", "peer", "http"), free_ports(4)))
+
+    def serve(self, name, plan, more):
+        zone = ZONES[(int(name[1:]) - 1) % 3]
+        command = [self.binary, "serve", "--name", name, "--dir", self.dir, "--zone", zone] + more
+        for flag, port in plan.items():
+            command += [f"--{flag}", f"127.0.0.1:{port}"]
+        ready = os.path.join(self.dir, f"{name}.ready")
+        self.nodes[name] = plan
+        self.spawn(name, command + ["--ready-file", ready], self.env)
+        return ready
+
+    def join(self, name):
+        self.serve(name, self.plan(), ["--join", f"127.0.0.1:{self.nodes['n1']['peer']}"])
+        wait_until(name, lambda: any(node["name"] == name and node["state"] == "spare" for node in self.status()["nodes"]), self.dir)
+
+    def ask(self, *words, exits=(0,)):
+        """What a command of the binary prints with --json."""
+        command = [self.binary, *words, "--json", "--at", f"127.0.0.1:{self.nodes['n1']['http']}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.env)
+        if done.returncode not in exits:
+            raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def status(self):
+        return self.ask("cluster", "status", exits=(0, 1))
+
+    def addresses(self, kind, names):
+        return [f"127.0.0.1:{self.nodes[name][kind]}" for name in names]
+
+
+def bench(system, seconds, args):
+    """Runs the clients for so long at the nodes that are never removed, and returns what they saw."""
+    command = [system.binary, "bench", "--json", "--cluster", "--connections", str(args.connections), "--mix", "get=1,set=1",
+               "--keys", str(args.keys), "--value-bytes", str(VALUE_BYTES), "--seconds", str(seconds), "--warmup", "0"]
+    for address in system.addresses("cluster", ["n1", "n2", "n3"]):
+        command += ["--at", address]
+    done = subprocess.run(command, capture_output=True, text=True, env=system.env)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"bench: exit {done.returncode}: {done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def while_it_runs(system, args, work):
+    """Short runs of the bench one after the other until `work` is done; what each of them saw."""
+    seen, over = [], threading.Event()
+
+    def load():
+        while not over.is_set():
+            seen.append(bench(system, 2, args))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        result = work()
+    finally:
+        over.set()
+        thread.join()
+    return result, seen
+
+
+def carry_out(system, words):
+    """Plans, applies and waits for the job's end: the plan and the seconds."""
+    plan = system.ask("cluster", "plan", *words)
+    began = time.monotonic()
+    job = system.ask("cluster", "apply", plan["id"], "--detach")["job"]
+    while True:
+        jobs = {row["id"]: row for row in system.ask("job", "list")["jobs"]}
+        state = jobs[job]["state"]
+        if state == "done":
+            return plan, time.monotonic() - began
+        if state == "cancelled" or time.monotonic() - began > JOB_SECONDS:
+            raise RuntimeError(f"job {job} is {state}: {jobs[job]}")
+        time.sleep(0.1)
+
+
+def fullest(system):
+    """Replicas of the fullest node, and its share of all: of a zone its nodes', no shard having two replicas in a zone."""
+    nodes = [node for node in system.status()["nodes"] if node["replicas"] > 0]
+    worst = (0.0, 0, 0.0)
+    for node in nodes:
+        zone = [other for other in nodes if other["zone"] == node["zone"]]
+        share = sum(other["replicas"] for other in zone) / len(zone)
+        worst = max(worst, (node["replicas"] / share, node["replicas"], share))
+    return worst[1], worst[2]
+
+
+def parse_args():
+    target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=300, help="of values, in 10^6 bytes (300)")
+    parser.add_argument("--connections", type=int, default=64, help="clients of the bench (64)")
+    parser.add_argument("--quiet", type=float, default=10, help="seconds of the quiet time (10)")
+    parser.add_argument("--tholos", default=os.path.join(target, "release", "tholos"), help="the binary")
+    parser.add_argument("--dir", default=target, help="where data is kept while this runs")
+    args = parser.parse_args()
+    args.keys = args.megabytes * 1_000_000 // VALUE_BYTES
+    args.tholos, args.dir = os.path.abspath(args.tholos), os.path.abspath(args.dir)
+    return args
+
+
+def main():
+    args = parse_args()
+    rows, misses = [], []
+
+    def hold(true, text):
+        if not true:
+            misses.append(text)
+
+    with Elastic(args.dir, args.tholos) as system:
+        say(f"fills {args.keys} keys")
+        fill = [system.binary, "bench", "--json", "--fill", "--cluster", "--at", *system.addresses("cluster", ["n1"]), "--keys",
+                str(args.keys), "--value-bytes", str(VALUE_BYTES), "--seconds", "0.1", "--warmup", "0"]
+        subprocess.run(fill, check=True, capture_output=True, env=system.env)
+        check = [system.binary, "check", "--json", "--connections", "8", "--think-ms", "5", "--seconds", "7200", "--at",
+                 ",".join(system.addresses("gateway", ["n1", "n2", "n3"]))]
+        checker = subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=system.env)
+        try:
+            quiet = bench(system, args.quiet, args)
+            say(f"quiet: {quiet['ops_per_s']:.0f} ops/s, p99 {quiet['p99_us'] / 1000:.1f} ms")
+            for name, joins, words in STEPS:
+                for node in joins:
+                    system.join(node)
+                (plan, seconds), seen = while_it_runs(system, args, lambda: carry_out(system, words))
+                moved, least = plan["moves_total"], plan["least_possible"]
+                most, share = fullest(system)
+                p99 = max(run["p99_us"] for run in seen)
+                errors = sum(run["errors"] for run in seen)
+                worst = max(run["max_us"] for run in seen)
+                rate = sum(run["ops_per_s"] for run in seen) / len(seen)
+                rows.append((name, seconds, moved, least, plan["bytes"] / 1e6, most, share, rate, p99 / 1000, worst / 1000, errors))
+                say(f"{name}: {seconds:.1f} s, {moved} of {least} replicas, p99 {p99 / 1000:.1f} ms, {errors} errors")
+                hold(moved <= 1.05 * least, f"{name}: moved {moved}, the fewest are {least}")
+                hold(most <= max(1.02 * share, -(-share // 1)), f"{name}: the fullest node has {most} of {share:.1f}")
+                hold(p99 <= 3 * quiet["p99_us"], f"{name}: p99 {p99 / 1000:.1f} ms, quiet {quiet['p99_us'] / 1000:.1f} ms")
+                hold(errors == 0, f"{name}: {errors} errors")
+        finally:
+            checker.send_signal(2)
+            said, why = checker.communicate(timeout=120)
+        verdict = json.loads(said.splitlines()[-1])
+
+    hold(verdict["verdict"] == "linearizable", f"the history is {verdict['verdict']}: {why}")
+    hold(verdict["lost"] == 0, f"{verdict['lost']} acknowledged writes lost")
+    print(f"{args.megabytes} MB in {args.keys} values, {args.connections} connections, half GET, half SET. "
+          f"Quiet: {quiet['ops_per_s']:.0f} ops/s, p50 {quiet['p50_us'] / 1000:.2f} ms, p99 {quiet['p99_us'] / 1000:.1f} ms, "
+          f"max {quiet['max_us'] / 1000:.0f} ms.\n")
+    print("| step | s | replicas moved | the fewest | MB | fullest node, its share | ops/s meanwhile | p99 ms | max ms | errors |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name, seconds, moved, least, mb, most, share, rate, p99, worst, errors in rows:
+        print(f"| {name} | {seconds:.1f} | {moved} | {least} | {mb:.0f} | {most}, {share:.1f} | {rate:,.0f} | {p99:.1f} | {worst:.0f} "
+              f"| {errors} |")
+    print(f"\n`tholos check` beside it: {verdict['verdict']}, {verdict['operations']} operations, {verdict['lost']} lost.")
+    for miss in misses:
+        print(f"\nMISSED: {miss}")
+    return 1 if misses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
