@@ -176,6 +176,7 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
                 move_id: MoveId(1),
                 voters: voters.collect(),
                 learners: Vec::new(),
+                used_up: ReplicaId(0),
             };
             let _ = replica.group.change_replicas(&change, NOW, &mut replica.outbox);
         }

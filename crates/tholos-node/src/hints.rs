@@ -17,6 +17,8 @@ use crate::peer::{Ask, Forward};
 const ASK_INTERVAL: Millis = Millis(50);
 /// How often a leader is asked whether it still is.
 const CONFIRM_INTERVAL: Millis = Millis(1000);
+/// A leader that has said so itself so often since it was first known, about a second apart, leads.
+const CONFIRMATIONS: u8 = 2;
 /// Set in the numbers of questions, which no request has: it would take 2^63 of them.
 const QUESTION: u64 = 1 << 63;
 
@@ -24,6 +26,8 @@ const QUESTION: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct Hints {
     known: Vec<Option<(NodeId, Ballot)>>,
+    /// How often in a row the leader that is known has said so itself.
+    confirmed: Vec<u8>,
     asked_at: Vec<Millis>,
     /// Counts questions, so that one replica after the other is asked.
     turn: usize,
@@ -32,7 +36,12 @@ pub(crate) struct Hints {
 impl Hints {
     pub(crate) fn new(shard_count: u16) -> Hints {
         let count = usize::from(shard_count);
-        Hints { known: alloc::vec![None; count], asked_at: alloc::vec![Millis(0); count], turn: 0 }
+        Hints {
+            known: alloc::vec![None; count],
+            confirmed: alloc::vec![0; count],
+            asked_at: alloc::vec![Millis(0); count],
+            turn: 0,
+        }
     }
 
     /// By shard number.
@@ -40,10 +49,22 @@ impl Hints {
         &self.known
     }
 
+    /// Who leads a shard, as far as others have said; `promised` is what the replica here has, if there is one. One that has
+    /// promised a higher ballot knows that the leader has lost its place, or is about to: unless the replica was removed, which it
+    /// need not know, and goes on asking others that were removed for their votes. So a leader that says of itself again and again that
+    /// it leads is believed.
+    pub(crate) fn leader(&self, shard: ShardId, promised: Ballot) -> Option<(NodeId, Ballot)> {
+        let at = usize::from(shard.0);
+        let (node, ballot) = (*self.known.get(at)?)?;
+        (ballot >= promised || self.confirmed[at] >= CONFIRMATIONS).then_some((node, ballot))
+    }
+
     /// A node said who leads a shard; `None` if it knows of nobody. A lower ballot never replaces a higher one, but
     /// one that its own leader denies is dropped.
     pub(crate) fn learn(&mut self, shard: ShardId, from: NodeId, leader: Option<(NodeId, Ballot)>) {
         let Some(known) = self.known.get_mut(usize::from(shard.0)) else { return };
+        let confirmed = &mut self.confirmed[usize::from(shard.0)];
+        let before = *known;
         match (*known, leader) {
             (None, Some(_)) => *known = leader,
             (Some((_, old)), Some((_, new))) if new > old => *known = leader,
@@ -51,6 +72,11 @@ impl Hints {
                 *known = None;
             }
             _ => {}
+        }
+        if *known != before {
+            *confirmed = 0;
+        } else if known.is_some() && *known == leader && known.is_some_and(|(node, _)| node == from) {
+            *confirmed = confirmed.saturating_add(1);
         }
     }
 
@@ -108,6 +134,23 @@ mod tests {
         assert_eq!(hints.all(), [hint(5, 2)]);
         hints.learn(S0, NodeId(1), hint(6, 3));
         assert_eq!(hints.all(), [hint(6, 3)]);
+    }
+
+    #[test]
+    fn who_says_again_that_it_leads_is_believed_against_a_higher_promise() {
+        let mut hints = Hints::new(1);
+        let promised = Ballot { round: 9, replica: ReplicaId(4) };
+        hints.learn(S0, NodeId(3), hint(5, 2));
+        assert_eq!(hints.leader(S0, Ballot::ZERO), hint(5, 2));
+        // Hearsay confirms nothing.
+        (0..5).for_each(|_| hints.learn(S0, NodeId(3), hint(5, 2)));
+        assert_eq!(hints.leader(S0, promised), None);
+        hints.learn(S0, NodeId(2), hint(5, 2));
+        assert_eq!(hints.leader(S0, promised), None, "it may have said so before it heard of the other");
+        hints.learn(S0, NodeId(2), hint(5, 2));
+        assert_eq!(hints.leader(S0, promised), hint(5, 2));
+        hints.learn(S0, NodeId(3), hint(6, 3));
+        assert_eq!(hints.leader(S0, promised), None, "the next one has to say so, too");
     }
 
     #[test]

@@ -430,7 +430,7 @@ impl Node {
             config: &self.config,
             map: self.meta.map(),
             shards: &self.shards,
-            hints: self.hints.all(),
+            hints: &self.hints,
             detector: &self.detector,
             now: self.now,
             memory_full: self.own_memory_full(),

@@ -124,6 +124,8 @@ impl Node {
             move_id: order.move_id,
             voters: order.voters.iter().map(replica).collect::<Result<_, _>>()?,
             learners: order.learners.iter().map(replica).collect::<Result<_, _>>()?,
+            // An order for this configuration that was lost with its leader gave a serial as this one would, to whatever node.
+            used_up: config.next_replica_at(u16::MAX).unwrap_or(config.last_replica),
         };
         shard.group.change_replicas(&change, time, &mut self.outbox).map_err(OrderError::Group)?;
         Ok(())

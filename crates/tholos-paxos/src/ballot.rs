@@ -11,7 +11,8 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ReplicaId(pub u32);
 
-/// How many changes had brought new replicas to a group before the one that brought this replica; zero for a founder.
+/// Higher for replicas that joined a group later, and never given twice; zero for a founder. `tholos-node` counts the changes
+/// of the group by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Serial(pub u16);
 

@@ -23,6 +23,10 @@ pub struct Change {
     pub voters: Vec<ReplicaId>,
     /// Who gets entries and has no vote.
     pub learners: Vec<ReplicaId>,
+    /// Ids up to this one are used up besides, whoever has them. Another order for the same configuration, of which nothing
+    /// came because its leader was lost, may have let a replica begin that nobody knows of: let this be the highest id
+    /// that such an order could have brought, and whoever has it is retired.
+    pub used_up: ReplicaId,
 }
 
 /// Why an order was not taken. Nothing was proposed in any of these cases.
@@ -101,7 +105,11 @@ impl Change {
             move_id: self.move_id,
             voters: self.voters.clone(),
             learners: self.learners.clone(),
-            last_replica: all.last().copied().max(Some(latest.last_replica)).unwrap_or_default(),
+            last_replica: all
+                .into_iter()
+                .chain([latest.last_replica, self.used_up])
+                .max()
+                .unwrap_or_default(),
         })
     }
 }
@@ -124,7 +132,9 @@ mod tests {
             last_replica: ReplicaId(7),
             ..Config::founding(ids(&[1, 2, 5]))
         };
-        let change = Change { number, move_id: MoveId(9), voters: ids(voters), learners: ids(learners) };
+        let used_up = ReplicaId(0);
+        let change =
+            Change { number, move_id: MoveId(9), voters: ids(voters), learners: ids(learners), used_up };
         change.config_after(&latest)
     }
 

@@ -59,8 +59,8 @@ pub struct Config {
     pub voters: Vec<ReplicaId>,
     /// Replicas that get entries and snapshots, and are in no quorum.
     pub learners: Vec<ReplicaId>,
-    /// The highest id that a replica of this group has ever had: whoever has this id or a lower one, and is neither
-    /// voter nor learner, is retired for ever.
+    /// No id up to this one will be given again: whoever has it or a lower one, and is neither voter nor learner, is retired
+    /// for ever.
     pub last_replica: ReplicaId,
 }
 

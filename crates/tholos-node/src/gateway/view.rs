@@ -8,6 +8,7 @@ use tholos_ring::ShardId;
 use crate::config::NodeConfig;
 use crate::detector::Detector;
 use crate::event::Now;
+use crate::hints::Hints;
 use crate::shard::Shard;
 
 /// The node around the gateway, read-only.
@@ -20,7 +21,7 @@ pub struct View<'a> {
     /// The replicas on this node, by shard number.
     pub shards: &'a [Option<Shard>],
     /// Leaders of other shards, as last heard (R11).
-    pub hints: &'a [Option<(NodeId, Ballot)>],
+    pub(crate) hints: &'a Hints,
     /// Who is heard.
     pub detector: &'a Detector,
     /// The time.
@@ -39,9 +40,8 @@ impl View<'_> {
         let own = self.shard(shard).and_then(|shard| shard.group.leader());
         let own = own.map(|ballot| (crate::detector::node_of(ballot.replica), ballot));
         // A replica that was removed knows an old one at best; the higher ballot is the better hint (R11).
-        let hint = self.hints.get(usize::from(shard.0)).copied().flatten();
         let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
-        let hint = hint.filter(|(_, ballot)| *ballot >= promised);
+        let hint = self.hints.leader(shard, promised);
         own.into_iter().chain(hint).max_by_key(|(_, ballot)| *ballot)
     }
 

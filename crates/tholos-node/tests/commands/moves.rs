@@ -3,7 +3,8 @@
 use tholos_cluster::{
     Cause, Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
 };
-use tholos_node::{Event, Notice, PeerMessage, Port};
+use tholos_node::{Event, Notice, PeerMessage, Port, ReplicaOrder};
+use tholos_paxos::{Message, MoveId};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster, flat, row};
@@ -281,6 +282,53 @@ fn a_job_is_paused_resumed_and_cancelled() {
     assert!(state.configs.iter().all(|config| config.voters.len() == 3 && config.learners.is_empty()));
     assert_eq!(held(&cluster, 0) + held(&cluster, 3), 17, "each is at one of the two");
     writer.check(&mut cluster, 3);
+}
+
+/// A leader's order lets a learner begin, and nobody else ever hears of it: the next leader knows nothing of that replica.
+#[test]
+fn a_learner_of_a_change_that_came_to_nothing_is_dropped() {
+    let mut cluster = with_spare();
+    let mut writer = writer(&mut cluster, 1);
+    writer.write(&mut cluster);
+    let serves = |cluster: &Cluster, at: usize, shard: ShardId| {
+        cluster.nodes[at].shard(shard).is_some_and(|shard| shard.group.serving())
+    };
+    let shard = (0..SHARDS).map(ShardId).find(|shard| serves(&cluster, 0, *shard)).expect("it leads some");
+    let leads = |cluster: &Cluster, at: usize| serves(cluster, at, shard);
+    cluster.lost_between = |from, to, message| {
+        from == 0 && to != 3 && matches!(message, PeerMessage::Paxos { message: Message::Accept { .. }, .. })
+    };
+    let order = ReplicaOrder {
+        shard,
+        number: 0,
+        move_id: MoveId(9),
+        voters: [1, 2, 3].map(NodeId).to_vec(),
+        learners: vec![NodeId(4)],
+    };
+    cluster.handle(0, Event::ChangeReplicas(order));
+    cluster.advance(20);
+    let begun = cluster.nodes[3].shard(shard).expect("it learns").group.me();
+    cluster.cut(0);
+    cluster.lost_between = |_, _, _| false;
+    for _ in 0..100 {
+        cluster.advance(20);
+    }
+    let heir = (1..3).find(|at| leads(&cluster, *at)).expect("one of the two leads");
+    assert_eq!(cluster.nodes[heir].shard(shard).expect("it leads").group.config().number, 0);
+    cluster.mend();
+    cluster.advance(1000);
+    // What the cluster does next with this shard has nothing to do with n4.
+    let mut job = exchange(&cluster, &[]);
+    job.moves = vec![
+        Move { shard, from: Some(NodeId(1)), to: None },
+        Move { shard, from: None, to: Some(NodeId(1)) },
+    ];
+    job.changes.clear();
+    assert_eq!(cluster.ask_meta(2, MetaCommand::StartJob(job)), Ok(1));
+    write_until(&mut cluster, &mut writer, JobState::Done);
+    cluster.advance(1000);
+    assert!(cluster.nodes[0].shard(shard).is_some());
+    assert!(cluster.nodes[3].shard(shard).is_none(), "{begun} is in no set and never will be");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_shard_moves_to_other_nodes_while_it_serves() {
     check_served(&mut cluster, 4);
     let shard = cluster.nodes[at(a)].shard(SHARD).expect("held");
     assert!(shard.has_vote());
-    assert_eq!(shard.group.me(), ReplicaId::new(a.0, Serial(3)));
+    assert_eq!(shard.group.me(), ReplicaId::new(a.0, Serial(5)), "by the fifth change of the set");
     assert_eq!(cluster.nodes[at(b)].replica_nodes(SHARD), [d, e], "as it was when it was removed");
     assert_eq!(cluster.nodes[at(a)].replica_nodes(SHARD), [d, e, a]);
 }

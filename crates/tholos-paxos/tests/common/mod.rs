@@ -161,7 +161,13 @@ impl Council {
             self.join();
         }
         let ids = |replicas: &[u32]| replicas.iter().copied().map(ReplicaId).collect();
-        let change = Change { number, move_id: MoveId(number), voters: ids(voters), learners: ids(learners) };
+        let change = Change {
+            number,
+            move_id: MoveId(number),
+            voters: ids(voters),
+            learners: ids(learners),
+            used_up: ReplicaId(0),
+        };
         let mut result = Err(ChangeError::Refused(ProposeError::NotServing));
         self.with(id, |group, now, _, out| {
             let latest = group.config().number;
