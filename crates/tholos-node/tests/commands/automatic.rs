@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use tholos_cluster::{Cause, Epoch, JobState, MetaCommand, MetaState, NodeChange, NodeId, Request, Standing};
-use tholos_node::{NodeConfig, Notice, PeerMessage, Port};
+use tholos_cluster::{
+    Cause, Epoch, JobOrder, JobState, MetaCommand, MetaState, NodeChange, NodeId, Request, Standing,
+};
+use tholos_node::{Event, NodeConfig, Notice, PeerMessage, Port};
 use tholos_paxos::Millis;
 use tholos_ring::ShardId;
 
@@ -118,13 +120,41 @@ fn who_is_cut_off_or_stands_still_replaces_nobody() {
     assert_ne!(meta_leader(&cluster), leader);
     cluster.mend();
     cluster.advance(1000);
-    // One is down for a while, and back when the leader goes on that stood still.
-    cluster.cut(victim(&cluster));
+    // One is down for a while, and the leader stands still; when it goes on it hears the third first, which still follows it.
+    let (leader, gone) = (meta_leader(&cluster), victim(&cluster));
+    cluster.cut(gone);
     cluster.advance(1000);
+    assert!(cluster.nodes[leader].down_for(id(gone)).is_some());
     cluster.skip(60_000);
+    cluster.handle(3 - leader - gone, Event::Tick);
+    cluster.settle();
+    cluster.handle(leader, Event::Tick);
+    assert_eq!(meta_leader(&cluster), leader);
+    let down = cluster.nodes[leader].down_for(id(gone));
+    assert!(down.is_none_or(|down| down < Millis(1000)), "{down:?}");
     cluster.mend();
     cluster.advance(2000);
     assert_eq!(state(&cluster).jobs, []);
+}
+
+#[test]
+fn where_half_of_the_members_are_not_heard_nothing_is_planned() {
+    let mut cluster = Cluster::start(4, 3, quick);
+    cluster.wait_for_leaders();
+    let leader = meta_leader(&cluster);
+    let voters: Vec<usize> = {
+        let state = state(&cluster);
+        state.voters(state.map.meta_group()).map(|node| usize::from(node.0) - 1).collect()
+    };
+    // Most of the meta group is left.
+    let voter = voters.iter().copied().find(|at| *at != leader).expect("three vote");
+    let other = (0..4).find(|at| !voters.contains(at)).expect("and one does not");
+    cluster.cut(voter);
+    cluster.cut(other);
+    cluster.advance(10_000);
+    assert_eq!(meta_leader(&cluster), leader);
+    assert!(cluster.nodes[leader].down_for(id(other)).is_some_and(|down| down > Millis(3000)));
+    assert_eq!((state(&cluster).jobs.len(), cluster.nodes[leader].automatic_blocked()), (0, None));
 }
 
 #[test]
@@ -268,6 +298,37 @@ fn what_ended_early_is_made_even() {
     });
     assert_eq!(state(&cluster).jobs[1].title, "even (by itself)");
     assert_eq!(state(&cluster).map.shards_of(NodeId(4)).count(), 12);
+}
+
+#[test]
+fn a_node_that_is_to_hold_nothing_leads_nothing_long_before_its_replicas_go() {
+    let mut cluster = cluster(quick, 0);
+    let (at, before) =
+        (0..3).map(|at| (at, cluster.leads(at))).max_by_key(|(_, leads)| *leads).expect("three");
+    assert!(before > 0);
+    let order = JobOrder {
+        plan: 1,
+        epoch: state(&cluster).epoch(),
+        title: "nothing moves yet".into(),
+        in_flight_max: 1,
+        bytes_per_s: 0,
+        replicas: 3,
+        changes: vec![NodeChange::Standing(id(at), Standing::Draining)],
+        moves: Vec::new(),
+        removes: Vec::new(),
+        cause: Cause::Operator,
+        restarts: Vec::new(),
+    };
+    assert!(cluster.ask_meta(meta_leader(&cluster), MetaCommand::StartJob(order)).is_ok());
+    cluster.advance(1000);
+    assert_eq!(cluster.leads(at), 0);
+    assert_eq!((0..3).map(|at| cluster.leads(at)).sum::<usize>(), 17);
+    // Nor does anybody hand one back to it, who is the first of its sets.
+    cluster.notices.clear();
+    cluster.advance(65_000);
+    let elected =
+        |(by, notice): &(usize, Notice)| *by == at && matches!(notice, Notice::LeaderElected { .. });
+    assert!(!cluster.notices.iter().any(elected));
 }
 
 #[test]

@@ -77,6 +77,25 @@ fn nobody_restarts_while_another_is_missing() {
 }
 
 #[test]
+fn who_is_back_and_does_not_say_how_it_is_is_waited_for() {
+    let mut cluster = roll(&[1, 2]);
+    for _ in 0..100 {
+        cluster.advance(50);
+        if !cluster.to_restart.is_empty() {
+            break;
+        }
+    }
+    cluster.lost_between = |from, _, message| from == 0 && matches!(message, PeerMessage::Facts(_));
+    cluster.restart_in_order(0);
+    cluster.advance(5000);
+    assert!(matches!(state(&cluster).jobs[0].restarts[0].stage, RestartStage::Ordered { .. }));
+    assert_eq!(waits(&cluster).as_deref(), Some("n1: it does not answer"));
+    cluster.lost_between = |_, _, _| false;
+    cluster.advance(3000);
+    assert_eq!(state(&cluster).jobs[0].restarts[0].stage, RestartStage::Recorded);
+}
+
+#[test]
 fn who_does_not_come_back_stops_it() {
     let mut cluster = roll(&[2, 3]);
     for _ in 0..100 {

@@ -382,7 +382,7 @@ impl Cluster {
     }
 
     /// Delivers and flushes until nothing is left to do.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut idle = true;
             for at in 0..self.nodes.len() {
