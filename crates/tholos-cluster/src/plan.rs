@@ -259,7 +259,7 @@ pub fn plan(
         request: request.clone(),
         leaders: led_by_others,
         least_possible,
-        bytes: copied.map(|step| facts.bytes_of(step.shard)).sum(),
+        bytes: copied.map(|step| facts.data_of(step.shard)).sum(),
         nodes: effects(map, facts, &layout, &sets),
         moves,
         sets,
@@ -343,7 +343,7 @@ fn effects(map: &ClusterMap, facts: &Facts, layout: &Layout, sets: &[Vec<NodeId>
         }
     };
     for (shard, (before, after)) in (0..).map(ShardId).zip(map.shards.iter().zip(sets)) {
-        let bytes = facts.bytes_of(shard);
+        let bytes = facts.data_of(shard);
         for node in before {
             tally(node, &mut |effect| {
                 effect.replicas.0 += 1;

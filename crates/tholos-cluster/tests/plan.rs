@@ -128,7 +128,7 @@ fn check(map: &ClusterMap, facts: &Facts, plan: &Plan) {
         if let Some(to) = step.to {
             safe &= is_up(&to);
             set.insert(to, is_up(&to));
-            bytes += facts.shards[shard].bytes.unwrap_or(0);
+            bytes += facts.shards[shard].data_bytes.unwrap_or(0);
         }
         assert_eq!(next.iter().copied().collect::<BTreeSet<_>>(), set.keys().copied().collect());
         safe &= has_quorum(set);
@@ -217,7 +217,8 @@ fn facts_for(map: &ClusterMap, down: &[usize], ailing: &[(usize, usize)]) -> Fac
     let count = nodes.len();
     down.iter().for_each(|at| nodes[at % count].down = Some("connection refused".into()));
     let shard = |(shard, set): (u64, &Vec<NodeId>)| ShardFacts {
-        bytes: Some(1000 + shard),
+        bytes: Some(2000 + shard),
+        data_bytes: Some(1000 + shard),
         leader: set.first().copied(),
         ..ShardFacts::default()
     };

@@ -288,6 +288,13 @@ impl Keyspace {
         self.allocated_bytes + self.len * PAGE_BYTES_PER_ENTRY + self.due.len() * DUE_BYTES_PER_ENTRY
     }
 
+    /// Bytes that a snapshot of the keys has, about: what replicas are sent and keep on their disks.
+    #[must_use]
+    pub fn data_bytes(&self) -> usize {
+        // An allocated entry has a head and is rounded up; an entry of a snapshot has a longer head and is not.
+        self.allocated_bytes
+    }
+
     pub(crate) fn local_slot(&self, slot: u16) -> Option<u16> {
         slot.checked_sub(self.store.first_slot()).filter(|local| *local < self.store.slot_count())
     }

@@ -36,6 +36,7 @@ struct Peer {
     hears: Vec<NodeId>,
     disk_stall: Millis,
     memory_full: bool,
+    disk_full: bool,
     /// Its wall clock as it said last, and when that arrived.
     wall: Option<(Millis, Millis)>,
     skew: Skew,
@@ -54,6 +55,7 @@ impl Peer {
             hears: Vec::new(),
             disk_stall: Millis(0),
             memory_full: false,
+            disk_full: false,
             wall: None,
             skew: Skew::default(),
             heard_since: None,
@@ -155,7 +157,7 @@ impl Detector {
                 peer.hears.clone_from(&heartbeat.heard);
             }
             peer.disk_stall = Millis(u64::from(heartbeat.disk_stall_ms));
-            peer.memory_full = heartbeat.memory_full;
+            (peer.memory_full, peer.disk_full) = (heartbeat.memory_full, heartbeat.disk_full);
             peer.wall = Some((heartbeat.wall, now));
             peer.skew.note(heartbeat.wall, now);
             self.turned |= turned;
@@ -236,6 +238,11 @@ impl Detector {
         self.peer(node).is_some_and(|peer| peer.memory_full)
     }
 
+    /// Whether a peer said that its disk has no room for writes.
+    pub fn disk_full(&self, node: NodeId) -> bool {
+        self.peer(node).is_some_and(|peer| peer.disk_full)
+    }
+
     /// How far the own wall clock is ahead of the median of the clocks of all nodes heard, in milliseconds; below zero
     /// if it is behind. `None` if fewer than three are known: of two, nobody can say which is wrong.
     pub fn clock_ahead_ms(&self) -> Option<i64> {
@@ -312,6 +319,7 @@ mod tests {
             wall: Millis(wall),
             disk_stall_ms: 0,
             memory_full: false,
+            disk_full: false,
             epoch: tholos_cluster::Epoch(1),
         }
     }

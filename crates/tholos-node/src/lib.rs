@@ -37,11 +37,12 @@ pub use event::{
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use hot::{HotKey, Rates};
+pub use meta::{JobProgress, MoveProgress, STALL_AFTER};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
 pub use peer::{
     Ask, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage, RescueReport, RescueSaid,
-    SnapshotChunk,
+    SnapshotChunk, Wait,
 };
 pub use replicas::OrderError;
 pub use shard::{Shard, Unfit};

@@ -15,12 +15,14 @@
 pub(crate) mod automatic;
 mod copies;
 mod mover;
+mod progress;
 mod requests;
 mod rescuer;
 mod retired;
 mod roll;
 pub(crate) mod store;
 mod survey;
+mod throttle;
 
 use alloc::vec::Vec;
 
@@ -30,11 +32,13 @@ use tholos_ring::ShardId;
 
 use self::automatic::Automatic;
 use self::mover::Mover;
+pub use self::progress::{JobProgress, MoveProgress, STALL_AFTER};
 pub(crate) use self::requests::{Requests, is_request};
 use self::rescuer::Rescuer;
 use self::roll::Roll;
 pub(crate) use self::survey::Room;
 use self::survey::Survey;
+use self::throttle::Throttle;
 use crate::config::NodeConfig;
 
 /// The epoch of the map that a cluster is founded with.
@@ -54,11 +58,12 @@ pub(crate) struct Meta {
     /// This node as it was told to stand in the map.
     own: Option<NodeRow>,
     pub(crate) requests: Requests,
-    mover: Mover,
+    pub(crate) mover: Mover,
     automatic: Automatic,
     roll: Roll,
     survey: Survey,
     rescuer: Rescuer,
+    throttle: Throttle,
     /// The meta group's replica here is read up to this index.
     seen: Index,
     /// When a newer map was last asked for.
@@ -83,6 +88,7 @@ impl Meta {
             roll: Roll::default(),
             survey: Survey::default(),
             rescuer: Rescuer::default(),
+            throttle: Throttle::default(),
             seen: Index::ZERO,
             asked_at: None,
         }
@@ -99,6 +105,15 @@ impl Meta {
     /// What a group was founded with, if this node was there.
     pub(crate) fn founders(&self, group: ShardId) -> Option<&Config> {
         self.founded.as_ref()?.config(group)
+    }
+
+    /// Bytes of a snapshot that a replica may be sent in a second: by the order for it; by the own map where none has come
+    /// yet, since another led before.
+    pub(crate) fn send_rate(&self, id: ShardId, to: NodeId) -> Option<u64> {
+        match self.mover.share(id, to) {
+            Some(share) => Some(share).filter(|share| *share > 0),
+            None => self.throttle.rate(id, to),
+        }
     }
 
     /// The number of the meta group.

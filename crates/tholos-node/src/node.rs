@@ -338,7 +338,7 @@ impl Node {
             Event::SnapshotWritten { shard, index } => self.handle_snapshot_written(shard, index, out),
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),
             Event::SnapshotFailed { shard, index } => self.handle_snapshot_failed(shard, index),
-            Event::SnapshotRead(read) => self.transfers.handle_read(read, out),
+            Event::SnapshotRead(read) => self.handle_snapshot_read(read, out),
             Event::SnapshotUnreadable { shard, index } => self.transfers.handle_unreadable(shard, index),
             Event::SnapshotTaken { shard, file, chunk } => {
                 self.transfers.handle_taken(shard, file, chunk, now.mono, out);
@@ -462,6 +462,7 @@ impl Node {
             self.transfers.appended(id, seq, &record);
             out.appends.push(Append { seq, shard: id, record });
         }
+        self.meta.mover.count_entries(id, &self.outbox.sends);
         for (to, message) in self.outbox.sends.drain(..) {
             out.sends.push((node_of(to), PeerMessage::Paxos { shard: id, from, to: to.serial(), message }));
         }
@@ -521,6 +522,7 @@ impl Node {
                     shard.apply_decided(&mut self.answers);
                     shard.stop_leading(&mut self.answers);
                 }
+                self.meta.mover.stopped_leading(id);
                 out.notices.push(Notice::LeaderStoppedLeading { shard: id, ballot });
             }
         }
@@ -630,7 +632,7 @@ impl Node {
             }
             PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
             PeerMessage::MoveOrder(order) => self.handle_move_order(from, &order, out),
-            PeerMessage::MoveReport(report) => self.handle_move_report(report),
+            PeerMessage::MoveReport(report) => self.handle_move_report(from, report),
             PeerMessage::FactsWanted => out.sends.push((from, PeerMessage::Facts(self.own_facts()))),
             PeerMessage::Facts(said) => self.handle_facts(from, said),
             PeerMessage::Restart { boot } => self.handle_restart(boot, out),
@@ -759,6 +761,7 @@ impl Node {
             wall: self.now.wall,
             disk_stall_ms: u32::try_from(stall).unwrap_or(u32::MAX),
             memory_full: self.own_memory_full(),
+            disk_full: self.disk_full,
             epoch: self.meta.state().epoch(),
         };
         let others = self.meta.map().nodes.iter().filter(|row| row.id != self.config.me);

@@ -128,6 +128,8 @@ pub struct Heartbeat {
     pub disk_stall_ms: u32,
     /// Bytes in the sender's keyspaces are over its `maxmemory`.
     pub memory_full: bool,
+    /// The sender's disk has less room than its reserve.
+    pub disk_full: bool,
     /// The epoch of the sender's map.
     pub epoch: Epoch,
 }
@@ -147,6 +149,8 @@ pub struct MoveOrder {
     pub to: Option<NodeId>,
     /// The move is taken back, as far as it has come.
     pub back: bool,
+    /// Bytes of a snapshot that may be sent for it in a second; 0 if nothing holds it back.
+    pub share: u64,
 }
 
 /// How far an ordered move is.
@@ -158,6 +162,68 @@ pub struct MoveReport {
     pub config: Option<Config>,
     /// How many entries the node lacks that is to get the shard, while it learns.
     pub behind: Option<u64>,
+    /// The number of the shard's latest configuration.
+    pub number: u64,
+    /// Bytes of snapshot and entries that this leader has sent for the move.
+    pub sent: u64,
+    /// Bytes that the move takes, about.
+    pub total: u64,
+    /// What it waits for.
+    pub wait: Wait,
+}
+
+impl MoveReport {
+    /// Of a move of which nothing is known yet.
+    pub(crate) const fn new(shard: ShardId) -> MoveReport {
+        MoveReport { shard, config: None, behind: None, number: 0, sent: 0, total: 0, wait: Wait::Decision }
+    }
+}
+
+/// What a move waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Wait {
+    /// For the shard to decide its next configuration.
+    Decision,
+    /// For most voters of the shard to be there.
+    Quorum,
+    /// For most voters to know what is decided.
+    Told,
+    /// For the node that is to get a replica: it is not heard.
+    Target,
+    /// For room on that node's disk.
+    TargetFull,
+    /// For that node to begin its replica.
+    Join,
+    /// For a snapshot to be written, or for others to have been sent.
+    Snapshot,
+    /// For the snapshot to arrive.
+    Sending,
+    /// For the throttle of the job.
+    Throttle,
+    /// For the entries that follow the snapshot.
+    Entries,
+    /// For a leader of the shard.
+    Leader,
+    /// For that leader to say something.
+    Silent,
+}
+
+impl Wait {
+    /// All of them, as they are numbered between nodes.
+    pub const ALL: [Wait; 12] = [
+        Wait::Decision,
+        Wait::Quorum,
+        Wait::Told,
+        Wait::Target,
+        Wait::TargetFull,
+        Wait::Join,
+        Wait::Snapshot,
+        Wait::Sending,
+        Wait::Throttle,
+        Wait::Entries,
+        Wait::Leader,
+        Wait::Silent,
+    ];
 }
 
 /// What has come of an order to go on without those who are gone.

@@ -18,6 +18,7 @@
 mod image;
 mod incoming;
 mod outgoing;
+mod pace;
 mod retained;
 mod saves;
 
@@ -33,7 +34,7 @@ use tholos_ring::ShardId;
 use self::image::{Image, SliceLimits};
 pub use self::image::{LoadedSnapshot, SnapshotLoader};
 use self::incoming::Incoming;
-use self::outgoing::{File, Outgoing};
+use self::outgoing::{File, Outgoing, Standing};
 use self::retained::Retained;
 pub(crate) use self::retained::cost_of;
 use self::saves::{Saves, Saving};
@@ -42,7 +43,7 @@ use crate::detector::node_of;
 use crate::digests::Digests;
 use crate::event::{ChunkRead, Effects, Loss, Notice, SnapshotJob};
 use crate::node::Node;
-use crate::peer::{PeerMessage, SnapshotChunk};
+use crate::peer::{PeerMessage, SnapshotChunk, Wait};
 use crate::sessions::Sessions;
 use crate::shard::{Shard, Unfit, mix};
 
@@ -71,7 +72,7 @@ impl Transfers {
         Transfers {
             retained: Retained::new(shard_count, config.log_bytes_max),
             saves: Saves::default(),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(config.snapshot_chunk_bytes as u32),
             incoming: Incoming::new(config.snapshot_bytes_max),
             files: BTreeMap::new(),
             unreadable: BTreeMap::new(),
@@ -136,11 +137,6 @@ impl Transfers {
         // Half of the room is freed at once, oldest first.
         let half = shard.group.base().index.0 + (to.0.saturating_sub(shard.group.base().index.0)).div_ceil(2);
         shard.group.trim(Index(half.min(to.0)));
-    }
-
-    /// A chunk was read, to be sent.
-    pub(crate) fn handle_read(&mut self, read: ChunkRead, out: &mut Effects) {
-        self.outgoing.handle_read(read, out);
     }
 
     /// A file that was to be sent cannot be read: another is to be written.
@@ -401,7 +397,9 @@ impl Node {
             let accepted = group.followers().find(|(replica, _)| node_of(*replica) == node);
             Some((group.leading()?, accepted.map_or(Index::ZERO, |(_, accepted)| accepted)))
         };
-        let ended = self.transfers.outgoing.tick(standing, now, out);
+        let meta = &self.meta;
+        let rate = |id, to| meta.send_rate(id, to);
+        let ended = self.transfers.outgoing.tick(standing, rate, now, out);
         for id in ended {
             self.remove_old_files(id, out);
         }
@@ -423,14 +421,48 @@ impl Node {
         }
         let saving =
             self.transfers.saves.get(id).filter(|saving| shard.group.resends_after(saving.file.index));
+        let rate = self.meta.send_rate(id, to);
         if let Some((file, written)) = saving.map(|saving| (saving.file, saving.written())) {
-            self.transfers.outgoing.begin((id, to), (ballot, file), true, now, out);
+            self.transfers.outgoing.begin((id, to), (ballot, file), true, rate, now, out);
             self.transfers.outgoing.handle_written(id, file, written, now, out);
         } else if let Some(file) = self.transfers.durable_file(shard) {
-            self.transfers.outgoing.begin((id, to), (ballot, file), false, now, out);
+            self.transfers.outgoing.begin((id, to), (ballot, file), false, rate, now, out);
         } else {
             self.transfers.saves.need(id, to);
         }
+    }
+
+    /// A chunk was read, to be sent.
+    pub(crate) fn handle_snapshot_read(&mut self, read: ChunkRead, out: &mut Effects) {
+        let (id, to, now) = (read.shard, read.to, self.time().mono);
+        let bytes = self.transfers.outgoing.handle_read(read, now, out);
+        self.meta.mover.count_sent(id, to, bytes);
+    }
+
+    /// What a replica waits for that a move brings here from the leader, which this is.
+    pub(crate) fn learner_waits(&self, id: ShardId, to: NodeId) -> Wait {
+        let now = self.time().mono;
+        if !self.detector().hears_node(to) {
+            return Wait::Target;
+        }
+        if self.detector().disk_full(to) {
+            return Wait::TargetFull;
+        }
+        match self.transfers.outgoing.standing(id, to, now) {
+            Some(Standing::Held) => return Wait::Throttle,
+            Some(Standing::Sends) => return Wait::Sending,
+            Some(Standing::Arrived) => return Wait::Entries,
+            None => {}
+        }
+        let Some(shard) = self.shard(id) else { return Wait::Entries };
+        let mark = self.mark(id, to);
+        let lacks_all = mark == Index::ZERO;
+        if self.transfers.saves.is_needed(id, to)
+            || (mark < shard.group.base().index && !self.transfers.outgoing.may_begin())
+        {
+            return Wait::Snapshot;
+        }
+        if lacks_all { Wait::Join } else { Wait::Entries }
     }
 
     pub(crate) fn handle_snapshot_chunk(&mut self, from: NodeId, chunk: SnapshotChunk, out: &mut Effects) {

@@ -26,7 +26,7 @@ use crate::metrics::{Exposition, Kind, get as count};
 use crate::plan::{self, Plans};
 use crate::recovery::{self, Planned};
 use crate::server::NodeHandle;
-use crate::status::{Answers, NodeReport, cluster_status, locate};
+use crate::status::{Answers, JobReport, NodeReport, cluster_status, locate};
 
 /// How long another node is waited for.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,10 +68,11 @@ impl Admin {
 
     /// For one node. Served beyond loopback only if clients need a password.
     pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
+        let plans = handle.plans.clone();
         Admin {
             source: Source::Node(Arc::new(NodeSource { handle, secret })),
             open,
-            plans: Plans::default(),
+            plans,
             recoveries: Planned::default(),
         }
     }
@@ -177,7 +178,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/jobs/pause", post(jobs::pause))
         .route("/v1/jobs/resume", post(jobs::resume))
         .route("/v1/jobs/cancel", post(jobs::cancel))
-        .route("/v1/hold", post(jobs::hold));
+        .route("/v1/hold", post(jobs::hold))
+        .route("/v1/jobs/throttle", post(jobs::throttle));
     if matches!(admin.source, Source::Dev(_)) {
         router = router
             .route("/v1/dev/kill", post(kill))
@@ -516,6 +518,18 @@ const METRICS: &[Metric] = &[
     ("tholos_engine_used_bytes", Kind::Gauge, "Memory of the keyspaces of this node, about.", |node| {
         node.report.used_bytes
     }),
+    (
+        "tholos_node_stalled_moves",
+        Kind::Gauge,
+        "Moves of the running job from which nothing has come for 10 s; told by the leader of the meta group.",
+        |node| node.report.job.as_ref().map_or(0, JobReport::stalled),
+    ),
+    (
+        "tholos_node_moves_bytes_per_second",
+        Kind::Gauge,
+        "Bytes a second that the running job sends, over the last few; told by the leader of the meta group.",
+        |node| node.report.job.as_ref().map_or(0, |job| job.bytes_per_s),
+    ),
     ("tholos_paxos_replicas", Kind::Gauge, "Shards that this node holds a replica of.", |node| {
         node.report.shards.len() as u64
     }),

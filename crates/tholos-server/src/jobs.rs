@@ -1,109 +1,34 @@
 //! Jobs over the admin interface: what they are, and what is asked of the meta group about them.
 
+mod view;
+
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
-    Cause, ClusterMap, Epoch, Job, JobMove, JobOrder, JobState, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
-    MetaState, Move, MoveStage, NodeChange, NodeId, RestartStage, Standing,
+    Cause, ClusterMap, Epoch, JobOrder, MOVE_BYTES_PER_S_DEFAULT, MetaCommand, MetaState, Move, MoveStage,
+    NodeChange, Standing,
 };
 use tholos_ring::ShardId;
 
 use crate::admin::{Admin, Failure, Json};
-use crate::status::Answers;
 
 /// Moves under way at a time, if nothing else is asked for.
 pub(crate) const IN_FLIGHT: u16 = 4;
 
-/// All jobs that are remembered.
-#[derive(Serialize)]
-struct JobsView {
-    epoch: u64,
-    /// Oldest first.
-    jobs: Vec<JobView>,
-}
-
-/// A job.
-#[derive(Serialize)]
-struct JobView {
-    id: u64,
-    title: String,
-    /// `operator`, `lost` or `placement`: the last two began by themselves.
-    cause: &'static str,
-    /// `running`, `paused`, `cancelling`, `done` or `cancelled`.
-    state: &'static str,
-    moves_total: usize,
-    moves_recorded: usize,
-    moves_cancelled: usize,
-    in_flight: Vec<MoveView>,
-    restarts_total: usize,
-    restarts_recorded: usize,
-    /// The node that restarts, or is to restart next.
-    restarting: Option<String>,
-}
-
-/// A move under way.
-#[derive(Serialize)]
-struct MoveView {
-    /// `s12`, or `meta`.
-    shard: String,
-    from: Option<String>,
-    to: Option<String>,
-    /// Entries that the node lacks which is to get the shard, while it learns.
-    behind: Option<u64>,
-}
-
-const fn state_word(state: JobState) -> &'static str {
-    match state {
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Cancelling => "cancelling",
-        JobState::Done => "done",
-        JobState::Cancelled => "cancelled",
-    }
-}
-
-fn view(state: &MetaState, answers: &Answers) -> JobsView {
-    // The leader of the meta group knows.
-    let behind: BTreeMap<u16, u64> =
-        answers.iter().flatten().flat_map(|report| report.behind.clone()).collect();
-    let name = |id: NodeId| state.map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
-    let step = |step: &JobMove| MoveView {
-        shard: match step.what.shard {
-            group if group == state.map.meta_group() => "meta".to_owned(),
-            shard => shard.to_string(),
-        },
-        from: step.what.from.map(name),
-        to: step.what.to.map(name),
-        behind: behind.get(&step.what.shard.0).copied(),
-    };
-    let job = |job: &Job| JobView {
-        id: job.id,
-        title: job.title.clone(),
-        cause: match job.cause {
-            Cause::Operator => "operator",
-            Cause::Lost(_) => "lost",
-            Cause::Placement => "placement",
-        },
-        state: state_word(job.state),
-        moves_total: job.moves.len(),
-        moves_recorded: job.count(MoveStage::Recorded),
-        moves_cancelled: job.count(MoveStage::Cancelled),
-        in_flight: job.moves.iter().filter(|step| step.is_under_way()).map(step).collect(),
-        restarts_total: job.restarts.len(),
-        restarts_recorded: job.restarts.iter().filter(|one| one.stage == RestartStage::Recorded).count(),
-        restarting: job.next_restart().map(|(_, restart)| name(restart.node)),
-    };
-    JobsView { epoch: state.epoch().0, jobs: state.jobs.iter().map(job).collect() }
-}
-
 /// `GET /v1/jobs`.
 pub(crate) async fn list(State(admin): State<Admin>) -> Response {
     let Some(state) = admin.state() else { return stopped() };
-    Json(view(&state, &admin.ask_all().await)).into_response()
+    Json(view::view(&state, &admin.ask_all().await, unix_ms())).into_response()
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn stopped() -> Response {
@@ -138,7 +63,7 @@ pub(crate) fn notes(state: &MetaState) -> Vec<String> {
             0 => (job.count(MoveStage::Recorded), job.moves.len(), "moves"),
             all => (job.restarts.iter().filter(|one| one.is_finished()).count(), all, "restarts"),
         };
-        format!("job {} is {}: {}: {done}/{all} {what}", job.id, state_word(job.state), job.title)
+        format!("job {} is {}: {}: {done}/{all} {what}", job.id, view::state_word(job.state), job.title)
     });
     let held = "no job begins by itself: tholos cluster release lets them again";
     job.into_iter().chain(state.held.then(|| held.to_owned())).collect()
@@ -152,6 +77,18 @@ pub(crate) struct HoldQuery {
 /// `POST /v1/hold?held=true`: jobs begin by themselves no more, or with `false` again.
 pub(crate) async fn hold(State(admin): State<Admin>, Query(query): Query<HoldQuery>) -> Response {
     ask(&admin, MetaCommand::Hold(query.held)).await
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ThrottleQuery {
+    id: u64,
+    /// 0 if nothing is to hold it back.
+    bytes_per_s: u64,
+}
+
+/// `POST /v1/jobs/throttle?id=&bytes_per_s=`.
+pub(crate) async fn throttle(State(admin): State<Admin>, Query(query): Query<ThrottleQuery>) -> Response {
+    ask(&admin, MetaCommand::Throttle { job: query.id, bytes_per_s: query.bytes_per_s }).await
 }
 
 /// What the meta group answered.

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{
-    Check, CheckKind, ClusterMap, Epoch, Facts, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
+    Check, CheckKind, ClusterMap, Epoch, Facts, Job, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
     MetaState, NodeEffect, NodeId, NodeRow, NodeSaid, Outcome, Plan, PlanError, PlanId, Refusal, Request,
     ShardSaid, plan,
 };
@@ -123,6 +123,7 @@ fn said(report: &NodeReport) -> NodeSaid {
         leads: own.leads.then_some(own.round),
         decided: own.decided,
         bytes: own.bytes,
+        data_bytes: own.data_bytes,
         config: own.config,
         voters: own.voters.iter().copied().map(NodeId).collect(),
         mute: own.mute.is_some(),
@@ -134,21 +135,24 @@ fn said(report: &NodeReport) -> NodeSaid {
     }
 }
 
-/// Plans made by this process, so that one can be applied by its name.
+/// Plans made by a node since it started, so that one can be applied by its name, at any node.
 #[derive(Clone, Default)]
 pub(crate) struct Plans(Arc<Mutex<VecDeque<Made>>>);
 
 /// What a plan was made of: it is made again when it is to be applied.
-#[derive(Clone)]
-struct Made {
-    id: PlanId,
-    epoch: Epoch,
-    words: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its short name.
+    pub id: String,
+    /// The epoch of the map that it was made for.
+    pub epoch: u64,
+    /// What was asked for.
+    pub request: String,
 }
 
 impl Plans {
     fn remember(&self, plan: &Plan, map: &ClusterMap) {
-        let made = Made { id: plan.id, epoch: plan.epoch, words: plan.request.to_words(map) };
+        let made = Made { id: plan.id.to_string(), epoch: plan.epoch.0, request: plan.request.to_words(map) };
         let mut plans = self.lock();
         plans.retain(|other| other.id != made.id);
         if plans.len() == PLANS_MAX {
@@ -158,7 +162,13 @@ impl Plans {
     }
 
     fn find(&self, id: PlanId) -> Option<Made> {
+        let id = id.to_string();
         self.lock().iter().find(|made| made.id == id).cloned()
+    }
+
+    /// Those for the map of an epoch: others cannot be applied.
+    pub(crate) fn of(&self, epoch: Epoch) -> Vec<Made> {
+        self.lock().iter().filter(|made| made.epoch == epoch.0).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Made>> {
@@ -221,6 +231,8 @@ pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQue
 #[derive(Deserialize)]
 pub(crate) struct ApplyQuery {
     id: String,
+    /// Bytes of snapshots a second, 0 for no limit; 50,000,000 if not given.
+    bytes_per_s: Option<u64>,
 }
 
 /// The job that a plan became.
@@ -230,27 +242,30 @@ struct Applied {
     title: String,
 }
 
-/// `POST /v1/apply?id=`. Starts the job of a plan that was made here, if all is still as it was then; that of a plan which
-/// was applied before is told again.
+/// `POST /v1/apply?id=&bytes_per_s=`. Starts the job of a plan that any node made, if all is still as it was then; that of a
+/// plan which was applied before is told again.
 pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQuery>) -> Response {
     let (state, answers) = match look(&admin).await {
         Ok(seen) => seen,
         Err(response) => return response,
     };
-    let id = query.id;
-    let Some(made) = PlanId::from_hex(&id).and_then(|id| admin.plans.find(id)) else {
-        let why = format!("no plan {id} was made at this node: plan again, or ask the node that made it");
-        return failure(StatusCode::NOT_FOUND, why);
+    let Some(id) = PlanId::from_hex(&query.id) else {
+        let why = format!("{} is no name of a plan: it has 8 hex digits", query.id.escape_default());
+        return failure(StatusCode::BAD_REQUEST, why);
     };
-    let number = made.id.job_number(made.epoch);
-    if let Some(job) = state.jobs.iter().find(|job| job.plan == number) {
+    if let Some(job) = job_of(&state, id) {
         return Json(Applied { job: job.id, title: job.title.clone() }).into_response();
     }
-    if state.epoch() != made.epoch {
-        let refusal = Refusal::MapMoved { planned: made.epoch, now: state.epoch() };
+    let Some(made) = admin.plans.find(id).or_else(|| made_elsewhere(&state, &answers, id)) else {
+        let epoch = state.epoch();
+        let why = format!("no node that answers remembers a plan {id} for the map {epoch}: plan again");
+        return failure(StatusCode::NOT_FOUND, why);
+    };
+    if state.epoch().0 != made.epoch {
+        let refusal = Refusal::MapMoved { planned: Epoch(made.epoch), now: state.epoch() };
         return failure(StatusCode::CONFLICT, refusal.to_string());
     }
-    let plan = match planned(&state, &answers, &made.words) {
+    let plan = match planned(&state, &answers, &made.request) {
         Ok(plan) => plan,
         Err(error) => return refused(&error),
     };
@@ -259,16 +274,28 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
         let why = format!("the plan is blocked: {}", reason.to_words(&state.map));
         return failure(StatusCode::CONFLICT, why);
     }
-    if plan.id != made.id {
+    if plan.id != id {
         let why = "replicas were lost or have come back since, and the plan is another one now: plan again";
         return failure(StatusCode::CONFLICT, why);
     }
-    let order = plan.to_order(&state.map, IN_FLIGHT, MOVE_BYTES_PER_S_DEFAULT);
+    let order = plan.to_order(&state.map, IN_FLIGHT, query.bytes_per_s.unwrap_or(MOVE_BYTES_PER_S_DEFAULT));
     let title = order.title.clone();
     match ask_meta(&admin, MetaCommand::StartJob(order)).await {
         Ok(job) => Json(Applied { job, title }).into_response(),
         Err(response) => response,
     }
+}
+
+/// The job that a plan has become. A plan's name is half of its job's number; the other half is the epoch.
+fn job_of(state: &MetaState, id: PlanId) -> Option<&Job> {
+    state.jobs.iter().rev().find(|job| job.plan as u32 == id.0 && job.plan >> 32 > 0)
+}
+
+/// A plan that another node made for the map as it is.
+fn made_elsewhere(state: &MetaState, answers: &Answers, id: PlanId) -> Option<Made> {
+    let (id, epoch) = (id.to_string(), state.epoch().0);
+    let mut made = answers.iter().flatten().flat_map(|report| &report.plans);
+    made.find(|made| made.id == id && made.epoch == epoch).cloned()
 }
 
 fn report(map: &ClusterMap, answers: &Answers, plan: &Plan) -> PlanReport {

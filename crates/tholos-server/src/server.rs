@@ -28,6 +28,7 @@ use crate::map_file;
 use crate::metrics::Counters;
 use crate::node_dir::{DirectoryError, NodeDir};
 use crate::peers::{self, Peers};
+use crate::plan::Plans;
 use crate::ports::{self, PortError};
 use crate::recover::{self, Maps, RecoverError, Recovered};
 use crate::room::{self, Room};
@@ -158,6 +159,8 @@ pub struct NodeHandle {
     clients: Arc<Clients>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wal: Arc<WalQueue>,
+    /// What was planned here lately.
+    pub(crate) plans: Plans,
     rpc: Rpc,
 }
 
@@ -362,6 +365,7 @@ impl Wired {
         let counters = Arc::new(Counters::default());
         let abandoned = Arc::new(AtomicBool::new(false));
         let wal = Arc::new(WalQueue::new());
+        let plans = Plans::default();
 
         let wal_task = WalTask { log, queue: Arc::clone(&wal), state: wal_sender, control: control.clone() };
         let snapshot_task = SnapshotTask::new(
@@ -385,6 +389,7 @@ impl Wired {
             map: map_sender,
             restart: restart_sender,
             directory: self.directory.path().to_owned(),
+            plans: plans.clone(),
             control: control.downgrade(),
         };
         let inputs = Inputs {
@@ -426,6 +431,7 @@ impl Wired {
             counters,
             wal,
             rpc: self.rpc,
+            plans,
         };
         let directory = self.directory.path().to_owned();
         tasks.spawn(map_file::keep(directory.clone(), map, control.clone()));
@@ -540,7 +546,8 @@ impl NodeHandle {
     /// What the node says of itself; `None` if it has ended.
     pub(crate) async fn report(&self) -> Option<NodeReport> {
         let (name, room) = (Arc::clone(&self.name), Room::of(&self.counters));
-        self.inspect(move |node| NodeReport::of(node, &name, room)).await
+        let plans = self.plans.clone();
+        self.inspect(move |node| NodeReport::of(node, &name, room, &plans)).await
     }
 
     /// Asks the core something, between two of its rounds; `None` if the node has ended.

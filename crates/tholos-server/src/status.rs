@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Phase, Standing};
-use tholos_node::{Loss, Node, node_of};
+use tholos_node::{JobProgress, Loss, MoveProgress, Node, Wait, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
 use crate::hot::{self, HotKeyReport};
+use crate::plan::{Made, Plans};
 use crate::recovery;
 use crate::room::Room;
 
@@ -53,15 +54,21 @@ pub struct NodeReport {
     /// The keys that it is asked for most.
     #[serde(default)]
     pub hot_keys: Vec<HotKeyReport>,
-    /// If it leads the meta group: how many entries each node lacks that is to get a shard, by shard.
-    #[serde(default)]
-    pub behind: BTreeMap<u16, u64>,
     /// The version of its program; empty if it does not say.
     #[serde(default)]
     pub version: String,
     /// If it leads the meta group: what begins by itself, and what is waited for.
     #[serde(default)]
     pub automatic: Vec<String>,
+    /// Plans that it has made for the map that it has.
+    #[serde(default)]
+    pub plans: Vec<Made>,
+    /// If it leads the meta group, and a job runs: how far that is.
+    #[serde(default)]
+    pub job: Option<JobReport>,
+    /// For how long a job has waited for a leader of the meta group, as far as it knows, in milliseconds.
+    #[serde(default)]
+    pub meta_leaderless_ms: Option<u64>,
     /// Bytes that may still be written to its disk, the reserve left out; `None` if not known.
     #[serde(default)]
     pub disk_free_bytes: Option<u64>,
@@ -71,6 +78,75 @@ pub struct NodeReport {
     /// By how many milliseconds its wall clock is ahead of the median of the nodes' clocks; `None` if not known.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
+}
+
+/// How far the running job is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobReport {
+    /// Its number.
+    pub job: u64,
+    /// Bytes that were sent in a second, over the last few.
+    pub bytes_per_s: u64,
+    /// Its moves under way.
+    pub moves: Vec<MoveStands>,
+}
+
+/// How far a move is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveStands {
+    /// The shard; behind the last one, the meta group.
+    pub shard: u16,
+    /// Bytes sent for it.
+    pub bytes_sent: u64,
+    /// Bytes that it takes, about.
+    pub bytes_total: u64,
+    /// Entries that the node lacks which is to get the shard, while it learns.
+    pub behind: Option<u64>,
+    /// What it waits for, by one of the words of [`wait_word`].
+    pub wait: String,
+    /// For how long nothing has come of it, in milliseconds.
+    pub still_ms: u64,
+    /// Whether that is longer than it should be.
+    pub stalled: bool,
+}
+
+impl JobReport {
+    fn of(progress: JobProgress) -> JobReport {
+        let stands = |step: &MoveProgress| MoveStands {
+            shard: step.shard.0,
+            bytes_sent: step.sent,
+            bytes_total: step.total,
+            behind: step.behind,
+            wait: wait_word(step.wait).to_owned(),
+            still_ms: step.still_for.0,
+            stalled: step.is_stalled(),
+        };
+        let JobProgress { job, bytes_per_s, ref moves } = progress;
+        JobReport { job, bytes_per_s, moves: moves.iter().map(stands).collect() }
+    }
+
+    /// Moves from which nothing has come for too long.
+    pub(crate) fn stalled(&self) -> u64 {
+        self.moves.iter().filter(|step| step.stalled).count() as u64
+    }
+}
+
+/// What a move waits for, in a word that stays the same.
+const fn wait_word(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Decision => "decision",
+        Wait::Quorum => "quorum",
+        Wait::Told => "told",
+        Wait::Target => "target-down",
+        Wait::TargetFull => "target-full",
+        Wait::Join => "target-begins",
+        Wait::Snapshot => "snapshot",
+        Wait::Sending => "sending",
+        Wait::Throttle => "throttle",
+        Wait::Entries => "entries",
+        Wait::Leader => "leader",
+        Wait::Silent => "leader-silent",
+    }
 }
 
 /// What a node says of its replica of a shard.
@@ -100,9 +176,12 @@ pub struct ShardReport {
     /// If it leads: about where the replicas' states differed without a majority that agreed (R24).
     #[serde(default)]
     pub differ: Option<u64>,
-    /// Bytes in its keyspace, about.
+    /// Bytes of memory that its keyspace takes, about.
     #[serde(default)]
     pub bytes: u64,
+    /// Bytes that a snapshot of it has, about.
+    #[serde(default)]
+    pub data_bytes: u64,
     /// Reads a second that this replica is asked for.
     #[serde(default)]
     pub reads_per_s: u64,
@@ -119,7 +198,7 @@ pub struct ShardReport {
 
 impl NodeReport {
     /// What a node says of itself.
-    pub(crate) fn of(node: &Node, name: &str, room: Room) -> NodeReport {
+    pub(crate) fn of(node: &Node, name: &str, room: Room, plans: &Plans) -> NodeReport {
         let map = node.map();
         let gateway = node.gateway();
         let counters = &gateway.counters;
@@ -154,6 +233,7 @@ impl NodeReport {
                     differ: shard.states_differ().map(|index| index.0),
                     mute: shard.group.repair().map(|repair| mute_words(shard.loss, repair)),
                     bytes: shard.keyspace.used_bytes() as u64,
+                    data_bytes: shard.keyspace.data_bytes() as u64,
                     reads_per_s: shard.rates().reads_per_second,
                     writes_per_s: shard.rates().writes_per_second,
                     config: group.config().number,
@@ -178,11 +258,11 @@ impl NodeReport {
             reads_late,
             reads_as_replica,
             hot_keys: hot::of_node(node),
-            behind: (0..=map.meta_group().0)
-                .filter_map(|shard| Some((shard, node.move_behind(ShardId(shard))?)))
-                .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             automatic: automatic_words(node),
+            plans: plans.of(map.epoch),
+            job: node.job_progress().map(JobReport::of),
+            meta_leaderless_ms: node.meta_leaderless_for().map(|span| span.0),
             disk_free_bytes: room.disk_free,
             clock_ahead_ms: node.detector().clock_ahead_ms(),
             memory_free_bytes: match gateway.settings.maxmemory {

@@ -24,6 +24,7 @@ use crate::join::{self, Question};
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
+use crate::plan::Plans;
 use crate::recovery;
 use crate::room::Room;
 use crate::status::NodeReport;
@@ -91,6 +92,8 @@ pub(crate) struct Outputs {
     pub(crate) restart: watch::Sender<bool>,
     /// Where the mark goes of a node that begins no replicas any more, and who is told that it is there.
     pub(crate) directory: PathBuf,
+    /// What was planned here lately, which others ask for.
+    pub(crate) plans: Plans,
     pub(crate) control: mpsc::WeakSender<Input>,
 }
 
@@ -381,7 +384,8 @@ impl Worker {
                         self.node.inventory(first).encode().into()
                     }
                     None if genesis::asks_status(&payload) => {
-                        NodeReport::of(&self.node, &self.name, Room::of(&self.counters)).to_json()
+                        NodeReport::of(&self.node, &self.name, Room::of(&self.counters), &self.outputs.plans)
+                            .to_json()
                     }
                     None => self.outputs.membership.clone(),
                 };

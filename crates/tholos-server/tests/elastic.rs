@@ -182,3 +182,68 @@ async fn a_node_joins_takes_over_and_another_leaves_while_clients_write() {
         in_time("stopping", server.stop()).await;
     }
 }
+
+/// The name of a plan that a node makes.
+fn plan(http: &str, request: &str) -> String {
+    let plan = get(http, &format!("/v1/plan?request={}", request.replace(' ', "%20")));
+    assert_eq!(plan["blocked"], false, "{plan}");
+    plan["id"].as_str().unwrap().to_owned()
+}
+
+fn apply(http: &str, id: &str) -> (u16, String) {
+    http_post(http, &format!("/v1/apply?id={id}&bytes_per_s=40000000"), "")
+}
+
+fn replicas(http: &str, name: &str) -> Json {
+    let status = get(http, "/v1/status");
+    let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).cloned();
+    node.map_or(Json::Null, |node| node["replicas"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plan_of_one_node_is_applied_at_another_and_undone_at_a_third() {
+    let temp = Temp(std::env::temp_dir().join(format!("tholos-elastic-{:016x}", rand())));
+    let configs = configs(&temp.0);
+    let mut servers = start_all(&configs[..3]).await;
+    let n4 = in_time("joining", Server::start(&configs[3])).await.unwrap_or_else(|error| panic!("{error}"));
+    servers.push(n4);
+    let https: Vec<String> = servers.iter().map(|server| own(server).1).collect();
+    let gateway = own(&servers[0]).0;
+    beside(move || {
+        let mut client = Client::connect(&gateway);
+        let value = "v".repeat(10_000);
+        for key in 0..200 {
+            assert_eq!(client.ask(&["SET", &key.to_string(), &value]), Value::ok());
+        }
+        // It has heard that n4 is there, if not at once.
+        let began = Instant::now();
+        while https.iter().any(|http| replicas(http, "n4") != json!(0)) {
+            assert!(began.elapsed() < DEADLINE, "n4 is not known everywhere");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let id = plan(&https[0], "add n4");
+        let (code, answer) = apply(&https[2], &id);
+        assert!(code == 200 && answer.contains("\"job\":1"), "{code} {answer}");
+        // Given again anywhere, it is the same job.
+        assert_eq!(apply(&https[1], &id), (code, answer));
+        wait_until_done(&https[1], 1);
+        let job = get(&https[1], "/v1/jobs")["jobs"][0].clone();
+        assert_eq!((&job["replicas_moved"], &job["replicas_total"]), (&json!(6), &json!(6)), "{job}");
+        assert_eq!(job["throttle_bytes_per_s"], 40_000_000, "{job}");
+        let moved = job["bytes_moved"].as_u64().unwrap();
+        assert!((1_000_000..4_000_000).contains(&moved), "a quarter of 6 MB was copied: {job}");
+        assert_eq!(replicas(&https[1], "n4"), json!(6));
+        let (code, why) = apply(&https[1], "00000000");
+        assert!(code == 404 && why.contains("plan again"), "{code} {why}");
+
+        let id = plan(&https[3], "undo 1");
+        let (code, answer) = apply(&https[0], &id);
+        assert!(code == 200 && answer.contains("\"job\":2"), "{code} {answer}");
+        wait_until_done(&https[0], 2);
+        assert_eq!(replicas(&https[0], "n4"), json!(0));
+    })
+    .await;
+    for server in servers {
+        in_time("stopping", server.stop()).await;
+    }
+}

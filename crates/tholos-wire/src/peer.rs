@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
@@ -202,17 +202,20 @@ fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
     out.push(u8::from(heartbeat.memory_full));
     if version > VERSION {
         push_number(heartbeat.epoch.0, out);
+        out.push(u8::from(heartbeat.disk_full));
     }
 }
 
 fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
+    let plain = reader.version() == VERSION;
     Ok(Heartbeat {
         boot: reader.u64()?,
         heard: reader.list(read_node)?,
         wall: reader.millis()?,
         disk_stall_ms: reader.narrow()?,
         memory_full: reader.flag("heartbeat flag")?,
-        epoch: if reader.version() == VERSION { Epoch(1) } else { Epoch(reader.number()?) },
+        epoch: if plain { Epoch(1) } else { Epoch(reader.number()?) },
+        disk_full: !plain && reader.flag("heartbeat flag")?,
     })
 }
 
@@ -224,6 +227,7 @@ fn push_order(order: &MoveOrder, out: &mut Vec<u8>) {
     push_somebody(order.from, out);
     push_somebody(order.to, out);
     out.push(u8::from(order.back));
+    push_number(order.share, out);
 }
 
 fn read_order(reader: &mut Reader) -> Result<MoveOrder, WireError> {
@@ -234,6 +238,7 @@ fn read_order(reader: &mut Reader) -> Result<MoveOrder, WireError> {
         from: read_somebody(reader)?,
         to: read_somebody(reader)?,
         back: reader.flag("order flag")?,
+        share: reader.number()?,
     })
 }
 
@@ -257,13 +262,22 @@ fn push_report(version: u8, report: &MoveReport, out: &mut Vec<u8>) {
     if let Some(config) = &report.config {
         push_config(version, config, out);
     }
+    for number in [report.number, report.sent, report.total] {
+        push_number(number, out);
+    }
+    let wait = Wait::ALL.iter().position(|wait| *wait == report.wait).expect("all of them are listed");
+    out.push(wait as u8);
 }
 
 fn read_report(reader: &mut Reader) -> Result<MoveReport, WireError> {
     let shard = read_shard(reader)?;
     let behind = if reader.flag("report flag")? { Some(reader.number()?) } else { None };
     let config = if reader.flag("report flag")? { Some(read_config(reader)?) } else { None };
-    Ok(MoveReport { shard, config, behind })
+    let (number, sent, total) = (reader.number()?, reader.number()?, reader.number()?);
+    let byte = reader.u8()?;
+    let wait = Wait::ALL.get(usize::from(byte)).copied();
+    let wait = wait.ok_or(WireError::Kind { what: "wait", byte })?;
+    Ok(MoveReport { shard, config, behind, number, sent, total, wait })
 }
 
 fn push_facts(said: &NodeSaid, out: &mut Vec<u8>) {
@@ -276,6 +290,7 @@ fn push_facts(said: &NodeSaid, out: &mut Vec<u8>) {
         push_perhaps(own.leads, out);
         push_number(own.decided, out);
         push_number(own.bytes, out);
+        push_number(own.data_bytes, out);
         push_number(own.config, out);
         push_number(own.voters.len() as u64, out);
         for node in &own.voters {
@@ -295,6 +310,7 @@ fn read_facts(reader: &mut Reader) -> Result<NodeSaid, WireError> {
                 leads: read_perhaps(reader)?,
                 decided: reader.number()?,
                 bytes: reader.number()?,
+                data_bytes: reader.number()?,
                 config: reader.number()?,
                 voters: reader.list(read_node)?,
                 mute: reader.flag("facts flag")?,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -111,6 +111,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
                 wall: Millis(1_700_000_000_000),
                 disk_stall_ms: 15,
                 memory_full: true,
+                disk_full: false,
                 epoch: Epoch(1),
             }),
         ),
@@ -209,6 +210,7 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 wall: Millis(1_700_000_000_000),
                 disk_stall_ms: 0,
                 memory_full: false,
+                disk_full: true,
                 epoch: Epoch(300),
             }),
         ),
@@ -223,11 +225,20 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 from: Some(NodeId(3)),
                 to: None,
                 back: true,
+                share: 12_500_000,
             }),
         ),
         (
             "move-report",
-            PeerMessage::MoveReport(MoveReport { shard: ShardId(12), config: None, behind: Some(1041) }),
+            PeerMessage::MoveReport(MoveReport {
+                shard: ShardId(12),
+                config: None,
+                behind: Some(1041),
+                number: 3,
+                sent: 70_000,
+                total: 1_000_000,
+                wait: Wait::Sending,
+            }),
         ),
         (
             "move-report-made",
@@ -235,6 +246,10 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 shard: ShardId(12),
                 config: Some(config_2()),
                 behind: None,
+                number: 4,
+                sent: 0,
+                total: 0,
+                wait: Wait::Told,
             }),
         ),
         ("facts-wanted", PeerMessage::FactsWanted),
@@ -249,6 +264,7 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                         leads: Some(3),
                         decided: 1041,
                         bytes: 70_000,
+                        data_bytes: 60_000,
                         config: 4,
                         voters: vec![NodeId(1), NodeId(2), NodeId(300)],
                         mute: false,
@@ -258,6 +274,7 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                         leads: None,
                         decided: 0,
                         bytes: 0,
+                        data_bytes: 0,
                         config: 0,
                         voters: Vec::new(),
                         mute: true,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk,
+    RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -94,15 +94,16 @@ fn facts() -> impl Strategy<Value = NodeSaid> {
     let own = (
         any::<u16>().prop_map(ShardId),
         option::of(number()),
-        [number(), number(), number()],
+        [number(), number(), number(), number()],
         voters(),
         any::<bool>(),
     );
-    let own = own.prop_map(|(shard, leads, [decided, bytes, config], voters, mute)| ShardSaid {
+    let own = own.prop_map(|(shard, leads, [decided, bytes, data_bytes, config], voters, mute)| ShardSaid {
         shard,
         leads,
         decided,
         bytes,
+        data_bytes,
         config,
         voters,
         mute,
@@ -256,20 +257,23 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         6 => (shard(), serial(), serial(), message())
             .prop_map(|(shard, from, to, message)| PeerMessage::Paxos { shard, from, to, message }),
-        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>(), epoch()).prop_map(
-            |(boot, heard, wall, disk_stall_ms, memory_full, epoch)| {
-                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall: Millis(wall), disk_stall_ms, memory_full, epoch })
+        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>(), any::<bool>(), epoch()).prop_map(
+            |(boot, heard, wall, disk_stall_ms, memory_full, disk_full, epoch)| {
+                let wall = Millis(wall);
+                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall, disk_stall_ms, memory_full, disk_full, epoch })
             }
         ),
         1 => epoch().prop_map(|have| PeerMessage::MapWanted { have }),
         1 => bytes().prop_map(PeerMessage::Map),
-        1 => (shard(), number(), number(), somebody(), somebody(), any::<bool>()).prop_map(
-            |(shard, move_id, number, from, to, back)| {
-                PeerMessage::MoveOrder(MoveOrder { shard, move_id: MoveId(move_id), number, from, to, back })
+        1 => (shard(), number(), number(), somebody(), somebody(), any::<bool>(), number()).prop_map(
+            |(shard, move_id, number, from, to, back, share)| {
+                let move_id = MoveId(move_id);
+                PeerMessage::MoveOrder(MoveOrder { shard, move_id, number, from, to, back, share })
             }
         ),
-        1 => (shard(), option::of(config()), option::of(number())).prop_map(|(shard, config, behind)| {
-            PeerMessage::MoveReport(MoveReport { shard, config, behind })
+        1 => (shard(), option::of(config()), option::of(number()), number(), number(), 0..Wait::ALL.len()).prop_map(|(shard, config, behind, number, sent, wait)| {
+            let (total, wait) = (sent.saturating_add(number), Wait::ALL[wait]);
+            PeerMessage::MoveReport(MoveReport { shard, config, behind, number, sent, total, wait })
         }),
         1 => Just(PeerMessage::FactsWanted),
         1 => any::<u64>().prop_map(|boot| PeerMessage::Restart { boot }),

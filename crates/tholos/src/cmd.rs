@@ -8,5 +8,7 @@ pub(crate) mod dev;
 pub(crate) mod hot;
 pub(crate) mod job;
 pub(crate) mod plan;
+pub(crate) mod rate;
 pub(crate) mod recover;
 pub(crate) mod serve;
+pub(crate) mod watch;

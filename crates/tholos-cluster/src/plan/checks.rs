@@ -296,21 +296,21 @@ impl Walk<'_> {
         (!voters.is_empty() && !same).then(|| Reason::SetDiffers { shard, voters: voters.clone() })
     }
 
-    /// Replicas and bytes that each node gets.
-    fn gets(&self) -> BTreeMap<NodeIndex, (usize, u64)> {
+    /// Replicas that each node gets, and the bytes of them that `bytes_of` a shard tells.
+    fn gets(&self, bytes_of: impl Fn(&Facts, ShardId) -> u64) -> BTreeMap<NodeIndex, (usize, u64)> {
         let mut gets: BTreeMap<NodeIndex, (usize, u64)> = BTreeMap::new();
         for step in self.moves {
             if let Some(to) = step.to.filter(|to| step.from != Some(*to)) {
                 let (replicas, bytes) = gets.entry(to).or_default();
                 *replicas += 1;
-                *bytes += self.facts.bytes_of(step.shard);
+                *bytes += bytes_of(self.facts, step.shard);
             }
         }
         gets
     }
 
     fn look_at_targets(&self, found: &mut Found) {
-        for (node, (replicas, _)) in self.gets() {
+        for (node, (replicas, _)) in self.gets(|_, _| 0) {
             if !self.before.is_up(node) {
                 let facts = self.facts.nodes.get(usize::from(node.0));
                 let why = facts.and_then(|facts| facts.down.clone());
@@ -347,7 +347,8 @@ impl Walk<'_> {
 
     fn room(&self, kind: CheckKind, free: impl Fn(&crate::plan::facts::NodeFacts) -> Option<u64>) -> Found {
         let mut found = Found::new(kind);
-        for (node, (_, needs)) in self.gets() {
+        let bytes_of = if kind == CheckKind::Disk { Facts::data_of } else { Facts::bytes_of };
+        for (node, (_, needs)) in self.gets(bytes_of) {
             let facts = self.facts.nodes.get(usize::from(node.0));
             let id = self.id(node);
             match facts.and_then(&free) {

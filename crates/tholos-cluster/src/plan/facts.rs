@@ -35,8 +35,10 @@ pub struct NodeFacts {
 /// What is known of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardFacts {
-    /// Bytes of its keys and values, about; `None` if nobody knows.
+    /// Bytes of memory that its keys and values take, about; `None` if nobody knows.
     pub bytes: Option<u64>,
+    /// Bytes that a snapshot of it has, about: what a copy sends and keeps on disk; `None` if nobody knows.
+    pub data_bytes: Option<u64>,
     /// Who leads it.
     pub leader: Option<NodeId>,
     /// Who votes on it by its own log (R7), if that is not what the map says; empty if it is.
@@ -76,8 +78,10 @@ pub struct ShardSaid {
     pub leads: Option<u64>,
     /// How far its log is known to be decided.
     pub decided: u64,
-    /// Bytes in its keyspace, about.
+    /// Bytes of memory that its keyspace takes, about.
     pub bytes: u64,
+    /// Bytes that a snapshot of it has, about.
+    pub data_bytes: u64,
     /// The number of the latest configuration in its log (R7).
     pub config: u64,
     /// Who votes by it.
@@ -115,7 +119,12 @@ impl Facts {
         }
     }
 
-    /// Bytes of a shard; 0 if nobody knows.
+    /// Bytes that a copy of a shard sends and keeps on disk; 0 if nobody knows.
+    pub(crate) fn data_of(&self, shard: ShardId) -> u64 {
+        self.shards.get(usize::from(shard.0)).and_then(|facts| facts.data_bytes).unwrap_or(0)
+    }
+
+    /// Bytes of memory that a shard takes; 0 if nobody knows.
     pub(crate) fn bytes_of(&self, shard: ShardId) -> u64 {
         self.shards.get(usize::from(shard.0)).and_then(|facts| facts.bytes).unwrap_or(0)
     }
@@ -150,6 +159,9 @@ impl ShardFacts {
         };
         ShardFacts {
             bytes: leader.map(|(_, own)| own.bytes).or_else(|| said.iter().map(|(_, own)| own.bytes).max()),
+            data_bytes: leader
+                .map(|(_, own)| own.data_bytes)
+                .or_else(|| said.iter().map(|(_, own)| own.data_bytes).max()),
             leader: leader.map(|(node, _)| *node),
             voters: if differs { voters } else { Vec::new() },
             ailing: set.iter().filter(|node| is_up(**node)).filter_map(ailment).collect(),

@@ -52,6 +52,7 @@ fn well(map: &ClusterMap) -> Facts {
     let node = NodeFacts { down: None, disk_free: Some(1000), memory_free: Some(1000) };
     let shard = |set: &Vec<NodeId>| ShardFacts {
         bytes: Some(10),
+        data_bytes: Some(10),
         leader: set.first().copied(),
         ..ShardFacts::default()
     };
@@ -557,8 +558,16 @@ fn what_nodes_say_makes_the_facts() {
     let map = cluster("n1 n2 n3", 1, 3);
     let said = |leads: Option<u64>, decided: u64, config: u64, voters: &[u16]| {
         let voters = voters.iter().copied().map(NodeId).collect();
-        let own =
-            ShardSaid { shard: ShardId(0), leads, decided, bytes: decided, config, voters, mute: false };
+        let own = ShardSaid {
+            shard: ShardId(0),
+            leads,
+            decided,
+            bytes: decided,
+            data_bytes: decided / 2,
+            config,
+            voters,
+            mute: false,
+        };
         Ok(NodeSaid { disk_free: Some(7), memory_free: None, shards: vec![own] })
     };
     let all = &[1, 2, 3];
@@ -566,6 +575,7 @@ fn what_nodes_say_makes_the_facts() {
     let facts = Facts::gather(&map, &[said(None, 9, 0, all), said(Some(3), 50, 0, all), down()], 40);
     let expected = ShardFacts {
         bytes: Some(50),
+        data_bytes: Some(25),
         leader: Some(NodeId(2)),
         voters: vec![],
         ailing: vec![(NodeId(1), Ailment::Behind(41))],

@@ -8,6 +8,7 @@ use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId, NodeRow};
 use tholos_paxos::Millis;
 
 use crate::event::{Effects, Notice};
+use crate::meta::throttle::Throttle;
 use crate::meta::{FOUNDED, store};
 use crate::node::Node;
 use crate::peer::PeerMessage;
@@ -63,6 +64,7 @@ impl Node {
         let others = state.map.nodes.iter().map(|row| row.id).filter(|id| *id != me && !state.is_gone(*id));
         self.detector.set_others(others);
         self.meta.voters = state.voters(state.map.meta_group()).collect();
+        self.meta.throttle = Throttle::of(&state);
         self.meta.state = state;
     }
 

@@ -20,12 +20,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use tholos_cluster::{JobState, MetaCommand, Move, MoveStage, NodeId};
-use tholos_paxos::{Ballot, Config, Index, Millis, MoveId, Payload, ReplicaId};
+use tholos_paxos::{Ballot, Config, Entry, Index, Message, Millis, MoveId, Payload, ReplicaId};
 use tholos_ring::ShardId;
 
+use crate::detector::node_of;
 use crate::event::{Effects, Notice, ReplicaOrder};
+use crate::meta::progress::{JobProgress, Progress};
 use crate::node::Node;
-use crate::peer::{MoveOrder, MoveReport, PeerMessage};
+use crate::peer::{MoveOrder, MoveReport, PeerMessage, Wait};
 
 /// How often the running job is looked at.
 const LOOK_INTERVAL: Millis = Millis(20);
@@ -40,7 +42,11 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Mover {
     looked_at: Millis,
-    moves: BTreeMap<ShardId, UnderWay>,
+    progress: Progress,
+    /// On leaders of shards: what was sent for the move under way.
+    sending: BTreeMap<ShardId, Sending>,
+    /// Since when nobody is known to lead the meta group while a job is to run.
+    leaderless_since: Option<Millis>,
     /// On leaders of shards: the entry by which the voters of a configuration, and in which ballot, learn that it is
     /// decided.
     told: BTreeMap<ShardId, (Ballot, u64, Index)>,
@@ -48,10 +54,71 @@ pub(crate) struct Mover {
     leaves: BTreeMap<ShardId, (MoveId, Millis)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct UnderWay {
-    ordered_at: Option<Millis>,
-    behind: Option<u64>,
+/// What a leader has sent for one move.
+#[derive(Debug)]
+struct Sending {
+    move_id: MoveId,
+    to: NodeId,
+    bytes: u64,
+    /// What it may send in a second; 0 if nothing holds it back.
+    share: u64,
+    /// Whether it goes on.
+    open: bool,
+}
+
+impl Mover {
+    /// Bytes of a snapshot were sent to a node.
+    pub(crate) fn count_sent(&mut self, shard: ShardId, to: NodeId, bytes: u64) {
+        if let Some(sending) = self.sending.get_mut(&shard).filter(|sending| sending.open && sending.to == to)
+        {
+            sending.bytes += bytes;
+        }
+    }
+
+    /// Messages of a shard are sent; entries in them count if they are for the replica that a move brings.
+    pub(crate) fn count_entries(&mut self, shard: ShardId, sends: &[(ReplicaId, Message)]) {
+        if self.sending.is_empty() || sends.is_empty() {
+            return;
+        }
+        let Some(sending) = self.sending.get_mut(&shard).filter(|sending| sending.open) else { return };
+        for (to, message) in sends {
+            if let Message::Sync { entries, .. } | Message::Accept { entries, .. } = message
+                && to.node() == sending.to.0
+            {
+                sending.bytes += entries.iter().map(Entry::cost_bytes).sum::<usize>() as u64;
+            }
+        }
+    }
+
+    /// The shard is not led here any more.
+    pub(crate) fn stopped_leading(&mut self, shard: ShardId) {
+        self.sending.remove(&shard);
+    }
+
+    /// The order that the shard's leader works at; what it has sent for it.
+    fn note_order(&mut self, order: &MoveOrder) -> u64 {
+        let Some(to) = order.to.filter(|to| order.from != Some(*to)) else { return 0 };
+        let begun = |sending: &&mut Sending| sending.move_id == order.move_id;
+        if let Some(sending) = self.sending.get_mut(&order.shard).filter(begun) {
+            sending.share = order.share;
+            return sending.bytes;
+        }
+        let sending = Sending { move_id: order.move_id, to, bytes: 0, share: order.share, open: true };
+        self.sending.insert(order.shard, sending);
+        0
+    }
+
+    /// What may be sent to a node in a second, by the order for it; 0 if nothing holds it back.
+    pub(super) fn share(&self, shard: ShardId, to: NodeId) -> Option<u64> {
+        let sending = self.sending.get(&shard).filter(|sending| sending.open && sending.to == to);
+        sending.map(|sending| sending.share)
+    }
+
+    fn end_sending(&mut self, shard: ShardId) {
+        if let Some(sending) = self.sending.get_mut(&shard) {
+            sending.open = false;
+        }
+    }
 }
 
 /// What is to be done next for an order.
@@ -103,45 +170,63 @@ fn next_step(config: &Config, order: &MoveOrder) -> Step {
 impl Node {
     /// How many entries the node that is to get a shard lacks; known on the leader of the meta group, while it learns.
     pub fn move_behind(&self, shard: ShardId) -> Option<u64> {
-        self.meta.mover.moves.get(&shard)?.behind
+        self.meta.mover.progress.behind(shard)
+    }
+
+    /// How far the running job is; known on the leader of the meta group.
+    pub fn job_progress(&self) -> Option<JobProgress> {
+        self.meta.mover.progress.report(self.time().mono)
+    }
+
+    /// For how long a job has waited for a leader of the meta group, as far as this node knows.
+    pub fn meta_leaderless_for(&self) -> Option<Millis> {
+        Some(self.time().mono.since(self.meta.mover.leaderless_since?))
+    }
+
+    /// A job is to run: whether somebody leads the meta group.
+    fn watch_meta_leader(&mut self) {
+        let now = self.time().mono;
+        let waits = self.meta.state().active_job().is_some() && self.leader_of(self.meta.group()).is_none();
+        let since = self.meta.mover.leaderless_since.filter(|_| waits);
+        self.meta.mover.leaderless_since = since.or(waits.then_some(now));
     }
 
     pub(crate) fn drive_job(&mut self, out: &mut Effects) {
         let now = self.time().mono;
-        if !self.leads_meta() {
-            self.meta.mover.moves.clear();
-            return;
-        }
         if now.since(self.meta.mover.looked_at) < LOOK_INTERVAL {
             return;
         }
         self.meta.mover.looked_at = now;
-        let Some(job) = self.meta.state().active_job() else {
-            self.meta.mover.moves.clear();
-            return;
+        self.watch_meta_leader();
+        if !self.leads_meta() {
+            return self.meta.mover.progress.clear();
+        }
+        let Some(job) = self.meta.state.active_job() else {
+            return self.meta.mover.progress.clear();
         };
-        let id = job.id;
+        let (id, moved_bytes) = (job.id, job.moved_bytes);
         let due: Vec<MetaCommand> =
             job.due().into_iter().map(|at| MetaCommand::Order { job: id, at }).collect();
         let order = |(at, step): (u32, &tholos_cluster::JobMove)| {
             let MoveStage::Ordered { number } = step.stage else { return None };
             let Move { shard, from, to } = step.what;
             let back = job.state == JobState::Cancelling;
-            Some(MoveOrder { shard, move_id: MoveId(job.move_id(at)), number, from, to, back })
+            let share = to.and_then(|to| self.meta.throttle.rate(shard, to)).unwrap_or(0);
+            Some(MoveOrder { shard, move_id: MoveId(job.move_id(at)), number, from, to, back, share })
         };
         let orders: Vec<MoveOrder> = (0..).zip(&job.moves).filter_map(order).collect();
         for command in due {
             self.propose_meta(&command);
         }
-        self.meta.mover.moves.retain(|shard, _| orders.iter().any(|order| order.shard == *shard));
+        let shards: Vec<ShardId> = orders.iter().map(|order| order.shard).collect();
+        self.meta.mover.progress.keep(id, &shards, moved_bytes, now);
         for order in orders {
-            let under_way = self.meta.mover.moves.entry(order.shard).or_default();
-            if under_way.ordered_at.is_some_and(|at| now.since(at) < ORDER_INTERVAL) {
+            let leader = self.leader_of(order.shard);
+            if !self.meta.mover.progress.order(order.shard, leader.is_some(), ORDER_INTERVAL, now) {
                 continue;
             }
-            under_way.ordered_at = Some(now);
             let me = self.config.me;
-            match self.leader_of(order.shard) {
+            match leader {
                 Some(leader) if leader == me => self.handle_move_order(me, &order, out),
                 Some(leader) => out.sends.push((leader, PeerMessage::MoveOrder(order))),
                 None => {}
@@ -154,17 +239,17 @@ impl Node {
     }
 
     /// What a shard's leader says of an order.
-    pub(crate) fn handle_move_report(&mut self, report: MoveReport) {
+    pub(crate) fn handle_move_report(&mut self, from: NodeId, report: MoveReport) {
         if !self.leads_meta() {
             return;
         }
-        if let Some(under_way) = self.meta.mover.moves.get_mut(&report.shard) {
-            under_way.behind = report.behind;
-        }
+        let now = self.time().mono;
+        self.meta.mover.progress.hear(from, &report, now);
+        let bytes = self.meta.mover.progress.sent(report.shard);
         let Some(config) = report.config else { return };
         let recorded = self.meta.state().config(report.shard).map(|config| config.number);
         if recorded.is_some_and(|number| number < config.number) {
-            self.propose_meta(&MetaCommand::Record { group: report.shard, config, bytes: 0 });
+            self.propose_meta(&MetaCommand::Record { group: report.shard, config, bytes });
         }
     }
 }
@@ -177,7 +262,7 @@ impl Node {
         self.mark_dirty(order.shard);
         self.collect(order.shard, out);
         if from == self.config.me {
-            self.handle_move_report(report);
+            self.handle_move_report(from, report);
         } else {
             out.sends.push((from, PeerMessage::MoveReport(report)));
         }
@@ -189,13 +274,15 @@ impl Node {
         if !group.serving() || group.draining() || group.config().number < order.number {
             return None;
         }
-        let mut report = MoveReport { shard: id, config: None, behind: None };
         if self.leads_on(order, out) {
-            return Some(report);
+            let config = self.shard(id)?.group.config().clone();
+            return Some(self.report_of(order, &config));
         }
         let group = &self.shard(id)?.group;
         let config = group.config().clone();
-        if group.applied_config().number < config.number {
+        let under_way = group.applied_config().number < config.number;
+        let mut report = self.report_of(order, &config);
+        if under_way {
             return Some(report);
         }
         let (voters, learners) = match next_step(&config, order) {
@@ -207,11 +294,14 @@ impl Node {
                 // Who has nothing at all may not even be there, however little there is.
                 let lacks = |mark: Index| mark == Index::ZERO || mark.0 + CAUGHT_UP_ENTRIES < decided.0;
                 if mark.is_some_and(lacks) {
+                    report.wait = order.to.map_or(Wait::Entries, |to| self.learner_waits(id, to));
                     return Some(report);
                 }
                 (voters, learners)
             }
             Step::Through => {
+                self.meta.mover.end_sending(id);
+                report.wait = if report.wait == Wait::Quorum { Wait::Quorum } else { Wait::Told };
                 report.config = Some(config).filter(|config| self.most_know(id, config));
                 return Some(report);
             }
@@ -235,6 +325,26 @@ impl Node {
         let since = began.map_or(now, |began| began.1);
         self.meta.mover.leaves.insert(id, (order.move_id, since));
         now.since(since) < LEADS_ON_FOR && self.hand_to_member(id, out)
+    }
+
+    /// How far a move is, of which the shard's latest configuration is `config`; it waits for a decision or, if most
+    /// voters are not heard, for them.
+    fn report_of(&mut self, order: &MoveOrder, config: &Config) -> MoveReport {
+        let me = self.config.me;
+        let hears = |replica: ReplicaId| replica.node() == me.0 || self.detector.hears_node(node_of(replica));
+        let wait = if config.majority(hears) { Wait::Decision } else { Wait::Quorum };
+        let sent = self.meta.mover.note_order(order);
+        let total = match self.shard(order.shard) {
+            Some(shard) if order.to.is_some() && order.to != order.from => shard.keyspace.data_bytes() as u64,
+            _ => 0,
+        };
+        MoveReport {
+            number: config.number,
+            sent,
+            total: total.max(sent),
+            wait,
+            ..MoveReport::new(order.shard)
+        }
     }
 
     /// V3: whether most voters know that `config`, the decided one, is decided; if not, sees to it. An entry that was
@@ -265,7 +375,7 @@ impl Node {
     }
 
     /// How far the replica at `node` has accepted, as far as the leader here knows.
-    fn mark(&self, id: ShardId, node: NodeId) -> Index {
+    pub(crate) fn mark(&self, id: ShardId, node: NodeId) -> Index {
         let mut followers = self.shard(id).into_iter().flat_map(|shard| shard.group.followers());
         followers.find(|(replica, _)| replica.node() == node.0).map_or(Index::ZERO, |(_, mark)| mark)
     }
@@ -296,6 +406,7 @@ mod tests {
             from: Some(NodeId(1)),
             to: Some(NodeId(4)),
             back,
+            share: 0,
         };
         assert_eq!(next_step(config, &order), *expected);
     }
@@ -345,6 +456,7 @@ mod tests {
             from: from.map(NodeId),
             to: to.map(NodeId),
             back: false,
+            share: 0,
         };
         let one = config(0, MoveId(0), &[1], &[]);
         let learn = Step::Change { voters: nodes(&[1]), learners: nodes(&[2]) };

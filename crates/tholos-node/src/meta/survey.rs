@@ -89,6 +89,7 @@ impl Node {
                 leads: group.leading().filter(|_| group.serving()).map(|ballot| ballot.round),
                 decided: group.decided_index().0,
                 bytes: shard.keyspace.used_bytes() as u64,
+                data_bytes: shard.keyspace.data_bytes() as u64,
                 config: group.config().number,
                 voters: shard.voters.clone(),
                 mute: group.repair().is_some(),

@@ -9,6 +9,8 @@
 //! - **O1** Bounds: one transfer for each replica of a shard, [`TRANSFERS_MAX`] of a node that have not arrived,
 //!   [`CHUNKS_IN_FLIGHT`] chunks of each under way.
 //! - **O2** The last chunk of a file is sent only when it is known to be the last: the receiver learns it with it.
+//! - **O3** A transfer is sent no faster than its [`Pace`], which is what the running job allows; one that waits for that
+//!   does not stand still.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,6 +20,7 @@ use tholos_paxos::{Ballot, Index, Millis};
 use tholos_ring::ShardId;
 
 use super::TRANSFER_TIMEOUT;
+use super::pace::Pace;
 use crate::event::{ChunkRead, Effects, Notice, SnapshotJob};
 use crate::peer::{PeerMessage, SnapshotChunk};
 
@@ -39,9 +42,13 @@ pub(super) struct File {
     pub(super) id: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     transfers: BTreeMap<(ShardId, NodeId), Transfer>,
+    /// Of the file that was last sent to a replica, how many chunks were, ever: what is sent again is no news.
+    counted: BTreeMap<(ShardId, NodeId), (File, u32)>,
+    /// Bytes that a chunk is taken to have until it is read.
+    chunk_bytes: u32,
 }
 
 #[derive(Debug)]
@@ -66,9 +73,28 @@ struct Transfer {
     arrived: bool,
     /// How far it has then accepted.
     accepted: Index,
+    pace: Pace,
+    /// As above.
+    chunk_bytes: u32,
+}
+
+/// How a transfer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Chunks are on their way, or being written here.
+    Sends,
+    /// It waits until it may go on (O3).
+    Held,
+    /// The replica has all of it, and catches up with what follows.
+    Arrived,
 }
 
 impl Outgoing {
+    /// Chunks have so many bytes, most of them.
+    pub(super) fn new(chunk_bytes: u32) -> Outgoing {
+        Outgoing { transfers: BTreeMap::new(), counted: BTreeMap::new(), chunk_bytes }
+    }
+
     /// Whether one that was begun in `ballot` is under way, or has just arrived.
     pub(super) fn is_under_way(&self, shard: ShardId, to: NodeId, ballot: Ballot, now: Millis) -> bool {
         self.transfers.get(&(shard, to)).is_some_and(|transfer| {
@@ -89,6 +115,7 @@ impl Outgoing {
         (shard, to): (ShardId, NodeId),
         (ballot, file): (Ballot, File),
         being_written: bool,
+        rate: Option<u64>,
         now: Millis,
         out: &mut Effects,
     ) {
@@ -105,8 +132,10 @@ impl Outgoing {
             at: now,
             arrived: false,
             accepted: file.index,
+            pace: Pace::new(rate, now),
+            chunk_bytes: self.chunk_bytes,
         };
-        transfer.send(shard, to, out);
+        transfer.send(shard, to, now, out);
         self.transfers.insert((shard, to), transfer);
     }
 
@@ -128,22 +157,31 @@ impl Outgoing {
                 (transfer.at, transfer.moved_at) = (now, now);
             }
             (transfer.written, transfer.chunks) = (written, chunks);
-            transfer.send(shard, *to, out);
+            transfer.send(shard, *to, now, out);
         }
     }
 
-    /// A chunk was read: here it goes.
-    pub(super) fn handle_read(&mut self, read: ChunkRead, out: &mut Effects) {
+    /// A chunk was read: here it goes. Answers how many bytes that the replica was not sent before.
+    pub(super) fn handle_read(&mut self, read: ChunkRead, now: Millis, out: &mut Effects) -> u64 {
         let ChunkRead { shard, index, to, chunk, chunks, bytes, checksum } = read;
-        let Some(transfer) = self.transfers.get_mut(&(shard, to)) else { return };
+        let Some(transfer) = self.transfers.get_mut(&(shard, to)) else { return 0 };
         if transfer.file.index != index || transfer.arrived {
-            return;
+            return 0;
         }
+        let length = bytes.len() as u32;
+        transfer.pace.take(i64::from(length) - i64::from(self.chunk_bytes), now);
+        let (counted_of, counted) = self.counted.entry((shard, to)).or_insert((transfer.file, 0));
+        if *counted_of != transfer.file {
+            (*counted_of, *counted) = (transfer.file, 0);
+        }
+        let news = if chunk < *counted { 0 } else { u64::from(length) };
+        *counted = (chunk + 1).max(*counted);
         transfer.chunks = transfer.chunks.max(chunks);
         let (ballot, chunks, file) = (transfer.ballot, transfer.chunks, transfer.file.id);
         let message = SnapshotChunk { shard, ballot, index, file, chunk, chunks, checksum, bytes };
         out.sends.push((to, PeerMessage::SnapshotChunk(message)));
-        transfer.send(shard, to, out);
+        transfer.send(shard, to, now, out);
+        news
     }
 
     /// The replica has all chunks before `wanted`; with `u32::MAX` it needs none at all.
@@ -172,7 +210,7 @@ impl Outgoing {
         if transfer.wanted != wanted {
             (transfer.wanted, transfer.moved_at) = (wanted, now);
         }
-        transfer.send(shard, from, out);
+        transfer.send(shard, from, now, out);
     }
 
     /// A file cannot be read, or will not be finished.
@@ -185,16 +223,23 @@ impl Outgoing {
         self.transfers.retain(|(of, _), _| *of != shard);
     }
 
-    /// Sends again what was lost of transfers that stand still, and gives up those that nobody answers. `standing` is
-    /// the ballot led in, and how far a replica has accepted in it; answers the shards of which one ended.
+    /// Sends what may go by now, and again what was lost of transfers that stand still, and gives up those that nobody
+    /// answers. `standing` is the ballot led in, and how far a replica has accepted in it; `rate` is what it may be sent.
+    /// Answers the shards of which one ended.
     pub(super) fn tick(
         &mut self,
         standing: impl Fn(ShardId, NodeId) -> Option<(Ballot, Index)>,
+        rate: impl Fn(ShardId, NodeId) -> Option<u64>,
         now: Millis,
         out: &mut Effects,
     ) -> Vec<ShardId> {
         let mut ended = Vec::new();
         self.transfers.retain(|(shard, to), transfer| {
+            transfer.pace.set_rate(rate(*shard, *to), now);
+            if transfer.is_held(now) {
+                // Nothing was there to be answered.
+                (transfer.at, transfer.moved_at) = (now, now);
+            }
             let led = standing(*shard, *to).filter(|(ballot, _)| *ballot == transfer.ballot);
             if let Some((_, accepted)) = led.filter(|(_, accepted)| *accepted > transfer.accepted) {
                 // It streams.
@@ -206,10 +251,13 @@ impl Outgoing {
             }
             goes_on
         });
+        self.counted.retain(|(shard, to), _| standing(*shard, *to).is_some());
         for ((shard, to), transfer) in &mut self.transfers {
             if now.since(transfer.moved_at) >= RESEND_AFTER && !transfer.arrived {
                 (transfer.moved_at, transfer.sent) = (now, transfer.wanted);
-                transfer.send(*shard, *to, out);
+            }
+            if !transfer.arrived {
+                transfer.send(*shard, *to, now, out);
             }
         }
         ended
@@ -230,6 +278,16 @@ impl Outgoing {
         self.transfers.range(range).map(|(_, transfer)| transfer)
     }
 
+    /// How the transfer to a replica is, if there is one.
+    pub(super) fn standing(&self, shard: ShardId, to: NodeId, now: Millis) -> Option<Standing> {
+        let transfer = self.transfers.get(&(shard, to))?;
+        Some(match transfer.is_held(now) {
+            true => Standing::Held,
+            false if transfer.arrived => Standing::Arrived,
+            false => Standing::Sends,
+        })
+    }
+
     /// How many have not arrived yet.
     pub(super) fn count(&self) -> usize {
         self.transfers.values().filter(|transfer| !transfer.arrived).count()
@@ -237,15 +295,22 @@ impl Outgoing {
 }
 
 impl Transfer {
+    /// Whether it waits for its pace alone: all that was sent is answered.
+    fn is_held(&self, now: Millis) -> bool {
+        !self.arrived && self.sent <= self.wanted && !self.pace.is_open(now)
+    }
+
     /// Has read what may be on its way and is not.
-    fn send(&mut self, shard: ShardId, to: NodeId, out: &mut Effects) {
+    fn send(&mut self, shard: ShardId, to: NodeId, now: Millis, out: &mut Effects) {
         // O2; with the first chunk the replica says where to go on.
         let there = if self.chunks > 0 { self.chunks } else { self.written.saturating_sub(1) };
         let window = if self.answered { CHUNKS_IN_FLIGHT } else { 1 };
         let end = self.sent.max(there.min(self.wanted.saturating_add(window)));
         let index = self.file.index;
-        for chunk in core::mem::replace(&mut self.sent, end)..end {
-            out.snapshots.push(SnapshotJob::Read { shard, index, to, chunk });
+        while self.sent < end && self.pace.is_open(now) {
+            self.pace.take(i64::from(self.chunk_bytes), now);
+            out.snapshots.push(SnapshotJob::Read { shard, index, to, chunk: self.sent });
+            self.sent += 1;
         }
     }
 }
@@ -276,7 +341,9 @@ mod tests {
         let (shard, to) = KEY;
         let bytes = Bytes::from_static(b"x");
         let read_chunk = ChunkRead { shard, index: FILE.index, to, chunk, chunks, bytes, checksum: 1 };
-        read(|out| outgoing.handle_read(read_chunk, out))
+        read(|out| {
+            outgoing.handle_read(read_chunk, Millis(0), out);
+        })
     }
 
     fn wanted(outgoing: &mut Outgoing, chunk: u32, now: u64) -> Vec<u32> {
@@ -284,17 +351,17 @@ mod tests {
     }
 
     fn begin(outgoing: &mut Outgoing, being_written: bool) -> Vec<u32> {
-        read(|out| outgoing.begin(KEY, (Ballot::ZERO, FILE), being_written, Millis(0), out))
+        read(|out| outgoing.begin(KEY, (Ballot::ZERO, FILE), being_written, None, Millis(0), out))
     }
 
     fn tick(outgoing: &mut Outgoing, accepted: u64, now: u64) -> Vec<u32> {
         let standing = |_, _| Some((Ballot::ZERO, Index(accepted)));
-        read(|out| drop(outgoing.tick(standing, Millis(now), out)))
+        read(|out| drop(outgoing.tick(standing, |_, _| None, Millis(now), out)))
     }
 
     #[test]
     fn one_goes_first_then_so_many_and_the_asked_ones_follow() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(1);
         assert_eq!(begin(&mut outgoing, false), [0]);
         assert_eq!(was_read(&mut outgoing, 0, 12), []);
         assert_eq!(wanted(&mut outgoing, 1, 1), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -312,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_has_a_part_gets_the_rest() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(1);
         begin(&mut outgoing, false);
         was_read(&mut outgoing, 0, 100);
         let mut out = Effects::default();
@@ -327,7 +394,7 @@ mod tests {
     /// O2: what is written goes, but for the last.
     #[test]
     fn a_file_is_sent_while_it_is_written() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(1);
         assert_eq!(begin(&mut outgoing, true), []);
         let written = |outgoing: &mut Outgoing, written: (u32, u32), now| {
             read(|out| outgoing.handle_written(KEY.0, FILE, written, Millis(now), out))
@@ -344,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_stands_still_is_sent_again_and_given_up_unanswered() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(1);
         begin(&mut outgoing, false);
         was_read(&mut outgoing, 0, 4);
         wanted(&mut outgoing, 2, 100);
@@ -359,7 +426,7 @@ mod tests {
     /// The entries that follow are kept until the replica has them, and not for ever.
     #[test]
     fn what_follows_is_needed_as_far_as_the_replica_has_not_come() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(1);
         begin(&mut outgoing, false);
         was_read(&mut outgoing, 0, 1);
         wanted(&mut outgoing, 1, 10);
@@ -377,6 +444,76 @@ mod tests {
         assert_eq!(outgoing.floor(KEY.0), None);
         begin(&mut outgoing, false);
         let lost = |_, _| None;
-        assert_eq!(outgoing.tick(lost, Millis(1), &mut Effects::default()), [KEY.0], "not led any more");
+        assert_eq!(
+            outgoing.tick(lost, |_, _| None, Millis(1), &mut Effects::default()),
+            [KEY.0],
+            "not led any more"
+        );
+    }
+
+    /// O3: four chunks of a byte each a second, and what waits for that does not stand still.
+    #[test]
+    fn a_transfer_goes_as_fast_as_it_may() {
+        let mut outgoing = Outgoing::new(1);
+        let tick = |outgoing: &mut Outgoing, rate: Option<u64>, now| {
+            let standing = |_, _| Some((Ballot::ZERO, Index::ZERO));
+            read(|out| drop(outgoing.tick(standing, |_, _| rate, Millis(now), out)))
+        };
+        let rate = Some(4);
+        let begun = read(|out| outgoing.begin(KEY, (Ballot::ZERO, FILE), false, rate, Millis(0), out));
+        assert_eq!(begun, [0]);
+        assert_eq!(was_read(&mut outgoing, 0, 100), []);
+        let mut sent = alloc::vec![];
+        for now in (10..=20_000).step_by(10) {
+            let mut asked = wanted(&mut outgoing, 1 + sent.len() as u32, now);
+            asked.extend(tick(&mut outgoing, rate, now));
+            for chunk in &asked {
+                assert!(
+                    read(|out| {
+                        let bytes = Bytes::from_static(b"x");
+                        let (shard, to) = KEY;
+                        let read_chunk = ChunkRead {
+                            shard,
+                            index: FILE.index,
+                            to,
+                            chunk: *chunk,
+                            chunks: 100,
+                            bytes,
+                            checksum: 1,
+                        };
+                        assert_eq!(outgoing.handle_read(read_chunk, Millis(now), out), 1);
+                    })
+                    .is_empty()
+                );
+            }
+            sent.extend(asked);
+        }
+        assert_eq!(sent, (1..=80).collect::<Vec<u32>>());
+        assert_eq!(outgoing.standing(KEY.0, KEY.1, Millis(20_000)), Some(Standing::Sends));
+        assert_eq!(wanted(&mut outgoing, 81, 20_001), []);
+        assert_eq!(outgoing.standing(KEY.0, KEY.1, Millis(20_001)), Some(Standing::Held));
+        assert!(outgoing.is_under_way(KEY.0, KEY.1, NAME.0, Millis(20_001)));
+        // Nothing holds it back any more: as much goes at once as may be on its way.
+        assert_eq!(tick(&mut outgoing, None, 20_010).len(), 8);
+        assert_eq!(outgoing.standing(KEY.0, KEY.1, Millis(20_010)), Some(Standing::Sends));
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_once() {
+        let mut outgoing = Outgoing::new(1);
+        begin(&mut outgoing, false);
+        let read_one = |outgoing: &mut Outgoing, chunk| {
+            let (shard, to) = KEY;
+            let bytes = Bytes::from_static(b"xyz");
+            let one = ChunkRead { shard, index: FILE.index, to, chunk, chunks: 100, bytes, checksum: 1 };
+            outgoing.handle_read(one, Millis(0), &mut Effects::default())
+        };
+        assert_eq!([0, 0, 1].map(|chunk| read_one(&mut outgoing, chunk)), [3, 0, 3]);
+        // The replica has the first of it from before.
+        wanted(&mut outgoing, 50, 1);
+        assert_eq!([50, 49].map(|chunk| read_one(&mut outgoing, chunk)), [3, 0]);
+        // Begun anew.
+        begin(&mut outgoing, false);
+        assert_eq!([0, 50, 51].map(|chunk| read_one(&mut outgoing, chunk)), [0, 0, 3]);
     }
 }

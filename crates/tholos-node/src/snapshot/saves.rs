@@ -68,6 +68,11 @@ impl Saves {
         self.needed.insert((shard, to));
     }
 
+    /// Whether a snapshot is yet to be written for a replica.
+    pub(super) fn is_needed(&self, shard: ShardId, to: NodeId) -> bool {
+        self.needed.contains(&(shard, to))
+    }
+
     /// Which shard is next, if the log is to be shortened by a snapshot of `due`.
     pub(super) fn next(&mut self, due: Option<ShardId>) -> Option<ShardId> {
         let needed = self.needed.first().map(|(shard, _)| *shard);

@@ -8,6 +8,7 @@ mod cluster;
 mod digests;
 mod faults;
 mod handshakes;
+mod jobs;
 mod keyspace;
 mod leases;
 mod moves;

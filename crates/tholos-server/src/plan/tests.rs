@@ -30,7 +30,8 @@ fn answers(map: &ClusterMap) -> Answers {
             leads,
             round: 1,
             decided: 20_000,
-            bytes: 100 + u64::from(leads),
+            bytes: 150 + u64::from(leads),
+            data_bytes: 100 + u64::from(leads),
             config: 4,
             voters: set.iter().map(|node| node.0).collect(),
             followers: BTreeMap::new(),
@@ -59,7 +60,8 @@ fn facts_are_what_the_nodes_say() {
     let mut answers = answers(&map);
     let shard = ShardId(1);
     let set = map.replica_set(shard).to_vec();
-    let well = ShardFacts { bytes: Some(101), leader: Some(set[0]), ..ShardFacts::default() };
+    let well =
+        ShardFacts { bytes: Some(151), data_bytes: Some(101), leader: Some(set[0]), ..ShardFacts::default() };
     let room = NodeFacts { down: None, disk_free: Some(1000), memory_free: Some(2000) };
     let seen = facts(&map, &answers);
     assert_eq!((&seen.nodes, &seen.shards[1]), (&vec![room; 4], &well));
@@ -79,7 +81,8 @@ fn facts_are_what_the_nodes_say() {
     let seen = facts(&map, &answers);
     assert_eq!(seen.nodes[usize::from(set[0].0) - 1].down.as_deref(), Some("connection refused"));
     let expected = ShardFacts {
-        bytes: Some(100),
+        bytes: Some(150),
+        data_bytes: Some(100),
         leader: None,
         voters: vec![set[1], set[2]],
         // Behind nobody knows whom.
@@ -132,6 +135,26 @@ fn the_last_plans_are_remembered_by_their_names() {
     }
     assert!(plans.find(made[0]).is_none());
     let found = plans.find(made[1]).unwrap();
-    assert_eq!((found.epoch, found.words.as_str()), (Epoch(2), "remove node-1"));
+    assert_eq!((found.epoch, found.request.as_str()), (2, "remove node-1"));
     assert_eq!(plans.lock().len(), PLANS_MAX);
+}
+
+#[test]
+fn a_plan_of_another_node_is_found_while_the_map_is_the_same() {
+    let state = MetaState::founded(map());
+    let mut answers = answers(&state.map);
+    let (here, there) = (Plans::default(), Plans::default());
+    let plan = planned(&state, &answers, "remove node-1").unwrap();
+    there.remember(&plan, &state.map);
+    assert_eq!(made_elsewhere(&state, &answers, plan.id), None);
+    answers[1].as_mut().unwrap().plans = there.of(state.epoch());
+    assert_eq!(here.find(plan.id), None);
+    let made = made_elsewhere(&state, &answers, plan.id).unwrap();
+    assert_eq!((made.epoch, made.request.as_str()), (1, "remove node-1"));
+    // The same words make the same plan, by whatever node.
+    assert_eq!(planned(&state, &answers, &made.request).unwrap().id, plan.id);
+    assert_eq!(made_elsewhere(&state, &answers, PlanId(plan.id.0 ^ 1)), None);
+    assert!(there.of(Epoch(2)).is_empty(), "of another map it is of no use");
+    let moved = MetaState { map: ClusterMap { epoch: Epoch(2), ..state.map.clone() }, ..state };
+    assert_eq!(made_elsewhere(&moved, &answers, plan.id), None);
 }

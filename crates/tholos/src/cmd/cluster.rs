@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cmd::plan::PlanArgs;
+use crate::cmd::rate::parse_rate;
 use crate::cmd::recover::{self, RecoverArgs};
-use crate::cmd::{hot, job, plan};
+use crate::cmd::{hot, plan, watch};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
@@ -87,11 +88,12 @@ Examples:
     Release,
     /// Carry out a plan: starts its job, and follows that to its end. ^C detaches: the job goes on.
     #[command(after_help = "\
-Refused if the cluster has changed since the plan was made. Given again, it follows the job that was started.
-Exits with 0 if the job is done, 1 if it was refused or cancelled.
+At any node. Refused if the cluster has changed since the plan was made. Given again, it follows the job that was started.
+Exits with 0 if the job is done, 1 if it was refused or cancelled, 130 after ^C.
 
 Examples:
   tholos cluster apply 7c1e09ab
+  tholos cluster apply 7c1e09ab --throttle 20MB/s
   tholos cluster apply 7c1e09ab --detach")]
     Apply {
         /// The plan's name, as tholos cluster plan printed it.
@@ -99,6 +101,9 @@ Examples:
         /// Do not follow the job.
         #[arg(long)]
         detach: bool,
+        /// How much the job may send in a second, such as 20MB/s, or none. Default: 50MB/s.
+        #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+        throttle: Option<u64>,
     },
 }
 
@@ -122,8 +127,9 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
         What::Recover(recover) => recover::run(&args.at, args.json, recover),
         What::Hold => hold(args, true, "no job begins by itself now; tholos cluster release lets them again"),
         What::Release => hold(args, false, "jobs begin by themselves again"),
-        What::Apply { id, detach } => {
-            let path = format!("/v1/apply?id={}", query_escape(id.as_bytes()));
+        What::Apply { id, detach, throttle } => {
+            let throttle = throttle.map_or(String::new(), |rate| format!("&bytes_per_s={rate}"));
+            let path = format!("/v1/apply?id={}{throttle}", query_escape(id.as_bytes()));
             let started = args.at.post(&path, APPLY_TIMEOUT)?;
             let job = started["job"].as_u64().unwrap_or(0);
             if args.json {
@@ -134,7 +140,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
                     word(&started["title"])
                 );
             }
-            if *detach { Ok(Exit::Ok) } else { job::watch(&args.at, args.json, job) }
+            if *detach { Ok(Exit::Ok) } else { watch::watch(&args.at, args.json, job) }
         }
         What::Locate { key } => {
             let path = format!("/v1/locate?key={}", query_escape(key.as_bytes()));

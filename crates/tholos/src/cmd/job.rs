@@ -1,21 +1,20 @@
 //! `tholos job`: the jobs that change the cluster. They are kept by the cluster and go on whoever watches.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::cmd::cluster::number;
+use crate::cmd::cluster::{list, number, word};
 use crate::cmd::plan;
+use crate::cmd::rate::{in_unit, parse_rate, size, unit};
+use crate::cmd::watch::{bytes, watch};
 use crate::failure::{Exit, Failure};
 use crate::http::At;
 use crate::style::table;
 
 /// The meta group is waited for this long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a watched job is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See and steer the jobs that change the cluster.
 #[derive(Args, Debug)]
@@ -39,10 +38,12 @@ Examples:
     List,
     /// Follow a job to its end. ^C detaches: the job goes on.
     #[command(after_help = "\
-Exits with 0 if the job is done, 1 if it was cancelled.
+In a terminal a bar; else a line a second, at most; with --json each as JSON.
+Exits with 0 if the job is done, 1 if it was cancelled, 130 after ^C.
 
 Examples:
-  tholos job watch 4")]
+  tholos job watch 4
+  tholos job watch 4 --json")]
     Watch(Id),
     /// Let the moves under way end, and begin no further one.
     #[command(after_help = "\
@@ -59,6 +60,21 @@ Examples:
 Examples:
   tholos job cancel 4")]
     Cancel(Id),
+    /// Let a job send more or less from now on: so many bytes a second for all its moves together.
+    #[command(after_help = "\
+It counts within a second, at least 1MB/s; none for as fast as disks and network allow. A new job has 50MB/s.
+Held back is the copying of data that is there; what clients write meanwhile follows at once.
+
+Examples:
+  tholos job throttle 4 20MB/s
+  tholos job throttle 4 none")]
+    Throttle {
+        /// The job's number.
+        id: u64,
+        /// A number with a unit (B, kB, MB, GB, KiB, MiB, GiB) a second, or none.
+        #[arg(value_parser = parse_rate)]
+        rate: u64,
+    },
     /// Plan the way back: weights, zones, standings and replicas as they were before a job. Changes nothing.
     #[command(after_help = "\
 What later jobs did is taken back as well. Exits with 1 if the plan is blocked.
@@ -83,6 +99,16 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         What::Watch(id) => watch(&args.at, args.json, id.id),
+        What::Throttle { id, rate } => {
+            let path = format!("/v1/jobs/throttle?id={id}&bytes_per_s={rate}");
+            let answer = args.at.post(&path, ANSWER_TIMEOUT)?;
+            let done = match rate {
+                0 => "is not throttled any more".to_owned(),
+                rate => format!("sends at most {}/s from now on", size(*rate)),
+            };
+            println!("{}", if args.json { answer.to_string() } else { format!("job {id} {done}") });
+            Ok(Exit::Ok)
+        }
         What::Pause(id) => {
             steer(args, id.id, "pause", "paused: what is under way ends, and nothing else begins")
         }
@@ -103,112 +129,58 @@ fn steer(args: &JobArgs, id: u64, verb: &str, done: &str) -> Result<Exit, Failur
     Ok(Exit::Ok)
 }
 
-/// Follows a job until it ends; a line for each change.
-pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
-    let mut shown = String::new();
-    loop {
-        let answer = at.get("/v1/jobs", ANSWER_TIMEOUT)?;
-        let job = answer["jobs"].as_array().and_then(|jobs| jobs.iter().find(|job| job["id"] == id));
-        let Some(job) = job else {
-            let why = "there is no such job, or it is forgotten";
-            return Err(Failure::new(Exit::NotSo, format!("job {id}"), why, "see tholos job list"));
-        };
-        let line = if json { job.to_string() } else { job_text(job) };
-        if line != shown {
-            println!("{line}");
-            let _unwritable_stdout_is_no_reason_to_stop = std::io::stdout().flush();
-            shown = line;
-        }
-        match job["state"].as_str() {
-            Some("done") => return Ok(Exit::Ok),
-            Some("cancelled") => return Ok(Exit::NotSo),
-            _ => std::thread::sleep(LOOK),
-        }
-    }
-}
-
-/// One job in a line: how far it is, and what it waits for.
-fn job_text(job: &Value) -> String {
-    let moving: Vec<String> = job["in_flight"].as_array().into_iter().flatten().map(move_text).collect();
-    let mut text = format!(
-        "job {} {}  {}/{} moves",
-        job["id"],
-        job["state"].as_str().unwrap_or("-"),
-        number(&job["moves_recorded"]),
-        number(&job["moves_total"]),
-    );
-    let restarts = number(&job["restarts_total"]);
-    if restarts > 0 {
-        text += &format!(", {}/{restarts} restarts", number(&job["restarts_recorded"]));
-    }
-    if let Some(node) = job["restarting"].as_str() {
-        text += &format!("  next: {node}");
-    }
-    if number(&job["moves_cancelled"]) > 0 {
-        text += &format!(", {} cancelled", number(&job["moves_cancelled"]));
-    }
-    if !moving.is_empty() {
-        text += &format!("  under way: {}", moving.join(" · "));
-    }
-    text
-}
-
-fn move_text(step: &Value) -> String {
-    let shard = step["shard"].as_str().unwrap_or("-");
-    let way = match (step["from"].as_str(), step["to"].as_str()) {
-        (Some(from), Some(to)) if from == to => format!("{shard} to be led by {to}"),
-        (Some(from), Some(to)) => format!("{shard} {from} → {to}"),
-        (None, Some(to)) => format!("{shard} + {to}"),
-        (from, None) => format!("{shard} - {}", from.unwrap_or("-")),
-    };
-    match step["behind"].as_u64() {
-        Some(behind) if behind > 0 => format!("{way} ({behind} entries behind)"),
-        _ => way,
-    }
-}
-
+/// A row for each job; below those that run, what they wait for.
 fn list_text(jobs: &Value) -> String {
-    let row = |job: &Value| {
-        vec![
-            job["id"].to_string(),
-            job["state"].as_str().unwrap_or("-").to_owned(),
-            format!("{}/{}", number(&job["moves_recorded"]), number(&job["moves_total"])),
-            job["title"].as_str().unwrap_or_default().to_owned(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = jobs["jobs"].as_array().into_iter().flatten().map(row).collect();
-    if rows.is_empty() {
+    let jobs = list(&jobs["jobs"]);
+    if jobs.is_empty() {
         return "no jobs\n".to_owned();
     }
-    table(&["JOB>", "STATE", "MOVES>", ""], &rows)
+    let row = |job: &Value| {
+        let (moved, total) = (bytes(&job["bytes_moved"]), bytes(&job["bytes_total"]));
+        let unit = unit(total);
+        vec![
+            job["id"].to_string(),
+            word(&job["state"]).to_owned(),
+            format!("{}/{}", number(&job["replicas_moved"]), number(&job["replicas_total"])),
+            format!("{}/{} {}", in_unit(moved, unit), in_unit(total, unit), unit.0),
+            job["throttle_bytes_per_s"].as_u64().map_or("-".to_owned(), |rate| format!("{}/s", size(rate))),
+            word(&job["title"]).to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
+    let mut text = table(&["JOB>", "STATE", "REPLICAS>", "DATA>", "THROTTLE>", ""], &rows);
+    for job in jobs {
+        if let Some(waiting) = job["waiting_on"].as_str() {
+            text += &format!("job {} waits on: {waiting}\n", job["id"]);
+        }
+        for stall in list(&job["stalled"]) {
+            text += &format!("job {} has stalled: {}\n", job["id"], word(stall));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn job() -> Value {
-        serde_json::json!({
-            "id": 4, "title": "add n4", "state": "running", "moves_total": 32, "moves_recorded": 21,
-            "moves_cancelled": 0, "in_flight": [
-                {"shard": "s17", "from": "n1", "to": "n4", "behind": 120},
-                {"shard": "meta", "from": null, "to": "n4", "behind": null},
-            ],
-        })
-    }
-
-    #[test]
-    fn a_job_says_what_it_waits_for() {
-        assert_eq!(
-            job_text(&job()),
-            "job 4 running  21/32 moves  under way: s17 n1 → n4 (120 entries behind) · meta + n4"
-        );
-    }
-
     #[test]
     fn jobs_are_listed() {
-        let jobs = serde_json::json!({"epoch": 7, "jobs": [job()]});
-        assert_eq!(list_text(&jobs), "JOB  STATE    MOVES\n  4  running  21/32  add n4\n");
+        let jobs = serde_json::json!({"epoch": 7, "jobs": [
+            {"id": 3, "title": "add n4", "state": "done", "replicas_total": 2, "replicas_moved": 2,
+             "bytes_moved": 900, "bytes_total": 900, "throttle_bytes_per_s": null, "waiting_on": null, "stalled": []},
+            {"id": 4, "title": "drain n2", "state": "running", "replicas_total": 32, "replicas_moved": 21,
+             "bytes_moved": 402_000_000, "bytes_total": 612_000_000, "throttle_bytes_per_s": 50_000_000,
+             "waiting_on": "s17 cannot reach n4", "stalled": ["s17 cannot reach n4 (14 s)"]},
+        ]});
+        assert_eq!(
+            list_text(&jobs),
+            "JOB  STATE    REPLICAS        DATA  THROTTLE\n\
+             \x20 3  done          2/2   900/900 B         -  add n4\n\
+             \x20 4  running     21/32  402/612 MB   50 MB/s  drain n2\n\
+             job 4 waits on: s17 cannot reach n4\n\
+             job 4 has stalled: s17 cannot reach n4 (14 s)\n"
+        );
         assert_eq!(list_text(&serde_json::json!({"jobs": []})), "no jobs\n");
     }
 }

@@ -4,6 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::cmd::cluster::{ANSWER_TIMEOUT, list, number, word};
+use crate::cmd::rate::{size, unit};
+use crate::cmd::watch::{bytes, duration};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
@@ -163,9 +165,10 @@ fn plan_text(plan: &Value) -> String {
         text += "Nothing moves. ";
     }
     text + &format!(
-        "Estimate {} at {} MB/s. Nothing has been changed.   Apply: tholos cluster apply {}\n",
-        duration(number(&plan["estimate_s"]) as u64),
-        number(&plan["bytes_per_s"]) / 1_000_000,
+        "Estimate {} for {} at the {}/s limit. Nothing has been changed.   Apply: tholos cluster apply {}\n",
+        duration(bytes(&plan["estimate_s"])),
+        size(bytes(&plan["bytes"])),
+        size(bytes(&plan["bytes_per_s"])),
         word(&plan["id"]),
     )
 }
@@ -243,24 +246,6 @@ fn nodes_text(nodes: &[Value]) -> String {
     table(&["NODE", "ZONE", "REPLICAS", ">", "LEADS", "DATA", ""], &rows)
 }
 
-/// The unit for figures up to `most`.
-fn unit(most: u64) -> (&'static str, u64) {
-    match most {
-        0..1_000 => ("B", 1),
-        1_000..1_000_000 => ("kB", 1_000),
-        1_000_000..1_000_000_000 => ("MB", 1_000_000),
-        _ => ("GB", 1_000_000_000),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,7 +290,7 @@ mod tests {
              Checks: quorum kept at every step ok · no shard loses a zone warning\n  \
                zones: 2 zones\n  \
                zones: and 2 more\n\
-             Estimate 13 s at 50 MB/s. Nothing has been changed.   Apply: tholos cluster apply 7c1e09ab\n"
+             Estimate 13 s for 612 MB at the 50 MB/s limit. Nothing has been changed.   Apply: tholos cluster apply 7c1e09ab\n"
         );
     }
 
@@ -344,14 +329,5 @@ mod tests {
         assert!(plan_text(&plan).contains("Nothing moves. Estimate"));
         plan["moves"] = json!([{"shard": 1, "from": "n1", "to": null}]);
         assert!(plan_text(&plan).contains("the least possible is 32; drops 1\n"));
-    }
-
-    #[test]
-    fn figures_have_units() {
-        assert_eq!(
-            [0, 999, 1_000, 999_999, 1_000_000, 7_000_000_000].map(|most| unit(most).0),
-            ["B", "B", "kB", "kB", "MB", "GB"]
-        );
-        assert_eq!([0, 59, 61, 3_661].map(duration), ["0 s", "59 s", "1 min 1 s", "1 h 1 min"]);
     }
 }
