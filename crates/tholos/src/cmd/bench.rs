@@ -43,7 +43,7 @@ pub(crate) struct BenchArgs {
     /// Address of a server; repeat it to spread the connections over several.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
     at: Vec<String>,
-    /// Ask the first address for CLUSTER SLOTS, send each key to its leader, follow MOVED. A connection is then one
+    /// Ask the first address for CLUSTER SLOTS, send each key to its leader, follow MOVED and ASK. A connection is then one
     /// to every leader, and still one command at a time.
     #[arg(long)]
     cluster: bool,

@@ -1,7 +1,7 @@
 //! The clients of the load: each picks commands, sends them, waits, writes down what it saw.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -195,6 +195,8 @@ struct Client {
     connections: Vec<Option<Connection>>,
     /// Commands sent and not answered, by number of the server.
     pending: Vec<VecDeque<Pending>>,
+    /// Connections to where ASK sent it, by address.
+    detours: HashMap<String, Connection>,
 }
 
 impl Client {
@@ -206,7 +208,8 @@ impl Client {
         values: Rc<Vec<Vec<u8>>>,
         recorder: Rc<RefCell<Recorder>>,
     ) -> Self {
-        Self { number, random, plan, shared, values, recorder, connections: Vec::new(), pending: Vec::new() }
+        let (connections, pending, detours) = Default::default();
+        Self { number, random, plan, shared, values, recorder, connections, pending, detours }
     }
 
     async fn connect_all(&mut self) -> Result<(), String> {
@@ -358,6 +361,9 @@ impl Client {
             Seen::Error(line) if line.starts_with("MOVED ") && self.shared.routes.is_cluster() => {
                 self.follow(&pending, line, server).await
             }
+            Seen::Error(line) if line.starts_with("ASK ") && self.shared.routes.is_cluster() => {
+                self.go_where_asked(&pending, &line).await
+            }
             seen => Ok(seen),
         };
         let now = Instant::now();
@@ -378,6 +384,23 @@ impl Client {
             }
             Err(why) => self.failed(&why, 1, counted),
         }
+    }
+
+    /// Asks once where ASK points: Redis Cluster is moving the slot there. Tholos never says so.
+    async fn go_where_asked(&mut self, pending: &Pending, line: &str) -> Result<Seen, String> {
+        self.recorder.borrow_mut().redirections += 1;
+        let address = line.split(' ').nth(2).unwrap_or_default();
+        let mut detour = match self.detours.remove(address) {
+            Some(detour) => detour,
+            None => Connection::open(address, self.plan.password.as_deref()).await?,
+        };
+        encode_command(&[b"ASKING"], &mut detour.output);
+        encode(pending, &self.values, &mut detour.output);
+        detour.flush().await?;
+        detour.next().await?;
+        let seen = detour.next().await?;
+        self.detours.insert(address.to_owned(), detour);
+        Ok(seen)
     }
 
     /// Goes where MOVED points until somebody answers.
