@@ -5,11 +5,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::MetaCommand;
+use tholos_cluster::{MetaCommand, Refusal};
 use tholos_paxos::Millis;
 use tholos_resp::Value;
 
@@ -165,7 +165,10 @@ impl Node {
         let answer = match outcome {
             Outcome::Done(Value::Integer(answer)) => Ok(u64::try_from(*answer).unwrap_or_default()),
             Outcome::Done(Value::Error(text)) | Outcome::Refused(Value::Error(text)) => {
-                Err(MetaFailure { text: String::from_utf8_lossy(text).into_owned(), retry: false })
+                let text = String::from_utf8_lossy(text).into_owned();
+                // Its leader is about to give it one.
+                let retry = text == Refusal::NotFounded.to_string();
+                Err(MetaFailure { text, retry })
             }
             Outcome::Done(_) | Outcome::Refused(_) | Outcome::Expired => {
                 Err(later("the meta group did not take it in time; nothing was done: ask again"))

@@ -233,9 +233,10 @@ impl Shared {
             .into_iter()
             .find_map(|handle| self.map().node(handle.id()).map(|row| row.peer.clone()));
         let member = member.ok_or_else(|| DevError::Undecided("every other node is stopped".to_owned()))?;
+        // Of any free ports, those that were free when this process began may have been taken since.
         let ports = match self.place_of(&name) {
-            Ok(place) => place.ports,
-            Err(_) => {
+            Ok(place) if !self.first.are_any() => place.ports,
+            _ => {
                 let taken: Vec<NodePorts> = self.places().values().map(|place| place.ports).collect();
                 self.first.of(&name, &taken)?
             }

@@ -72,6 +72,11 @@ pub(super) struct NodePorts {
 }
 
 impl FirstPorts {
+    /// Whether any free ports will do for one of the listeners.
+    pub(super) const fn are_any(self) -> bool {
+        self.cluster == 0 || self.peer == 0
+    }
+
     /// The ports of a node: n3 has the third ones, a node with another name the first that none of `taken` has. They are
     /// opened here for a moment, so that one that somebody else has is told before anything has started.
     pub(super) fn of(self, name: &str, taken: &[NodePorts]) -> Result<NodePorts, StartError> {
