@@ -264,7 +264,7 @@ impl Node {
             }
             News::WentBack { counted } => {
                 let under_way = self.owning_up.map_or(0, |(_, lost_to)| lost_to);
-                if under_way < counted && self.config.group.planted != Planted::BackInTimeVotes {
+                if under_way < counted && !self.forgets_what_was_counted() {
                     let recovered = self.ledger.recovered();
                     out.notices.push(Notice::WentBack { counted_by: from, recovered, counted });
                     self.lose_all(out);
@@ -297,7 +297,12 @@ impl Node {
     }
 
     pub(crate) fn trusts(&self, node: NodeId) -> bool {
-        self.ledger.trusts(node) || self.config.group.planted == Planted::BackInTimeVotes
+        self.ledger.trusts(node) || self.forgets_what_was_counted()
+    }
+
+    /// Planted.
+    const fn forgets_what_was_counted(&self) -> bool {
+        matches!(self.config.group.planted, Planted::BackInTimeVotes | Planted::WipedVotes)
     }
 
     /// Begins no replicas from here on (C4).

@@ -102,6 +102,8 @@ pub enum Planted {
     RottenVotes,
     /// A node whose directory went back in time votes on (breaks R21; kept by the node around the groups).
     BackInTimeVotes,
+    /// A node with an empty directory starts as the node that it was, and is heeded (breaks R21; done by whoever starts it).
+    WipedVotes,
     /// Records are released before the snapshot that replaces them is durable (breaks R22; likewise).
     ReleasedEarly,
     /// Entries are taken also where some are missing before them (breaks R1).

@@ -105,6 +105,8 @@ reached! {
     Ticked: "tick",
     // Membership.
     NodeJoined: "node joined",
+    DiskWiped: "disk lost for good",
+    NodeRejoined: "wiped node let in again",
     MapAsked: "map asked for",
     ReplicaDropped: "replica dropped",
     MapKept: "map kept",

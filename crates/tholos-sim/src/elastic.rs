@@ -1,4 +1,5 @@
-//! Membership in a run: a fourth machine joins three, and jobs move replicas between the four, whatever else goes wrong.
+//! Membership in a run: a fourth machine joins three, jobs move replicas between the four, and one of them may lose its disk and
+//! come back under its name as a new node (R21), whatever else goes wrong.
 //!
 //! Here is only what is asked of the meta group, and what must be true in the end; the nodes do the rest.
 
@@ -15,6 +16,9 @@ use crate::random::Random;
 /// Replicas of a shard, at least and at most: fewer could not lose one.
 const VOTERS: (usize, usize) = (3, 4);
 
+/// Between the numbers of a machine's nodes: what `tholos-cluster` gives a node named n2 that comes back.
+pub const LIVES_APART: usize = 1000;
+
 /// What becomes of the membership of one run.
 #[derive(Debug)]
 pub struct Elastic {
@@ -27,6 +31,10 @@ pub struct Elastic {
     /// Whether nodes get their shares by themselves: half of those.
     pub auto_placement: bool,
     seen: u64,
+    /// Whether a machine loses its disk: half of these.
+    pub wipes: bool,
+    /// The machine that has lost its disk and is not let in again yet.
+    pub wiped: Option<usize>,
     plans: u64,
 }
 
@@ -43,6 +51,8 @@ impl Elastic {
             replace_after_ms: replaces.then(|| chance.between(1_500, 4_000)),
             auto_placement: replaces && chance.below(2) == 0,
             seen: 0,
+            wipes: is_on && Random::new(seed ^ 0x0031_9ed0).below(2) == 0,
+            wiped: None,
             plans: 0,
         }
     }
@@ -91,7 +101,9 @@ impl Elastic {
             _ => {}
         }
         if let Some(job) = state.active_job() {
-            if late && !job.restarts.is_empty() {
+            let is_lost = |node: NodeId| state.standing(node) == Some(Standing::Lost);
+            let stuck = job.moves.iter().any(|step| step.is_under_way() && step.what.to.is_some_and(is_lost));
+            if (late && !job.restarts.is_empty()) || (stuck && job.state != JobState::Cancelling) {
                 return Some(MetaCommand::Cancel(job.id));
             }
             let goes_on = job.state == JobState::Paused && (late || random.below(2) == 0);
@@ -141,7 +153,9 @@ fn throttle(random: &mut Random) -> u64 {
 /// Moves of some groups, each by chance: away from a node that holds it to one that does not, one more, or one less.
 fn moves(state: &MetaState, random: &mut Random) -> Vec<Move> {
     let mut moves = Vec::new();
-    let nodes: Vec<NodeId> = state.map.nodes.iter().map(|row| row.id).collect();
+    let rows = state.map.nodes.iter().zip(&state.standings);
+    let nodes: Vec<NodeId> =
+        rows.filter(|(_, standing)| **standing != Standing::Lost).map(|(row, _)| row.id).collect();
     for group in (0..state.configs.len()).map(|at| ShardId(at as u16)) {
         if random.below(3) == 0 {
             continue;

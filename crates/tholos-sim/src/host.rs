@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId};
 use tholos_node::{Append, CountedOf, Effects, Event, Node, NodeConfig, Now, Shard};
-use tholos_paxos::{AppendSeq, Index, Millis, Options};
+use tholos_paxos::{AppendSeq, Index, Millis, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
 
@@ -159,6 +159,23 @@ impl Host {
             by_itself: (None, false),
             options,
         }
+    }
+
+    /// The same machine with an empty disk, as another node: one that has never voted (R21).
+    pub fn wiped(&self, id: NodeId) -> Host {
+        Host {
+            boot: self.boot,
+            wall_offset_ms: self.wall_offset_ms,
+            clock_rate_ppm: self.clock_rate_ppm,
+            sync_us: self.sync_us,
+            by_itself: self.by_itself,
+            ..Host::new(id, self.options)
+        }
+    }
+
+    /// What is planted in its node.
+    pub fn planted(&self) -> Planted {
+        self.options.planted
     }
 
     /// This machine's clocks at a true time in microseconds.

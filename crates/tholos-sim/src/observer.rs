@@ -5,6 +5,7 @@ use tholos_paxos::{Ballot, Entry, Message, Payload, Record};
 use tholos_ring::ShardId;
 
 use crate::coverage::{Coverage, Reached};
+use crate::elastic::LIVES_APART;
 
 /// What must be remembered of a node, to tell a first time from a repeat.
 #[derive(Debug, Default)]
@@ -122,7 +123,7 @@ impl Observer {
                 if entries.first().is_none_or(|entry| entry.index == *from) {
                     coverage.count(Reached::SyncSent);
                     let sent = (*ballot, from.0);
-                    if seen.synced[to].replace(sent) == Some(sent) {
+                    if seen.synced[to % LIVES_APART].replace(sent) == Some(sent) {
                         coverage.count(Reached::SyncRepeated);
                     }
                 }

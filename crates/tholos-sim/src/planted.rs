@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 34] = [
+pub const NAMES: [(&str, Planted); 35] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -20,6 +20,7 @@ pub const NAMES: [(&str, Planted); 34] = [
     ("expiry-by-wall-clock", Planted::ExpiryByWallClock),
     ("rotten-votes", Planted::RottenVotes),
     ("back-in-time-votes", Planted::BackInTimeVotes),
+    ("wiped-votes", Planted::WipedVotes),
     ("released-early", Planted::ReleasedEarly),
     ("accepted-with-gap", Planted::AcceptedWithGap),
     ("checkpoint-without-tail", Planted::CheckpointWithoutTail),

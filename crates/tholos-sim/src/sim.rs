@@ -61,6 +61,8 @@ enum Happening {
     Deliver {
         to: usize,
         from: usize,
+        /// Which node the sender was.
+        sender: NodeId,
         boot: u64,
         message: PeerMessage,
     },
@@ -322,10 +324,12 @@ impl Sim {
             // It came by a connection to a process that is gone, and the ledgers of R21 rest on that.
             Happening::Deliver { to, boot, message: PeerMessage::Counted(_), .. }
                 if self.hosts[to].boot != boot => {}
-            Happening::Deliver { to, from, message, .. } => {
+            // Nobody hears a machine as the node that it was before it was wiped.
+            Happening::Deliver { from, sender, .. } if self.hosts[from].id != sender => {}
+            Happening::Deliver { to, from, message, sender, .. } => {
                 self.mix(to as u64 * 16 + from as u64);
                 self.trail.message(self.now, (from, to), "reaches", &message);
-                let from = NodeId(from as u16 + 1);
+                let from = sender;
                 self.give(to, Event::Peer { from, message });
             }
             Happening::Write { host, boot } => {
@@ -361,7 +365,8 @@ impl Sim {
     }
 
     fn start(&mut self, host: usize) {
-        let is_member = self.map.node(self.hosts[host].id).is_some() || self.elastic.joined;
+        let machine = &self.hosts[host];
+        let is_member = self.map.node(machine.id).is_some() || machine.begun.is_some();
         if self.hosts[host].node.is_some() || self.hosts[host].retired || !is_member {
             return;
         }
@@ -487,7 +492,10 @@ impl Sim {
             }
         }
         for (to, message) in out.sends {
-            self.send(host, usize::from(to.0) - 1, message);
+            // Who was wiped is reached as nobody any more.
+            if let Some(to) = self.hosts.iter().position(|host| host.id == to) {
+                self.send(host, to, message);
+            }
         }
         for (connection, bytes) in out.replies {
             let delay = self.random.between(20, 200);
@@ -617,14 +625,14 @@ impl Sim {
 
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let message = if self.through_bytes { through_bytes(&message) } else { message };
-        let boot = self.hosts[to].boot;
+        let (boot, sender) = (self.hosts[to].boot, self.hosts[from].id);
         let arrivals = self.net.arrivals((from, to), self.now, &mut self.random, &mut self.coverage);
         match arrivals {
-            [Some(one), None] => self.after(one, Happening::Deliver { to, from, boot, message }),
+            [Some(one), None] => self.after(one, Happening::Deliver { to, from, sender, boot, message }),
             [Some(one), Some(other)] => {
                 let again = message.clone();
-                self.after(one, Happening::Deliver { to, from, boot, message });
-                self.after(other, Happening::Deliver { to, from, boot, message: again });
+                self.after(one, Happening::Deliver { to, from, sender, boot, message });
+                self.after(other, Happening::Deliver { to, from, sender, boot, message: again });
             }
             _ => self.trail.message(self.now, (from, to), "does not reach", &message),
         }
@@ -658,7 +666,7 @@ impl Sim {
         // The others notice by a broken connection, or later by silence.
         for other in (0..self.hosts.len()).filter(|other| *other != host) {
             if self.random.below(2) == 0 && !self.net.is_cut(host, other) {
-                let node = NodeId(host as u16 + 1);
+                let node = self.hosts[host].id;
                 let (boot, event) = (self.hosts[other].boot, Event::PeerDown { node });
                 let delay = self.random.between(50, 1_000);
                 self.after(self.now + delay, Happening::ToNode { host: other, boot, event });

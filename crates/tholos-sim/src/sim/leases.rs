@@ -1,7 +1,6 @@
 //! What is done to read leases: clocks at wrong rates, machines that stand still between a look at the clock and what it
 //! was for, connections that break while a lease is held. And what must hold: who reads by a lease is the only leader.
 
-use tholos_cluster::NodeId;
 use tholos_node::{Event, PeerMessage};
 use tholos_ring::ShardId;
 
@@ -49,7 +48,7 @@ impl Sim {
     pub(super) fn break_connection(&mut self, from: usize, to: usize) {
         let mut chance = Random::new(self.now ^ (from * self.hosts.len() + to) as u64);
         if self.leases && chance.below(2) == 0 {
-            let (boot, event) = (self.hosts[to].boot, Event::PeerDown { node: NodeId(from as u16 + 1) });
+            let (boot, event) = (self.hosts[to].boot, Event::PeerDown { node: self.hosts[from].id });
             self.after(self.now + chance.between(50, 1_000), Happening::ToNode { host: to, boot, event });
             if chance.below(6) == 0 {
                 // What cuts one off may well take another's power for a moment, and with it what it has granted.

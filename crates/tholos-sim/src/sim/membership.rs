@@ -1,15 +1,18 @@
 //! Replica sets change: one more machine joins and jobs move replicas, as far as the meta group is asked for it; or the
 //! leader of a shard is given an order directly.
 
-use tholos_cluster::{MetaCommand, MetaState};
+use tholos_cluster::{Incarnation, MetaCommand, MetaState, NodeId, NodeRow};
 use tholos_node::Event;
+use tholos_paxos::Planted;
 use tholos_ring::ShardId;
 
-use super::{DRAIN_US, FAULTS_END_US, Happening, LIVE_AGAIN_US, Sim, TICK_US, row};
+use super::{DRAIN_US, FAULTS_END_US, GROUPS, Happening, LIVE_AGAIN_US, Sim, TICK_US, row};
 use crate::coverage::Reached;
-use crate::elastic;
+use crate::elastic::{self, LIVES_APART};
 use crate::host::Host;
 use crate::moves::{self, Step};
+use crate::observer::Observer;
+use crate::random::Random;
 
 /// Time between two looks at the membership, at least and at most.
 const MEMBERSHIP_US: (u64, u64) = (200_000, 1_500_000);
@@ -21,6 +24,12 @@ impl Sim {
         let next = self.now + self.random.between(low, high);
         if next < LIVE_AGAIN_US {
             self.after(next, Happening::Membership);
+        }
+        if let Some(wiped) = self.elastic.wiped {
+            return self.let_in_again(wiped);
+        }
+        if self.wipe_one() {
+            return;
         }
         let last = self.hosts.len() - 1;
         let host = self.random.below(last as u64 + 1) as usize;
@@ -47,12 +56,61 @@ impl Sim {
         self.give(host, Event::AskMeta { asker: 0, command: Box::new(command) });
     }
 
+    /// A machine may lose its disk, once in a run; whether one did. Nothing else is lost then: of each shard two others are left,
+    /// and will be up in the end.
+    fn wipe_one(&mut self) -> bool {
+        // Chance of its own, so that seeds which were looked at before stay what they were.
+        let mut chance = Random::new(self.now ^ 0x0d15_c105);
+        if !self.elastic.wipes || !self.elastic.joined || self.now > FAULTS_END_US || chance.below(6) > 0 {
+            return false;
+        }
+        let host = chance.below(self.hosts.len() as u64) as usize;
+        self.elastic.wipes = false;
+        self.coverage.count(Reached::DiskWiped);
+        self.trail.note(self.now, None, || format!("n{} has lost its disk", host + 1));
+        self.crash(host, true);
+        let id = self.hosts[host].id;
+        if self.hosts[host].planted() == Planted::WipedVotes {
+            let (begun, map) = (self.hosts[host].begun.take(), self.hosts[host].map.take());
+            self.hosts[host] = self.hosts[host].wiped(id);
+            (self.hosts[host].begun, self.hosts[host].map) = (begun, map);
+            self.after(self.now + chance.between(1_000, 400_000), Happening::Start { host });
+            return true;
+        }
+        self.hosts[host] = self.hosts[host].wiped(NodeId(id.0 + LIVES_APART as u16));
+        self.observers[host] = Observer::new(GROUPS, self.hosts.len());
+        self.elastic.wiped = Some(host);
+        true
+    }
+
+    /// Some node is asked to let the machine in again, until one has the map that has it.
+    fn let_in_again(&mut self, wiped: usize) {
+        let asked = self.random.below(self.hosts.len() as u64) as usize;
+        let Some(node) = self.hosts[asked].node.as_ref() else { return };
+        let (state, machine) = (node.meta_state().clone(), &mut self.hosts[wiped]);
+        if state.map.node(machine.id).is_some() {
+            (machine.begun, machine.map) = (Some(state.map.clone()), Some(state));
+            self.elastic.wiped = None;
+            self.coverage.count(Reached::NodeRejoined);
+            return self.after(self.now, Happening::Start { host: wiped });
+        }
+        let row = NodeRow { incarnation: Incarnation(u64::from(machine.id.0)), ..row(wiped + 1) };
+        self.trail.note(self.now, None, || format!("n{} is asked to let n{} in again", asked + 1, wiped + 1));
+        let command = Box::new(MetaCommand::Rejoin(row));
+        self.give(asked, Event::AskMeta { asker: 0, command });
+    }
+
     /// In the end every job is finished, and every node holds what the newest map says.
     pub(super) fn check_membership(&mut self) {
         // Who stays away for good is waited for without end.
-        let all_up = self.hosts.iter().all(|host| host.boot == 0 || host.node.is_some());
+        let wiped = self.elastic.wiped;
+        let all_up = (self.hosts.iter().enumerate())
+            .all(|(at, host)| host.boot == 0 || host.node.is_some() || wiped == Some(at));
         if !self.elastic.is_on || !all_up {
             return;
+        }
+        if let Some(wiped) = wiped {
+            return self.violate(None, format!("n{} has lost its disk and is not let in again", wiped + 1));
         }
         let nodes = self.hosts.iter().filter_map(|host| Some((host.id, host.node.as_ref()?)));
         if let Some(text) = elastic::verdict(nodes) {
