@@ -6,14 +6,15 @@
 //! - Y1: every node of the map is named lost or has answered: what one that is only away knows is not given up.
 //! - Y2: no node that is named lost is alive, as far as anybody hears: it would go on beside the survivors.
 //! - Y3: groups that have a majority are left alone.
-//! - Y4: the meta group is among those that are helped, if it needs help: it holds the map, which refuses the lost.
+//! - Y4: the meta group is among those that are helped, if it needs help: it holds the map, which refuses the lost. If nobody
+//!   has a replica of it any more, it begins anew with the newest map that a node has: Y1 says that no other is newer.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use tholos_paxos::{Assessment, Index, Prospect, Survivor};
+use tholos_paxos::{Assessment, Config, Index, Prospect, Rescue, Survivor};
 use tholos_ring::{ShardId, hash64};
 
 use crate::id::{Epoch, NodeId};
@@ -97,7 +98,7 @@ pub enum RecoveryBlock {
         /// The epoch of its map.
         epoch: Epoch,
     },
-    /// Nobody that is left has a replica of the meta group, and without it nothing can be recorded (Y4).
+    /// Nobody that is left could keep the map any more: no node answers, or the numbers of its replicas are used up (Y4).
     MetaIsGone,
     /// Every group has a majority.
     NothingToDo,
@@ -125,8 +126,7 @@ impl RecoveryBlock {
                 format!("{} has a newer map, {epoch}: try again in a moment", name(node))
             }
             RecoveryBlock::MetaIsGone => {
-                "no node that is left has a replica of the meta group, which would have to record what is done: \
-                 restore the cluster from a backup"
+                "no node that is left could keep the map, in which what is done has to be recorded: ask a node that is left"
                     .to_string()
             }
             RecoveryBlock::NothingToDo => {
@@ -153,6 +153,14 @@ impl GroupRescue {
     #[must_use]
     pub fn to_words(&self, map: &ClusterMap) -> String {
         let Prospect { replica, decided, loses_nothing, ref rescue } = self.prospect;
+        if rescue.is_anew() {
+            return format!(
+                "nobody is left of it: begins anew at {} with the newest map that is left, {}. Whatever the lost nodes changed in \
+                 it since IS LOST: nodes that joined by them alone, and jobs.",
+                name_of(map, NodeId(replica.node())),
+                map.epoch
+            );
+        }
         let (keeps, last) = (name_of(map, NodeId(replica.node())), rescue.length);
         let unknown = if last > decided {
             let first =
@@ -341,7 +349,10 @@ pub fn plan_recovery(
         // The number of the plan is in what it hashes, so it comes last.
         match Assessment::of(&survivors, &recorded, RecoverOrder::move_id(0)) {
             Assessment::HasMajority => whole.push(group),
-            Assessment::NothingLeft if group == meta => blocks.push(RecoveryBlock::MetaIsGone),
+            Assessment::NothingLeft if group == meta => match meta_anew(state, said, &is_lost) {
+                Some(prospect) => rescues.push(GroupRescue { group, prospect, survivors }),
+                None => blocks.push(RecoveryBlock::MetaIsGone),
+            },
             Assessment::NothingLeft => hopeless.push(group),
             Assessment::Rescue(prospect) => rescues.push(GroupRescue { group, prospect, survivors }),
         }
@@ -359,4 +370,25 @@ pub fn plan_recovery(
         rescue.prospect.rescue.config.move_id = move_id;
     }
     plan
+}
+
+/// The meta group begins anew at the first node that is left and has the newest map.
+fn meta_anew(
+    state: &MetaState,
+    said: &[Result<Inventory, String>],
+    is_lost: &impl Fn(NodeId) -> bool,
+) -> Option<Prospect> {
+    let has_newest =
+        |answer: &Result<Inventory, String>| answer.as_ref().is_ok_and(|own| own.epoch == state.epoch());
+    let mut left =
+        state.map.nodes.iter().zip(said).filter(|(row, answer)| !is_lost(row.id) && has_newest(answer));
+    let recorded = state.config(state.map.meta_group())?;
+    let replica = recorded.next_replica_at(left.next()?.0.id.0)?;
+    let config = Config {
+        number: recorded.number + 1,
+        voters: Vec::from([replica]),
+        last_replica: replica.max(recorded.last_replica),
+        ..Config::default()
+    };
+    Some(Prospect { replica, decided: Index::ZERO, loses_nothing: false, rescue: Rescue::anew(config) })
 }

@@ -144,8 +144,38 @@ fn a_plan_is_blocked_by_whoever_may_know_more_or_is_not_gone() {
     let is_newer = RecoveryBlock::NewerMap { node: NodeId(1), epoch: Epoch(9) };
     assert_eq!(blocks([Ok(newer), away(), away()], &[2, 3]), [is_newer]);
     assert_eq!(blocks([says(&state, 1), says(&state, 2), away()], &[3]), [nothing], "two of three");
-    let empty = Inventory { replicas: Vec::new(), ..says(&state, 1).expect("it answers") };
-    assert_eq!(blocks([Ok(empty), away(), away()], &[2, 3]), [RecoveryBlock::MetaIsGone]);
+    assert_eq!(blocks([away(), away(), away()], &[1, 2, 3]), [RecoveryBlock::MetaIsGone]);
+}
+
+/// Of four nodes, the three are lost that vote in the meta group.
+#[test]
+fn the_meta_group_begins_anew_with_the_newest_map_that_is_left() {
+    let mut state = founded(4);
+    let meta: Vec<u16> = state.voters(META).map(|node| node.0).collect();
+    let left = (1..=4).find(|node| !meta.contains(node)).expect("three of four vote");
+    let plan = planned(&state, &meta);
+    assert_eq!((plan.blocks.len(), plan.rescues[0].group, plan.rescues[0].survivors.len()), (0, META, 0));
+    assert!(!plan.hopeless.is_empty(), "the set of a shard is the three as well");
+    let words = plan.rescues[0].to_words(&state.map);
+    assert!(
+        words.contains(&format!("begins anew at n{left} with the newest map that is left, e1")),
+        "{words}"
+    );
+    let order = &plan.rescues[0].prospect.rescue;
+    let replica = ReplicaId::new(left, Serial(1));
+    assert!(order.is_anew());
+    assert_eq!((order.config.number, &order.config.voters[..]), (1, &[replica][..]));
+    assert_eq!(order.config.last_replica, replica, "ids are never used again");
+    // What it then gives to itself; and whoever has the same copy is behind.
+    let mut anew = None;
+    let restore = MetaCommand::Restore(Box::new(state.clone()));
+    assert_eq!(MetaCommand::decode(&restore.encode()).as_ref(), Ok(&restore));
+    let early = MetaState::apply(&mut anew, &MetaCommand::Remove(NodeId(1)), NOW);
+    assert_eq!(early, Err(Refusal::NotFounded));
+    assert_eq!(MetaState::apply(&mut anew, &restore, NOW), Ok(2));
+    assert_eq!(anew.as_ref().map(|state| (state.epoch(), &state.configs)), Some((Epoch(2), &state.configs)));
+    // Where there is a map it changes nothing.
+    assert_eq!(apply(&mut state, &restore), Ok(1));
 }
 
 #[test]

@@ -709,6 +709,10 @@ impl Node {
         if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
             return self.answers.push((origin, Outcome::Refused(refusal)));
         }
+        if self.comes_before_the_map(id, &ask) {
+            // It is asked again soon.
+            return self.answers.push((origin, Outcome::NotLeader { leader: None }));
+        }
         self.note_asked(id, &ask);
         if let Ask::Read { operation } = &ask
             && self.read_by_lease(id, operation, origin)

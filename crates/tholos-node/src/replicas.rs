@@ -168,7 +168,7 @@ impl Node {
 
     /// Begins a replica of a shard that this node has learnt of, because a message is for it. One that lived here under
     /// an earlier id is retired and gives way; ids rise, so a late message brings nothing back.
-    fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
+    pub(crate) fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
         // C4
         let barred = self.bar != Bar::Open;
         // It may have been here, and been dropped since.

@@ -75,6 +75,21 @@ pub struct Rescue {
     pub config: Config,
 }
 
+impl Rescue {
+    /// The order by which a group of which nothing is left begins anew: to a replica that has just [joined] and has nothing.
+    ///
+    /// [joined]: crate::Group::join
+    pub fn anew(config: Config) -> Rescue {
+        let nothing = Ballot::ZERO;
+        Rescue { number: 0, accepted: nothing, length: Index::ZERO, promised: nothing, config }
+    }
+
+    /// Whether it is that order.
+    pub fn is_anew(&self) -> bool {
+        (self.accepted, self.length) == (Ballot::ZERO, Index::ZERO)
+    }
+}
+
 /// What can be done for a group, some of whose replicas are gone for good.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Assessment {

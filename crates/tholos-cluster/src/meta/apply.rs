@@ -28,10 +28,21 @@ impl MetaState {
     /// See [`Refusal`]; nothing has changed then.
     pub fn apply(state: &mut Option<MetaState>, command: &MetaCommand, time: Millis) -> Result<u64, Refusal> {
         let Some(before) = state else {
-            let MetaCommand::Found(map) = command else { return Err(Refusal::NotFounded) };
-            map.check()?;
-            *state = Some(MetaState::founded(map.clone()));
-            return Ok(map.epoch.0);
+            let first = match command {
+                MetaCommand::Found(map) => {
+                    map.check()?;
+                    MetaState::founded(map.clone())
+                }
+                MetaCommand::Restore(saved) => {
+                    saved.check()?;
+                    let mut first = MetaState::clone(saved);
+                    // Who has the same copy has an older map from now on.
+                    first.map.epoch = Epoch(saved.map.epoch.0 + 1);
+                    first
+                }
+                _ => return Err(Refusal::NotFounded),
+            };
+            return Ok(state.insert(first).map.epoch.0);
         };
         // E1: worked out beside, so that a refusal leaves nothing half done.
         let mut after = before.clone();
@@ -46,7 +57,7 @@ impl MetaState {
     /// The answer, if it is not the epoch.
     fn carry_out(&mut self, command: &MetaCommand, time: Millis) -> Result<Option<u64>, Refusal> {
         match command {
-            MetaCommand::Found(_) => {}
+            MetaCommand::Found(_) | MetaCommand::Restore(_) => {}
             MetaCommand::Join(row) => return self.join(row, false).map(|id| Some(u64::from(id.0))),
             MetaCommand::Rejoin(row) => return self.join(row, true).map(|id| Some(u64::from(id.0))),
             MetaCommand::Readdress(row) => self.readdress(row)?,

@@ -21,6 +21,7 @@
 
 mod recovery;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Config, Millis, MoveId, ReplicaId};
@@ -43,6 +44,9 @@ const WITH_CAUSES: u8 = 2;
 const WITH_TIMES: u8 = 3;
 /// The first version that has recoveries.
 const WITH_RECOVERIES: u8 = 4;
+
+const FOUND: u8 = 1;
+const RESTORE: u8 = 42;
 
 const STANDINGS: [Standing; 4] = [Standing::Member, Standing::Spare, Standing::Draining, Standing::Lost];
 const JOB_STATES: [JobState; 5] =
@@ -140,6 +144,7 @@ impl MetaCommand {
                 out.extend_from_slice(&bytes_per_s.to_le_bytes());
             }
             MetaCommand::Recover(order) => push_recover(order, &mut out),
+            MetaCommand::Restore(state) => out.extend_from_slice(&state.encode()),
             MetaCommand::EndRescue { recovery, group } => {
                 out.extend_from_slice(&recovery.to_le_bytes());
                 out.extend_from_slice(&group.0.to_le_bytes());
@@ -157,9 +162,15 @@ impl MetaCommand {
         out
     }
 
+    /// Whether these are the bytes of a command that makes the first state: all others come after it.
+    #[must_use]
+    pub fn is_first(bytes: &[u8]) -> bool {
+        matches!(bytes, [_, FOUND | RESTORE, ..])
+    }
+
     const fn kind(&self) -> u8 {
         match self {
-            MetaCommand::Found(_) => 1,
+            MetaCommand::Found(_) => FOUND,
             MetaCommand::Join(_) => 2,
             MetaCommand::Readdress(_) => 3,
             MetaCommand::StartJob(_) => 4,
@@ -178,6 +189,7 @@ impl MetaCommand {
             MetaCommand::GiveUp(_) => 17,
             MetaCommand::Recover(_) => 40,
             MetaCommand::EndRescue { .. } => 41,
+            MetaCommand::Restore(_) => RESTORE,
         }
     }
 
@@ -189,8 +201,13 @@ impl MetaCommand {
     pub fn decode(bytes: &[u8]) -> Result<MetaCommand, MapError> {
         let mut reader = Reader::new(bytes);
         let version = read_version(&mut reader)?;
-        let command = match reader.u8()? {
-            1 => MetaCommand::Found(read_map(&mut reader)?),
+        let kind = reader.u8()?;
+        if kind == RESTORE {
+            // To the end, behind its own version.
+            return MetaState::decode(reader.rest()).map(|state| MetaCommand::Restore(Box::new(state)));
+        }
+        let command = match kind {
+            FOUND => MetaCommand::Found(read_map(&mut reader)?),
             2 => MetaCommand::Join(NodeRow::decode(&mut reader)?),
             3 => MetaCommand::Readdress(NodeRow::decode(&mut reader)?),
             4 => MetaCommand::StartJob(read_order(version, &mut reader)?),

@@ -1,5 +1,6 @@
 //! What can be asked of the meta group, and why it refuses.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,7 +10,7 @@ use tholos_ring::ShardId;
 
 use crate::id::{Epoch, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
-use crate::meta::{Cause, MOVES_MAX, RecoverOrder, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
+use crate::meta::{Cause, MOVES_MAX, MetaState, RecoverOrder, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
 use crate::moves::Move;
 
 /// A change of the state that the meta group decides.
@@ -84,6 +85,9 @@ pub enum MetaCommand {
     /// Nodes are gone for ever, and groups that have lost their majority with them go on without (R29). Answered with the
     /// number of the recovery.
     Recover(RecoverOrder),
+    /// The meta group has begun anew, for nothing was left of it: it goes on with this state, the newest that was left (R29).
+    /// Only the first such command counts, and none where there is a map. Answered with the epoch.
+    Restore(Box<MetaState>),
     /// A group of a recovery cannot be helped as it was planned. Answered with the epoch.
     EndRescue {
         /// The recovery.

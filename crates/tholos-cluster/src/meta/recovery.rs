@@ -13,7 +13,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tholos_paxos::{Index, Millis, MoveId, ReplicaId, Rescue};
+use tholos_paxos::{Config, Index, Millis, MoveId, ReplicaId, Rescue};
 use tholos_ring::ShardId;
 
 use crate::id::{Epoch, NodeId};
@@ -92,6 +92,12 @@ pub enum RescueStage {
 }
 
 impl RecoverOrder {
+    /// Whether a configuration was made by a recovery.
+    #[must_use]
+    pub const fn made(config: &Config) -> bool {
+        config.move_id.0 & RESCUE != 0
+    }
+
     /// What the owner of the log that one of its groups keeps is told.
     #[must_use]
     pub fn ask(&self, order: &RescueOrder) -> RescueAsk {

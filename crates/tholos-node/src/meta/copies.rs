@@ -4,7 +4,7 @@
 
 use alloc::boxed::Box;
 
-use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId, NodeRow};
+use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId, NodeRow, RecoverOrder};
 use tholos_paxos::Millis;
 
 use crate::event::{Effects, Notice};
@@ -116,13 +116,20 @@ impl Node {
         self.send_requests(out);
     }
 
-    /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with.
+    /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with; or, after a recovery,
+    /// the newest that was left.
     fn found_meta(&mut self) {
         let Some(shard) = self.shard(self.meta.group()) else { return };
         // Each tick of a cluster that has not changed: the leader alone looks, and it decodes nothing.
-        let may_be = self.meta.state.epoch() == FOUNDED && shard.group.serving();
+        let founded = self.meta.state.epoch() == FOUNDED;
+        let may_be = (founded || RecoverOrder::made(shard.group.config())) && shard.group.serving();
         if may_be && !store::is_there(&shard.keyspace) {
-            self.propose_meta(&MetaCommand::Found(self.meta.state.map.clone()));
+            let state = &self.meta.state;
+            self.propose_meta(&match founded {
+                true => MetaCommand::Found(state.map.clone()),
+                // Nothing was left of the group, and it has begun anew here.
+                false => MetaCommand::Restore(Box::new(state.clone())),
+            });
         }
     }
 

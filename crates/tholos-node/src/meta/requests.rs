@@ -12,8 +12,10 @@ use bytes::Bytes;
 use tholos_cluster::{MetaCommand, Refusal};
 use tholos_paxos::Millis;
 use tholos_resp::Value;
+use tholos_ring::ShardId;
 
 use crate::event::{Effects, MetaFailure};
+use crate::meta::store;
 use crate::node::Node;
 use crate::operation::Operation;
 use crate::peer::{Ask, Forward, Outcome, PeerMessage};
@@ -93,6 +95,20 @@ impl Node {
         let bearer = self.meta.map().by_name(&row.name)?;
         let other = bearer.incarnation != row.incarnation;
         (other && self.detector.hears_node(bearer.id)).then(|| bearer.name.clone())
+    }
+
+    /// Whether this asks the meta group, which has no state yet, for something else than its first one: it would be refused
+    /// for good, and the state is on its way.
+    pub(crate) fn comes_before_the_map(&self, group: ShardId, ask: &Ask) -> bool {
+        if group != self.meta.group() {
+            return false;
+        }
+        let (Ask::Write { operation, .. }, Some(shard)) = (ask, self.shard(group)) else { return false };
+        let is_first = match Operation::decode(operation.clone()) {
+            Ok(Operation::Meta(command)) => MetaCommand::is_first(&command),
+            _ => false,
+        };
+        !is_first && !store::is_there(&shard.keyspace)
     }
 
     /// This node itself wants a command decided, if it does not wait for it already.

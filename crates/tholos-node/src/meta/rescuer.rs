@@ -160,6 +160,11 @@ impl Node {
         if let Some(lost) = ask.lost.iter().find(|lost| self.detector.hears_node(**lost)) {
             return RescueSaid::Waits(alloc::format!("{lost} is named lost and is heard"));
         }
+        // Nothing is left of it but the map that is here.
+        let begins = id == self.meta.group() && ask.order.rescue.is_anew();
+        if begins && self.shard(id).is_none_or(|shard| shard.group.me() != ask.order.replica) {
+            self.join(id, ask.order.replica, out);
+        }
         let (now, time) = (self.time().mono, self.shard_time(id));
         let own = self.shards.get_mut(usize::from(id.0)).and_then(Option::as_mut);
         let Some(shard) = own.filter(|shard| shard.group.me() == ask.order.replica) else {

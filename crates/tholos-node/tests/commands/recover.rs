@@ -331,3 +331,63 @@ fn the_operator_is_told_why_the_meta_group_cannot_go_on() {
     cluster.handle(0, Event::Peer { from: NodeId(2), message: PeerMessage::RescueReport(report) });
     assert!(cluster.meta_answers.is_empty());
 }
+
+/// Of four nodes, the three are gone that vote in the meta group: it begins anew with the map that is left.
+#[test]
+fn a_meta_group_of_which_nothing_is_left_begins_anew() {
+    [0, 10, 20, 30, 60, 100, 200, 400].into_iter().for_each(begins_anew);
+}
+
+/// It dies so long after it was asked, and is asked again.
+fn begins_anew(pause: u64) {
+    let mut cluster = Cluster::start(4, 3, |_| {});
+    cluster.wait_for_leaders();
+    let meta: Vec<u16> = cluster.nodes[0].meta_state().voters(ShardId(SHARDS)).map(|node| node.0).collect();
+    let left = (1..=4).find(|node| !meta.contains(node)).expect("three of four vote");
+    let at = usize::from(left) - 1;
+    let elsewhere = NodeRow { http: "127.0.0.1:1".into(), ..cluster.nodes[at].map().nodes[at].clone() };
+    cluster.ask_meta(at, MetaCommand::Readdress(elsewhere)).expect("nothing is lost yet");
+    let client = cluster.connect(at, Port::Gateway);
+    write(&mut cluster, client, 1);
+    cluster.advance(500);
+    let lost: Vec<usize> = meta.iter().map(|node| usize::from(*node) - 1).collect();
+    lose(&mut cluster, &lost);
+    let plan = planned(&cluster, at, &meta, &lost);
+    let newest = cluster.nodes[at].meta_state().epoch();
+    let (helped, hopeless) = (plan.rescues.len(), plan.hopeless.clone());
+    assert!(helped > 1 && !hopeless.is_empty() && plan.blocks.is_empty(), "{plan:?}");
+    let command = MetaCommand::Recover(plan.to_order("n"));
+    cluster.handle(at, Event::AskMeta { asker: 7, command: Box::new(command.clone()) });
+    cluster.advance(pause);
+    cluster.restart(at);
+    cluster.advance(1000);
+    cluster.meta_answers.clear();
+    assert_eq!(cluster.ask_meta(at, command), Ok(1), "after {pause} ms");
+    cluster.advance(3000);
+    assert_eq!(stages(&cluster, at), [0, helped, 0], "after {pause} ms");
+    let state = cluster.nodes[at].meta_state();
+    assert_eq!(state.config(ShardId(SHARDS)).map(|config| config.voters.len()), Some(1));
+    assert!(state.epoch() > newest, "it goes on from the newest map");
+    assert!(meta.iter().all(|node| state.standing(NodeId(*node)) == Some(Standing::Lost)), "sets name them");
+    // What is helped serves, also after a restart; and who joins is let in.
+    cluster.restart(at);
+    cluster.advance(2000);
+    let client = cluster.connect(at, Port::Gateway);
+    let served = (0..40)
+        .map(|key| format!("k{key}"))
+        .filter(|key| !hopeless.contains(&tholos_ring::shard_of(tholos_ring::slot(key.as_bytes()), SHARDS)));
+    let served: Vec<String> = served.collect();
+    assert!(!served.is_empty());
+    for key in served {
+        let before = cluster.completed(client);
+        cluster.send(client, &[&format!("GET {key}")]);
+        for _ in 0..200 {
+            if cluster.completed(client) > before {
+                break;
+            }
+            cluster.advance(10);
+        }
+        assert_eq!(flat(&cluster.read(client)), "$1 1", "{key}");
+    }
+    assert_eq!(cluster.ask_meta(at, MetaCommand::Join(row(5))), Ok(5));
+}

@@ -129,8 +129,10 @@ fn plan_text(plan: &Value) -> String {
     if !rescues.is_empty() {
         let row = |rescue: &Value| {
             let mark = |name: &str| format!("@{}", number(&rescue[name]));
+            let anew = list(&rescue["survivors"]).is_empty();
             let lost = match rescue["loses_nothing"] == true {
                 true => "nothing".to_owned(),
+                false if anew => format!("map changes after e{}", number(&plan["epoch"])),
                 false => format!("all after {} that the lost decided", mark("kept_to")),
             };
             let survivors = list(&rescue["survivors"]).iter().map(|survivor| {
@@ -143,7 +145,7 @@ fn plan_text(plan: &Value) -> String {
             });
             vec![
                 word(&rescue["group"]).to_owned(),
-                survivors.collect::<Vec<_>>().join(", "),
+                if anew { "nobody".to_owned() } else { survivors.collect::<Vec<_>>().join(", ") },
                 word(&rescue["from"]).to_owned(),
                 word(&rescue["accepted_in"]).to_owned(),
                 mark("decided"),
