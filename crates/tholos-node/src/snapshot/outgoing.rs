@@ -498,6 +498,28 @@ mod tests {
         assert_eq!(outgoing.standing(KEY.0, KEY.1, Millis(20_010)), Some(Standing::Sends));
     }
 
+    /// O3: eight seconds for each chunk, longer than one without progress is waited for.
+    #[test]
+    fn a_transfer_that_waits_for_its_pace_is_not_given_up() {
+        let mut outgoing = Outgoing::new(8);
+        let rate = Some(1);
+        let begun = read(|out| outgoing.begin(KEY, (Ballot::ZERO, FILE), false, rate, Millis(0), out));
+        assert_eq!(begun, [0]);
+        let bytes = Bytes::from_static(b"8 bytes!");
+        let chunk =
+            ChunkRead { shard: KEY.0, index: FILE.index, to: KEY.1, chunk: 0, chunks: 9, bytes, checksum: 1 };
+        outgoing.handle_read(chunk, Millis(0), &mut Effects::default());
+        wanted(&mut outgoing, 1, 10);
+        let standing = |_, _| Some((Ballot::ZERO, Index::ZERO));
+        for now in (20..=8_000).step_by(10) {
+            let sent = read(|out| {
+                let ended = outgoing.tick(standing, |_, _| rate, Millis(now), out);
+                assert_eq!(ended, [], "{now} ms");
+            });
+            assert_eq!(sent, if now < 8_000 { &[][..] } else { &[1] }, "{now} ms");
+        }
+    }
+
     #[test]
     fn what_is_sent_again_counts_once() {
         let mut outgoing = Outgoing::new(1);
