@@ -248,5 +248,10 @@ mod tests {
         output.end(Ending::Now);
         output.end(Ending::AfterReplies);
         assert_eq!(output.ending(), Ending::Now);
+        // Whoever is closed for what it sent is not listened to because the node stops.
+        let output = ClientOutput::new(1000);
+        output.end(Ending::AfterReplies);
+        output.end(Ending::AfterAnswers);
+        assert_eq!(output.ending(), Ending::AfterReplies);
     }
 }

@@ -476,6 +476,16 @@ fn nothing_begins_by_itself_while_it_is_held() {
 }
 
 #[test]
+fn a_node_that_joins_gets_its_share_by_itself_where_that_is_wanted() {
+    let cluster = Cluster::start("auto", 3, 4, &["--placement-auto", "true"]);
+    let status = cluster.wait_for("shared", &[0], |status| row(status, "n4")["replicas"] == 3 * SHARDS / 4);
+    let held = ["n1", "n2", "n3"].map(|name| row(&status, name)["replicas"].as_u64().unwrap());
+    assert_eq!(held.iter().sum::<u64>(), 3 * SHARDS * 3 / 4, "{status}");
+    let job = cluster.json(&["job", "list"], &[0])["jobs"][0].clone();
+    assert_eq!((&job["title"], &job["cause"]), (&"add n4 (by itself)".into(), &"placement".into()), "{job}");
+}
+
+#[test]
 fn a_program_that_cannot_be_reached_is_told() {
     let dir = Path::new("/");
     let output = tholos().args(["cluster", "hold", "--at", "127.0.0.1:1"]).current_dir(dir).output().unwrap();

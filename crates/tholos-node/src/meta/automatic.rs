@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 
 use tholos_cluster::{
     Cause, Epoch, Facts, Job, JobMove, JobState, LAG_ENTRIES_MAX, MOVE_BYTES_PER_S_DEFAULT, MetaCommand,
-    MoveStage, NodeId, NodeRow, Outcome, Plan, Request, Standing, TITLE_BYTES_MAX, plan,
+    MetaState, MoveStage, NodeId, NodeRow, Outcome, Plan, Request, Standing, TITLE_BYTES_MAX, plan,
 };
 use tholos_paxos::Millis;
 
@@ -170,8 +170,8 @@ impl Node {
         };
         let lost: Vec<NodeId> = state.map.nodes.iter().filter(is_due).map(|row| row.id).collect();
         if !lost.is_empty() {
+            let with = stand_ins(state, &lost, |node| self.detector.hears_node(node));
             self.meta.automatic.come = None;
-            let with = self.stand_ins(&lost);
             let without = Request::Lost { nodes: lost.clone(), with: Vec::new() };
             let mut requests = Vec::new();
             if !with.is_empty() {
@@ -199,37 +199,6 @@ impl Node {
         let nothing = request == Request::Even && self.meta.automatic.even == Some(wanted.epoch);
         self.meta.automatic.come = Some((wanted, since));
         (now.since(since) >= QUIET && !nothing).then(|| (Vec::from([request]), Cause::Placement))
-    }
-
-    /// Spares for nodes that are lost, one each: who bears its name since, then of the same zone, then of one that has no
-    /// member. What a drained node leaves is for the members.
-    fn stand_ins(&self, lost: &[NodeId]) -> Vec<NodeId> {
-        let state = self.meta.state();
-        let rows = &state.map.nodes;
-        let is = |node: NodeId, standing: Standing| state.standing(node) == Some(standing);
-        let is_free = |row: &&NodeRow| {
-            is(row.id, Standing::Spare) && self.detector.hears_node(row.id) && !lost.contains(&row.id)
-        };
-        let mut spares: Vec<&NodeRow> = rows.iter().filter(is_free).collect();
-        let has_member = |zone: &str| {
-            !zone.is_empty()
-                && rows
-                    .iter()
-                    .any(|row| row.zone == zone && is(row.id, Standing::Member) && !lost.contains(&row.id))
-        };
-        let mut chosen = Vec::new();
-        let had_share = |node| is(node, Standing::Member) || is(node, Standing::Lost);
-        for gone in rows.iter().filter(|row| lost.contains(&row.id) && had_share(row.id)) {
-            let heir = state.heir_of(gone.id).map(|row| row.id);
-            let suits = |row: &NodeRow| {
-                let same = !row.zone.is_empty() && row.zone == gone.zone;
-                (heir != Some(row.id), !same, has_member(&row.zone), row.id)
-            };
-            let best = (0..spares.len()).min_by_key(|at| suits(spares[*at]));
-            chosen.extend(best.map(|at| spares.remove(at).id));
-        }
-        chosen.sort_unstable();
-        chosen
     }
 
     /// Starts the job of the first plan that nothing blocks (A3).
@@ -278,6 +247,30 @@ impl Node {
     }
 }
 
+/// Spares for nodes that are lost, one each: who bears its name since, then of the same zone, then of one that has no member.
+/// What a drained node leaves is for the members.
+fn stand_ins(state: &MetaState, lost: &[NodeId], is_heard: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    let rows = &state.map.nodes;
+    let is = |node: NodeId, standing: Standing| state.standing(node) == Some(standing);
+    let is_free = |row: &&NodeRow| is(row.id, Standing::Spare) && is_heard(row.id) && !lost.contains(&row.id);
+    let mut spares: Vec<&NodeRow> = rows.iter().filter(is_free).collect();
+    let stays = |row: &NodeRow| is(row.id, Standing::Member) && !lost.contains(&row.id);
+    let has_member = |zone: &str| !zone.is_empty() && rows.iter().any(|row| row.zone == zone && stays(row));
+    let had_share = |node| is(node, Standing::Member) || is(node, Standing::Lost);
+    let mut chosen = Vec::new();
+    for gone in rows.iter().filter(|row| lost.contains(&row.id) && had_share(row.id)) {
+        let heir = state.heir_of(gone.id).map(|row| row.id);
+        let suits = |row: &NodeRow| {
+            let same = !row.zone.is_empty() && row.zone == gone.zone;
+            (heir != Some(row.id), !same, has_member(&row.zone), row.id)
+        };
+        let best = (0..spares.len()).min_by_key(|at| suits(spares[*at]));
+        chosen.extend(best.map(|at| spares.remove(at).id));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
 /// Titles have a bound.
 fn cut(mut words: String) -> String {
     while words.len() > TITLE_BYTES_MAX {
@@ -306,7 +299,70 @@ fn duration(time: Millis) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
+    use tholos_cluster::{ClusterId, ClusterMap, Incarnation};
+
     use super::*;
+
+    fn row(number: u16, zone: &str) -> NodeRow {
+        NodeRow {
+            id: NodeId(0),
+            name: format!("n{number}"),
+            zone: zone.into(),
+            weight: 1,
+            incarnation: Incarnation(u64::from(number)),
+            gateway: String::new(),
+            cluster: String::new(),
+            peer: String::new(),
+            http: String::new(),
+        }
+    }
+
+    /// n1, n2, n3 in zones a, b, c, and spares n4 and on in these.
+    fn with_spares(zones: &[&str]) -> MetaState {
+        let rows = (1..).zip(["a", "b", "c"]).map(|(number, zone)| row(number, zone)).collect();
+        let map = ClusterMap::genesis(ClusterId([7; 20]), rows, 4, 3).expect("three nodes");
+        let mut state = Some(MetaState::founded(map));
+        for (number, zone) in (4..).zip(zones) {
+            let joined = MetaState::apply(&mut state, &MetaCommand::Join(row(number, zone)), Millis(0));
+            assert_eq!(joined, Ok(u64::from(number)));
+        }
+        state.expect("it is founded")
+    }
+
+    #[track_caller]
+    fn check(state: &MetaState, lost: &[u16], silent: &[u16], expected: &[u16]) {
+        let ids = |nodes: &[u16]| nodes.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let chosen = stand_ins(state, &ids(lost), |node| !silent.contains(&node.0));
+        assert_eq!(chosen, ids(expected));
+    }
+
+    #[test]
+    fn a_spare_of_the_same_zone_stands_in_else_one_of_a_zone_without_members() {
+        let state = with_spares(&["a", "d", "c"]);
+        check(&state, &[3], &[], &[6]);
+        check(&state, &[1], &[], &[4]);
+        check(&state, &[2], &[], &[5]);
+        check(&state, &[2, 3], &[], &[5, 6]);
+        // Who is lost as well, or not heard, stands in for nobody; nor does anybody for a spare.
+        check(&state, &[3], &[6], &[5]);
+        check(&state, &[3, 6], &[], &[5]);
+        check(&state, &[6], &[], &[]);
+        check(&with_spares(&[]), &[3], &[], &[]);
+    }
+
+    #[test]
+    fn who_bears_the_name_of_a_lost_node_stands_in_for_it() {
+        let mut state = Some(with_spares(&["b"]));
+        let wiped = NodeRow { incarnation: Incarnation(99), ..row(2, "x") };
+        let number = MetaState::apply(&mut state, &MetaCommand::Rejoin(wiped), Millis(0));
+        let heir = u16::try_from(number.expect("n2 is known")).expect("a node's number");
+        let state = state.expect("it is founded");
+        check(&state, &[2], &[], &[heir]);
+        check(&state, &[2], &[heir], &[4]);
+        assert_eq!(vec![NodeId(2)], [state.map.by_name("n2.lost.2").expect("it is lost").id]);
+    }
 
     #[test]
     fn times_are_said_as_people_say_them() {
