@@ -373,7 +373,7 @@ fn the_nodes_of_a_dev_cluster_restart_one_after_the_other() {
     let (exit, text) = dev.ask(&["cluster", "roll", "n2", "n3"]);
     assert!(exit == Some(0) && text.contains("2 restarts one after the other: n2 n3"), "{text}");
     let (exit, text) = dev.ask(&["cluster", "apply", plan["id"].as_str().unwrap()]);
-    assert!(exit == Some(0) && text.contains("2/2 restarts"), "{text}");
+    assert!(exit == Some(0) && text.contains(": 2 restarts"), "{text}");
     let (exit, text) = dev.ask(&["cluster", "status"]);
     assert!(exit == Some(0) && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
     assert_eq!(dev.ask(&["dev", "kill", "n1"]).0, Some(0));
