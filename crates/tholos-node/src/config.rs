@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub election_timeout: Millis,
     /// How often nodes tell that they live; well below `election_timeout`.
     pub heartbeat_interval: Millis,
+    /// Whether leaderships go away from nodes that measure themselves slow, here and in what this node says of itself.
+    pub steers: bool,
     /// How long a client waits for a quorum.
     pub request_timeout: Millis,
     /// Clients' requests that may be open at a time, to all shards together; more are refused before anything is done.
@@ -70,6 +72,7 @@ impl NodeConfig {
             group: Options::default(),
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
+            steers: true,
             request_timeout: Millis(5000),
             requests_max: 262_144,
             requests_bytes_max: 512 << 20,

@@ -321,6 +321,7 @@ mod tests {
             memory_full: false,
             disk_full: false,
             epoch: tholos_cluster::Epoch(1),
+            load: crate::load::NodeLoad::default(),
         }
     }
 

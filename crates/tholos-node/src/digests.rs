@@ -19,6 +19,7 @@ use crate::detector::node_of;
 use crate::event::{Effects, Loss, Notice};
 use crate::node::Node;
 use crate::peer::PeerMessage;
+use crate::steering::MoveReason;
 
 /// How often a shard whose state has moved is compared.
 const INTERVAL: Millis = Millis(10_000);
@@ -202,7 +203,7 @@ impl Node {
             return;
         }
         if shard.digests.diverged {
-            self.hand_over(id, out);
+            self.hand_over(id, MoveReason::Differs, out);
             return;
         }
         let applied = shard.group.applied_index();

@@ -9,6 +9,7 @@ use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId};
 use tholos_paxos::{AppendSeq, Ballot, Index, Millis, MoveId, Record, ReplicaId};
 use tholos_ring::ShardId;
 
+use crate::load::{LoadSample, Slowness};
 use crate::peer::PeerMessage;
 use crate::replicas::OrderError;
 use crate::snapshot::{Discarded, LoadedSnapshot};
@@ -153,6 +154,8 @@ pub enum Event {
         /// Its last index.
         index: Index,
     },
+    /// What the driver measured since it last told, about every 100 ms.
+    Load(LoadSample),
     /// Hand every leadership over (SIGTERM, drain). Proposals are refused from here on, with
     /// a hint to the heir.
     Resign,
@@ -543,6 +546,15 @@ pub enum Notice {
     },
     /// This node restarts, as the running job wants it.
     RestartOrdered,
+    /// This node can do less of what it should than before, or more again: leaderships follow.
+    CapacityChanged {
+        /// What it could do before, in percent of what it should.
+        before: u8,
+        /// What it can do now, likewise.
+        capacity: u8,
+        /// Why it is not all.
+        slowness: Option<Slowness>,
+    },
     /// A peer's message made no sense and was dropped.
     MessageDropped {
         /// The sender.

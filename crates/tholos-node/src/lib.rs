@@ -13,6 +13,7 @@ mod gateway;
 mod hints;
 mod hot;
 mod leased;
+mod load;
 mod meta;
 mod node;
 mod operation;
@@ -37,6 +38,7 @@ pub use event::{
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use hot::{HotKey, Rates};
+pub use load::{CAPACITY_WHOLE, LoadSample, NodeLoad, Slowness};
 pub use meta::{JobProgress, MoveProgress, STALL_AFTER};
 pub use node::Node;
 pub use operation::{Malformed, Operation};
@@ -47,3 +49,4 @@ pub use peer::{
 pub use replicas::OrderError;
 pub use shard::{Shard, Unfit};
 pub use snapshot::{Discarded, LoadedSnapshot, SnapshotLoader};
+pub use steering::{LeaderMove, MoveReason, OwnStanding};

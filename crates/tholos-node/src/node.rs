@@ -347,6 +347,7 @@ impl Node {
                 self.handle_snapshot_loaded(shard, file, *snapshot, out);
             }
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
+            Event::Load(sample) => self.handle_load(&sample, out),
             Event::Resign => self.steering.resign(),
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
             Event::BarKept => self.handle_bar_kept(),
@@ -513,6 +514,7 @@ impl Node {
     }
 
     fn handle_role_change(&mut self, id: ShardId, change: RoleChange, out: &mut Effects) {
+        self.steering.leads_changed();
         match change {
             RoleChange::Elected(_) => {}
             RoleChange::Serving(ballot) => out.notices.push(Notice::LeaderElected { shard: id, ballot }),
@@ -628,6 +630,7 @@ impl Node {
         match message {
             PeerMessage::Heartbeat(heartbeat) => {
                 self.detector.handle_heartbeat(from, &heartbeat);
+                self.steering.load.note_peer(from, heartbeat.load);
                 self.note_epoch(from, heartbeat.epoch, out);
             }
             PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
@@ -756,7 +759,7 @@ impl Node {
         gateway.tick(now, &view);
     }
 
-    fn send_heartbeats(&mut self, now: Millis, out: &mut Effects) {
+    pub(crate) fn send_heartbeats(&mut self, now: Millis, out: &mut Effects) {
         self.last_heartbeat = Some(now);
         let stall = self.appends.stall(now).0;
         let heartbeat = Heartbeat {
@@ -767,6 +770,7 @@ impl Node {
             memory_full: self.own_memory_full(),
             disk_full: self.disk_full,
             epoch: self.meta.state().epoch(),
+            load: self.own_load(),
         };
         let others = self.meta.map().nodes.iter().filter(|row| row.id != self.config.me);
         for row in others.filter(|row| !self.meta.state().is_gone(row.id)) {

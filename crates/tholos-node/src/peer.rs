@@ -11,6 +11,7 @@ use tholos_ring::ShardId;
 
 use crate::counted::Counted;
 use crate::digests::DigestNote;
+use crate::load::NodeLoad;
 
 /// One message from node to node.
 #[derive(Clone, PartialEq, Debug)]
@@ -132,6 +133,8 @@ pub struct Heartbeat {
     pub disk_full: bool,
     /// The epoch of the sender's map.
     pub epoch: Epoch,
+    /// How loaded the sender is, and what it could do.
+    pub load: NodeLoad,
 }
 
 /// An order to move a replica, given again until the map has recorded what came of it.

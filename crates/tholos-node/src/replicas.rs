@@ -14,6 +14,7 @@ use crate::counted::Bar;
 use crate::detector::{node_of, replica_of};
 use crate::event::{Effects, Notice, ReplicaOrder, SnapshotJob};
 use crate::hints;
+use crate::load::CAPACITY_WHOLE;
 use crate::meta::{Meta, store};
 use crate::node::Node;
 use crate::peer::PeerMessage;
@@ -154,7 +155,9 @@ impl Node {
         }
         let now = self.time().mono;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        if matches!(message, Message::Released { .. }) && shard.voters.first() == Some(&from) {
+        // Who is slow gives up what it cannot lead, and stays.
+        let is_whole = self.steering.load.of_peer(from).capacity == CAPACITY_WHOLE;
+        if matches!(message, Message::Released { .. }) && shard.voters.first() == Some(&from) && is_whole {
             self.detector.gave_up(from);
         }
         shard.group.handle_message(replica, message, now, &mut self.outbox);

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk, Wait,
+    Ask, CAPACITY_WHOLE, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport,
+    NodeLoad, Outcome, PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
@@ -203,6 +203,10 @@ fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
     if version > VERSION {
         push_number(heartbeat.epoch.0, out);
         out.push(u8::from(heartbeat.disk_full));
+        out.push(heartbeat.load.capacity);
+        push_number(u64::from(heartbeat.load.leads), out);
+        push_number(u64::from(heartbeat.load.stretch), out);
+        push_number(u64::from(heartbeat.load.sync_us), out);
     }
 }
 
@@ -216,7 +220,16 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
         memory_full: reader.flag("heartbeat flag")?,
         epoch: if plain { Epoch(1) } else { Epoch(reader.number()?) },
         disk_full: !plain && reader.flag("heartbeat flag")?,
+        load: if plain { NodeLoad::default() } else { read_load(reader)? },
     })
+}
+
+fn read_load(reader: &mut Reader) -> Result<NodeLoad, WireError> {
+    let capacity = reader.u8()?;
+    if capacity > CAPACITY_WHOLE {
+        return Err(WireError::Kind { what: "capacity", byte: capacity });
+    }
+    Ok(NodeLoad { capacity, leads: reader.narrow()?, stretch: reader.narrow()?, sync_us: reader.narrow()? })
 }
 
 fn push_order(order: &MoveOrder, out: &mut Vec<u8>) {

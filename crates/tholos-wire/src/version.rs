@@ -3,11 +3,11 @@
 //! Version 2 says what only a changed replica set needs (R7): configurations with learners, an order and the highest
 //! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
 //! records needs (R20), how it is found out (R21, R24), leases (R12), the file of a snapshot and the checksum of each chunk,
-//! by which a transfer that broke off goes on; the epoch of a map that has changed since the cluster was founded, and a
-//! full disk.
+//! by which a transfer that broke off goes on; the epoch of a map that has changed since the cluster was founded, a full
+//! disk, and the load of a node that leads something.
 
 use tholos_cluster::Epoch;
-use tholos_node::PeerMessage;
+use tholos_node::{NodeLoad, PeerMessage};
 use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
 
 use crate::{VERSION, VERSION_MAX};
@@ -41,7 +41,11 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         }
         | PeerMessage::Counted(_)
         | PeerMessage::Digest(_) => VERSION_MAX,
-        PeerMessage::Heartbeat(heartbeat) if heartbeat.epoch != Epoch(1) || heartbeat.disk_full => {
+        PeerMessage::Heartbeat(heartbeat)
+            if heartbeat.epoch != Epoch(1)
+                || heartbeat.disk_full
+                || heartbeat.load != NodeLoad::default() =>
+        {
             VERSION_MAX
         }
         PeerMessage::MapWanted { .. }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk, Wait,
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, NodeLoad, Outcome,
+    PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -113,6 +113,7 @@ fn sample_messages() -> Vec<(&'static str, PeerMessage)> {
                 memory_full: true,
                 disk_full: false,
                 epoch: Epoch(1),
+                load: NodeLoad::default(),
             }),
         ),
         ("forward-write", forward(write)),
@@ -212,6 +213,20 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 memory_full: false,
                 disk_full: true,
                 epoch: Epoch(300),
+                load: NodeLoad::default(),
+            }),
+        ),
+        (
+            "heartbeat-of-a-slow-leader",
+            PeerMessage::Heartbeat(Heartbeat {
+                boot: 0x1122_3344_5566_7788,
+                heard: vec![NodeId(1)],
+                wall: Millis(1_700_000_000_000),
+                disk_stall_ms: 0,
+                memory_full: false,
+                disk_full: false,
+                epoch: Epoch(1),
+                load: NodeLoad { capacity: 50, leads: 21, stretch: 210, sync_us: 812 },
             }),
         ),
         ("map-wanted", PeerMessage::MapWanted { have: Epoch(300) }),
@@ -466,6 +481,14 @@ fn a_newer_version_is_named() {
     assert_eq!(decode_record(Bytes::from_static(&[3, 1, 3, 2])), Err(WireError::Version(3)));
     assert_eq!(decode_peer(Bytes::from_static(&[0])), Err(WireError::Version(0)));
     assert_eq!(decode_peer(Bytes::new()), Err(WireError::Truncated));
+}
+
+/// W1: no node can do more than all.
+#[test]
+fn a_capacity_above_the_whole_is_refused() {
+    let heartbeat = &[2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 101, 0, 0, 0];
+    let refused = WireError::Kind { what: "capacity", byte: 101 };
+    assert_eq!(decode_peer(Bytes::from_static(heartbeat)), Err(refused));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
-    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage,
-    RescueReport, RescueSaid, SnapshotChunk, Wait,
+    Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, NodeLoad, Outcome,
+    PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -24,6 +24,14 @@ fn number() -> impl Strategy<Value = u64> {
 /// Mostly that of the founding.
 fn epoch() -> impl Strategy<Value = Epoch> {
     prop_oneof![1 => Just(Epoch(1)), 1 => number().prop_map(Epoch)]
+}
+
+/// Mostly that of a node that leads nothing and has measured nothing.
+fn load() -> impl Strategy<Value = NodeLoad> {
+    let any = (0..=100_u8, any::<u16>(), any::<u32>(), any::<u32>());
+    let any =
+        any.prop_map(|(capacity, leads, stretch, sync_us)| NodeLoad { capacity, leads, stretch, sync_us });
+    prop_oneof![1 => Just(NodeLoad::default()), 1 => any]
 }
 
 fn somebody() -> impl Strategy<Value = Option<NodeId>> {
@@ -257,10 +265,10 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         6 => (shard(), serial(), serial(), message())
             .prop_map(|(shard, from, to, message)| PeerMessage::Paxos { shard, from, to, message }),
-        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<bool>(), any::<bool>(), epoch()).prop_map(
-            |(boot, heard, wall, disk_stall_ms, memory_full, disk_full, epoch)| {
+        1 => (any::<u64>(), vec(node(), 0..9), number(), any::<u32>(), any::<[bool; 2]>(), epoch(), load()).prop_map(
+            |(boot, heard, wall, disk_stall_ms, [memory_full, disk_full], epoch, load)| {
                 let wall = Millis(wall);
-                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall, disk_stall_ms, memory_full, disk_full, epoch })
+                PeerMessage::Heartbeat(Heartbeat { boot, heard, wall, disk_stall_ms, memory_full, disk_full, epoch, load })
             }
         ),
         1 => epoch().prop_map(|have| PeerMessage::MapWanted { have }),

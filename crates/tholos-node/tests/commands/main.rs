@@ -17,6 +17,7 @@ mod replica_reads;
 mod replicas;
 mod roll;
 mod snapshots;
+mod steering;
 
 mod support;
 mod transactions;
