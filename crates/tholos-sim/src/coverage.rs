@@ -44,6 +44,7 @@ reached! {
     Drained: "drained",
     // Faults of disks.
     DiskSlow: "disk slow",
+    ProcessorSlow: "processor slow",
     DiskStood: "disk stands still",
     WriteFailed: "write failed",
     SyncFailed: "sync failed",
@@ -92,6 +93,10 @@ reached! {
     SnapshotInstalled: "snapshot installed",
     // Leadership and reads.
     Transferred: "leadership transferred",
+    FoundSlow: "node found itself slow",
+    FoundWell: "node found itself well again",
+    ShedForDisk: "leadership given up for a slow disk",
+    ShedForProcessor: "leadership given up for a slow processor",
     SetChanged: "replica set changed",
     ChangeRefused: "change of a replica set refused",
     ReplicaJoined: "replica joined",

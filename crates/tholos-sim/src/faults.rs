@@ -80,6 +80,13 @@ pub enum Fault {
         /// From and to.
         sync_us: (u64, u64),
     },
+    /// How much longer a machine's work takes from now on than on a processor of its own.
+    SlowProcessor {
+        /// Which machine.
+        host: usize,
+        /// In percent: 100 is no longer.
+        stretch: u64,
+    },
     /// A disk answers nothing for so long, while all else goes on (R9).
     StandingDisk {
         /// Which machine.
@@ -164,6 +171,7 @@ impl Fault {
             Fault::Cut { part_of, .. } => *part_of,
             Fault::Weather(weather) if weather.loss > 0 => Reached::Weather,
             Fault::SlowDisk { sync_us, .. } if sync_us.0 > 1_000 => Reached::DiskSlow,
+            Fault::SlowProcessor { stretch, .. } if *stretch > 100 => Reached::ProcessorSlow,
             Fault::StandingDisk { .. } => Reached::DiskStood,
             Fault::ClockJump { .. } => Reached::ClockJumped,
             Fault::DiskFull { .. } => Reached::DiskFull,
@@ -176,6 +184,7 @@ impl Fault {
             | Fault::Mend { .. }
             | Fault::Weather(_)
             | Fault::SlowDisk { .. }
+            | Fault::SlowProcessor { .. }
             | Fault::DiskRoom { .. } => {
                 return None;
             }
@@ -222,6 +231,9 @@ impl fmt::Display for Fault {
             }
             Fault::SlowDisk { host, sync_us: (low, high) } => {
                 write!(f, "syncs of {} take {low} to {high} us", n(host))
+            }
+            Fault::SlowProcessor { host, stretch } => {
+                write!(f, "work of {} takes {stretch} % of its time", n(host))
             }
             Fault::StandingDisk { host, for_us } => {
                 write!(f, "the disk of {} stands still for {}", n(host), ms(for_us))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId};
-use tholos_node::{Append, CountedOf, Effects, Event, Node, NodeConfig, Now, Shard};
+use tholos_node::{Append, CountedOf, Effects, Event, MoveReason, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
@@ -71,6 +71,14 @@ pub struct Host {
     pub stalled: Vec<Event>,
     /// How long a sync takes, in microseconds.
     pub sync_us: (u64, u64),
+    /// How much longer its work takes than on a processor of its own, in percent.
+    pub stretch: u64,
+    /// Syncs that ended since its node was told of them, and how long they took.
+    pub synced: (u32, u64),
+    /// When the write under way began.
+    pub write_began: u64,
+    /// When its node was last told of its load.
+    pub load_told_at: u64,
     /// The next write or sync fails: whether power then fails as well.
     pub failing: Option<(Reached, bool)>,
     /// It loses power in its next write of more than one sector.
@@ -145,6 +153,10 @@ impl Host {
             disk_stands_until: 0,
             stalled: Vec::new(),
             sync_us: (100, 400),
+            stretch: 100,
+            synced: (0, 0),
+            write_began: 0,
+            load_told_at: 0,
             failing: None,
             dies_in_long_write: false,
             writing_bytes: 0,
@@ -333,6 +345,13 @@ impl Host {
 
     /// Counts what only the running node's own counters tell.
     pub fn count(&self, coverage: &mut Coverage) {
+        for given in self.node.iter().flat_map(Node::leader_moves) {
+            match given.reason {
+                MoveReason::SlowDisk => coverage.count(Reached::ShedForDisk),
+                MoveReason::SlowProcessor => coverage.count(Reached::ShedForProcessor),
+                _ => {}
+            }
+        }
         for shard in self.node.iter().flat_map(shards) {
             // Retried writes that were found applied.
             coverage.add_to(Reached::Repeated, shard.writes_repeated);

@@ -166,6 +166,10 @@ impl Observer {
             Notice::ReplicaJoined { .. } => coverage.count(Reached::ReplicaJoined),
             Notice::JobStarts { .. } => coverage.count(Reached::JobByItself),
             Notice::RestartOrdered => coverage.count(Reached::RestartOrdered),
+            Notice::CapacityChanged { before, capacity, .. } if capacity < before => {
+                coverage.count(Reached::FoundSlow);
+            }
+            Notice::CapacityChanged { .. } => coverage.count(Reached::FoundWell),
             Notice::NodeLost { .. } => coverage.count(Reached::NodeLost),
             Notice::ReplicaRepaired { .. } => coverage.count(Reached::RotRepaired),
             Notice::WentBack { .. } => coverage.count(Reached::WentBackNoticed),

@@ -34,8 +34,21 @@ pub fn plan(random: &mut Random, nodes: usize, jobs: bool) -> Vec<Trouble> {
     if nodes > REPLICAS && !rots && !jobs {
         troubles.extend((0..random.between(1, 4)).map(|_| change(random)));
     }
+    // Chance of its own, so that the faults above stay what they were.
+    troubles.extend(slow_processor(&mut random.clone(), nodes));
     troubles.sort_by_key(|trouble| trouble[0].0);
     troubles
+}
+
+/// In half of the runs a machine has to share its processor for a while.
+fn slow_processor(random: &mut Random, nodes: usize) -> Option<Trouble> {
+    let mut random = random.fork();
+    let (host, stretch) = (random.below(nodes as u64) as usize, random.between(150, 900));
+    let at = random.between(1_500_000, FAULTS_END_US - 10_000_000);
+    let until = at + random.between(1_000_000, 20_000_000);
+    let slow = Fault::SlowProcessor { host, stretch };
+    let trouble = vec![(at, slow), (until, Fault::SlowProcessor { host, stretch: 100 })];
+    (random.below(2) == 0).then_some(trouble)
 }
 
 /// A node learns, and soon a learner votes, for the leader or for another, or goes again.

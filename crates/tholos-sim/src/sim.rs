@@ -1,6 +1,7 @@
 //! One run of the whole cluster: an event queue, true time in microseconds, one seed.
 
 mod leases;
+mod load;
 mod membership;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -318,6 +319,7 @@ impl Sim {
             Happening::Tick { host, boot } => {
                 if self.hosts[host].boot == boot && self.hosts[host].node.is_some() {
                     self.give(host, Event::Tick);
+                    self.tell_load(host);
                     self.after(self.now + TICK_US, Happening::Tick { host, boot });
                 }
             }
@@ -565,6 +567,7 @@ impl Sim {
             Begun::Writing => {
                 let (low, high) = self.hosts[host].sync_us;
                 let delay = self.random.between(low, high);
+                self.hosts[host].write_began = self.now;
                 self.after(self.now + delay, Happening::WriteDone { host, boot });
             }
             Begun::NoRoom => self.after(self.now + ROOM_RETRY_US, Happening::Write { host, boot }),
@@ -582,6 +585,7 @@ impl Sim {
             return self.after(stands_until, Happening::WriteDone { host, boot });
         }
         let Some(AppendSeq(seq)) = self.hosts[host].end_write() else { return self.disk_failed(host) };
+        self.note_synced(host);
         let lsn = self.hosts[host].durable_lsn();
         self.give(host, Event::DurableLsn(lsn));
         self.give(host, Event::Durable { seq: AppendSeq(seq) });
@@ -712,6 +716,7 @@ impl Sim {
             Fault::Late { host, by_us } => self.net.set_late(host, by_us),
             Fault::Weather(weather) => self.net.weather = weather,
             Fault::SlowDisk { host, sync_us } => self.hosts[host].sync_us = sync_us,
+            Fault::SlowProcessor { host, stretch } => self.hosts[host].stretch = stretch,
             Fault::StandingDisk { host, for_us } => self.hosts[host].disk_stands_until = now + for_us,
             Fault::ClockJump { host, ms } => self.set_clock(host, ms),
             Fault::DiskFails { host, sync, power } if self.hosts[host].node.is_some() => {
@@ -784,6 +789,7 @@ impl Sim {
         for host in 0..self.hosts.len() {
             let machine = &mut self.hosts[host];
             machine.sync_us = (100, 400);
+            machine.stretch = 100;
             machine.snapshots.piece_us = (50, 2_000);
             machine.paused_until = self.now.min(machine.paused_until);
             machine.disk_stands_until = self.now.min(machine.disk_stands_until);
