@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::dev::{DevError, NewNode, Shared};
 use crate::genesis;
 use crate::jobs;
+use crate::load::{LoadReport, cluster_load};
 use crate::metrics::{Exposition, Kind, get as count};
 use crate::plan::{self, Plans};
 use crate::recovery::{self, Planned};
@@ -167,6 +168,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/metrics", get(metrics))
         .route("/v1/node", get(own))
         .route("/v1/status", get(status))
+        .route("/v1/load", get(load))
         .route("/v1/locate", get(location))
         .route("/v1/hot", get(hot))
         .route("/v1/plan", get(plan::show))
@@ -284,6 +286,10 @@ async fn status(State(admin): State<Admin>) -> Response {
 
 async fn hot(State(admin): State<Admin>) -> Response {
     Json(crate::hot::hot(&admin.map(), &admin.ask_all().await)).into_response()
+}
+
+async fn load(State(admin): State<Admin>) -> Response {
+    Json(cluster_load(&admin.map(), &admin.ask_all().await)).into_response()
 }
 
 /// What the nodes of this process say of themselves.
@@ -408,6 +414,10 @@ struct Sample {
     clients: [u64; 3],
 }
 
+fn load_of(node: &Sample) -> Option<&LoadReport> {
+    node.report.load.as_ref()
+}
+
 /// Every metric of a node.
 const METRICS: &[Metric] = &[
     ("tholos_server_clients_connected", Kind::Gauge, "Clients connected.", |node| node.clients[0]),
@@ -506,6 +516,39 @@ const METRICS: &[Metric] = &[
     ("tholos_node_timed_out_requests_total", Kind::Counter, "Requests that ran out of time.", |node| {
         node.report.timed_out
     }),
+    (
+        "tholos_node_capacity_percent",
+        Kind::Gauge,
+        "What this node could lead of what it should, by how slow it is beside the others.",
+        |node| load_of(node).map_or(100, |load| load.capacity.into()),
+    ),
+    (
+        "tholos_node_share_percent",
+        Kind::Gauge,
+        "Its part of all leaderships by weight and capacity.",
+        |node| (load_of(node).and_then(|load| load.share).unwrap_or(0.0) * 100.0).round() as u64,
+    ),
+    ("tholos_node_leads_target", Kind::Gauge, "Shards that this node should lead.", |node| {
+        load_of(node).map_or(0, |load| load.target.into())
+    }),
+    (
+        "tholos_node_stretch_percent",
+        Kind::Gauge,
+        "Time that the worker takes over time that a processor runs it, in percent; 0 if it has little to do.",
+        |node| (load_of(node).and_then(|load| load.stretch).unwrap_or(0.0) * 100.0).round() as u64,
+    ),
+    (
+        "tholos_wal_sync_mean_microseconds",
+        Kind::Gauge,
+        "What writing and syncing a batch of the log took lately; 0 if there was none.",
+        |node| load_of(node).and_then(|load| load.sync_us).unwrap_or(0).into(),
+    ),
+    (
+        "tholos_node_leaders_given_total",
+        Kind::Counter,
+        "Leaderships that this node gave to another; tholos cluster load tells why.",
+        |node| load_of(node).map_or(0, |load| load.given),
+    ),
     ("tholos_node_lost_nodes_total", Kind::Counter, "Times another node was not heard any more.", |node| {
         count(&node.handle.counters.nodes_lost)
     }),

@@ -14,7 +14,9 @@ use setting::Setting;
 use tholos_paxos::LEASE;
 
 pub use layers::{ConfigError, Layers, Origin, Resolved};
-pub use setting::{Address, After, ByteSize, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo};
+pub use setting::{
+    Address, After, ByteSize, LeaderMode, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo,
+};
 
 /// One key: what a flag, a variable, a line of the file and `config example` share.
 #[derive(Debug)]
@@ -177,6 +179,9 @@ settings! {
     /// a majority has granted; clocks may be wrong, but must run within 5 % of true time. `quorum` trusts no clock and asks
     /// a majority for each batch of reads.
     rare "reads" reads: ReadMode = "lease";
+    /// Who leads shards: load or map. With `load` it is as the map says, and leaderships leave a node whose disk or processor
+    /// is measured to be slow beside the others', as many as it cannot lead. `map` leaves them there. The same on all nodes.
+    rare "leaders" leaders: LeaderMode = "load";
     /// How long a command waits for a leader or a majority before it gets an error. Milliseconds, 100 to 60000.
     rare "request_timeout_ms" request_timeout_ms: u64 = "5000" in 100..=60000;
     /// How often nodes tell each other that they live. Milliseconds, 10 to 1000. Shorter finds a dead node sooner

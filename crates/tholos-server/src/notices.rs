@@ -26,6 +26,15 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.snapshots_installed, 1);
             tracing::info!(node = me, shard = %shard, index = %index, "installed a snapshot");
         }
+        Notice::CapacityChanged { before, capacity, slowness: Some(slowness) } if capacity < before => {
+            tracing::warn!(
+                node = me, capacity, slow = %slowness,
+                "this node is slower than the others and leads as much less; see tholos cluster load"
+            );
+        }
+        Notice::CapacityChanged { capacity, .. } => {
+            tracing::info!(node = me, capacity, "this node is as fast as the others and leads more again");
+        }
         Notice::MapChanged { epoch } => {
             tracing::info!(node = me, epoch = %epoch, "has a newer cluster map");
         }

@@ -120,6 +120,8 @@ pub struct Tuning {
     pub election_timeout: Duration,
     /// Whether leaders read by leases.
     pub leases: bool,
+    /// Whether leaderships go away from nodes that measure themselves slow.
+    pub steers: bool,
     /// How long a stopping node waits for its leaderships to be taken over.
     pub drain_timeout: Duration,
     /// How long a node may be down until others take over what it holds; `None` for never.
@@ -141,6 +143,7 @@ impl Default for Tuning {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
             leases: true,
+            steers: true,
             drain_timeout: Duration::from_secs(5),
             replace_after: Some(Duration::from_secs(600)),
             auto_placement: false,
@@ -288,6 +291,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.group.leases = tuning.leases;
     config.replace_after = tuning.replace_after.map(millis);
     config.auto_placement = tuning.auto_placement;
+    config.steers = tuning.steers;
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
     config

@@ -10,12 +10,13 @@ use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
 use crate::hot::{self, HotKeyReport};
+use crate::load::LoadReport;
 use crate::plan::{Made, Plans};
 use crate::recovery;
 use crate::room::Room;
 
 /// What one node says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {
     /// Its name.
     pub name: String,
@@ -75,6 +76,9 @@ pub struct NodeReport {
     /// Bytes that its keyspaces may still grow by, by `maxmemory` and by the machine; `None` if not known.
     #[serde(default)]
     pub memory_free_bytes: Option<u64>,
+    /// How loaded it is; `None` of a node of an earlier release.
+    #[serde(default)]
+    pub load: Option<LoadReport>,
     /// By how many milliseconds its wall clock is ahead of the median of the nodes' clocks; `None` if not known.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
@@ -263,6 +267,7 @@ impl NodeReport {
             plans: plans.of(map.epoch),
             job: node.job_progress().map(JobReport::of),
             meta_leaderless_ms: node.meta_leaderless_for().map(|span| span.0),
+            load: Some(LoadReport::of(node)),
             disk_free_bytes: room.disk_free,
             clock_ahead_ms: node.detector().clock_ahead_ms(),
             memory_free_bytes: match gateway.settings.maxmemory {

@@ -46,6 +46,9 @@ pub(crate) struct WalCounters {
     pub(crate) appends: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) syncs: AtomicU64,
+    /// Batches written and synced, and the nanoseconds that this took, waits for room left out.
+    pub(crate) batches: AtomicU64,
+    pub(crate) batch_nanos: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
     pub(crate) file_bytes: AtomicU64,
     /// Up to here the log is durable: never behind what [`WalState::Durable`] says.
@@ -78,6 +81,13 @@ pub(crate) enum WalState {
     Durable(AppendSeq),
     /// It failed: the node must stop (R23).
     Failed(Arc<str>),
+}
+
+impl WalCounters {
+    fn note_batch(&self, took: Duration) {
+        self.batch_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl WalQueue {
@@ -293,6 +303,7 @@ impl<D: Disk> WalTask<D> {
         }
         let mut appends = round.appends.drain(..).peekable();
         let mut last = None;
+        let mut took = Duration::ZERO;
         while appends.peek().is_some() {
             encoded.clear();
             // A large record goes alone: a batch has an upper bound.
@@ -305,8 +316,13 @@ impl<D: Disk> WalTask<D> {
             let records = encoded.records();
             let mut waits = 0_u32;
             let lsn = loop {
-                match self.log.append(&records) {
-                    Ok(lsn) => break lsn,
+                let began = Instant::now();
+                let appended = self.log.append(&records);
+                match appended {
+                    Ok(lsn) => {
+                        took += began.elapsed();
+                        break lsn;
+                    }
                     Err(error @ LogError::Full { .. }) => {
                         if waits.is_multiple_of(FULL_RETRIES_BETWEEN_TELLING) {
                             tracing::error!(%error, "the log waits for room");
@@ -324,7 +340,9 @@ impl<D: Disk> WalTask<D> {
         }
         drop(appends);
         if let Some(seq) = last {
+            let began = Instant::now();
             let synced = self.log.sync()?;
+            self.queue.counters.note_batch(took + began.elapsed());
             assert!(
                 lsns.back().is_some_and(|(_, lsn)| *lsn <= synced),
                 "a sync reaches what was written before it"

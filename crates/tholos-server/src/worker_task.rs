@@ -21,6 +21,7 @@ use crate::client_output::{ClientOutput, Ending};
 use crate::clock;
 use crate::genesis;
 use crate::join::{self, Question};
+use crate::meter::Meter;
 use crate::metrics::{Counters, add};
 use crate::notices;
 use crate::peers::{self, Peers};
@@ -116,6 +117,7 @@ pub(crate) struct Worker {
     strangers: Vec<u16>,
     /// So much waits for the log that no more work is taken.
     wal_full: bool,
+    meter: Meter,
 }
 
 struct Client {
@@ -168,6 +170,7 @@ impl Worker {
             last_asker: 0,
             strangers: Vec::new(),
             wal_full: false,
+            meter: Meter::new(),
         }
     }
 
@@ -186,7 +189,12 @@ impl Worker {
                 return Ok(());
             }
             self.gather(&mut inputs, &mut round).await;
+            // Nothing is awaited until the round ends: it stays on this thread.
+            let look = self.meter.begin();
             let now = clock::read_now();
+            if let Some(sample) = self.meter.take_due(&self.outputs.wal.counters) {
+                self.node.handle(now, Event::Load(sample), &mut self.effects);
+            }
             match &*inputs.wal.borrow_and_update() {
                 WalState::Durable(seq) if *seq == durable => {}
                 WalState::Durable(seq) => {
@@ -208,6 +216,7 @@ impl Worker {
                 return Ok(());
             }
             self.finish_round(now);
+            self.meter.end(look);
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod hot;
 pub(crate) mod job;
+pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod rate;
 pub(crate) mod recover;

@@ -414,6 +414,16 @@ words! {
 }
 
 words! {
+    /// Who leads shards.
+    LeaderMode {
+        /// Whom the map prefers, by measured load if some node is slow.
+        Load = "load",
+        /// Whom the map prefers.
+        Map = "map",
+    }
+}
+
+words! {
     /// Which log lines are written.
     LogLevel {
         /// A human must act.

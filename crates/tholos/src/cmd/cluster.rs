@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cmd::plan::PlanArgs;
 use crate::cmd::rate::parse_rate;
 use crate::cmd::recover::{self, RecoverArgs};
-use crate::cmd::{hot, plan, watch};
+use crate::cmd::{hot, load, plan, watch};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::style::{Colour, coloured, count, table};
@@ -58,6 +58,16 @@ Examples:
   tholos cluster hot
   tholos cluster hot --json")]
     Hot,
+    /// How loaded every node is, how much it should lead, and why leaderships moved lately.
+    #[command(after_help = "\
+CAPACITY is what a node could do of what it should, judged beside the others: less with a slow disk or processor.
+SHARE is its part by weight and capacity, TARGET the shards it should lead. STRETCH is the time its work takes over the
+time a processor runs it. Exits with 0 if a node answers, 3 if none does.
+
+Examples:
+  tholos cluster load
+  tholos cluster load --at 10.0.0.1:8080 --json")]
+    Load,
     Plan(PlanArgs),
     /// Restart nodes, one after the other, as an upgrade does: tells the order and what blocks it. Changes nothing yet.
     #[command(after_help = "\
@@ -141,6 +151,11 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
                 );
             }
             if *detach { Ok(Exit::Ok) } else { watch::watch(&args.at, args.json, job) }
+        }
+        What::Load => {
+            let load = args.at.get("/v1/load", ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{load}\n") } else { load::load_text(&load) });
+            Ok(Exit::Ok)
         }
         What::Locate { key } => {
             let path = format!("/v1/locate?key={}", query_escape(key.as_bytes()));

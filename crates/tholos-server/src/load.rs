@@ -1,0 +1,213 @@
+//! How loaded the nodes are, what each should lead, and which leaderships moved why, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tholos_cluster::{ClusterMap, NodeId};
+use tholos_node::Node;
+use tholos_ring::ShardId;
+
+use crate::status::{Answers, leaders};
+
+/// Moves of leaderships that are shown, at most.
+const MOVES_SHOWN_MAX: usize = 32;
+
+/// What one node says of its load.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// What it could do of what it should, in percent.
+    pub capacity: u8,
+    /// Why that is not all.
+    pub slow: Option<String>,
+    /// Its part of all leaderships, 0 to 1; `None` if it is not among those that are to lead.
+    pub share: Option<f64>,
+    /// How many shards it should lead.
+    pub target: u16,
+    /// How much longer its worker takes than on a processor of its own: 1 is no longer. `None` if it has little to do.
+    pub stretch: Option<f64>,
+    /// What a sync of its log takes, in microseconds; `None` if there was none lately.
+    pub sync_us: Option<u32>,
+    /// Commands of clients a second.
+    pub commands_per_s: u32,
+    /// Leaderships that it has given away since it started.
+    pub given: u64,
+    /// The last of them, the oldest first.
+    pub moves: Vec<GivenReport>,
+}
+
+/// A leadership that a node gave away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenReport {
+    /// When, in Unix milliseconds by its own clock.
+    pub at_ms: u64,
+    /// Of which shard.
+    pub shard: u16,
+    /// The number of the node that got it.
+    pub to: u16,
+    /// Why: preference, share, slow disk, slow processor, standing disk, resigning, leaving, differs.
+    pub reason: String,
+}
+
+impl LoadReport {
+    /// What a node says of its load.
+    pub(crate) fn of(node: &Node) -> LoadReport {
+        let standing = node.own_standing();
+        let known = |number: u32| (number > 0).then_some(number);
+        LoadReport {
+            capacity: standing.load.capacity,
+            slow: standing.slowness.map(|slowness| slowness.to_string()),
+            share: standing.share,
+            target: standing.target,
+            stretch: known(standing.load.stretch).map(|percent| f64::from(percent) / 100.0),
+            sync_us: known(standing.load.sync_us),
+            commands_per_s: standing.commands_per_s,
+            given: node.leaders_given(),
+            moves: node
+                .leader_moves()
+                .map(|given| GivenReport {
+                    at_ms: given.at.0,
+                    shard: given.shard.0,
+                    to: given.to.0,
+                    reason: given.reason.to_string(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A node's row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct NodeLoad {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub weight: u16,
+    /// Shards it leads.
+    pub leads: usize,
+    /// What it could do of what it should, in percent; `None` if it does not answer, as are all figures below.
+    pub capacity: Option<u8>,
+    /// Why that is not all.
+    pub slow: Option<String>,
+    /// Its part of all leaderships, 0 to 1.
+    pub share: Option<f64>,
+    /// How many shards it should lead.
+    pub target: Option<u16>,
+    /// How much longer its worker takes than on a processor of its own.
+    pub stretch: Option<f64>,
+    /// What a sync of its log takes, in microseconds.
+    pub sync_us: Option<u32>,
+    /// Commands of clients a second.
+    pub commands_per_s: Option<u32>,
+    /// Why it is not up.
+    pub reason: Option<String>,
+}
+
+/// A move of a leadership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LeaderMove {
+    /// When, in Unix milliseconds by the giver's clock.
+    pub at_ms: u64,
+    /// Of which shard; the number behind the last is the meta group.
+    pub shard: u16,
+    /// Who gave it away.
+    pub from: String,
+    /// Who got it.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The load of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ClusterLoad {
+    /// Every node of the map.
+    pub nodes: Vec<NodeLoad>,
+    /// Shards in all.
+    pub shards: u16,
+    /// The last moves of leaderships that the nodes remember, the newest first.
+    pub moves: Vec<LeaderMove>,
+}
+
+/// Puts the answers of all nodes together.
+pub(crate) fn cluster_load(map: &ClusterMap, answers: &Answers) -> ClusterLoad {
+    let mut leads: BTreeMap<usize, usize> = BTreeMap::new();
+    for (at, _) in leaders(map, answers).into_iter().flatten() {
+        *leads.entry(at).or_default() += 1;
+    }
+    let name = |id: u16| map.node(NodeId(id)).map_or_else(|| format!("n{id}"), |row| row.name.clone());
+    let mut moves = Vec::new();
+    let mut nodes = Vec::new();
+    for (at, row) in map.nodes.iter().enumerate() {
+        let answer =
+            answers.get(at).map_or(Err("it was not asked"), |answer| answer.as_ref().map_err(String::as_str));
+        let load = answer.ok().and_then(|report| report.load.as_ref());
+        moves.extend(load.iter().flat_map(|load| &load.moves).map(|given| LeaderMove {
+            at_ms: given.at_ms,
+            shard: given.shard,
+            from: row.name.clone(),
+            to: name(given.to),
+            reason: given.reason.clone(),
+        }));
+        nodes.push(NodeLoad {
+            name: row.name.clone(),
+            weight: row.weight,
+            leads: leads.get(&at).copied().unwrap_or(0),
+            capacity: load.map(|load| load.capacity),
+            slow: load.and_then(|load| load.slow.clone()),
+            share: load.and_then(|load| load.share),
+            target: load.map(|load| load.target),
+            stretch: load.and_then(|load| load.stretch),
+            sync_us: load.and_then(|load| load.sync_us),
+            commands_per_s: load.map(|load| load.commands_per_s),
+            reason: answer.err().map(str::to_owned),
+        });
+    }
+    moves.sort_by_key(|given| std::cmp::Reverse((given.at_ms, ShardId(given.shard))));
+    moves.truncate(MOVES_SHOWN_MAX);
+    ClusterLoad { nodes, shards: map.shard_count, moves }
+}
+
+#[cfg(test)]
+mod tests {
+    use tholos_cluster::{ClusterId, Incarnation, NodeRow};
+
+    use super::*;
+    use crate::status::{NodeReport, ShardReport};
+
+    fn row(number: u16) -> NodeRow {
+        NodeRow {
+            id: NodeId(0),
+            name: format!("n{number}"),
+            zone: String::new(),
+            weight: number,
+            incarnation: Incarnation(u64::from(number)),
+            gateway: String::new(),
+            cluster: String::new(),
+            peer: String::new(),
+            http: String::new(),
+        }
+    }
+
+    #[test]
+    fn rows_and_moves_of_all_nodes_are_put_together() {
+        let map = ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 4, 3).unwrap();
+        let report = |at_ms: u64, shards: &[u16]| {
+            let moved =
+                |step| GivenReport { at_ms: at_ms + step, shard: 1, to: 2, reason: "slow disk".into() };
+            let moves = (0..20).map(moved).collect();
+            let load =
+                LoadReport { capacity: 50, stretch: Some(2.1), given: 20, moves, ..LoadReport::default() };
+            let led = |shard: &u16| ShardReport { shard: *shard, leads: true, ..ShardReport::default() };
+            let shards = shards.iter().map(led).collect();
+            Ok(NodeReport { load: Some(load), shards, ..NodeReport::default() })
+        };
+        let load = cluster_load(&map, &vec![report(100, &[0, 2]), Err("gone".into()), report(110, &[1])]);
+        let rows: Vec<_> = load.nodes.iter().map(|node| (node.weight, node.leads, node.capacity)).collect();
+        assert_eq!(rows, [(1, 2, Some(50)), (2, 0, None), (3, 1, Some(50))]);
+        assert_eq!(load.nodes[1].reason.as_deref(), Some("gone"));
+        let first = &load.moves[0];
+        assert_eq!((first.at_ms, first.from.as_str(), first.to.as_str()), (129, "n3", "n2"));
+        assert_eq!(load.moves.len(), MOVES_SHOWN_MAX);
+        assert!(load.moves.is_sorted_by(|a, b| a.at_ms >= b.at_ms));
+    }
+}
