@@ -12,6 +12,9 @@ With `--redis` the first step is made with Redis Cluster 7 as well, in the same 
 `appendfsync everysec`, and a fourth pair, to which `redis-cli --cluster rebalance` moves a quarter of the slots; the bench's
 clients follow MOVED and ASK.
 
+With `--kills N` nothing is measured: n4's share moves to it and back, N times, and each time one of the four processes, by
+chance, is killed with `kill -9` at some moment of the job and started again; each job must end by itself.
+
 Needs Linux and Rust, and redis-server with `--redis`. Prints Markdown, and exits with 1 if a bar is missed: nothing acknowledged is lost, the history
 is linearizable, no errors but connections that a leaving node closes, moved ≤ 1.05 × the fewest, the fullest node ≤ 1.02 × its share or that rounded up, p99 ≤ 3 × the quiet one.
 """
@@ -19,6 +22,7 @@ is linearizable, no errors but connections that a leaving node closes, moved ≤
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -50,7 +54,7 @@ class Elastic(Tholos):
     """`tholos serve` in zones, and more of them that join."""
 
     def start(self):
-        self.nodes = {}
+        self.nodes, self.commands, self.running = {}, {}, {}
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("THOLOS_")}
         plans = {f"n{i}": self.plan() for i in (1, 2, 3)}
         seeds = ",".join(f"{name}=127.0.0.1:{plan['peer']}" for name, plan in plans.items())
@@ -68,16 +72,26 @@ class Elastic(Tholos):
             command += [f"--{flag}", f"127.0.0.1:{port}"]
         ready = os.path.join(self.dir, f"{name}.ready")
         self.nodes[name] = plan
-        self.spawn(name, command + ["--ready-file", ready], self.env)
+        self.commands[name] = command + ["--ready-file", ready]
+        self.running[name] = self.spawn(name, self.commands[name], self.env)
         return ready
+
+    def kill_and_restart(self, name):
+        process = self.running[name]
+        process.kill()
+        process.wait()
+        self.processes.remove(process)
+        self.running[name] = self.spawn(name, self.commands[name], self.env)
 
     def join(self, name):
         self.serve(name, self.plan(), ["--join", f"127.0.0.1:{self.nodes['n1']['peer']}"])
         wait_until(name, lambda: any(node["name"] == name and node["state"] == "spare" for node in self.status()["nodes"]), self.dir)
 
     def ask(self, *words, exits=(0,)):
-        """What a command of the binary prints with --json."""
-        command = [self.binary, *words, "--json", "--at", f"127.0.0.1:{self.nodes['n1']['http']}"]
+        """What a command of the binary prints with --json; any node is asked that answers."""
+        command = [self.binary, *words, "--json"]
+        for address in self.addresses("http", self.nodes):
+            command += ["--at", address]
         done = subprocess.run(command, capture_output=True, text=True, env=self.env)
         if done.returncode not in exits:
             raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stdout}{done.stderr}")
@@ -198,13 +212,45 @@ def carry_out(system, words):
     began = time.monotonic()
     job = system.ask("cluster", "apply", plan["id"], "--detach")["job"]
     while True:
-        jobs = {row["id"]: row for row in system.ask("job", "list")["jobs"]}
-        state = jobs[job]["state"]
+        # A node that was just killed may be the one that the meta group is asked by.
+        answer = system.ask("job", "list", exits=(0, 1, 3, 5))
+        jobs = {row["id"]: row for row in answer.get("jobs", [])}
+        state = jobs[job]["state"] if job in jobs else "unknown"
         if state == "done":
             return plan, time.monotonic() - began
         if state == "cancelled" or time.monotonic() - began > JOB_SECONDS:
             raise RuntimeError(f"job {job} is {state}: {jobs[job]}")
         time.sleep(0.1)
+
+
+def strike(args):
+    """Kills at any moment of a job; exits with 1 if a job does not end by itself or anything is lost."""
+    chance = random.Random(args.kills)
+    with Elastic(args.dir, args.tholos) as system:
+        fill(system, args)
+        system.join("n4")
+        check = [system.binary, "check", "--json", "--connections", "16", "--think-ms", "5", "--seconds", "7200", "--at",
+                 ",".join(system.addresses("gateway", system.nodes))]
+        checker = subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=system.env)
+        took, slowest = {}, 0.0
+        for turn in range(args.kills):
+            words = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"]
+            # The node that was killed last may not be up again.
+            healthy = lambda: system.status()["verdict"] == "healthy"
+            wait_until("every node", healthy, system.dir)
+            victim, moment = chance.choice(sorted(system.nodes)), chance.uniform(0, args.moment)
+            striker = threading.Timer(moment, system.kill_and_restart, [victim])
+            striker.start()
+            _, seconds = carry_out(system, words)
+            striker.join()
+            took[victim] = took.get(victim, 0) + 1
+            slowest = max(slowest, seconds)
+            say(f"{turn + 1}: {' '.join(words)}, {victim} killed after {moment:.2f} s, done after {seconds:.1f} s")
+        checker.send_signal(2)
+        verdict = json.loads(checker.communicate(timeout=120)[0].splitlines()[-1])
+    print(f"{args.kills} jobs, killed {took}: each ended by itself, the slowest after {slowest:.1f} s. "
+          f"`tholos check`: {verdict['verdict']}, {verdict['operations']} operations, {verdict['lost']} lost.")
+    return 0 if verdict["verdict"] == "linearizable" and verdict["lost"] == 0 else 1
 
 
 def fullest(system):
@@ -224,6 +270,8 @@ def parse_args():
     parser.add_argument("--megabytes", type=int, default=300, help="of values, in 10^6 bytes (300)")
     parser.add_argument("--connections", type=int, default=64, help="clients of the bench (64)")
     parser.add_argument("--quiet", type=float, default=10, help="seconds of the quiet time (10)")
+    parser.add_argument("--kills", type=int, default=0, help="only this: so many jobs, in each of which a process is killed (0)")
+    parser.add_argument("--moment", type=float, default=2.5, help="the kill comes within so many seconds of the job (2.5)")
     parser.add_argument("--redis", action="store_true", help="the first step with Redis Cluster, too")
     parser.add_argument("--tholos", default=os.path.join(target, "release", "tholos"), help="the binary")
     parser.add_argument("--dir", default=target, help="where data is kept while this runs")
@@ -235,6 +283,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    if args.kills:
+        return strike(args)
     rows, misses = [], []
 
     def hold(true, text):
