@@ -76,6 +76,12 @@ class Elastic(Tholos):
         self.running[name] = self.spawn(name, self.commands[name], self.env)
         return ready
 
+    def spawn_piped(self, command):
+        """A client whose answer is read in the end; it ends with the servers."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env)
+        self.processes.append(process)
+        return process
+
     def kill_and_restart(self, name):
         process = self.running[name]
         process.kill()
@@ -206,11 +212,12 @@ def redis_grows(args):
         return quiet, seconds, seen
 
 
-def carry_out(system, words):
-    """Plans, applies and waits for the job's end: the plan and the seconds."""
+def carry_out(system, words, begun=lambda: None):
+    """Plans, applies, calls `begun` and waits for the job's end: the plan and the seconds."""
     plan = system.ask("cluster", "plan", *words)
     began = time.monotonic()
     job = system.ask("cluster", "apply", plan["id"], "--detach")["job"]
+    begun()
     while True:
         # A node that was just killed may be the one that the meta group is asked by.
         answer = system.ask("job", "list", exits=(0, 1, 3, 5))
@@ -231,7 +238,7 @@ def strike(args):
         system.join("n4")
         check = [system.binary, "check", "--json", "--connections", "16", "--think-ms", "5", "--seconds", "7200", "--at",
                  ",".join(system.addresses("gateway", system.nodes))]
-        checker = subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=system.env)
+        checker = system.spawn_piped(check)
         took, slowest = {}, 0.0
         for turn in range(args.kills):
             words = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"]
@@ -240,9 +247,10 @@ def strike(args):
             wait_until("every node", healthy, system.dir)
             victim, moment = chance.choice(sorted(system.nodes)), chance.uniform(0, args.moment)
             striker = threading.Timer(moment, system.kill_and_restart, [victim])
-            striker.start()
-            _, seconds = carry_out(system, words)
-            striker.join()
+            try:
+                _, seconds = carry_out(system, words, striker.start)
+            finally:
+                striker.join()
             took[victim] = took.get(victim, 0) + 1
             slowest = max(slowest, seconds)
             say(f"{turn + 1}: {' '.join(words)}, {victim} killed after {moment:.2f} s, done after {seconds:.1f} s")
@@ -296,7 +304,7 @@ def main():
         fill(system, args)
         check = [system.binary, "check", "--json", "--connections", "8", "--think-ms", "5", "--seconds", "7200", "--at",
                  ",".join(system.addresses("gateway", ["n1", "n2", "n3"]))]
-        checker = subprocess.Popen(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=system.env)
+        checker = system.spawn_piped(check)
         try:
             quiet = bench(system, args.quiet, args)
             say(f"quiet: {quiet['ops_per_s']:.0f} ops/s, p99 {quiet['p99_us'] / 1000:.1f} ms")
