@@ -160,8 +160,8 @@ settings! {
     /// Shards of the cluster: a power of two. Fixed when the cluster is founded. More spread load more evenly and
     /// cost more memory and heartbeats.
     common "shards" shards: u64 = "64" in 1..=16384;
-    /// Copies of each shard: 1, 3 or 5. Fixed when the cluster is founded. 3 survive one lost node, 5 two; 1
-    /// survives none and is for development.
+    /// Copies of each shard when the cluster is founded: 1, 3 or 5; tholos cluster plan replicas changes it later. 3 survive
+    /// one lost node, 5 two; 1 survives none and is for development. A node that is founded alone has one.
     common "replicas" replicas: u64 = "3" in 1..=5;
     /// What nodes of one cluster prove to each other. Give it by THOLOS_CLUSTER_SECRET or `cluster_secret_file`
     /// rather than in a file that others read. At least 16 characters.

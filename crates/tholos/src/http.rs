@@ -149,6 +149,11 @@ impl Answer {
                     remedy,
                 ))
             }
+            (504, _) => {
+                let why = said.unwrap_or_else(|| "it has waited too long".to_owned());
+                let remedy = "it may still come about: look with tholos cluster status";
+                Err(Failure::new(Exit::TimedOut, format!("{address} gives up"), why, remedy))
+            }
             (status, _) => {
                 let why = said.unwrap_or_else(|| format!("HTTP status {status}"));
                 Err(Failure::new(Exit::NotSo, format!("{address} refuses"), why, ""))
@@ -274,6 +279,7 @@ mod tests {
         assert_eq!(exit(403, "{\"error\": \"protected mode\"}"), Exit::NotAllowed);
         assert_eq!(exit(409, "{\"error\": \"n2 runs already\"}"), Exit::NotSo);
         assert_eq!(exit(404, ""), Exit::NotSo);
+        assert_eq!(exit(504, "{\"error\": \"the meta group has not answered\"}"), Exit::TimedOut);
     }
 
     #[test]

@@ -402,7 +402,7 @@ fn a_plan_is_applied_once_and_a_stale_one_refused() {
     let (exit, text) = dev.ask(&["cluster", "apply", &drain]);
     assert!(exit == Some(1) && text.contains("made for the map e1") && text.contains("plan again"), "{text}");
     let (exit, text) = dev.ask(&["cluster", "apply", "00c0ffee"]);
-    assert!(exit == Some(1) && text.contains("no plan 00c0ffee was made at this node"), "{text}");
+    assert!(exit == Some(1) && text.contains("no node that answers remembers a plan 00c0ffee"), "{text}");
 
     let (_, json) = dev.ask(&["cluster", "status", "--json"]);
     let status: Value = serde_json::from_str(&json).unwrap();
