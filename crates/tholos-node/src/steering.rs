@@ -94,7 +94,9 @@ impl Node {
         let detector = &self.detector;
         let load = &mut self.steering.load;
         let before = load.own(0, now).capacity;
-        if load.note(sample, stall, commands, |node| detector.hears_node(node), now) {
+        // Who does not steer measures all the same, and nothing follows.
+        let changed = load.note(sample, stall, commands, |node| detector.hears_node(node), now);
+        if changed && self.config.steers {
             let (capacity, slowness) = (load.own(0, now).capacity, load.slowness());
             out.notices.push(Notice::CapacityChanged { before, capacity, slowness });
             // The others know it before they see what follows from it.

@@ -201,4 +201,9 @@ fn who_does_not_steer_leads_what_the_map_says() {
     let standing = world.cluster.nodes[0].own_standing();
     assert_eq!((standing.load.capacity, standing.slowness), (100, None));
     assert!(standing.load.sync_us > 40_000, "it is measured all the same: {standing:?}");
+    let told = |notice: &Notice| matches!(notice, Notice::CapacityChanged { .. });
+    assert!(
+        !world.cluster.notices.iter().any(|(_, notice)| told(notice)),
+        "nothing follows, so nothing is told"
+    );
 }
