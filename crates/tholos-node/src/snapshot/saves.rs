@@ -6,7 +6,7 @@
 //! A snapshot is written for the log's sake, or since a replica needs one and the last is too old. If both is asked for
 //! without end, they take turns.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use tholos_cluster::NodeId;
@@ -28,8 +28,9 @@ pub(super) struct Saves {
     under_way: BTreeMap<ShardId, Saving>,
     /// No checkpoint is begun before this.
     not_before: Millis,
-    /// Replicas that need a new snapshot.
-    needed: BTreeSet<(ShardId, NodeId)>,
+    /// Replicas that need a new snapshot, in the order in which they came to: one that needs it again and again does not
+    /// keep others waiting.
+    needed: Vec<(ShardId, NodeId)>,
     /// Whether the last one was begun for a replica's sake.
     last_was_needed: bool,
 }
@@ -65,7 +66,9 @@ impl Saves {
 
     /// A replica needs a new snapshot.
     pub(super) fn need(&mut self, shard: ShardId, to: NodeId) {
-        self.needed.insert((shard, to));
+        if !self.is_needed(shard, to) {
+            self.needed.push((shard, to));
+        }
     }
 
     /// Whether a snapshot is yet to be written for a replica.
@@ -208,6 +211,22 @@ mod tests {
     }
 
     #[test]
+    fn who_needs_a_snapshot_again_and_again_does_not_keep_others_waiting() {
+        let mut saves = Saves::default();
+        let (n2, n3) = (NodeId(2), NodeId(3));
+        for (shard, node) in [(3, n2), (1, n3), (3, n2), (3, n3)] {
+            saves.need(ShardId(shard), node);
+        }
+        assert_eq!(saves.next(None), Some(ShardId(3)));
+        assert_eq!(saves.take_needed(ShardId(3)), [n2, n3]);
+        saves.need(ShardId(0), n2);
+        assert_eq!(saves.next(None), Some(ShardId(1)), "it came before");
+        assert_eq!(saves.take_needed(ShardId(1)), [n3]);
+        saves.need(ShardId(1), n3);
+        assert_eq!(saves.next(None), Some(ShardId(0)));
+    }
+
+    #[test]
     fn the_log_and_the_replicas_take_turns() {
         let mut saves = Saves::default();
         assert_eq!((saves.next(None), saves.next(Some(ShardId(1)))), (None, Some(ShardId(1))));
@@ -216,7 +235,7 @@ mod tests {
         assert_eq!(saves.next(Some(ShardId(1))), Some(ShardId(2)));
         assert_eq!(saves.next(Some(ShardId(1))), Some(ShardId(1)));
         assert_eq!(saves.next(None), Some(ShardId(2)));
-        assert_eq!(saves.take_needed(ShardId(2)), [NodeId(1), NodeId(3)]);
+        assert_eq!(saves.take_needed(ShardId(2)), [NodeId(3), NodeId(1)]);
         assert_eq!(saves.next(None), None);
     }
 }
