@@ -104,6 +104,7 @@ impl Transfers {
     pub(crate) fn begin_anew(&mut self, id: ShardId, out: &mut Effects) {
         self.void(id, out);
         self.incoming.forget(id, out);
+        self.saves.take_needed(id);
     }
 
     /// A shard has no replica here any more: nothing of it in the log is needed.
@@ -269,7 +270,11 @@ impl Node {
         let due = self.transfers.retained.due(self.disk_full);
         let Some(id) = self.transfers.saves.next(due) else { return };
         let limits = self.slice_limits();
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
+            // Its replica has moved away since, and whoever needed it gets it from another.
+            self.transfers.saves.take_needed(id);
+            return;
+        };
         let (base, config) = (shard.group.applied_base(), shard.applied_config());
         let is_new = base.index != shard.snapshot || self.transfers.unreadable.get(&id) == Some(&base.index);
         if is_new {
