@@ -236,6 +236,9 @@ async fn a_plan_of_one_node_is_applied_at_another_and_undone_at_a_third() {
         let (code, why) = apply(&https[1], "00000000");
         assert!(code == 404 && why.contains("plan again"), "{code} {why}");
 
+        // Each has its own copy of the map, and these may have an older one.
+        wait_until_done(&https[3], 1);
+        wait_until_done(&https[0], 1);
         let id = plan(&https[3], "undo 1");
         let (code, answer) = apply(&https[0], &id);
         assert!(code == 200 && answer.contains("\"job\":2"), "{code} {answer}");

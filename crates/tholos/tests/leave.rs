@@ -418,8 +418,8 @@ fn write_in_batches(gateway: &str, name: usize) -> (Vec<String>, Vec<String>) {
 #[test]
 fn a_drained_node_that_stops_leaves_no_request_in_doubt() {
     let mut cluster = Cluster::start("drain", 4, 4, &[]);
-    let before = cluster.json(&["cluster", "status"], &[0]);
-    assert!(row(&before, "n4")["leads"].as_u64().unwrap() > 0, "{before}");
+    // If it started last, others led its shards first.
+    cluster.wait_for("its leaders", &[0], |status| row(status, "n4")["leads"].as_u64() > Some(0));
     let text = cluster.run(&["cluster", "plan", "drain", "n4"], &[0]).stdout;
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(text.contains("hands its leaders over, then its replicas; stays as a spare"), "{text}");
