@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Client, DEADLINE, beside, get, http_post, in_time, rand};
+use common::{Client, DEADLINE, beside, get, hold_port, http_post, in_time, rand};
 use serde_json::{Value as Json, json};
 use tholos_resp::Value;
 use tholos_server::Server;
@@ -31,7 +31,7 @@ const SHARDS: u64 = 8;
 fn configs(dir: &Path) -> Vec<Config> {
     let ports: Vec<u16> = {
         // Held together, so that they differ.
-        let held: Vec<_> = (0..4).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let held: Vec<_> = (0..4).map(|_| hold_port()).collect();
         held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
     };
     let peer = |at: usize| format!("127.0.0.1:{}", ports[at]).parse().unwrap();

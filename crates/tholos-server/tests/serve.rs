@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Client, beside, get, http_request, in_time, plan_and_apply, rand};
+use common::{Client, beside, get, hold_port, http_request, in_time, plan_and_apply, rand};
 use serde_json::Value as Json;
 use tholos_resp::Value;
 use tholos_server::config::{Config, Seed, Seeds, YesNo};
@@ -32,7 +32,7 @@ impl Drop for Temp {
 fn configs(dir: &Path) -> Vec<Config> {
     let ports: Vec<u16> = {
         // Held together, so that they differ.
-        let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let held: Vec<_> = (0..3).map(|_| hold_port()).collect();
         held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
     };
     let seed = |(number, port): (usize, &u16)| Seed {

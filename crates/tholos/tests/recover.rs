@@ -31,6 +31,14 @@ fn tholos() -> Command {
 /// Ports of the four listeners of a node: gateway, cluster, peer, http.
 type Ports = [u16; 4];
 
+/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections.
+fn hold_port() -> TcpListener {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let chance = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let port = || 20_000 + (chance() % 12_000) as u16;
+    std::iter::repeat_with(port).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap()
+}
+
 /// Processes n1, n2, … of one cluster, in a directory of their own; killed when dropped.
 struct Cluster {
     dir: PathBuf,
@@ -45,7 +53,7 @@ impl Cluster {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         // Held together, so that they differ.
-        let held: Vec<_> = (0..4 * nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let held: Vec<_> = (0..4 * nodes).map(|_| hold_port()).collect();
         let port = |at: usize| held[at].local_addr().unwrap().port();
         let ports = (0..nodes).map(|at| [0, 1, 2, 3].map(|of| port(4 * at + of))).collect();
         Cluster { dir, ports, running: (0..nodes).map(|_| None).collect() }

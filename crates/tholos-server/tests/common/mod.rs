@@ -88,6 +88,15 @@ pub(crate) async fn beside<T: Send + 'static>(run: impl FnOnce() -> T + Send + '
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
+/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections.
+#[allow(dead_code, reason = "not every test needs it")]
+pub(crate) fn hold_port() -> std::net::TcpListener {
+    let port = || 20_000 + (rand() % 12_000) as u16;
+    std::iter::repeat_with(port)
+        .find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
+        .unwrap()
+}
+
 pub(crate) fn rand() -> u64 {
     getrandom::u64().unwrap()
 }
