@@ -128,25 +128,9 @@ pub(crate) fn hot(map: &ClusterMap, answers: &Answers) -> Hot {
 
 #[cfg(test)]
 mod tests {
-    use tholos_cluster::{ClusterId, Incarnation, NodeId, NodeRow};
-
     use super::*;
+    use crate::status::tests::map;
     use crate::status::{NodeReport, ShardReport};
-
-    fn map() -> ClusterMap {
-        let row = |number: u16| NodeRow {
-            id: NodeId(number),
-            name: format!("n{number}"),
-            zone: String::new(),
-            weight: 1,
-            incarnation: Incarnation(u64::from(number)),
-            gateway: String::new(),
-            cluster: String::new(),
-            peer: String::new(),
-            http: String::new(),
-        };
-        ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 2, 3).unwrap()
-    }
 
     fn report(name: &str, shard: u16, rates: (u64, u64), keys: &[(&str, u64)]) -> Result<NodeReport, String> {
         let (reads_per_s, writes_per_s) = rates;

@@ -571,4 +571,4 @@ pub(crate) fn locate(map: &ClusterMap, answers: &Answers, key: &[u8]) -> Locatio
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,8 @@ use super::*;
 use tholos_cluster::{ClusterId, Incarnation, MetaCommand, Standing};
 use tholos_paxos::Millis;
 
-fn map() -> ClusterMap {
+/// Three nodes of two shards.
+pub(crate) fn map() -> ClusterMap {
     let row = |number: u16| NodeRow {
         id: NodeId(number),
         name: format!("n{number}"),
