@@ -2,6 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Ports to pick from. Of those from 32,768 on Linux gives some to outgoing connections, so that one which is let go until
+/// its server listens may be taken by a connection of this very process.
+const PICKED: std::ops::Range<u32> = 26_000..32_000;
 
 /// Why a port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +74,28 @@ pub(crate) fn listen(
     listener.map_err(|source| PortError::new(what, address, source, option))
 }
 
-/// Ports of 127.0.0.1 that were free a moment ago, all different.
+/// The next free port of [`PICKED`], counted round from a place by chance; any that the system has if all are taken.
+fn hold_free() -> io::Result<TcpListener> {
+    static BASE: OnceLock<u32> = OnceLock::new();
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Without chance from the system the first place serves as well.
+    let base = *BASE.get_or_init(|| getrandom::u32().unwrap_or(0) % PICKED.end);
+    for _ in PICKED {
+        let place = base.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)) % (PICKED.end - PICKED.start);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, (PICKED.start + place) as u16)) {
+            return Ok(listener);
+        }
+    }
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// Ports of 127.0.0.1 that were free a moment ago, all different, and other ones at each call in this process.
 ///
 /// # Errors
 /// As the system has it.
 pub(crate) fn pick_free(count: usize) -> io::Result<Vec<u16>> {
     // All are held until all are found, or the system would give one twice.
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+    let listeners: Vec<TcpListener> = (0..count).map(|_| hold_free()).collect::<io::Result<_>>()?;
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 

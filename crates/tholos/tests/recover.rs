@@ -31,11 +31,16 @@ fn tholos() -> Command {
 /// Ports of the four listeners of a node: gateway, cluster, peer, http.
 type Ports = [u16; 4];
 
-/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections.
+/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections, and of
+/// those of one process never the same.
 fn hold_port() -> TcpListener {
     use std::hash::{BuildHasher as _, Hasher as _};
-    let chance = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    let port = || 20_000 + (chance() % 12_000) as u16;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static BASE: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let base =
+        *BASE.get_or_init(|| std::collections::hash_map::RandomState::new().build_hasher().finish() % 6_000);
+    let port = || 20_000 + ((base + COUNT.fetch_add(1, Ordering::Relaxed)) % 6_000) as u16;
     std::iter::repeat_with(port).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap()
 }
 

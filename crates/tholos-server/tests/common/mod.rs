@@ -88,10 +88,16 @@ pub(crate) async fn beside<T: Send + 'static>(run: impl FnOnce() -> T + Send + '
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections.
-#[allow(dead_code, reason = "not every test needs it")]
+/// A port that is free and will be until it is used: not of those that the kernel gives to outgoing connections, and of
+/// those of one process never the same.
 pub(crate) fn hold_port() -> std::net::TcpListener {
-    let port = || 20_000 + (rand() % 12_000) as u16;
+    use std::hash::{BuildHasher as _, Hasher as _};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static BASE: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let base =
+        *BASE.get_or_init(|| std::collections::hash_map::RandomState::new().build_hasher().finish() % 6_000);
+    let port = || 20_000 + ((base + COUNT.fetch_add(1, Ordering::Relaxed)) % 6_000) as u16;
     std::iter::repeat_with(port)
         .find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok())
         .unwrap()
