@@ -521,3 +521,19 @@ impl Node {
         self.collect(id, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_of_a_replica_that_is_gone_keeps_nobody_waiting() {
+        let mut transfers = Transfers::new(4, &NodeConfig::new(NodeId(1), 1, 1));
+        let (gone, held) = (ShardId(2), ShardId(3));
+        transfers.saves.need(gone, NodeId(2));
+        transfers.saves.need(held, NodeId(2));
+        transfers.begin_anew(gone, &mut Effects::default());
+        assert_eq!(transfers.saves.next(None), Some(held));
+        assert!(!transfers.saves.is_needed(gone, NodeId(2)));
+    }
+}
