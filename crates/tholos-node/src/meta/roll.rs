@@ -11,6 +11,8 @@
 //!   or from whichever leader, each node restarts once.
 //! - W2: a node is ordered to restart only if every node is there and no shard would miss it.
 //! - W3: who does not come back stops it: the job is paused, and what it waits for is told.
+//! - W4: a while passes between two restarts. A client that lost its connection goes to another node and tries once more after
+//!   half a second, say; that one must not be the next to go.
 
 use alloc::format;
 use alloc::string::String;
@@ -29,6 +31,8 @@ use crate::peer::PeerMessage;
 const ORDER_INTERVAL: Millis = Millis(500);
 /// A node must be back within this time, and the others be well.
 const BACK_WITHIN: Millis = Millis(120_000);
+/// After one node is back, the next goes no sooner.
+const CALM: Millis = Millis(2_000);
 /// A replica that lacks more entries than this has not caught up.
 const LAG_ENTRIES_MAX: u64 = 1000;
 
@@ -83,6 +87,9 @@ impl Node {
             return self.propose_meta(&MetaCommand::Pause(job));
         }
         match restart.stage {
+            RestartStage::Waiting if at > 0 && now.since(since) < CALM => {
+                self.meta.roll.waits = Some(String::from("clients get time to come back to the last one"));
+            }
             RestartStage::Waiting => self.order_restart(job, at, restart.node, out),
             RestartStage::Ordered { boot } => self.await_restart((job, at), restart.node, boot, out),
             RestartStage::Recorded | RestartStage::Cancelled => {}

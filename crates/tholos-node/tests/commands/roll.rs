@@ -41,7 +41,14 @@ fn each_node_restarts_once_and_the_next_waits_for_it() {
     let client = cluster.connect(0, Port::Gateway);
     assert_eq!(flat(&cluster.ask(client, &["SET k v"])), "+OK");
     let mut restarted = Vec::new();
+    // Since when the restarts before are recorded.
+    let mut back_since = None;
     for _ in 0..400 {
+        let recorded =
+            state(&cluster).jobs[0].restarts.iter().filter(|restart| restart.is_finished()).count();
+        if back_since.is_none_or(|(count, _)| count != recorded) {
+            back_since = Some((recorded, cluster.now().mono.0));
+        }
         cluster.advance(50);
         let told = std::mem::take(&mut cluster.to_restart);
         assert!(told.len() <= 1, "one at a time: {told:?}");
@@ -49,6 +56,12 @@ fn each_node_restarts_once_and_the_next_waits_for_it() {
             let recorded =
                 state(&cluster).jobs[0].restarts.iter().filter(|restart| restart.is_finished()).count();
             assert_eq!(recorded, restarted.len(), "the one before is back");
+            let calm = back_since.map_or(0, |(_, since)| cluster.now().mono.0 - since);
+            assert!(
+                recorded == 0 || calm >= 2_000,
+                "n{} goes {calm} ms after the one before is back",
+                at + 1
+            );
             cluster.restart_in_order(at);
             restarted.push(at);
         }
