@@ -22,6 +22,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Signs of the bar.
 const BAR_WIDTH: usize = 17;
+/// For how long a job that a node does not know is asked for again.
+const OLDER_FOR: Duration = Duration::from_secs(2);
 
 /// Follows a job to its end.
 pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
@@ -37,6 +39,7 @@ pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
         moved: 0,
     };
     let mut silent_since: Option<Instant> = None;
+    let mut unknown_since: Option<Instant> = None;
     loop {
         let answer = match at.get("/v1/jobs", ANSWER_TIMEOUT) {
             Ok(answer) => answer,
@@ -57,10 +60,16 @@ pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
         };
         silent_since = None;
         let Some(job) = list(&answer["jobs"]).iter().find(|job| job["id"] == id) else {
+            // Any node may have answered, by its own copy of the map, which may be older than the job.
+            if unknown_since.get_or_insert_with(Instant::now).elapsed() < OLDER_FOR {
+                std::thread::sleep(LOOK);
+                continue;
+            }
             screen.end_line();
             let why = "there is no such job, or it is forgotten";
             return Err(Failure::new(Exit::NotSo, format!("job {id}"), why, "see tholos job list"));
         };
+        unknown_since = None;
         screen.show(job);
         match word(&job["state"]) {
             "done" => return Ok(Exit::Ok),
