@@ -42,7 +42,9 @@ mod serve;
 mod server;
 mod snapshot_files;
 mod snapshot_task;
+mod spare_thread;
 mod status;
+mod sync_pace;
 mod wal_task;
 mod worker_task;
 

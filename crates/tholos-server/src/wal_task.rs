@@ -2,7 +2,7 @@
 //! durable.
 //!
 //! A thread and not a task, since it waits for the disk. While one batch syncs the next one gathers, so that one sync
-//! serves all that arrived meanwhile.
+//! serves all that arrived meanwhile. Spares of a busy log are written by a thread of their own.
 //!
 //! Rules kept here: appends in the order given; nothing is reported durable before its sync has returned; R20 (a seal
 //! after 10 ms of idleness and at a clean stop); R23 (after a failed write or sync nothing more is done).
@@ -17,6 +17,8 @@ use tholos_paxos::{AppendSeq, Entry, Record};
 use tholos_wal::{Disk, Log, LogError, Lsn, Spare};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::spare_thread::SpareThread;
+use crate::sync_pace::SyncPace;
 use crate::worker_task::Input;
 
 /// Idleness after which the log is sealed (R20).
@@ -180,7 +182,7 @@ struct Round {
     release: Option<AppendSeq>,
 }
 
-impl<D: Disk> WalTask<D> {
+impl<D: Disk<File: Send> + 'static> WalTask<D> {
     /// Runs until it is stopped or the log fails.
     pub(crate) fn run(mut self) {
         if let Err(error) = self.serve() {
@@ -197,8 +199,11 @@ impl<D: Disk> WalTask<D> {
         let mut encoded = Encoded::default();
         // Nothing to state or prepare is known yet, so the first idle moment looks.
         let mut tidy = false;
+        let spares = SpareThread::start();
+        let mut pace = SyncPace::default();
+        let mut began = None;
         loop {
-            match self.take(&mut round, tidy, welcome) {
+            match self.take(&mut round, tidy, welcome, began.map(|began| began + pace.gap())) {
                 Taken::Work => tidy = false,
                 Taken::Idle => {
                     tidy = self.tidy()?;
@@ -214,16 +219,21 @@ impl<D: Disk> WalTask<D> {
                     return Ok(());
                 }
             }
+            let appends = round.appends.len();
+            let now = Instant::now();
             if !self.write(&mut round, &mut lsns, &mut encoded)? {
                 return Ok(());
             }
+            pace.note(appends, now.elapsed());
+            began = Some(now);
+            spares.look(&mut self.log)?;
             self.report_usage();
             self.report_room(&mut welcome);
         }
     }
 
     /// Tells the worker when the log's room gets short, and when it is enough again.
-    fn report_room(&self, welcome: &mut bool) {
+    fn report_room(&mut self, welcome: &mut bool) {
         let now_welcome = self.log.writers_welcome();
         if now_welcome != *welcome {
             *welcome = now_welcome;
@@ -232,10 +242,20 @@ impl<D: Disk> WalTask<D> {
         }
     }
 
-    /// Waits for work; with nothing left to tidy, for as long as it takes. While writers are refused nothing may ever
+    /// Waits until `not_before`, and then for work; with nothing left to tidy, for as long as it takes. While writers are refused nothing may ever
     /// come, and others may make room on the disk, so then it waits for a moment only.
-    fn take(&self, round: &mut Round, tidy: bool, welcome: bool) -> Taken {
+    fn take(&self, round: &mut Round, tidy: bool, welcome: bool, not_before: Option<Instant>) -> Taken {
         let mut state = self.queue.lock();
+        if let Some(not_before) = not_before {
+            // Appends that come meanwhile wake nobody.
+            while state.stop.is_none() {
+                let left = not_before.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                state = self.queue.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
         let deadline = Instant::now() + if tidy { FULL_RETRY } else { SEAL_AFTER };
         loop {
             if state.stop == Some(Stop::Abandon) {

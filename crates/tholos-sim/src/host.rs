@@ -8,7 +8,7 @@ use tholos_cluster::{ClusterMap, MetaState, NodeId};
 use tholos_node::{Append, CountedOf, Effects, Event, MoveReason, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options, Planted};
 use tholos_ring::ShardId;
-use tholos_wal::{Crash, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
+use tholos_wal::{Crash, LentSpare, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
 
 use crate::coverage::{Coverage, Reached};
 use crate::durable::Durable;
@@ -44,6 +44,8 @@ pub struct Host {
     /// The snapshots, on a disk of their own.
     pub snapshots: Snapshots,
     log: Option<Log<MemDisk>>,
+    /// The spare that is written beside the log.
+    lent: Option<LentSpare<MemDisk>>,
     durable: Durable,
     /// Counts starts, so that events of an earlier one are dropped.
     pub boot: u64,
@@ -139,6 +141,7 @@ impl Host {
             disk: MemDisk::new(),
             snapshots: Snapshots::default(),
             log: None,
+            lent: None,
             durable: Durable::default(),
             boot: 0,
             waiting: VecDeque::new(),
@@ -255,6 +258,7 @@ impl Host {
         }
         self.durable.recovered(&node);
         self.log = Some(log);
+        self.lent = None;
         self.welcome = true;
         self.node = Some(node);
         Started::Up
@@ -296,6 +300,7 @@ impl Host {
             self.counted = node.counted().collect();
         }
         self.log = None;
+        self.lent = None;
         self.waiting.clear();
         self.writing = None;
         self.lsns.clear();
@@ -417,7 +422,24 @@ impl Host {
         let seq = self.writing.take()?;
         self.log.as_mut()?.sync().ok()?;
         self.durable.sync();
+        self.step_lent()?;
         Some(seq)
+    }
+
+    /// Does what a thread of the driver does, which writes spares of a busy log. `None`: the node must stop (R23).
+    fn step_lent(&mut self) -> Option<()> {
+        let log = self.log.as_mut()?;
+        match self.lent.take() {
+            None => self.lent = log.lend_spare().ok()?,
+            Some(mut spare) => {
+                if spare.write() {
+                    self.lent = Some(spare);
+                } else if !matches!(log.take_spare_back(spare), Ok(()) | Err(LogError::Full { .. })) {
+                    return None;
+                }
+            }
+        }
+        Some(())
     }
 
     /// Up to where the log is durable.
@@ -441,7 +463,7 @@ impl Host {
 
     /// What the node is to be told of the log's room, if that has changed.
     pub fn room_changed(&mut self) -> Option<Event> {
-        let welcome = self.log.as_ref()?.writers_welcome();
+        let welcome = self.log.as_mut()?.writers_welcome();
         let changed = std::mem::replace(&mut self.welcome, welcome) != welcome;
         changed.then_some(Event::DiskFull(!welcome))
     }

@@ -49,6 +49,7 @@ pub use format::{FORMAT_VERSION, HEADER_BYTES, SECTOR_BYTES};
 pub use log::Log;
 pub use mem_disk::{Crash, MemDisk, MemFile, SectorFates};
 pub use options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Spare, Usage};
+pub use pool::LentSpare;
 pub use recover::{Damage, Recovery, Tail};
 pub use snapfile::{
     SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_FORMAT_VERSION, SnapshotChunk, SnapshotName, SnapshotReader,

@@ -18,7 +18,7 @@ use crate::format::{
     BatchHead, HEADER_BYTES, Kind, Marks, SECTOR_BYTES, batch_bytes, encode_batch, seed, segment_name,
 };
 use crate::options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Spare, Usage};
-use crate::pool::{Failure, Pool, Ready};
+use crate::pool::{Failure, LentSpare, Pool, Ready};
 use crate::recover::{Kept, Plan, Recovery, list_segments, read_file, read_salt, read_segment};
 use crate::tail::{open_error, write_tail};
 
@@ -26,6 +26,9 @@ use crate::tail::{open_error, write_tail};
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// Bytes of a seal.
 pub(crate) const SEAL_BYTES: u64 = SECTOR_BYTES as u64;
+/// After plenty of room was found, the file system is not asked for room until one in so many parts of a segment is
+/// written.
+const ASKED_AGAIN_PARTS: u64 = 16;
 /// Zeros are written in pieces of this size, in bytes.
 pub(crate) const FILL_STEP_BYTES: u64 = 1 << 20;
 
@@ -72,6 +75,8 @@ pub struct Log<D: Disk> {
     poison: Option<Arc<str>>,
     buffer: AlignedBuffer,
     usage: Usage,
+    /// Bytes written at which the file system is asked for room again.
+    asked_again_at: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -122,6 +127,7 @@ impl<D: Disk> Log<D> {
             poison: None,
             buffer: AlignedBuffer::default(),
             usage: Usage::default(),
+            asked_again_at: 0,
             disk,
             options,
         };
@@ -202,6 +208,7 @@ impl<D: Disk> Log<D> {
     /// As [`sync`](Self::sync).
     pub fn seal(&mut self) -> Result<Lsn, LogError> {
         self.sync()?;
+        self.asked_again_at = 0;
         if !self.sealed {
             match self.write_batch::<&[u8]>(Kind::Seal, &[]) {
                 Ok(_) => {}
@@ -227,12 +234,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Does one bounded step towards having [`Options::segments_spare`] segments written ahead, or towards giving back
-    /// what is too much. Call it when idle until it answers [`Spare::Enough`].
+    /// what is too much. Call it when idle until it answers [`Spare::Enough`]. While a spare is lent it leaves all to that.
     ///
     /// # Errors
     /// [`LogError::Full`] has done nothing; after any other the log is poisoned (R23).
     pub fn prepare_spare(&mut self) -> Result<Spare, LogError> {
         self.check()?;
+        if self.pool.has_lent() {
+            return Ok(Spare::Enough);
+        }
         if self.pool.ready_count() < self.options.segments_spare {
             self.step_spare(self.options.spare_step_bytes)?;
             return Ok(Spare::Working);
@@ -245,6 +255,38 @@ impl<D: Disk> Log<D> {
         Ok(if shrunk { Spare::Working } else { Spare::Enough })
     }
 
+    /// The next spare, if one is wanted and has to be written: to be written by [`LentSpare::write`] on another thread while
+    /// this log goes on, and given back. So a log that is never idle has spares too.
+    ///
+    /// # Errors
+    /// After any error the log is poisoned (R23). That there is no room is none: nothing is lent then.
+    pub fn lend_spare(&mut self) -> Result<Option<LentSpare<D>>, LogError> {
+        self.check()?;
+        let wanted = self.pool.ready_count() < self.options.segments_spare && self.pool.can_lend();
+        if !wanted || (!self.pool.has_material() && self.creatable_bytes() < self.options.segment_bytes) {
+            return Ok(None);
+        }
+        self.pool
+            .lend(&self.disk, self.options.spare_step_bytes)
+            .map(Some)
+            .map_err(|error| self.fail_with(error))
+    }
+
+    /// Takes a spare back that was lent. If it is whole it gets ready now, which takes a few syncs.
+    ///
+    /// # Errors
+    /// What went wrong with it: [`LogError::Full`] has done nothing, after any other the log is poisoned (R23).
+    pub fn take_spare_back(&mut self, spare: LentSpare<D>) -> Result<(), LogError> {
+        self.check()?;
+        let whole = spare.is_whole();
+        match self.pool.take_back(spare) {
+            Ok(()) if whole => self.step_spare(self.options.spare_step_bytes),
+            Ok(()) => Ok(()),
+            Err(error) if is_full(&error.source) => Err(self.full(self.options.segment_bytes)),
+            Err(error) => Err(self.fail_with(error)),
+        }
+    }
+
     /// How much more can be appended. Asks the file system, which costs about a microsecond.
     #[must_use]
     pub fn headroom(&self) -> Headroom {
@@ -253,11 +295,24 @@ impl<D: Disk> Log<D> {
         Headroom { bytes, writers_welcome: bytes > self.options.writer_reserve_bytes }
     }
 
-    /// What [`Headroom::writers_welcome`] says. Asks the file system only if the files that are there do not suffice, so
-    /// it may be asked after every sync.
+    /// What [`Headroom::writers_welcome`] says. Asks the file system only if the files that are there do not suffice, and
+    /// after plenty of room not for the next part of a segment or until a [`seal`](Self::seal), so it may be asked
+    /// after every sync.
     #[must_use]
-    pub fn writers_welcome(&self) -> bool {
-        self.room_bytes(0) > self.options.writer_reserve_bytes || self.headroom().writers_welcome
+    pub fn writers_welcome(&mut self) -> bool {
+        let reserve = self.options.writer_reserve_bytes;
+        if self.room_bytes(0) > reserve {
+            return true;
+        }
+        if self.usage.written_bytes >= self.asked_again_at {
+            let headroom = self.headroom();
+            let step = self.options.segment_bytes / ASKED_AGAIN_PARTS;
+            if headroom.bytes <= reserve + 2 * step {
+                return headroom.writers_welcome;
+            }
+            self.asked_again_at = self.usage.written_bytes + step;
+        }
+        true
     }
 
     /// Bytes that fit into the files that are there and so many new ones.

@@ -6,11 +6,14 @@
 use std::collections::VecDeque;
 use std::io;
 
+use crate::buffer::AlignedBuffer;
 use crate::disk::Disk;
 use crate::format::{Marks, Openings, SegmentHeader, segment_name};
 
 /// The file that is becoming a spare; removed when a log is opened.
 const BUILDING: &str = "spare.tmp";
+/// The file of a spare that is written while [`BUILDING`] is lent; removed when a log is opened.
+const LATE: &str = "late.tmp";
 /// The file of an oversize segment until it is named; removed when a log is opened.
 const OVERSIZE: &str = "oversize.tmp";
 
@@ -38,8 +41,61 @@ pub(crate) struct Ready<F> {
 
 #[derive(Debug)]
 struct Building<F> {
+    name: &'static str,
     file: F,
     written_bytes: u64,
+}
+
+/// A spare that is written elsewhere, so that the log goes on meanwhile: [`Log::lend_spare`](crate::Log::lend_spare)
+/// gives it out, and [`Log::take_spare_back`](crate::Log::take_spare_back) takes it, whole or not. One that is dropped
+/// is a spare less until the log is opened again.
+#[derive(Debug)]
+pub struct LentSpare<D: Disk> {
+    disk: D,
+    building: Building<D::File>,
+    segment_bytes: u64,
+    step_bytes: u64,
+    zeros: AlignedBuffer,
+    failure: Option<Failure>,
+}
+
+impl<D: Disk> LentSpare<D> {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.building.written_bytes == self.segment_bytes
+    }
+
+    /// Writes [`Options::spare_step_bytes`](crate::Options::spare_step_bytes) more, and syncs after the last; true if
+    /// there is more to write. What fails is told by [`Log::take_spare_back`](crate::Log::take_spare_back).
+    pub fn write(&mut self) -> bool {
+        let filled = self.building.fill(&self.disk, &mut self.zeros, self.segment_bytes, self.step_bytes);
+        let written = match filled {
+            Ok(()) if self.is_whole() => {
+                self.disk.sync_data(&self.building.file).map_err(failure("sync", self.building.name))
+            }
+            filled => filled,
+        };
+        self.failure = written.err();
+        self.failure.is_none() && !self.is_whole()
+    }
+}
+
+impl<F> Building<F> {
+    /// Writes zeros, so many bytes at most. Its name comes with a sync.
+    fn fill<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        zeros: &mut AlignedBuffer,
+        segment_bytes: u64,
+        step_bytes: u64,
+    ) -> Result<(), Failure> {
+        let bytes = step_bytes.min(segment_bytes - self.written_bytes);
+        let length = usize::try_from(bytes).expect("a step fits memory");
+        zeros.reset(length);
+        zeros.pad(length);
+        disk.write_at(&self.file, self.written_bytes, zeros.bytes()).map_err(failure("write", self.name))?;
+        self.written_bytes += bytes;
+        Ok(())
+    }
 }
 
 /// All files of the log that hold nothing.
@@ -50,6 +106,8 @@ pub(crate) struct Pool<F> {
     /// Names of whole segments to be recycled.
     reusable: VecDeque<String>,
     building: Option<Building<F>>,
+    /// A file that becomes a spare is with someone else.
+    lent: bool,
     use_number_next: u64,
     openings: Openings,
     segment_bytes: u64,
@@ -63,6 +121,7 @@ impl<F> Pool<F> {
             ready: VecDeque::new(),
             reusable: VecDeque::new(),
             building: None,
+            lent: false,
             use_number_next,
             openings,
             segment_bytes,
@@ -107,7 +166,8 @@ impl<F> Pool<F> {
 
     /// Bytes of all files here.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let files = self.ready.len() + self.reusable.len() + usize::from(self.building.is_some());
+        let unfinished = usize::from(self.building.is_some()) + usize::from(self.lent);
+        let files = self.ready.len() + self.reusable.len() + unfinished;
         files as u64 * self.segment_bytes
     }
 
@@ -132,42 +192,82 @@ impl<F> Pool<F> {
         step_bytes: u64,
     ) -> Result<bool, Failure> {
         let Some(building) = &mut self.building else {
-            self.building = Some(match self.reusable.pop_front() {
-                Some(name) => {
-                    disk.rename(&name, BUILDING).map_err(failure("rename", &name))?;
-                    let file = disk.open(BUILDING).map_err(failure("open", BUILDING))?;
-                    Building { file, written_bytes: self.segment_bytes }
-                }
-                None => {
-                    let file = disk.create(BUILDING).map_err(failure("create", BUILDING))?;
-                    self.created += 1;
-                    Building { file, written_bytes: 0 }
-                }
-            });
+            self.building = Some(self.begin(disk)?);
             return Ok(false);
         };
         if building.written_bytes < self.segment_bytes {
-            let bytes = step_bytes.min(self.segment_bytes - building.written_bytes);
-            let zeros = vec![0; usize::try_from(bytes).expect("a step fits memory")];
-            let written = disk
-                .write_at(&building.file, building.written_bytes, &zeros)
-                .map_err(failure("write", BUILDING))
-                .and_then(|()| disk.sync_data(&building.file).map_err(failure("sync", BUILDING)));
-            building.written_bytes += bytes;
-            return match written {
-                Ok(()) => Ok(false),
-                Err(error) => {
-                    self.building = None;
-                    // Best effort: what stays is removed at the next start.
-                    let _ = disk.remove(BUILDING);
-                    Err(error)
-                }
-            };
+            let mut zeros = AlignedBuffer::default();
+            let filled = building.fill(disk, &mut zeros, self.segment_bytes, step_bytes);
+            let name = building.name;
+            let synced = filled.and_then(|()| disk.sync_data(&building.file).map_err(failure("sync", name)));
+            if synced.is_err() {
+                self.building = None;
+                // Best effort: what stays is removed at the next start.
+                let _ = disk.remove(name);
+            }
+            return synced.map(|()| false);
         }
         let Some(building) = self.building.take() else { return Ok(false) };
-        let ready = self.name(disk, building.file, BUILDING, salt, marks)?;
+        let ready = self.name(disk, building.file, building.name, salt, marks)?;
         self.ready.push_back(ready);
         Ok(true)
+    }
+
+    /// Begins a spare, of a file to be recycled if there is one.
+    fn begin<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Building<F>, Failure> {
+        let name = if self.lent { LATE } else { BUILDING };
+        if let Some(old) = self.reusable.pop_front() {
+            disk.rename(&old, name).map_err(failure("rename", &old))?;
+            let file = disk.open(name).map_err(failure("open", name))?;
+            return Ok(Building { name, file, written_bytes: self.segment_bytes });
+        }
+        let file = disk.create(name).map_err(failure("create", name))?;
+        self.created += 1;
+        Ok(Building { name, file, written_bytes: 0 })
+    }
+
+    /// Whether the next spare has to be written, and may be by someone else.
+    pub(crate) fn can_lend(&self) -> bool {
+        let unwritten = |building: &Building<F>| building.written_bytes < self.segment_bytes;
+        !self.lent && self.building.as_ref().map_or(self.reusable.is_empty(), unwritten)
+    }
+
+    pub(crate) fn has_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// Gives out the next spare to be written, if it [can be lent](Self::can_lend).
+    pub(crate) fn lend<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        step_bytes: u64,
+    ) -> Result<LentSpare<D>, Failure> {
+        let building = match self.building.take() {
+            Some(building) => building,
+            None => self.begin(disk)?,
+        };
+        self.lent = true;
+        Ok(LentSpare {
+            disk: disk.clone(),
+            building,
+            segment_bytes: self.segment_bytes,
+            step_bytes,
+            zeros: AlignedBuffer::default(),
+            failure: None,
+        })
+    }
+
+    /// Takes back what was lent: the next steps finish it.
+    pub(crate) fn take_back<D: Disk<File = F>>(&mut self, spare: LentSpare<D>) -> Result<(), Failure> {
+        self.lent = false;
+        let LentSpare { disk, building, failure, .. } = spare;
+        // A late one that is unfinished keeps its place: it is a spare as well.
+        if failure.is_some() || self.building.is_some() {
+            let _ = disk.remove(building.name);
+        } else {
+            self.building = Some(building);
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Gives a finished file its number and its name, durably.

@@ -127,7 +127,7 @@ fn a_double_crash_during_recovery_loses_nothing() {
     for first in 1..40 {
         for second in 1..40 {
             let disk = disk.fork();
-            let mut model = model.clone();
+            let mut model = model.fork();
             for (changes, seed) in [(first, first * 7), (second, second * 11)] {
                 disk.die_after(Some(changes));
                 if let Ok((_, recovery, seen)) = open_with(&disk, tiny()) {

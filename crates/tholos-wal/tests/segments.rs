@@ -305,3 +305,84 @@ fn a_real_directory_behaves_like_the_simulated_one() {
     }
     std::fs::remove_dir_all(directory).expect("clean up");
 }
+
+#[test]
+fn a_log_that_is_never_idle_goes_on_in_spares_that_were_lent() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    let mut lent = None;
+    for round in 0..200_u8 {
+        log.append(&[(1, vec![round; 900])]).expect("append");
+        log.sync().expect("sync");
+        lent = match lent {
+            None => log.lend_spare().expect("lend"),
+            Some(spare) => written_or_back(spare, &mut log),
+        };
+    }
+    let usage = log.usage();
+    assert!(usage.created_segments > 10, "{usage:?}");
+    assert_eq!(usage.late_segments, 0, "{usage:?}");
+    drop(log);
+    let (_, _, seen) = open(&disk);
+    assert_eq!(seen.len(), 200);
+}
+
+fn written_or_back(
+    mut spare: tholos_wal::LentSpare<MemDisk>,
+    log: &mut tholos_wal::Log<MemDisk>,
+) -> Option<tholos_wal::LentSpare<MemDisk>> {
+    if spare.write() {
+        return Some(spare);
+    }
+    log.take_spare_back(spare).expect("take back");
+    None
+}
+
+#[test]
+fn a_log_that_needs_a_segment_while_one_is_lent_writes_another() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    let mut spare = log.lend_spare().expect("lend").expect("none is ready");
+    for round in 0..40_u8 {
+        log.append(&[(1, vec![round; 900])]).expect("append");
+        log.sync().expect("sync");
+        assert_eq!(log.lend_spare().expect("lend").map(drop), None, "one at a time");
+        assert_eq!(log.prepare_spare().expect("prepare"), Spare::Enough, "left to the one that is lent");
+    }
+    while spare.write() {}
+    log.take_spare_back(spare).expect("take back");
+    assert_eq!(log.usage().spares, 1);
+    let late = log.usage().late_segments;
+    assert!(late > 2, "{late}");
+    for round in 40..60_u8 {
+        log.append(&[(1, vec![round; 300])]).expect("append");
+        log.sync().expect("sync");
+    }
+    drop(log);
+    let (_, _, seen) = open(&disk);
+    assert!(seen.iter().map(|(.., payload)| payload[0]).eq(0..60), "in order, in segments in order");
+}
+
+#[test]
+fn a_lent_spare_that_fails_stops_the_log_and_one_without_room_does_not() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    let mut spare = log.lend_spare().expect("lend").expect("none is ready");
+    disk.fail_syncs(true);
+    while spare.write() {}
+    let error = log.take_spare_back(spare).expect_err("the disk failed");
+    assert!(matches!(error, tholos_wal::LogError::Io { .. }), "{error}");
+    log.append(&[(1, b"more")]).expect_err("R23");
+
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    let mut spare = log.lend_spare().expect("lend").expect("none is ready");
+    disk.set_capacity_bytes(Some(0));
+    while spare.write() {}
+    let error = log.take_spare_back(spare).expect_err("no room");
+    assert!(matches!(error, tholos_wal::LogError::Full { .. }), "{error}");
+    assert_eq!(log.lend_spare().expect("asked for room first").map(drop), None);
+    disk.set_capacity_bytes(None);
+    log.append(&[(1, b"more")]).expect("the log is well");
+    log.sync().expect("sync");
+}

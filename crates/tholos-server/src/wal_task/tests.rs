@@ -160,7 +160,8 @@ fn room_that_others_make_is_told_without_any_append() {
     harness.queue.push(&mut vec![append(1)], None);
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(1)));
     disk.set_capacity_bytes(Some(0));
-    harness.queue.push(&mut vec![append(2)], None);
+    // So large that the file system is asked again before the seal.
+    harness.queue.push(&mut vec![large(2, 1500)], None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut told = || {
         let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };

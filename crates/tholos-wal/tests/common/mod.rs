@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
-use tholos_wal::{Log, Lsn, MemDisk, OpenError, Options, Recovery};
+use tholos_wal::{LentSpare, Log, LogError, Lsn, MemDisk, OpenError, Options, Recovery};
 
 /// (group, lsn, payload)
 pub type Seen = (u32, u64, Vec<u8>);
@@ -42,18 +42,20 @@ pub fn open(disk: &MemDisk) -> (Log<MemDisk>, Recovery, Vec<Seen>) {
 }
 
 /// What the log was told and what it answered.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub struct Model {
     pub records: Vec<Seen>,
     pub acknowledged: u64,
     pub released: u64,
     serial: u64,
+    /// A spare on its way, of the log that is open.
+    lent: Option<LentSpare<MemDisk>>,
 }
 
 impl Model {
     /// One random call; false when the log has failed.
     pub fn step(&mut self, log: &mut Log<MemDisk>, random: &mut Random) -> bool {
-        match random.below(16) {
+        match random.below(18) {
             0..=6 => self.append(log, random),
             7..=11 => log.sync().map(|lsn| self.acknowledged = lsn.0).is_ok(),
             12 => log.seal().map(|lsn| self.acknowledged = lsn.0).is_ok(),
@@ -63,8 +65,34 @@ impl Model {
                 self.released = self.released.max(lsn);
                 true
             }
-            _ => log.prepare_spare().is_ok(),
+            14 | 15 => log.prepare_spare().is_ok(),
+            _ => self.step_lent(log, random),
         }
+    }
+
+    /// What a thread does that writes spares: each turn of it at any moment.
+    fn step_lent(&mut self, log: &mut Log<MemDisk>, random: &mut Random) -> bool {
+        match self.lent.take() {
+            None => match log.lend_spare() {
+                Ok(spare) => self.lent = spare,
+                Err(_) => return false,
+            },
+            Some(mut spare) => {
+                if random.below(8) > 0 && spare.write() {
+                    self.lent = Some(spare);
+                } else {
+                    // Whole, failed, or given up.
+                    return matches!(log.take_spare_back(spare), Ok(()) | Err(LogError::Full { .. }));
+                }
+            }
+        }
+        true
+    }
+
+    /// The same, for a log of its own.
+    pub fn fork(&self) -> Model {
+        let Model { acknowledged, released, serial, .. } = *self;
+        Model { records: self.records.clone(), acknowledged, released, serial, lent: None }
     }
 
     pub fn append(&mut self, log: &mut Log<MemDisk>, random: &mut Random) -> bool {
@@ -93,6 +121,7 @@ impl Model {
     /// What must hold after any crash: what was acknowledged is there, nothing is there that was not appended, and all
     /// of it is in order.
     pub fn check(&mut self, recovery: &Recovery, seen: &[Seen]) {
+        self.lent = None;
         assert_eq!(recovery.damage, [], "a crash is no rot");
         assert_eq!(recovery.worn, [] as [String; 0], "a crash wears no header");
         let end = recovery.recovered_lsn.0;
