@@ -25,7 +25,7 @@ use crate::jobs;
 use crate::load::{LoadReport, cluster_load};
 use crate::metrics::{Exposition, Kind, get as count};
 use crate::plan::{self, Plans};
-use crate::recovery::{self, Planned};
+use crate::recovery;
 use crate::server::NodeHandle;
 use crate::status::{Answers, JobReport, NodeReport, cluster_status, locate};
 
@@ -40,8 +40,6 @@ pub(crate) struct Admin {
     open: bool,
     /// What was planned here lately.
     pub(crate) plans: Plans,
-    /// Recoveries likewise.
-    pub(crate) recoveries: Planned,
 }
 
 #[derive(Clone)]
@@ -59,23 +57,14 @@ struct NodeSource {
 impl Admin {
     /// For all nodes of this process.
     pub(crate) fn dev(shared: Arc<Shared>) -> Admin {
-        Admin {
-            source: Source::Dev(shared),
-            open: false,
-            plans: Plans::default(),
-            recoveries: Planned::default(),
-        }
+        let plans = Plans::of_directory(shared.dir());
+        Admin { source: Source::Dev(shared), open: false, plans }
     }
 
     /// For one node. Served beyond loopback only if clients need a password.
     pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
         let plans = handle.plans.clone();
-        Admin {
-            source: Source::Node(Arc::new(NodeSource { handle, secret })),
-            open,
-            plans,
-            recoveries: Planned::default(),
-        }
+        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open, plans }
     }
 
     /// The newest map that a node of this process has.

@@ -1,4 +1,4 @@
-//! A node's directory: `<dir>/<name>/{LOCK,node.toml,map,wal/,snap/}`.
+//! A node's directory: `<dir>/<name>/{LOCK,node.toml,map,plans.json,wal/,snap/}`.
 //!
 //! Rules kept here: R21 (a directory has a random incarnation, so a wiped node is a new one), and that no two processes
 //! use one directory at a time.

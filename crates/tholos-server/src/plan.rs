@@ -1,7 +1,9 @@
 //! Plans of changes, made from what the nodes of the running cluster say of themselves: shown as JSON, and applied.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -16,10 +18,13 @@ use tholos_ring::ShardId;
 
 use crate::admin::{Admin, Failure, Json};
 use crate::jobs::{IN_FLIGHT, ask_meta, stopped};
+use crate::recovery;
 use crate::status::{Answers, NodeReport, ShardReport};
 
 /// Plans that are remembered, to be applied by their names.
 const PLANS_MAX: usize = 64;
+/// Where a directory keeps them: a list of [`Made`] as JSON.
+const PLANS_FILE: &str = "plans.json";
 
 /// A plan as `tholos cluster plan --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,11 +140,17 @@ fn said(report: &NodeReport) -> NodeSaid {
     }
 }
 
-/// Plans made by a node since it started, so that one can be applied by its name, at any node.
+/// Plans that a node has made, recoveries among them, so that one can be applied by its name, at any node. What a plan was
+/// made of is all that is kept: it is made again when it is to be applied. So a file that is lost costs another look, and
+/// nothing is synced.
 #[derive(Clone, Default)]
-pub(crate) struct Plans(Arc<Mutex<VecDeque<Made>>>);
+pub(crate) struct Plans {
+    made: Arc<Mutex<VecDeque<Made>>>,
+    /// Where they outlive the process.
+    file: Option<Arc<Path>>,
+}
 
-/// What a plan was made of: it is made again when it is to be applied.
+/// What a plan was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// Its short name.
@@ -151,14 +162,32 @@ pub struct Made {
 }
 
 impl Plans {
-    fn remember(&self, plan: &Plan, map: &ClusterMap) {
-        let made = Made { id: plan.id.to_string(), epoch: plan.epoch.0, request: plan.request.to_words(map) };
+    /// Those that a directory has kept, and keeps from now on.
+    pub(crate) fn of_directory(directory: &Path) -> Plans {
+        let file = directory.join(PLANS_FILE);
+        let kept = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut made: VecDeque<Made> = kept.unwrap_or_default();
+        made.truncate(PLANS_MAX);
+        Plans { made: Arc::new(Mutex::new(made)), file: Some(file.into()) }
+    }
+
+    /// Remembers what a plan of this name was made of.
+    pub(crate) fn remember(&self, id: PlanId, epoch: Epoch, request: String) {
+        let made = Made { id: id.to_string(), epoch: epoch.0, request };
         let mut plans = self.lock();
+        if plans.contains(&made) {
+            return;
+        }
         plans.retain(|other| other.id != made.id);
         if plans.len() == PLANS_MAX {
             plans.pop_front();
         }
         plans.push_back(made);
+        if let Some(file) = &self.file
+            && let Err(error) = keep(file, &plans)
+        {
+            tracing::warn!(%error, file = %file.display(), "a plan cannot be kept: it is forgotten when the process ends");
+        }
     }
 
     fn find(&self, id: PlanId) -> Option<Made> {
@@ -173,8 +202,20 @@ impl Plans {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Made>> {
         // No code under this lock can leave the list half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Written beside and renamed, so that a process that is killed leaves the old list or the new one.
+fn keep(file: &Path, plans: &VecDeque<Made>) -> io::Result<()> {
+    let new = file.with_extension("tmp");
+    fs::write(&new, serde_json::to_vec(plans)?)?;
+    fs::rename(&new, file)
+}
+
+/// What the plan of a name was made of, as this node or another that has answered remembers it.
+pub(crate) fn made(admin: &Admin, state: &MetaState, answers: &Answers, id: PlanId) -> Option<Made> {
+    admin.plans.find(id).or_else(|| made_elsewhere(state, answers, id))
 }
 
 /// Makes the plan that a request in words takes ([`MetaState::request`]).
@@ -221,7 +262,7 @@ pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQue
     };
     match planned(&state, &answers, &query.request) {
         Ok(plan) => {
-            admin.plans.remember(&plan, &state.map);
+            admin.plans.remember(plan.id, plan.epoch, plan.request.to_words(&state.map));
             Json(report(&state.map, &answers, &plan)).into_response()
         }
         Err(error) => refused(&error),
@@ -256,7 +297,7 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
     if let Some(job) = job_of(&state, id) {
         return Json(Applied { job: job.id, title: job.title.clone() }).into_response();
     }
-    let Some(made) = admin.plans.find(id).or_else(|| made_elsewhere(&state, &answers, id)) else {
+    let Some(made) = made(&admin, &state, &answers, id) else {
         let epoch = state.epoch();
         let why = format!("no node that answers remembers a plan {id} for the map {epoch}: plan again");
         return failure(StatusCode::NOT_FOUND, why);
@@ -264,6 +305,10 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
     if state.epoch().0 != made.epoch {
         let refusal = Refusal::MapMoved { planned: Epoch(made.epoch), now: state.epoch() };
         return failure(StatusCode::CONFLICT, refusal.to_string());
+    }
+    if recovery::is_recovery(&made.request) {
+        let why = format!("{id} is a recovery: tholos cluster recover apply {id} --i-accept-loss");
+        return failure(StatusCode::CONFLICT, why);
     }
     let plan = match planned(&state, &answers, &made.request) {
         Ok(plan) => plan,

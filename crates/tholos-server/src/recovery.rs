@@ -2,8 +2,6 @@
 //!
 //! Every decision is [`tholos_cluster`]'s and the core's; here the nodes are asked what they have.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -21,15 +19,13 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Failure, Json};
 use crate::jobs::{ask_meta, stopped};
-use crate::join;
 use crate::server::NodeHandle;
+use crate::{join, plan};
 
 /// Before the first group wanted, in two bytes, little-endian; the answer is an [`Inventory`].
 const QUESTION: &[u8] = b"tholos survivors 1\n";
 /// How long a node is waited for, for each part of its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Plans that are remembered, to be applied by their names.
-const PLANS_MAX: usize = 64;
 /// What must come with an order to apply.
 const WORD: &str = "loss";
 
@@ -39,25 +35,28 @@ pub(crate) fn wanted(query: &[u8]) -> Option<ShardId> {
     Some(ShardId(u16::from_le_bytes(first)))
 }
 
-/// Recoveries that were planned by this process, so that one can be applied by its name.
-#[derive(Clone, Default)]
-pub(crate) struct Planned(Arc<Mutex<VecDeque<(PlanId, RecoveryRequest)>>>);
+/// The first word of what a recovery was made of, among the plans that are remembered.
+const RECOVER: &str = "recover";
 
-impl Planned {
-    fn remember(&self, id: PlanId, request: &RecoveryRequest) {
-        // No code under this lock can leave the list half changed.
-        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.retain(|(other, _)| *other != id);
-        if plans.len() == PLANS_MAX {
-            plans.pop_front();
-        }
-        plans.push_back((id, request.clone()));
-    }
+/// Whether a plan was made of these words as a recovery.
+pub(crate) fn is_recovery(words: &str) -> bool {
+    words.split_whitespace().next() == Some(RECOVER)
+}
 
-    fn find(&self, id: PlanId) -> Option<RecoveryRequest> {
-        let plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.iter().find(|(other, _)| *other == id).map(|(_, request)| request.clone())
-    }
+/// A request in words, and back: `recover n2 n3 groups s4 meta`.
+fn to_words(map: &ClusterMap, request: &RecoveryRequest) -> String {
+    let lost = request.lost.iter().map(|node| name(map, node.0));
+    let groups = request.groups.iter().map(|group| map.group_name(*group));
+    let words = std::iter::once(RECOVER.to_owned()).chain(lost).chain(["groups".to_owned()]).chain(groups);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn from_words(map: &ClusterMap, words: &str) -> Option<RecoveryRequest> {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (_, rest) = words.split_first().filter(|(first, _)| **first == RECOVER)?;
+    // The last one: a node may be called so.
+    let at = rest.iter().rposition(|word| *word == "groups")?;
+    RecoveryRequest::parse(map, rest[..at].iter().copied(), rest[at + 1..].iter().copied()).ok()
 }
 
 /// A plan as `tholos cluster recover --json` prints it.
@@ -284,7 +283,7 @@ pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQue
     match parsed {
         Ok(request) => {
             let plan = plan_recovery(&state, &ask_all(&admin, &state.map).await, &request);
-            admin.recoveries.remember(plan.id, &request);
+            admin.plans.remember(plan.id, plan.epoch, to_words(&state.map, &request));
             Json(view(&state.map, &plan)).into_response()
         }
         Err(error) => failure(StatusCode::BAD_REQUEST, error.to_string()),
@@ -304,7 +303,7 @@ struct Applied {
     recovery: u64,
 }
 
-/// `POST /v1/recover/apply?id=&accept=loss`. Begins the recovery of a plan that was made here, if all is still as it was
+/// `POST /v1/recover/apply?id=&accept=loss`. Begins the recovery of a plan that any node made, if all is still as it was
 /// then; one that was begun before is told again.
 pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQuery>) -> Response {
     let Some(state) = admin.state() else { return stopped() };
@@ -319,10 +318,13 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
     if let Some(known) = id.and_then(begun) {
         return Json(Applied { recovery: known.id }).into_response();
     }
-    let Some((id, request)) = id.and_then(|id| Some((id, admin.recoveries.find(id)?))) else {
+    let answers = admin.ask_all().await;
+    let request = |id| from_words(&state.map, &plan::made(&admin, &state, &answers, id)?.request);
+    let Some((id, request)) = id.and_then(|id| Some((id, request(id)?))) else {
         let why = format!(
-            "no recovery {} was planned at this node: plan it again here, or ask the node that planned it",
-            query.id
+            "no node that answers remembers a recovery {} for the map {}: plan it again",
+            query.id.escape_default(),
+            state.epoch()
         );
         return failure(StatusCode::NOT_FOUND, why);
     };
@@ -472,6 +474,22 @@ pub(crate) async fn tell_if_gone(handle: NodeHandle, secret: Option<Secret>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recovery_is_remembered_in_words() {
+        let map = crate::status::tests::map();
+        let check = |lost: &[&str], groups: &[&str], expected: &str| {
+            let request = RecoveryRequest::parse(&map, lost.iter().copied(), groups.iter().copied()).unwrap();
+            let words = to_words(&map, &request);
+            assert_eq!(words, expected);
+            assert!(is_recovery(&words));
+            assert_eq!(from_words(&map, &words), Some(request));
+        };
+        check(&["n2", "n3"], &["s1", "meta"], "recover n2 n3 groups s1 meta");
+        check(&[], &[], "recover groups");
+        assert_eq!(from_words(&map, "recover n9 groups"), None, "a node that has left meanwhile");
+        assert!(!is_recovery("remove n2") && from_words(&map, "remove n2").is_none());
+    }
 
     #[test]
     fn the_question_names_the_first_group() {

@@ -369,7 +369,7 @@ impl Wired {
         let counters = Arc::new(Counters::default());
         let abandoned = Arc::new(AtomicBool::new(false));
         let wal = Arc::new(WalQueue::new());
-        let plans = Plans::default();
+        let plans = Plans::of_directory(self.directory.path());
 
         let wal_task = WalTask { log, queue: Arc::clone(&wal), state: wal_sender, control: control.clone() };
         let snapshot_task = SnapshotTask::new(

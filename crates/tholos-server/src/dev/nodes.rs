@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,6 +46,11 @@ pub(super) enum Reach {
 }
 
 impl Shared {
+    /// Where the nodes' directories are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// With a place for every node of the map that can be reached.
     pub(super) fn new(
         dir: PathBuf,

@@ -121,6 +121,31 @@ fn a_plan_is_told_by_names() {
     assert_eq!(refused.to_string(), "the cluster has no node node-9");
 }
 
+fn remember(plans: &Plans, plan: &Plan, state: &MetaState) {
+    plans.remember(plan.id, plan.epoch, plan.request.to_words(&state.map));
+}
+
+#[test]
+fn plans_outlive_the_process_and_a_torn_file_only_forgets_them() {
+    let directory = std::env::temp_dir().join(format!("tholos-plans-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let state = MetaState::founded(map());
+    let plan = planned(&state, &answers(&state.map), "remove node-1").unwrap();
+    let plans = Plans::of_directory(&directory);
+    assert_eq!(plans.find(plan.id), None);
+    remember(&plans, &plan, &state);
+    let found = Plans::of_directory(&directory).find(plan.id).unwrap();
+    assert_eq!((found.epoch, found.request.as_str()), (1, "remove node-1"));
+    let file = directory.join(PLANS_FILE);
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let plans = Plans::of_directory(&directory);
+    assert_eq!(plans.find(plan.id), None);
+    remember(&plans, &plan, &state);
+    assert_eq!(std::fs::read(&file).unwrap(), whole);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
 #[test]
 fn the_last_plans_are_remembered_by_their_names() {
     let plans = Plans::default();
@@ -129,8 +154,8 @@ fn the_last_plans_are_remembered_by_their_names() {
     for epoch in 1..=PLANS_MAX as u64 + 1 {
         state.map.epoch = Epoch(epoch);
         let plan = planned(&state, &answers(&state.map), "remove node-1").unwrap();
-        plans.remember(&plan, &state.map);
-        plans.remember(&plan, &state.map);
+        remember(&plans, &plan, &state);
+        remember(&plans, &plan, &state);
         made.push(plan.id);
     }
     assert!(plans.find(made[0]).is_none());
@@ -145,7 +170,7 @@ fn a_plan_of_another_node_is_found_while_the_map_is_the_same() {
     let mut answers = answers(&state.map);
     let (here, there) = (Plans::default(), Plans::default());
     let plan = planned(&state, &answers, "remove node-1").unwrap();
-    there.remember(&plan, &state.map);
+    remember(&there, &plan, &state);
     assert_eq!(made_elsewhere(&state, &answers, plan.id), None);
     answers[1].as_mut().unwrap().plans = there.of(state.epoch());
     assert_eq!(here.find(plan.id), None);
