@@ -254,6 +254,17 @@ impl ClusterMap {
             .map(|(shard, _)| shard)
     }
 
+    /// Shards with more than one replica in one zone. A node without a zone is one of its own.
+    pub fn crowded(&self) -> impl Iterator<Item = ShardId> + '_ {
+        let zone_of =
+            |node: &NodeId| self.node(*node).map(|row| row.zone.as_str()).filter(|zone| !zone.is_empty());
+        let is_crowded = move |set: &[NodeId]| {
+            let zones: Vec<&str> = set.iter().filter_map(zone_of).collect();
+            (1..zones.len()).any(|at| zones[..at].contains(&zones[at]))
+        };
+        (0..).map(ShardId).zip(&self.shards).filter(move |(_, set)| is_crowded(set)).map(|(shard, _)| shard)
+    }
+
     /// Checks the invariants M1 to M3.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The state of a node and of the cluster, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -494,8 +494,31 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let name = |id: NodeId| map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
     let meta = state.voters(map.meta_group()).map(name).collect();
     let automatic = answers.iter().flatten().flat_map(|report| report.automatic.clone());
-    let notes = automatic.chain(recovery::note(state)).collect();
+    let notes = automatic.chain(recovery::note(state)).chain(crowded_note(map, &nodes)).collect();
     ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta, notes }
+}
+
+/// What is said while a zone holds more than one replica of a shard, for whoever loses it loses both.
+fn crowded_note(map: &ClusterMap, nodes: &[NodeStatus]) -> Option<String> {
+    let crowded = map.crowded().count();
+    if crowded == 0 {
+        return None;
+    }
+    let takes = |node: &&NodeStatus| !matches!(node.state, NodeState::Down | NodeState::Leaving);
+    // A node without a zone is one of its own.
+    let zone =
+        |node: &NodeStatus| if node.zone.is_empty() { node.name.clone() } else { format!("/{}", node.zone) };
+    let zones = nodes.iter().filter(takes).map(zone).collect::<BTreeSet<_>>().len();
+    let replicas = usize::from(map.replicas);
+    let shards = if crowded == 1 { "1 shard has".to_owned() } else { format!("{crowded} shards have") };
+    Some(match zones < replicas {
+        true => format!(
+            "{shards} more than one replica in a zone: {zones} zones are up, and {replicas} are needed"
+        ),
+        false => format!(
+            "{shards} more than one replica in a zone, and {zones} zones are up: tholos cluster plan add spares, or even"
+        ),
+    })
 }
 
 fn node_state(state: &MetaState, node: NodeId, answers: bool) -> NodeState {

@@ -120,6 +120,7 @@ reached! {
     JobCancelled: "job cancelled",
     JobByItself: "job begun by itself",
     NodeReplaced: "lost node replaced",
+    ZoneReplaced: "lost zone replaced",
     NodeReturned: "node back while it was replaced",
     RestartOrdered: "restart ordered",
     JobThrottled: "job throttled",
@@ -138,8 +139,8 @@ reached! {
     ThroughBytes: "messages through their bytes",
 }
 
-/// So rare that even thousands of seeds may not reach them: counted, and not asked for.
-const RARE: [Reached; 1] = [Reached::Expired];
+/// So rare that hundreds of seeds, or even thousands, may not reach them: counted, and not asked for.
+const RARE: [Reached; 2] = [Reached::Expired, Reached::ZoneReplaced];
 
 /// How often each was reached.
 #[derive(Clone, Debug)]

@@ -11,10 +11,16 @@ use tholos_node::Node;
 use tholos_ring::ShardId;
 
 use crate::coverage::Reached;
+use crate::founding::nodes_of;
 use crate::random::Random;
 
 /// Replicas of a shard, at least and at most: fewer could not lose one.
 const VOTERS: (usize, usize) = (3, 4);
+
+/// Who they are, where four or five nodes found the cluster and one more machine joins: without them most are left.
+const ZONE_MATES: (usize, usize) = (3, 4);
+/// They stay away for so much longer than one machine does.
+const ZONE_DOWN_US: u64 = 3_000_000;
 
 /// Between the numbers of a machine's nodes: what `tholos-cluster` gives a node named n2 that comes back.
 pub const LIVES_APART: usize = 1000;
@@ -28,6 +34,9 @@ pub struct Elastic {
     pub joined: bool,
     /// How long a machine may be down until others take over, in milliseconds; never in half of these runs.
     pub replace_after_ms: Option<u64>,
+    /// Two machines, counted from 0, that stand in one zone, and are away at the same time: in those of these runs in which
+    /// most are left then.
+    pub zone_mates: Option<(usize, usize)>,
     /// Whether nodes get their shares by themselves: half of those.
     pub auto_placement: bool,
     seen: u64,
@@ -48,6 +57,10 @@ impl Elastic {
         Elastic {
             is_on,
             joined: false,
+            zone_mates: match nodes_of(seed) {
+                4.. if replaces => Some(ZONE_MATES),
+                _ => None,
+            },
             replace_after_ms: replaces.then(|| chance.between(1_500, 4_000)),
             auto_placement: replaces && chance.below(2) == 0,
             seen: 0,
@@ -57,13 +70,21 @@ impl Elastic {
         }
     }
 
-    /// In runs in which others take over, a machine is away for longer than that: when, which one, and for how long.
-    pub fn loss(&self, seed: u64, nodes: usize) -> Option<(u64, usize, u64)> {
-        let after_us = self.replace_after_ms? * 1000;
+    /// In runs in which others take over, a machine is away for longer than that, or a whole zone: when, which one, and for
+    /// how long.
+    pub fn losses(&self, seed: u64, machines: usize) -> Vec<(u64, usize, u64)> {
+        let Some(after_ms) = self.replace_after_ms else { return Vec::new() };
         let mut chance = Random::new(seed ^ 0xdead_0de5);
         let at = chance.between(4_000_000, 34_000_000);
-        let down_us = after_us + chance.between(1_000_000, 10_000_000);
-        Some((at, chance.below(nodes as u64) as usize, down_us))
+        let down_us = after_ms * 1000 + chance.between(1_000_000, 10_000_000);
+        match self.zone_mates {
+            // Most often at once, as when the power fails.
+            Some((one, other)) => {
+                let later = if chance.below(3) == 0 { chance.below(500_000) } else { 0 };
+                vec![(at, one, down_us + ZONE_DOWN_US), (at + later, other, down_us + ZONE_DOWN_US)]
+            }
+            None => vec![(at, chance.below(machines as u64) as usize, down_us)],
+        }
     }
 
     /// Looks at a state that a node knows, and says what is new in it.
@@ -71,7 +92,10 @@ impl Elastic {
         let ended = |job: &&Job| job.id > self.seen && job.state.is_finished();
         let jobs: Vec<&Job> = state.jobs.iter().filter(ended).collect();
         let reached = |job: &&Job| match (&job.cause, job.state) {
-            (Cause::Lost(_), JobState::Done) if !job.moves.is_empty() => Some(Reached::NodeReplaced),
+            (Cause::Lost(nodes), JobState::Done) if !job.moves.is_empty() => Some(match nodes.len() {
+                1 => Reached::NodeReplaced,
+                _ => Reached::ZoneReplaced,
+            }),
             (Cause::Lost(nodes), JobState::Cancelled) => {
                 let back = nodes.iter().any(|node| state.standing(*node) == Some(Standing::Member));
                 back.then_some(Reached::NodeReturned)

@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod durable;
 pub mod elastic;
 pub mod faults;
+pub mod founding;
 pub mod host;
 pub mod mortals;
 pub mod moves;

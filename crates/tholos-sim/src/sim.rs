@@ -7,7 +7,7 @@ mod membership;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaState, NodeId, NodeRow};
+use tholos_cluster::{ClusterMap, MetaState, NodeId};
 use tholos_node::{ClientId, Effects, Event, Node, Notice, PeerMessage};
 use tholos_paxos::{AppendSeq, Millis, Options, Planted};
 use tholos_ring::ShardId;
@@ -18,6 +18,7 @@ use crate::coverage::{Coverage, Reached};
 use crate::crowd::{Crowd, Deed};
 use crate::elastic::Elastic;
 use crate::faults::{Fault, Rot};
+use crate::founding::{genesis, hosts_of, nodes_of};
 use crate::host::{Begun, Host, Started};
 use crate::net::Net;
 use crate::observer::{Cause, Observer};
@@ -38,8 +39,6 @@ const LIVE_AGAIN_US: u64 = 56_000_000;
 const TICK_US: u64 = 10_000;
 /// Replicas of a shard.
 pub const REPLICAS: usize = 3;
-/// Nodes of a cluster: often more than it needs, so that replicas can move.
-const NODES: [usize; 4] = [3, 3, 4, 5];
 /// Shards of a cluster.
 pub const SHARDS: u16 = 4;
 /// The shards and the meta group.
@@ -169,40 +168,15 @@ pub fn run(settings: Settings) -> Report {
 pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
     let elastic = Elastic::of(seed);
     let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on);
-    if let Some((at, host, down_us)) = elastic.loss(seed, hosts_of(seed)) {
-        troubles.push(vec![(at, Fault::Crash { host, power: seed.is_multiple_of(2), down_us })]);
+    let away = elastic.losses(seed, hosts_of(seed)).into_iter();
+    let away: Vec<_> = away
+        .map(|(at, host, down_us)| (at, Fault::Crash { host, power: seed.is_multiple_of(2), down_us }))
+        .collect();
+    if !away.is_empty() {
+        troubles.push(away);
         troubles.sort_by_key(|trouble| trouble[0].0);
     }
     troubles
-}
-
-/// Machines of a run: those of the nodes that found the cluster, and perhaps one that joins it.
-fn hosts_of(seed: u64) -> usize {
-    nodes_of(seed) + usize::from(Elastic::of(seed).is_on)
-}
-
-fn nodes_of(seed: u64) -> usize {
-    NODES[Random::new(seed ^ 0x0de5).below(NODES.len() as u64) as usize]
-}
-
-fn row(number: usize) -> NodeRow {
-    NodeRow {
-        id: NodeId(number as u16),
-        name: format!("n{number}"),
-        zone: format!("z{number}"),
-        weight: 1,
-        incarnation: Incarnation(number as u64),
-        gateway: String::new(),
-        cluster: format!("10.0.0.{number}:7001"),
-        peer: String::new(),
-        http: String::new(),
-    }
-}
-
-fn genesis(nodes: usize) -> ClusterMap {
-    let rows = (1..=nodes).map(row).collect();
-    let map = ClusterMap::genesis(ClusterId([7; 20]), rows, SHARDS, REPLICAS as u8);
-    map.expect("the simulated cluster can be founded")
 }
 
 /// Limits of the groups, small enough to be met: entries in pieces, one at a time, followers that wait for their turn.
@@ -249,7 +223,7 @@ impl Sim {
             random,
             now: 0,
             queue: Queue::new(),
-            map: genesis(nodes_of(settings.seed)),
+            map: genesis(nodes_of(settings.seed), &elastic),
             hosts,
             observers: (0..nodes).map(|_| Observer::new(GROUPS, nodes)).collect(),
             net: Net::new(nodes),

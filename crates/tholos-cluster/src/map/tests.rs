@@ -52,6 +52,17 @@ fn a_map_finds_its_nodes_and_shards() {
 }
 
 #[test]
+fn shards_with_two_replicas_in_a_zone_are_told() {
+    let mut map = map();
+    let crowded = |map: &ClusterMap| map.crowded().collect::<Vec<_>>();
+    assert_eq!(crowded(&map), [], "who has no zone is one of its own");
+    for (row, zone) in map.nodes.iter_mut().zip(["a", "a", "b"]) {
+        row.zone = zone.into();
+    }
+    assert_eq!(crowded(&map), [ShardId(1)], "{:?}", map.shards);
+}
+
+#[test]
 fn each_broken_invariant_is_named() {
     let set = MapError::BadReplicaSet(ShardId(1));
     check(|map| map.shard_count = 3, &MapError::BadShardCount(3));

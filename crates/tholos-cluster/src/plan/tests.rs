@@ -499,6 +499,10 @@ fn others_take_over_what_lost_nodes_hold() {
     let after = ClusterMap { shards: both.sets, ..map };
     let back = planned(&after, &well(&after), "add n5 n6");
     assert_eq!((back.copies(), back.is_blocked()), (16, false));
+    assert_eq!(after.crowded().count(), 16, "two zones for three replicas");
+    let after_that = ClusterMap { shards: back.sets, ..after.clone() };
+    assert_eq!(after_that.crowded().count(), 0);
+    assert!(after_that.shards.iter().all(|set| set.iter().any(|node| node.0 > 4)));
     assert_eq!(
         Request::parse(&after, "lost n1 with"),
         Ok(Request::Lost { nodes: vec![NodeId(1)], with: vec![] })

@@ -196,3 +196,27 @@ fn a_lost_directory_degrades_until_its_heir_has_what_it_held() {
     assert_eq!(lost.next, heir.next);
     assert_eq!(heir.next.as_deref(), Some("tholos cluster plan add n2"));
 }
+
+#[test]
+fn replicas_that_share_a_zone_are_told_with_what_would_help() {
+    let answers = || ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
+    let mut state = founded();
+    assert_eq!(cluster_status(&state, &answers()).notes, [""; 0]);
+    for (row, zone) in state.map.nodes.iter_mut().zip(["a", "a", "b"]) {
+        row.zone = zone.into();
+    }
+    let notes = cluster_status(&state, &answers()).notes;
+    assert_eq!(notes, ["2 shards have more than one replica in a zone: 2 zones are up, and 3 are needed"]);
+    let row = NodeRow {
+        name: "n4".into(),
+        zone: "c".into(),
+        incarnation: Incarnation(4),
+        ..map().nodes[0].clone()
+    };
+    let mut state = Some(state);
+    MetaState::apply(&mut state, &MetaCommand::Join(row), Millis(0)).unwrap();
+    let with_spare = [answers(), vec![report("n4", [(false, 1, 10); 2])]].concat();
+    let notes = cluster_status(state.as_ref().unwrap(), &with_spare).notes;
+    let all = "2 shards have more than one replica in a zone, and 3 zones are up: tholos cluster plan add spares, or even";
+    assert_eq!(notes, [all]);
+}

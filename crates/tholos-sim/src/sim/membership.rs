@@ -6,9 +6,10 @@ use tholos_node::Event;
 use tholos_paxos::Planted;
 use tholos_ring::ShardId;
 
-use super::{DRAIN_US, FAULTS_END_US, GROUPS, Happening, LIVE_AGAIN_US, Sim, TICK_US, row};
+use super::{DRAIN_US, FAULTS_END_US, GROUPS, Happening, LIVE_AGAIN_US, Sim, TICK_US};
 use crate::coverage::Reached;
 use crate::elastic::{self, LIVES_APART};
+use crate::founding::row;
 use crate::host::Host;
 use crate::moves::{self, Step};
 use crate::observer::Observer;
@@ -43,7 +44,7 @@ impl Sim {
             return self.after(self.now, Happening::Start { host: last });
         }
         let late = self.now > FAULTS_END_US;
-        let newcomer = row(last + 1);
+        let newcomer = row(last + 1, &self.elastic);
         let Some(command) = self.elastic.next(newcomer, &state, late, &mut self.random) else { return };
         match &command {
             MetaCommand::StartJob(_) => self.coverage.count(Reached::JobStarted),
@@ -94,7 +95,8 @@ impl Sim {
             self.coverage.count(Reached::NodeRejoined);
             return self.after(self.now, Happening::Start { host: wiped });
         }
-        let row = NodeRow { incarnation: Incarnation(u64::from(machine.id.0)), ..row(wiped + 1) };
+        let row =
+            NodeRow { incarnation: Incarnation(u64::from(machine.id.0)), ..row(wiped + 1, &self.elastic) };
         self.trail.note(self.now, None, || format!("n{} is asked to let n{} in again", asked + 1, wiped + 1));
         let command = Box::new(MetaCommand::Rejoin(row));
         self.give(asked, Event::AskMeta { asker: 0, command });
