@@ -4,6 +4,9 @@
 //! The time that an event comes with was read before the state was. If the machine stood still in between, the lease may
 //! have run out, and another leader may have written what was not seen. So an answer leaves only with a time that was
 //! read *after* it and is before the end of the lease. An answer that is late is forgotten, and the read asked again by a round.
+//!
+//! The reads of a round are answered together at its end: what they will look up is fetched side by side before
+//! ([`Lookups`]).
 
 use alloc::vec::Vec;
 
@@ -13,8 +16,18 @@ use tholos_ring::ShardId;
 
 use crate::event::{Effects, Now};
 use crate::node::Node;
+use crate::operation::peek_key;
 use crate::peer::{Ask, Outcome};
+use crate::prefetch::Lookups;
 use crate::shard::Origin;
+
+/// A read of a shard that had a lease when it came.
+#[derive(Debug)]
+pub(crate) struct AskedRead {
+    shard: ShardId,
+    origin: Origin,
+    operation: Bytes,
+}
 
 /// An answer that rests on a lease.
 #[derive(Debug)]
@@ -29,21 +42,57 @@ pub(crate) struct LeasedRead {
 }
 
 impl Node {
-    /// Answers a read by the lease of its shard. `false`: it is to be asked by a round.
-    pub(crate) fn read_by_lease(&mut self, id: ShardId, operation: &Bytes, origin: Origin) -> bool {
+    /// Takes a read in that the lease of its shard may answer when the round ends. `false`: there is none.
+    pub(crate) fn take_leased(&mut self, id: ShardId, operation: &Bytes, origin: Origin) -> bool {
         let now = self.time().mono;
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return false };
-        let Some(until) = shard.group.lease_until(now) else { return false };
-        // Where nothing is due no clock is in dispute.
-        let time = match shard.keyspace.next_due_ms() {
-            Some(_) => self.detector.shard_time(&shard.voters),
-            None => shard.time,
+        let group = self.shards[usize::from(id.0)].as_mut().map(|shard| &mut shard.group);
+        let has_lease = group.is_some_and(|group| group.lease_until(now).is_some());
+        if has_lease {
+            self.lease_asked.push(AskedRead { shard: id, origin, operation: operation.clone() });
+        }
+        has_lease
+    }
+
+    /// Answers what was taken in, by lease or, if that has ended meanwhile, by a round.
+    pub(crate) fn answer_leased(&mut self) {
+        if self.lease_asked.is_empty() {
+            return;
+        }
+        let asked = core::mem::take(&mut self.lease_asked);
+        let mut lookups = Lookups::default();
+        for read in &asked {
+            if let Some(shard) = &self.shards[usize::from(read.shard.0)]
+                && let Some(key) = peek_key(&read.operation)
+            {
+                lookups.push(read.shard, None, shard.keyspace.locate(key));
+            }
+        }
+        lookups.make(&self.shards);
+        for read in asked {
+            self.answer_by_lease(read);
+        }
+    }
+
+    fn answer_by_lease(&mut self, read: AskedRead) {
+        let now = self.time().mono;
+        let AskedRead { shard: id, origin, operation } = read;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
+            return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
-        let Some(outcome) = shard.read_undisputed(operation, time) else { return false };
-        self.leased.push(LeasedRead { shard: id, origin, operation: operation.clone(), outcome, until });
-        // It will ask for the next lease.
-        self.mark_restless(id);
-        true
+        if let Some(until) = shard.group.lease_until(now) {
+            // Where nothing is due no clock is in dispute.
+            let time = match shard.keyspace.next_due_ms() {
+                Some(_) => self.detector.shard_time(&shard.voters),
+                None => shard.time,
+            };
+            if let Some(outcome) = shard.read_undisputed(&operation, time) {
+                self.leased.push(LeasedRead { shard: id, origin, operation, outcome, until });
+                // It will ask for the next lease.
+                return self.mark_restless(id);
+            }
+        }
+        shard.ask(Ask::Read { operation }, origin, now, &mut self.answers);
+        self.mark_dirty(id);
     }
 
     /// Whether answers are kept back until [`Node::release`].

@@ -18,7 +18,7 @@ use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::hot::HotKeys;
-use crate::leased::LeasedRead;
+use crate::leased::{AskedRead, LeasedRead};
 use crate::meta::{Meta, Room, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
@@ -54,6 +54,8 @@ pub struct Node {
     strays: Vec<ShardId>,
     pub(crate) outbox: Outbox,
     pub(crate) answers: Answers,
+    /// Reads of this round that leases may answer.
+    pub(crate) lease_asked: Vec<AskedRead>,
     /// Answers that wait for another look at the clock (R13).
     pub(crate) leased: Vec<LeasedRead>,
     pub(crate) replica_reads: ReplicaReads,
@@ -150,6 +152,7 @@ impl Node {
             config,
             outbox: Outbox::default(),
             answers: Vec::new(),
+            lease_asked: Vec::new(),
             leased: Vec::new(),
             replica_reads: ReplicaReads::default(),
             hot,
@@ -368,7 +371,8 @@ impl Node {
         let mut waiting = Vec::new();
         // An answer may have let a client's next command start, and with it a shard's next work: all of it goes
         // out now, or it would wait for the next event. Each turn completes commands that clients had sent before.
-        while !self.dirty.is_empty() {
+        while !(self.dirty.is_empty() && self.lease_asked.is_empty()) {
+            self.answer_leased();
             for id in core::mem::take(&mut self.dirty) {
                 self.flush_shard(id, out);
                 if self.shards[usize::from(id.0)].as_ref().is_some_and(Shard::has_batches) {
@@ -718,7 +722,7 @@ impl Node {
         }
         self.note_asked(id, &ask);
         if let Ask::Read { operation } = &ask
-            && self.read_by_lease(id, operation, origin)
+            && self.take_leased(id, operation, origin)
         {
             return;
         }

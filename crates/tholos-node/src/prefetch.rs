@@ -40,7 +40,8 @@ impl Lookups {
         self.0.len() >= LOOKUPS_MAX
     }
 
-    fn make(&self, shards: &[Option<Shard>]) {
+    /// Makes them all.
+    pub(crate) fn make(&self, shards: &[Option<Shard>]) {
         let mut seen = 0_u64;
         let each = || {
             self.0.iter().filter_map(|lookup| Some((lookup, shards[usize::from(lookup.shard.0)].as_ref()?)))
