@@ -6,7 +6,7 @@ use tholos_cluster::{
     Move, MoveStage, NodeChange, NodeId, NodeRow, Phase, PlanError, Refusal, Request, RestartStage, Standing,
     THROTTLE_BYTES_MIN,
 };
-use tholos_paxos::{Config, Millis, ReplicaId, Serial};
+use tholos_paxos::{Config, Millis, MoveId, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 const S0: ShardId = ShardId(0);
@@ -73,7 +73,7 @@ fn next_config(state: &Option<MetaState>, group: ShardId, voters: &[u16], learne
         (voters.iter().map(replica).collect(), learners.iter().map(replica).collect());
     let last_replica =
         voters.iter().chain(&learners).copied().max().expect("as the test set it up").max(last.last_replica);
-    Config { number: last.number + 1, move_id: last.move_id, voters, learners, last_replica }
+    Config { number: last.number + 1, move_id: MoveId(last.number + 1), voters, learners, last_replica }
 }
 
 fn voters(state: &Option<MetaState>, group: ShardId) -> Vec<u16> {
@@ -290,6 +290,27 @@ fn a_move_is_ordered_and_recorded_when_the_shard_says_so() {
     assert!(!now(&state).is_retired(S0, ReplicaId::new(1, Serial(9))), "it may come back as another");
     assert_eq!(apply(&mut state, &record), epoch, "told again, it changes nothing");
     assert_eq!(apply(&mut state, &learns), epoch, "nor does what is told late");
+}
+
+/// A replica that has lost its records got another id meanwhile (R20): the move is ordered again, for the set as it is now.
+#[test]
+fn a_set_in_which_only_ids_are_others_leaves_a_move_where_it_was() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let plan = order(&state, 7, &[swap(S0, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    let last = now(&state).config(S0).expect("it was founded").clone();
+    let renewed = ReplicaId::new(2, Serial(2));
+    let other = |replica: &ReplicaId| if replica.node() == 2 { renewed } else { *replica };
+    let config =
+        Config { number: 1, voters: last.voters.iter().map(other).collect(), last_replica: renewed, ..last };
+    apply(&mut state, &MetaCommand::Record { group: S0, config, bytes: 0 });
+    assert_eq!(now(&state).jobs[0].moves[0].stage, MoveStage::Ordered { number: 1 });
+    assert!(now(&state).is_retired(S0, ReplicaId::new(2, Serial(0))));
+    let config = next_config(&state, S0, &with_n4(&state, S0, 1), &[]);
+    apply(&mut state, &MetaCommand::Record { group: S0, config, bytes: 0 });
+    assert_eq!(now(&state).jobs[0].state, JobState::Done);
 }
 
 #[test]

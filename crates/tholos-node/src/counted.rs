@@ -8,8 +8,9 @@
 //!   says that it knows: then all its replicas are mute (R20), durably.
 //! - **C2** Nothing is taken from a peer either that has not said, to this boot, what it has counted of this node.
 //! - **C3** What was counted rises, but for a peer that knows of its loss.
-//! - **C4** A node that may have lost replicas without a trace begins none any more, in this directory: a group could
-//!   speak to one that had been here before, and voted. That is durable before the node says that it knows.
+//! - **C4** A node that may have lost replicas without a trace begins none any more because a message is for it, in this
+//!   directory: a group could speak to one that had been here before, and voted. That is durable before the node says that
+//!   it knows. How it comes by replicas nevertheless is in `renewals.rs`.
 //!
 //! All this rests on connections: what was sent to an earlier boot of the receiver does not reach a later one.
 //!

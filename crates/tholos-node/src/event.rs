@@ -437,6 +437,15 @@ pub enum Notice {
         /// Which shard.
         shard: ShardId,
     },
+    /// A replica elsewhere that has lost data cannot be repaired as it is: it is given another id, by a change of the set.
+    ReplicaRenewed {
+        /// Which shard.
+        shard: ShardId,
+        /// It lived under this one.
+        lost: ReplicaId,
+        /// It is to begin anew under this one.
+        by: ReplicaId,
+    },
     /// A transfer of a snapshot to another node goes on where it broke off.
     SnapshotResumed {
         /// Which shard.

@@ -20,6 +20,7 @@ mod operation;
 mod peer;
 mod prefetch;
 mod refusal;
+mod renewals;
 mod replica_reads;
 mod replicas;
 mod sessions;

@@ -300,6 +300,7 @@ impl Node {
         }
         self.remove_left_files(out);
         self.follow_meta(out);
+        self.stand_in_for_all(out);
         self.handle(now, Event::Tick, out);
     }
 
@@ -354,7 +355,7 @@ impl Node {
             Event::Resign => self.steering.resign(),
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
             Event::BarKept => self.handle_bar_kept(),
-            Event::MapKept { epoch } => self.handle_map_kept(epoch),
+            Event::MapKept { epoch } => self.handle_map_kept(epoch, out),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
             Event::DiskFull(full) => self.disk_full = full,
             Event::Room { disk_free, memory_free } => self.room = Room { disk_free, memory_free },
@@ -478,6 +479,9 @@ impl Node {
         let wanted = core::mem::take(&mut self.outbox.snapshots_wanted);
         for replica in wanted {
             self.send_snapshot(id, node_of(replica), out);
+        }
+        for asked in core::mem::take(&mut self.outbox.renewals_wanted) {
+            self.renew(id, asked, out);
         }
         self.apply(id);
         self.answer_replica_reads(id);

@@ -63,7 +63,7 @@ pub(crate) fn shard_under(config: &NodeConfig, meta: &Meta, id: ShardId, me: Rep
     Some(shard_of(config, meta.map(), id, Group::new(me, Config::default(), config.group)))
 }
 
-fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) -> Shard {
+pub(crate) fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) -> Shard {
     let mut shard = Shard::new(id, group, empty_keyspace(map, id), config.group.planted);
     shard.follow_config();
     shard
@@ -144,6 +144,7 @@ impl Node {
         let me = ReplicaId::new(self.config.me.0, to);
         if !self.is_held_as(id, me) {
             self.join(id, me, out);
+            self.miss(id, me, out);
         }
         let from = node_of(replica);
         // Who has lost all (R20) may know only who was there at the founding. That it leads no more concerns whoever lives
@@ -163,6 +164,7 @@ impl Node {
         shard.group.handle_message(replica, message, now, &mut self.outbox);
         self.mark_dirty(id);
         self.collect(id, out);
+        self.begin_anew(id, out);
     }
 
     fn is_held_as(&self, id: ShardId, me: ReplicaId) -> bool {
@@ -171,16 +173,20 @@ impl Node {
 
     /// Begins a replica of a shard that this node has learnt of, because a message is for it. One that lived here under
     /// an earlier id is retired and gives way; ids rise, so a late message brings nothing back.
-    pub(crate) fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
-        // C4
-        let barred = self.bar != Bar::Open;
+    fn join(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
+        // C4, L1
+        if self.bar == Bar::Open && !self.is_mute(id) {
+            self.begin(id, me, out);
+        }
+    }
+
+    /// The same because somebody says so who knows that no replica had this id before.
+    pub(crate) fn begin(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
         // It may have been here, and been dropped since.
         let retired = self.meta.state().is_retired(id, me);
         let Some(place) = self.shards.get_mut(usize::from(id.0)) else { return };
-        let may = me.serial() > Serial(0)
-            && !barred
-            && !retired
-            && place.as_ref().is_none_or(|shard| shard.group.me() < me);
+        let may =
+            me.serial() > Serial(0) && !retired && place.as_ref().is_none_or(|shard| shard.group.me() < me);
         if !may {
             return;
         }

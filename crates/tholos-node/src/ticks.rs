@@ -85,6 +85,8 @@ impl Node {
         let seed = self.fresh_chance();
         self.drop_retired(id, out);
         self.ask_for_leader(id, out);
+        self.tell_contacts(id);
+        self.report_renewed(id, out);
         if let Some(shard) = self.shards[at].as_mut() {
             shard.restless = false;
             shard.group.handle_tick(now, &self.detector, &mut self.outbox);

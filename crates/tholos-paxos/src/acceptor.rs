@@ -209,7 +209,7 @@ impl Acceptor {
     }
 
     /// Everything was lost, as far as is known.
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.promised = Ballot::ZERO;
         self.held.clear();
         self.log = Log::new(self.initial.clone());
@@ -257,6 +257,11 @@ impl Acceptor {
             return;
         }
         self.record(Record::Muted { until: None }, out);
+    }
+
+    /// Planted: what was lost is no reason to be silent.
+    pub(crate) fn vote_nevertheless(&mut self) {
+        self.lost = None;
     }
 
     /// It has voted nowhere at or above `until`, which is below every ballot to come.

@@ -30,6 +30,7 @@ use crate::log::Base;
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::renewal::Renewal;
 use crate::repair::{self, Asking, ROUNDS_SKIPPED};
 use crate::rescue::{Rescue, RescueError};
 
@@ -72,6 +73,16 @@ impl Group {
     /// snapshots once a configuration of the group names it, and that first one is how it learns of any.
     pub fn join(me: ReplicaId, options: Options, out: &mut Outbox) -> Group {
         Group { acceptor: Acceptor::join(me, out), ..Group::new(me, Config::default(), options) }
+    }
+
+    /// A replica of which no more is known than that one may have lived here, and voted: mute until a leader gives it another
+    /// id ([`Group::renewed`]). It writes nothing, so that after a restart the driver has to know it again. `nonce` is
+    /// fresh chance.
+    pub fn unknown(me: ReplicaId, options: Options, nonce: u64) -> Group {
+        let mut group = Group::new(me, Config::default(), options);
+        group.acceptor.forget();
+        group.asking = Asking::new(nonce);
+        group
     }
 
     /// Takes back one record of an earlier run, in the order in which they were appended.
@@ -234,6 +245,10 @@ impl Group {
         if let Message::Accepted { ballot, .. } = message {
             self.disown(from, ballot, out);
         }
+        if let (Message::Repair { nonce }, Role::Leader(leader)) = (&message, &mut self.role) {
+            // Also of a retired id: whoever has lost all may know itself by no other.
+            leader.note_lost(from, *nonce, self.acceptor.log(), now, out);
+        }
         // R7: retired ids are ignored for ever. But who led when it was removed leads until it has handed over.
         if self.acceptor.log().is_retired(from)
             && !(message.is_of_leader() && from == self.acceptor.promised().replica)
@@ -299,6 +314,11 @@ impl Group {
             Message::Bound { nonce, promised, config } => {
                 self.handle_bound(from, nonce, promised, config, out)
             }
+            Message::Renewed { nonce, replica } => {
+                if self.acceptor.is_mute() && replica > self.acceptor.me() {
+                    self.asking.handle_renewed(nonce, replica);
+                }
+            }
         }
     }
 
@@ -340,6 +360,13 @@ impl Group {
     ) -> Result<Index, ChangeError> {
         let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotServing.into()) };
         leader.change_replicas(change, time, &mut self.acceptor, &self.options, out)
+    }
+
+    /// Gives a replica that has lost records another id ([`Outbox::renewals_wanted`]): its place in the set goes to that, by a
+    /// change like any other. Once it is decided, whoever asked is told.
+    pub fn renew(&mut self, renewal: &Renewal, out: &mut Outbox) -> Result<Index, ChangeError> {
+        let Role::Leader(leader) = &mut self.role else { return Err(ProposeError::NotServing.into()) };
+        leader.renew(renewal, &mut self.acceptor, &self.options, out)
     }
 
     /// Until when the applied state answers linearizable reads without a round: `None` if it does not, and then
@@ -723,17 +750,21 @@ impl Group {
         let Some(ask) = self.asking.tick(now, self.options.probe_interval) else { return };
         let me = self.acceptor.me();
         let knows = self.acceptor.lost() != Some(Lost::Unknown);
-        for voter in &self.acceptor.log().latest_config().voters {
-            if *voter == me {
-                continue;
-            }
-            if knows {
-                // An idle leader says nothing, and would never learn that it must stand again.
+        if knows {
+            // An idle leader says nothing, and would never learn that it must stand again.
+            for voter in self.acceptor.log().latest_config().voters.iter().filter(|voter| **voter != me) {
                 self.acceptor.reject(*voter, out);
-            } else if !self.asking.has_answered(*voter) {
-                out.send(*voter, ask.clone());
             }
+            return;
         }
+        // Also those who have answered: one of them may lead by now, and give it another id.
+        let voters = self.acceptor.log().latest_config().voters.iter();
+        self.acceptor.tell(voters.chain(self.asking.contacts()), &ask, out);
+    }
+
+    /// Whom a replica that has lost records asks besides the voters that it knows of, if it does.
+    pub fn ask_also(&mut self, contacts: impl IntoIterator<Item = ReplicaId>) {
+        self.asking.ask_also(contacts);
     }
 
     fn handle_bound(&mut self, from: ReplicaId, nonce: u64, promised: Ballot, number: u64, out: &mut Outbox) {
@@ -743,6 +774,10 @@ impl Group {
         let config = self.acceptor.log().latest_config();
         // In a set that has changed, others than its voters may hold a promise: only a new identity helps (R7).
         if config.number != number {
+            self.asking.note_changed();
+            if self.options.planted == Planted::RottenVotesAfterChange {
+                self.acceptor.vote_nevertheless();
+            }
             return;
         }
         let until = self.asking.handle_bound(from, nonce, promised, self.acceptor.me(), config);

@@ -21,6 +21,7 @@ use crate::options::{Options, Planted};
 use crate::outbox::{Outbox, RoleChange};
 use crate::quorum::planted_configs;
 use crate::reads::Reads;
+use crate::renewal::{Renewal, Renewals};
 
 /// Why a proposal was not taken. Nothing was proposed in any of these cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,8 @@ pub(crate) struct Leader {
     heir: Option<(ReplicaId, Millis)>,
     /// Once this replica is removed: the no-op by whose Accept the others learn that this is decided.
     farewell: Option<Index>,
+    /// Who have lost records (R20).
+    renewals: Renewals,
     /// When followers that made no progress are next asked.
     next_probe: Millis,
 }
@@ -115,6 +118,7 @@ impl Leader {
             lease: Lease::default(),
             heir: None,
             farewell: None,
+            renewals: Renewals::default(),
             next_probe: now.plus(options.probe_interval),
         };
         leader.note_append(seq, first);
@@ -240,6 +244,50 @@ impl Leader {
         }
         let index = self.propose(Payload::Config(Box::new(config)), time, 0, acceptor, options, out)?;
         self.follow_configs(acceptor, out);
+        Ok(index)
+    }
+
+    /// `asker` has lost its records: what it accepted is not counted on any more, and it may need another id (R20).
+    pub(crate) fn note_lost(
+        &mut self,
+        asker: ReplicaId,
+        nonce: u64,
+        log: &Log,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        if let Some(follower) = self.follower(asker) {
+            *follower = Follower::new(asker);
+        }
+        if self.serving && self.heir.is_none() && !log.is_joint() {
+            self.renewals.ask(asker, nonce, log.latest_config(), now, out);
+        }
+    }
+
+    /// Gives a replica that has lost records another id.
+    pub(crate) fn renew(
+        &mut self,
+        renewal: &Renewal,
+        acceptor: &mut Acceptor,
+        options: &Options,
+        out: &mut Outbox,
+    ) -> Result<Index, ChangeError> {
+        let log = acceptor.log();
+        let (latest, time) = (log.latest_config(), log.last_time());
+        let renewed = |replicas: &[ReplicaId]| -> Vec<ReplicaId> {
+            let renewed = |replica: &ReplicaId| if *replica == renewal.lost { renewal.by } else { *replica };
+            replicas.iter().map(renewed).collect()
+        };
+        let change = Change {
+            number: latest.number,
+            // Of a move under way it is no step, and it goes on.
+            move_id: latest.move_id,
+            voters: renewed(&latest.voters),
+            learners: renewed(&latest.learners),
+            used_up: renewal.by,
+        };
+        let index = self.change_replicas(&change, time, acceptor, options, out)?;
+        self.renewals.ordered(renewal);
         Ok(index)
     }
 

@@ -110,7 +110,10 @@
 //! [`Group::lose`]. It is *mute*: it promises, endorses, confirms and accepts nothing, and does not stand. It
 //! asks every other voter what it has promised (*Repair*, *Bound*), and so learns a ballot above all in which it
 //! may have voted. It takes that one for its promise, which makes a leader of a lower one give way, and votes again
-//! once it has the whole log of a leader of a higher one (R20; `repair.rs` says why that is enough).
+//! once it has the whole log of a leader of a higher one (R20; `repair.rs` says why that is enough). In a set that has changed,
+//! or where others are down, that is not to be had. There the leader gives it another id by a change of the set
+//! ([`Outbox::renewals_wanted`], [`Group::renew`]), and when that is decided it begins anew under this id
+//! ([`Group::renewed`], then [`Group::join`]).
 //!
 //! **A majority that is gone for good.** What is left is not enough to decide anything, and stands still. Somebody outside
 //! may say who is gone for ever: then [`Assessment::of`] finds the survivor whose log is to be kept and says whether more
@@ -182,6 +185,7 @@ mod options;
 mod outbox;
 mod quorum;
 mod reads;
+mod renewal;
 mod repair;
 mod rescue;
 
@@ -195,5 +199,6 @@ pub use log::Base;
 pub use message::{Checkpoint, Config, Entry, Message, Payload, Record};
 pub use options::{Options, Planted};
 pub use outbox::{Outbox, RoleChange};
+pub use renewal::Renewal;
 pub use repair::Repair;
 pub use rescue::{Assessment, Prospect, Rescue, RescueError, Survivor};

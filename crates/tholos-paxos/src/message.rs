@@ -234,6 +234,14 @@ pub enum Message {
         /// The number of the last configuration in the sender's log.
         config: u64,
     },
+    /// A leader's answer to a [`Message::Repair`], once it has decided a configuration in which the receiver has another
+    /// id: nothing that it has lost counts under this one, so it may begin anew (R20).
+    Renewed {
+        /// As it was asked, before that configuration was proposed.
+        nonce: u64,
+        /// The new id.
+        replica: ReplicaId,
+    },
 }
 
 impl Message {

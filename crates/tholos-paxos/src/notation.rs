@@ -113,6 +113,7 @@ impl Display for Message {
             Message::Granted { ballot, asked } => write!(f, "Granted {ballot} asked {}", asked.0),
             Message::Released { ballot } => write!(f, "Released {ballot}"),
             Message::Repair { nonce } => write!(f, "Repair {nonce}"),
+            Message::Renewed { nonce, replica } => write!(f, "Renewed {nonce}, as {replica}"),
             Message::Bound { nonce, promised, config } => {
                 write!(f, "Bound {nonce}, promised {promised}, config {config}")
             }

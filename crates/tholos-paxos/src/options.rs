@@ -100,6 +100,8 @@ pub enum Planted {
     ExpiryByWallClock,
     /// A replica that has lost records votes at once (breaks R20).
     RottenVotes,
+    /// In a set that has changed, a replica that has lost records votes as soon as it hears so (breaks R20).
+    RottenVotesAfterChange,
     /// A node whose directory went back in time votes on (breaks R21; kept by the node around the groups).
     BackInTimeVotes,
     /// A node with an empty directory starts as the node that it was, and is heeded (breaks R21; done by whoever starts it).

@@ -19,6 +19,9 @@ pub struct Outbox {
     pub reads_failed: Vec<u64>,
     /// Replicas that need a snapshot, for the log no longer holds what they lack.
     pub snapshots_wanted: Vec<ReplicaId>,
+    /// Replicas that have lost records and need another id, each with its question's nonce: to be given to
+    /// [`Group::renew`](crate::Group::renew).
+    pub renewals_wanted: Vec<(ReplicaId, u64)>,
     /// Changes of leadership on this replica.
     pub changes: Vec<RoleChange>,
     last_seq: AppendSeq,
@@ -48,6 +51,7 @@ impl Outbox {
             && self.reads_ready.is_empty()
             && self.reads_failed.is_empty()
             && self.snapshots_wanted.is_empty()
+            && self.renewals_wanted.is_empty()
             && self.changes.is_empty()
     }
 

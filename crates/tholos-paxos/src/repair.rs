@@ -36,6 +36,8 @@ pub enum Repair {
         /// Who must.
         needed: usize,
     },
+    /// Another id: it knows of no set, or of one that is not in force any more.
+    WaitsForId,
     /// A leader of this ballot or a higher one, and its whole log.
     Waits {
         /// Above every ballot in which it may have voted.
@@ -49,6 +51,12 @@ pub(crate) struct Asking {
     /// Tells answers to this boot's question from those to an earlier one, which may be too low.
     nonce: u64,
     bounds: Vec<(ReplicaId, Ballot)>,
+    /// Whom to ask besides the voters that are known.
+    contacts: Vec<ReplicaId>,
+    /// Whether the set that it knows of has changed since.
+    set_changed: bool,
+    /// Under which id it may begin anew, if it may.
+    renewed: Option<ReplicaId>,
     /// When to ask again.
     next: Millis,
 }
@@ -58,7 +66,34 @@ impl Asking {
         Asking { nonce, ..Asking::default() }
     }
 
-    /// What to ask, if it is time to: whoever has not answered.
+    pub(crate) fn ask_also(&mut self, contacts: impl IntoIterator<Item = ReplicaId>) {
+        self.contacts.clear();
+        self.contacts.extend(contacts);
+    }
+
+    pub(crate) fn note_changed(&mut self) {
+        self.set_changed = true;
+    }
+
+    pub(crate) fn set_changed(&self) -> bool {
+        self.set_changed
+    }
+
+    pub(crate) fn contacts(&self) -> &[ReplicaId] {
+        &self.contacts
+    }
+
+    pub(crate) fn handle_renewed(&mut self, nonce: u64, replica: ReplicaId) {
+        if nonce == self.nonce {
+            self.renewed = Some(replica);
+        }
+    }
+
+    pub(crate) fn renewed(&self) -> Option<ReplicaId> {
+        self.renewed
+    }
+
+    /// What to ask, if it is time to.
     pub(crate) fn tick(&mut self, now: Millis, interval: Millis) -> Option<Message> {
         if now < self.next {
             return None;
@@ -99,7 +134,11 @@ impl Asking {
 pub(crate) fn concerns(message: &Message) -> bool {
     matches!(
         message,
-        Message::Bound { .. } | Message::Sync { .. } | Message::Accept { .. } | Message::Decide { .. }
+        Message::Bound { .. }
+            | Message::Renewed { .. }
+            | Message::Sync { .. }
+            | Message::Accept { .. }
+            | Message::Decide { .. }
     )
 }
 

@@ -1,9 +1,11 @@
 //! A replica that has lost durable records: what it may not do, and how it comes back (R20).
 
-use tholos_paxos::{Ballot, Index, Message, Options, Repair, ReplicaId};
+use tholos_paxos::{
+    Ballot, Connectivity, Group, Index, Message, Millis, Options, Outbox, Repair, ReplicaId, Serial,
+};
 
 mod common;
-use common::{Council, Envelope, Parcel, ballot, replica};
+use common::{Council, Envelope, Life, Parcel, ballot, replica};
 
 /// Three with some entries decided, the last one on n1 and n3 alone; then n3 is down and its disk rotten.
 fn rotten() -> Council {
@@ -146,5 +148,137 @@ fn answers_of_another_configuration_do_not_bound_what_was_promised() {
     for (from, config) in [(1, 1), (2, 0)] {
         answers(&mut council, from, Message::Bound { nonce, promised: ballot(4, 1), config });
     }
-    assert_eq!(council.group(3).repair(), Some(Repair::Asks { answered: 1, needed: 2 }));
+    assert_eq!(council.group(3).repair(), Some(Repair::WaitsForId));
+    answers(&mut council, 1, Message::Bound { nonce, promised: ballot(4, 1), config: 0 });
+    assert!(matches!(council.group(3).repair(), Some(Repair::Waits { .. })), "it was told late");
+}
+
+/// n1 leads n1, n3 and n4, which has come for n2; then n3 is down and its disk rotten.
+fn rotten_after_a_change() -> Council {
+    let mut council = rotten();
+    council.restart(replica(3));
+    council.run(1_000);
+    let leader = council.server().expect("somebody leads");
+    council.change(leader, &[1, 3, 4], &[]).expect("it is taken");
+    council.run(500);
+    assert_eq!(council.decided_config().number, 1);
+    council.elect(1);
+    council.crash(replica(3));
+    council.network.clear();
+    council.rot(replica(3));
+    council
+}
+
+#[test]
+fn in_a_set_that_has_changed_a_replica_with_rot_gets_another_id() {
+    let mut council = rotten_after_a_change();
+    council.run(1_000);
+    assert_eq!((council.facts.renewed, council.facts.repaired), (1, 0));
+    let config = council.decided_config().clone();
+    assert_eq!((config.number, &config.voters), (2, &vec![replica(1), replica(5), replica(4)]));
+    assert_eq!(council.at(replica(3)).life, Life::Gone);
+    // It votes: n4 is not needed any more.
+    council.isolate(4);
+    council.run(1_000);
+    let server = council.server().expect("n1 and n5 are a quorum");
+    let index = council.propose(server).expect("it leads");
+    council.run(200);
+    assert!(council.group(5).decided_index() >= index);
+}
+
+#[test]
+fn it_begins_anew_only_when_its_id_is_decided() {
+    let mut council = rotten_after_a_change();
+    // n4 hears of no change, so none is decided.
+    for _ in 0..50 {
+        council.tick_all(10);
+        council.sync_all();
+        council.deliver_where(|envelope| envelope.to != replica(4));
+    }
+    assert_eq!(council.group(1).config().number, 2, "it is proposed");
+    assert_eq!(council.group(3).repair(), Some(Repair::WaitsForId));
+    assert_eq!((council.group(3).renewed(), council.at(replica(5)).life), (None, Life::Awaited));
+    council.run(500);
+    assert_eq!(council.facts.renewed, 1);
+}
+
+#[test]
+fn an_answer_to_an_earlier_question_lets_nobody_begin() {
+    let mut council = rotten_after_a_change();
+    council.network.clear();
+    council.tick_all(100);
+    let nonce = council.network.iter().find_map(|envelope| match envelope.parcel {
+        Parcel::Message(Message::Repair { nonce }) => Some(nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("it asks");
+    answers(&mut council, 1, Message::Renewed { nonce: nonce - 1, replica: replica(5) });
+    assert_eq!(council.group(3).renewed(), None);
+    // Nor does one that would bring back an id.
+    answers(&mut council, 1, Message::Renewed { nonce, replica: replica(3) });
+    assert_eq!(council.group(3).renewed(), None);
+}
+
+/// The leader that ordered it is lost, and the next one does not know whose question it was: it gives one more id.
+#[test]
+fn another_leader_gives_one_more_id() {
+    let mut council = rotten_after_a_change();
+    for _ in 0..60 {
+        council.tick_all(10);
+        council.settle_but(|envelope| !matches!(envelope.parcel, Parcel::Message(Message::Renewed { .. })));
+    }
+    assert_eq!((council.decided_config().number, council.facts.renewed), (2, 0));
+    assert!(council.transfer(replica(1), replica(4)));
+    council.run(1_000);
+    let config = council.decided_config().clone();
+    assert_eq!((config.number, &config.voters), (3, &vec![replica(1), replica(6), replica(4)]));
+    assert_eq!((council.at(replica(5)).life, council.facts.renewed), (Life::Awaited, 1));
+}
+
+/// Five, of which one is rotten and one is down: the others go on without waiting for that.
+#[test]
+fn who_cannot_be_repaired_for_long_gets_another_id_too() {
+    let mut council = Council::new(5, Options::default());
+    council.elect(1);
+    council.propose(replica(1)).expect("n1 leads");
+    council.settle();
+    council.crash(replica(4));
+    council.crash(replica(5));
+    council.rot(replica(5));
+    council.run(9_000);
+    assert_eq!(council.group(5).repair(), Some(Repair::Asks { answered: 3, needed: 4 }), "n4 may come back");
+    council.run(2_000);
+    assert_eq!((council.facts.renewed, council.decided_config().number), (1, 1));
+    assert_eq!(council.group(6).accepted_index(), council.group(1).accepted_index());
+}
+
+/// Of one that has lived somewhere nothing is known any more, not even under which id: it asks whom it is told of.
+#[test]
+fn who_knows_nothing_of_itself_is_mute_and_asks() {
+    let mut out = Outbox::default();
+    let mut group = Group::unknown(replica(7), Options::default(), 9);
+    assert_eq!(group.repair(), Some(Repair::WaitsForId));
+    group.ask_also([replica(1), replica(2)]);
+    group.handle_message(
+        replica(1),
+        Message::Prepare { ballot: ballot(4, 1), decided: Index(0), released: None },
+        Millis(0),
+        &mut out,
+    );
+    assert!(out.is_empty());
+    group.handle_tick(Millis(1_000), &Nobody, &mut out);
+    let asks = [1, 2].map(|number| (replica(number), Message::Repair { nonce: 9 }));
+    assert_eq!(out.sends, asks);
+    assert!(out.appends.is_empty(), "nothing of it is on disk");
+    let by = ReplicaId::new(7, Serial(4));
+    group.handle_message(replica(1), Message::Renewed { nonce: 9, replica: by }, Millis(0), &mut out);
+    assert_eq!(group.renewed(), Some(by));
+}
+
+struct Nobody;
+
+impl Connectivity for Nobody {
+    fn hears(&self, _: ReplicaId, _: ReplicaId) -> bool {
+        false
+    }
 }

@@ -1,5 +1,5 @@
-//! The mark of a directory that begins no replicas any more: it went back in time, or lost what might say which it had
-//! (C4 of the core's ledger). It lasts as long as the directory; a node with a new one takes replicas again.
+//! The mark of a directory that begins no replicas any more because a message is for one: it went back in time, or lost what
+//! might say which it had (C4 of the core's ledger). It lasts as long as the directory.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,8 +8,8 @@ use std::path::Path;
 use crate::node_dir::{DirectoryError, sync_directory};
 
 const FILE: &str = "barred";
-const TEXT: &str = "This directory lost data that others had counted on. It keeps what it has and begins no further \
-                    replicas: to take some, let the node join anew with an empty directory and another name.\n";
+const TEXT: &str = "This directory lost data that others had counted on. It begins further replicas only under ids \
+                    that are given after it has asked for them, so that it cannot be taken for one that it has forgotten.\n";
 
 /// Whether the directory has the mark.
 pub(crate) fn is_there(directory: &Path) -> bool {

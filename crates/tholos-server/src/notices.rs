@@ -60,13 +60,19 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
                 "a replica is mute until the other voters have repaired it: check this node's disk"
             );
         }
+        Notice::ReplicaRenewed { shard, lost, by } => {
+            tracing::warn!(
+                node = me, shard = %shard, lost = %lost, by = %by,
+                "a replica on another node has lost data after its set had changed: it gets another id and begins anew"
+            );
+        }
         Notice::WentBack { counted_by, recovered, counted } => {
             add(&counters.went_back, 1);
             tracing::error!(
                 node = me, by = %counted_by, recovered, counted,
                 "this directory is older than what the others have counted of it: it was put back from a copy, or its \
-                 disk lost what was durable; all its replicas are mute until the others have repaired them, and it begins no \
-                 further ones: let a node with an empty directory take its place"
+                 disk lost what was durable; all its replicas are mute until the others have repaired them, which they do: \
+                 look after the disk"
             );
         }
         Notice::PeerWentBack { node } => {

@@ -338,6 +338,11 @@ fn mute_words(loss: Option<Loss>, repair: Repair) -> String {
             "{loss}; {answered} of {needed} other voters have said what they have promised, and all must: start those \
              that are down"
         ),
+        Repair::WaitsForId => {
+            format!(
+                "{loss}; the set of its replicas has changed, so its leader gives it another id: it waits for that"
+            )
+        }
         Repair::Waits { until } => format!("{loss}; it waits for a leader above {until} and for its log"),
     }
 }

@@ -65,6 +65,7 @@ reached! {
     TearDropped: "tear dropped",
     RotFound: "replica found rotten",
     RotRepaired: "rotten replica repaired",
+    RotRenewed: "another id for a rotten replica",
     WentBack: "started with less than was durable",
     WentBackNoticed: "disk that went back in time noticed",
     // Elections.

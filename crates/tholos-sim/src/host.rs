@@ -348,6 +348,12 @@ impl Host {
         self.copy = Some(Copied { log, snapshots, durable_lsn, map, barred });
     }
 
+    /// Shards of which the running node's replicas have lost records and are not repaired.
+    pub fn mute(&self) -> impl Iterator<Item = ShardId> {
+        let mute = self.node.iter().flat_map(shards).filter(|shard| shard.group.repair().is_some());
+        mute.map(|shard| shard.id)
+    }
+
     /// Counts what only the running node's own counters tell.
     pub fn count(&self, coverage: &mut Coverage) {
         for given in self.node.iter().flat_map(Node::leader_moves) {

@@ -172,6 +172,7 @@ impl Observer {
             Notice::CapacityChanged { .. } => coverage.count(Reached::FoundWell),
             Notice::NodeLost { .. } => coverage.count(Reached::NodeLost),
             Notice::ReplicaRepaired { .. } => coverage.count(Reached::RotRepaired),
+            Notice::ReplicaRenewed { .. } => coverage.count(Reached::RotRenewed),
             Notice::WentBack { .. } => coverage.count(Reached::WentBackNoticed),
             Notice::SnapshotResumed { .. } => coverage.count(Reached::SnapshotResumed),
             Notice::SnapshotInstalled { .. } => coverage.count(Reached::SnapshotInstalled),

@@ -13,8 +13,9 @@ const TROUBLES: (u64, u64) = (10, 24);
 /// One fault, and whatever mends it, each with its time.
 pub type Trouble = Vec<(u64, Fault)>;
 
-/// Plans a run's faults: at least ten, spread over the time until they stop. `jobs` move replicas besides.
-pub fn plan(random: &mut Random, nodes: usize, jobs: bool) -> Vec<Trouble> {
+/// Plans a run's faults: at least ten, spread over the time until they stop. `jobs` move replicas besides; a machine that
+/// is `wiped` loses what it had already.
+pub fn plan(random: &mut Random, nodes: usize, jobs: bool, wiped: bool) -> Vec<Trouble> {
     let count = random.between(TROUBLES.0, TROUBLES.1);
     let mut troubles: Vec<Trouble> = (0..count)
         .map(|_| {
@@ -23,15 +24,13 @@ pub fn plan(random: &mut Random, nodes: usize, jobs: bool) -> Vec<Trouble> {
         })
         .collect();
     // Disks rot in one machine of a run, at most: a minority. It may stay away for good, so this comes late.
-    let rots = random.below(3) == 0 && !jobs;
-    if rots {
+    if random.below(3) == 0 && !wiped {
         let host = random.below(nodes as u64) as usize;
         let at = random.between(FAULTS_END_US / 2, FAULTS_END_US - 3_000_000);
         troubles.push(vec![(at, rot(host, random))]);
     }
-    // Where there are nodes to spare, replicas move, most often in the middle of something else. Only in a set that never
-    // changed a replica with rot can be repaired (decision 0018).
-    if nodes > REPLICAS && !rots && !jobs {
+    // Where there are nodes to spare, replicas move, most often in the middle of something else.
+    if nodes > REPLICAS && !jobs {
         troubles.extend((0..random.between(1, 4)).map(|_| change(random)));
     }
     // Chance of its own, so that the faults above stay what they were.

@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 35] = [
+pub const NAMES: [(&str, Planted); 36] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -19,6 +19,7 @@ pub const NAMES: [(&str, Planted); 35] = [
     ("retry-applied-again", Planted::RetryAppliedAgain),
     ("expiry-by-wall-clock", Planted::ExpiryByWallClock),
     ("rotten-votes", Planted::RottenVotes),
+    ("rotten-votes-after-change", Planted::RottenVotesAfterChange),
     ("back-in-time-votes", Planted::BackInTimeVotes),
     ("wiped-votes", Planted::WipedVotes),
     ("released-early", Planted::ReleasedEarly),

@@ -167,7 +167,7 @@ pub fn run(settings: Settings) -> Report {
 /// The faults that a seed plans, in words.
 pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
     let elastic = Elastic::of(seed);
-    let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on);
+    let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on, elastic.wipes);
     let away = elastic.losses(seed, hosts_of(seed)).into_iter();
     let away: Vec<_> = away
         .map(|(at, host, down_us)| (at, Fault::Crash { host, power: seed.is_multiple_of(2), down_us }))

@@ -7,7 +7,7 @@ use tholos_paxos::Message;
 use crate::WireError;
 use crate::entry::{push_entries, read_entries};
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_number, push_u64};
+use crate::writer::{push_ballot, push_number, push_replica, push_u64};
 
 /// The kinds of these messages share one space with those of `peer`, to save a byte in the hot ones.
 pub(crate) const CANVASS: u8 = 16;
@@ -30,7 +30,8 @@ const BOUND: u8 = 41;
 const LEASE: u8 = 42;
 const GRANTED: u8 = 43;
 /// A [`Message::Prepare`] that says who has let go.
-pub(crate) const PREPARE_RELEASED: u8 = 44;
+const PREPARE_RELEASED: u8 = 44;
+pub(crate) const RENEWED: u8 = 45;
 
 /// The byte that names a message's kind.
 pub(crate) fn kind_of(message: &Message) -> u8 {
@@ -53,6 +54,7 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
         Message::Released { .. } => RELEASED,
         Message::Repair { .. } => REPAIR,
         Message::Bound { .. } => BOUND,
+        Message::Renewed { .. } => RENEWED,
         Message::Lease { .. } => LEASE,
         Message::Granted { .. } => GRANTED,
     }
@@ -109,6 +111,10 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
             push_number(asked.0, out);
         }
         Message::Repair { nonce } => push_u64(*nonce, out),
+        Message::Renewed { nonce, replica } => {
+            push_u64(*nonce, out);
+            push_replica(*replica, out);
+        }
         Message::Bound { nonce, promised, config } => {
             push_ballot(*promised, out);
             push_u64(*nonce, out);
@@ -121,6 +127,9 @@ pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
 pub(crate) fn read_message(kind: u8, reader: &mut Reader) -> Result<Message, WireError> {
     if kind == REPAIR {
         return Ok(Message::Repair { nonce: reader.u64()? });
+    }
+    if kind == RENEWED {
+        return Ok(Message::Renewed { nonce: reader.u64()?, replica: reader.replica()? });
     }
     let ballot = reader.ballot()?;
     let message = match kind {

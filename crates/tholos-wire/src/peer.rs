@@ -13,7 +13,7 @@ use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
 
 use crate::entry::{push_config, read_config};
-use crate::paxos::{CANVASS, PREPARE_RELEASED, kind_of, push_message, read_message};
+use crate::paxos::{CANVASS, RENEWED, kind_of, push_message, read_message};
 use crate::reader::Reader;
 use crate::value::{push_value, read_value};
 use crate::writer::{push_ballot, push_bytes, push_number, push_u64};
@@ -133,7 +133,7 @@ pub fn decode_peer(bytes: Bytes) -> Result<PeerMessage, WireError> {
 
 fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
     let message = match reader.u8()? {
-        kind @ CANVASS..=PREPARE_RELEASED => {
+        kind @ CANVASS..=RENEWED => {
             let shard = read_shard(reader)?;
             let plain = reader.version() == VERSION;
             let (from, to) = if plain { Default::default() } else { (reader.serial()?, reader.serial()?) };

@@ -34,6 +34,7 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
             message:
                 Message::Repair { .. }
                 | Message::Bound { .. }
+                | Message::Renewed { .. }
                 | Message::Lease { .. }
                 | Message::Granted { .. }
                 | Message::Prepare { released: Some(_), .. },

@@ -316,6 +316,7 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
         ("lease", paxos(Message::Lease { ballot, asked: Millis(123_456) })),
         ("granted", paxos(Message::Granted { ballot, asked: Millis(123_456) })),
         ("repair", paxos(Message::Repair { nonce: 9 })),
+        ("renewed", paxos(Message::Renewed { nonce: 9, replica: ReplicaId::new(2, Serial(5)) })),
         ("bound", paxos(Message::Bound { nonce: 9, promised: ballot, config: 4 })),
         (
             "snapshot-chunk",

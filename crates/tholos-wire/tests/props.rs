@@ -164,6 +164,8 @@ fn message() -> impl Strategy<Value = Message> {
         (ballot(), number()).prop_map(|(ballot, asked)| Message::Granted { ballot, asked: Millis(asked) }),
         ballot().prop_map(|ballot| Message::Released { ballot }),
         any::<u64>().prop_map(|nonce| Message::Repair { nonce }),
+        (any::<u64>(), any::<u32>())
+            .prop_map(|(nonce, replica)| Message::Renewed { nonce, replica: ReplicaId(replica) }),
         (any::<u64>(), ballot(), any::<u64>()).prop_map(|(nonce, promised, config)| Message::Bound {
             nonce,
             promised,

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tholos_paxos::{Config, Millis};
+use tholos_paxos::{Config, Millis, ReplicaId};
 use tholos_ring::ShardId;
 
 use crate::founding::number_of_name;
@@ -307,6 +307,8 @@ impl MetaState {
         if config.number <= recorded.number {
             return Ok(());
         }
+        let before = recorded.number;
+        let renewed = is_renewed(recorded, config);
         recorded.clone_from(config);
         let voters: Vec<NodeId> = self.voters(group).collect();
         if let Some(set) = self.map.shards.get_mut(usize::from(group.0)) {
@@ -315,7 +317,13 @@ impl MetaState {
         if let Some(job) = self.jobs.last_mut() {
             for step in job.moves.iter_mut().filter(|step| step.what.shard == group) {
                 let was_under_way = step.is_under_way();
-                step.stage = settle(step, config);
+                step.stage = match step.stage {
+                    // It is as far as it was.
+                    MoveStage::Ordered { number } if renewed && number == before => {
+                        MoveStage::Ordered { number: config.number }
+                    }
+                    _ => settle(step, config),
+                };
                 if was_under_way && !step.is_under_way() {
                     job.moved_bytes = job.moved_bytes.saturating_add(bytes);
                 }
@@ -488,6 +496,16 @@ pub(super) fn lost_name(name: &str, id: NodeId) -> String {
     // Names are ASCII (M1).
     let kept = &name[..name.len().min(NAME_BYTES_MAX - suffix.len())];
     format!("{kept}{suffix}")
+}
+
+/// Whether `config` follows `recorded` by nothing but other ids for replicas that had lost their records (R20).
+fn is_renewed(recorded: &Config, config: &Config) -> bool {
+    let same = |a: &[ReplicaId], b: &[ReplicaId]| {
+        a.iter().map(|replica| replica.node()).eq(b.iter().map(|replica| replica.node()))
+    };
+    recorded.move_id == config.move_id
+        && same(&recorded.voters, &config.voters)
+        && same(&recorded.learners, &config.learners)
 }
 
 /// How far a move is once its shard is known to have come to `config`.

@@ -70,8 +70,9 @@ impl Node {
     }
 
     /// The driver has made the map of this epoch durable, and reaches the nodes that are in it.
-    pub(crate) fn handle_map_kept(&mut self, epoch: Epoch) {
+    pub(crate) fn handle_map_kept(&mut self, epoch: Epoch, out: &mut Effects) {
         self.meta.kept = self.meta.kept.max(epoch);
+        self.stand_in_for_all(out);
         // Replicas may be retired with it.
         self.restless.sweep_soon();
     }

@@ -349,7 +349,7 @@ impl Node {
 
     /// V3: whether most voters know that `config`, the decided one, is decided; if not, sees to it. An entry that was
     /// proposed afterwards tells them, and what they accepted they have heard.
-    fn most_know(&mut self, id: ShardId, config: &Config) -> bool {
+    pub(crate) fn most_know(&mut self, id: ShardId, config: &Config) -> bool {
         let (time, seed) = (self.shard_time(id), self.fresh_chance());
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return false };
         let Some(ballot) = shard.group.leading() else { return false };

@@ -21,6 +21,7 @@ use tholos_cluster::{Inventory, MetaCommand, NodeId, RecoverOrder, RescueAsk};
 use tholos_paxos::Millis;
 use tholos_ring::ShardId;
 
+use crate::counted::Bar;
 use crate::event::{Effects, MetaFailure, Notice};
 use crate::node::Node;
 use crate::peer::{PeerMessage, RescueReport, RescueSaid};
@@ -162,8 +163,9 @@ impl Node {
         }
         // Nothing is left of it but the map that is here.
         let begins = id == self.meta.group() && ask.order.rescue.is_anew();
-        if begins && self.shard(id).is_none_or(|shard| shard.group.me() != ask.order.replica) {
-            self.join(id, ask.order.replica, out);
+        let is_here = self.shard(id).is_some_and(|shard| shard.group.me() == ask.order.replica);
+        if begins && !is_here && self.bar == Bar::Open {
+            self.begin(id, ask.order.replica, out);
         }
         let (now, time) = (self.time().mono, self.shard_time(id));
         let own = self.shards.get_mut(usize::from(id.0)).and_then(Option::as_mut);

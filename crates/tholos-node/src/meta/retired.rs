@@ -24,7 +24,9 @@ impl Node {
     /// last records may still be in the log, and make no state.
     pub(crate) fn drop_recovered_retired(&mut self) {
         for id in (0..self.shards.len()).map(|at| ShardId(at as u16)) {
-            if self.is_retired(id) {
+            let unfit = self.shard(id).is_none_or(|shard| shard.unfit.is_some());
+            // L2: a mute one is dropped later.
+            if self.is_retired(id) && (unfit || !self.is_mute(id)) {
                 self.shards[usize::from(id.0)] = None;
                 self.transfers.forget_records(id);
             }
@@ -44,6 +46,9 @@ impl Node {
     /// the new voters know of their set is known by then (V3).
     pub(crate) fn drop_retired(&mut self, id: ShardId, out: &mut Effects) {
         if self.meta.kept < self.meta.state.epoch() || !self.is_retired(id) {
+            return;
+        }
+        if self.stays_mute(id, out) {
             return;
         }
         let now = self.time().mono;

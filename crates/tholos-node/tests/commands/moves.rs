@@ -4,7 +4,7 @@ use tholos_cluster::{
     Cause, Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
 };
 use tholos_node::{Event, Notice, PeerMessage, Port, ReplicaOrder};
-use tholos_paxos::{Message, MoveId};
+use tholos_paxos::{Message, MoveId, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster, flat, row};
@@ -332,7 +332,7 @@ fn a_learner_of_a_change_that_came_to_nothing_is_dropped() {
 }
 
 #[test]
-fn a_directory_that_went_back_in_time_begins_no_replicas() {
+fn a_directory_that_went_back_in_time_begins_replicas_only_under_ids_that_are_new() {
     let mut cluster = with_spare();
     // n2 has counted more of n4's log than n4 has.
     let said = tholos_node::Counted { boot: 2, of_boot: 63, of_before: 9, ..Default::default() };
@@ -342,15 +342,21 @@ fn a_directory_that_went_back_in_time_begins_no_replicas() {
     order.moves.truncate(1);
     order.changes.clear();
     assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
-    cluster.advance(1000);
-    assert_eq!(held(&cluster, 3), 0);
-    // What it has lost it does not know of after a restart either: the others count what it has now.
-    cluster.restart(3);
-    cluster.advance(2000);
-    assert_eq!(held(&cluster, 3), 0);
-    cluster.ask_meta(1, MetaCommand::Cancel(1)).expect("it runs");
-    cluster.advance(1000);
-    assert_eq!(job_state(&cluster), JobState::Cancelled);
+    cluster.handle(3, Event::BarKept);
+    // It may have been the replica that the order names, and voted: that one does not begin.
+    let shard = ShardId(0);
+    let ordered = ReplicaId::new(4, Serial(1));
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        seen.extend(cluster.nodes[3].shard(shard).map(|shard| shard.group.me()));
+        cluster.advance(20);
+    }
+    seen.dedup();
+    assert!(!seen.contains(&ordered), "{seen:?}");
+    assert_eq!(seen.first(), Some(&ReplicaId::new(4, Serial(0))), "a mute one asked");
+    assert_eq!(job_state(&cluster), JobState::Done);
+    let recorded = cluster.nodes[1].meta_state().config(shard).and_then(|config| config.replica_at(4));
+    assert_eq!(seen.last().copied(), recorded);
 }
 
 #[test]
@@ -468,5 +474,47 @@ fn a_wiped_node_comes_back_under_its_name_as_a_new_one() {
     // Asked again, since the answer was lost: that is not another directory.
     assert_eq!(cluster.ask_meta(2, MetaCommand::Rejoin(wiped)), Ok(1002));
     writer.write(&mut cluster);
+    writer.check(&mut cluster, 2);
+}
+
+/// n4 has come for n1 everywhere, and then loses its whole log: it knows of no replica that it had. Each gets another id, the
+/// map learns of them, and a job that moves them on goes on with them.
+#[test]
+fn a_node_that_has_lost_all_its_replicas_begins_them_anew_under_other_ids() {
+    let mut cluster = with_spare();
+    let mut writer = Writer { client: cluster.connect(1, Port::Gateway), last: 0 };
+    writer.write(&mut cluster);
+    let job = exchange(&cluster, &[]);
+    cluster.ask_meta(1, MetaCommand::StartJob(job)).expect("it fits");
+    cluster.advance(6_000);
+    assert_eq!(cluster.nodes[1].meta_state().jobs[0].state, JobState::Done);
+    let ids = |cluster: &Cluster| {
+        let state = cluster.nodes[1].meta_state().clone();
+        let id = |at| state.config(ShardId(at)).and_then(|config| config.replica_at(4));
+        (0..SHARDS).map(|at| id(at).expect("n4 votes")).collect::<Vec<_>>()
+    };
+    let before = ids(&cluster);
+    cluster.restart_rotten(3);
+    let mute = |cluster: &Cluster| {
+        let shards = (0..SHARDS).filter_map(|at| cluster.nodes[3].shard(ShardId(at)));
+        shards.filter(|shard| shard.group.repair().is_some()).count()
+    };
+    assert_eq!(mute(&cluster), usize::from(SHARDS), "the map says that it had them");
+    cluster.advance(6_000);
+    assert_eq!(mute(&cluster), 0);
+    let after = ids(&cluster);
+    assert!(after.iter().zip(&before).all(|(after, before)| after > before), "{after:?}");
+    for at in 0..SHARDS {
+        let held = cluster.nodes[3].shard(ShardId(at)).map(|shard| shard.group.me());
+        assert_eq!(held, Some(after[usize::from(at)]));
+    }
+    // They vote: another of the three is not needed.
+    cluster.cut(1);
+    cluster.advance(2_000);
+    let mut writer = Writer { client: cluster.connect(3, Port::Gateway), last: 0 };
+    writer.write(&mut cluster);
+    // It begins no replica because a message is for it, and comes to have one nevertheless.
+    cluster.mend();
+    cluster.advance(1_000);
     writer.check(&mut cluster, 2);
 }

@@ -199,6 +199,16 @@ impl Cluster {
 
     /// Stops a node, and starts it again with what its log holds, in the settings as they are when nothing is set.
     pub fn restart(&mut self, at: usize) {
+        self.restart_with(at, false);
+    }
+
+    /// The same with a log of which nothing can be read any more.
+    pub fn restart_rotten(&mut self, at: usize) {
+        self.records.remove(&at);
+        self.restart_with(at, true);
+    }
+
+    fn restart_with(&mut self, at: usize, rotten: bool) {
         self.boots += 1;
         let mut config = NodeConfig::new(NodeId(at as u16 + 1), self.boots, 7);
         (self.settings)(&mut config);
@@ -216,7 +226,7 @@ impl Cluster {
         for (shard, record) in self.records.entry(at).or_default().clone() {
             node.recover_record(shard, record, &mut |_, _| None).expect("its own log");
         }
-        node.finish_recovery(|_| false).expect("nothing is lost");
+        node.finish_recovery(|_| rotten).expect("what is lost is known");
         let mut effects = Effects::default();
         node.start(self.now(), &mut effects);
         self.nodes[at] = node;

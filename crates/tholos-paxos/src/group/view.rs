@@ -140,12 +140,21 @@ impl Group {
     pub fn repair(&self) -> Option<Repair> {
         Some(match self.acceptor.lost()? {
             Lost::Until(until) => Repair::Waits { until },
+            Lost::Unknown if self.asking.set_changed() || self.config().voters.is_empty() => {
+                Repair::WaitsForId
+            }
             Lost::Unknown => {
                 let others = || self.config().voters.iter().filter(|voter| **voter != self.me());
                 let answered = others().filter(|voter| self.asking.has_answered(**voter)).count();
                 Repair::Asks { answered, needed: others().count() }
             }
         })
+    }
+
+    /// The id under which this replica, which has lost records, is to begin anew: the driver puts a [`Group::join`] with it in
+    /// its place.
+    pub fn renewed(&self) -> Option<ReplicaId> {
+        self.asking.renewed().filter(|_| self.acceptor.is_mute())
     }
 
     /// What this replica says if others of its group are gone for good (R29).

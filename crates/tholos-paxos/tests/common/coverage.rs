@@ -90,6 +90,12 @@ reached! {
     Muted: "mute",
     MutedUntil: "mute until a ballot",
     Repaired: "repaired",
+    RottedAfterChange: "disk rotten after a change",
+    RottedInChange: "disk rotten in the middle of a change",
+    ToldRenewed: "told of another id",
+    Stalled: "not served after that",
+    Renewing: "another id for who has lost records",
+    Renewed: "begun anew under another id",
     // Changes of the replica set.
     LearnerCame: "learner came",
     VoterMore: "learner became a voter",
@@ -181,6 +187,7 @@ impl Coverage {
             Message::Released { .. } => Reached::Released,
             Message::Repair { .. } => Reached::Repair,
             Message::Bound { .. } => Reached::Bound,
+            Message::Renewed { .. } => Reached::ToldRenewed,
         };
         self.count(what);
     }

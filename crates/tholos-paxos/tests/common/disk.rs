@@ -75,6 +75,15 @@ impl Disk {
         self.origins.get(&entry.index) == Some(&entry.origin)
     }
 
+    /// Whether it says, after a restart too, that everything up to `index` is decided.
+    pub fn knows_decided(&self, index: Index) -> bool {
+        self.durable.iter().any(|record| match record {
+            Record::Accepted { decided, .. } => *decided >= index,
+            Record::Checkpoint(checkpoint) => checkpoint.decided >= index,
+            _ => false,
+        })
+    }
+
     /// Rot takes all but the snapshot files, which no record names any more.
     pub fn rot(&mut self) {
         let disk = std::mem::take(self);

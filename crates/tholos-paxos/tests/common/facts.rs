@@ -22,6 +22,12 @@ pub struct Facts {
     pub reads_failed: Vec<u64>,
     /// Replicas that had lost everything and count again.
     pub repaired: u64,
+    /// Those that count again under another id.
+    pub renewed: u64,
+    /// A disk was rotten in the middle of a change: those who are left may have to wait for somebody (schedules.md).
+    pub may_stall: bool,
+    /// Configurations that somebody has proposed.
+    configs_proposed: Vec<Config>,
     /// Gone for good: what they say to be decided binds nobody (R29).
     pub gone: Vec<ReplicaId>,
     next_value: u64,
@@ -125,11 +131,12 @@ impl Facts {
     }
 
     /// R6: a leader proposes a Config only when the last one is decided.
-    pub fn check_change(&self, id: ReplicaId, record: &Record) {
+    pub fn check_change(&mut self, id: ReplicaId, record: &Record) {
         let Record::Accepted { entries, .. } = record else { return };
         for entry in entries.iter().filter(|entry| entry.origin.replica == id) {
             if let Payload::Config(config) = &entry.payload {
                 let last = self.config().number;
+                self.configs_proposed.push(Config::clone(config));
                 assert!(
                     config.number <= last + 1,
                     "R6: {} is proposed before {last} is decided",
@@ -137,6 +144,22 @@ impl Facts {
                 );
             }
         }
+    }
+
+    /// Whether a majority is left without `id`, of all configurations that ever were: nobody can tell which of them somebody
+    /// still takes to count.
+    pub fn goes_on_without(&self, id: ReplicaId) -> bool {
+        let decided = self.configs.iter().map(|(_, config)| config);
+        decided.chain(&self.configs_proposed).all(|config| config.majority(|voter| voter != id))
+    }
+
+    /// Whether no change is under way, and all its voters but `id` know, durably, that the last one is decided.
+    pub fn is_settled_without(&self, id: ReplicaId, replicas: &[Replica]) -> bool {
+        let (index, config) = self.configs.last().expect("the founding one");
+        let knows = |voter: &ReplicaId| replicas[voter.0 as usize - 1].disk.knows_decided(*index);
+        let others = config.voters.iter().filter(|voter| **voter != id);
+        self.configs_proposed.iter().all(|proposed| proposed.number <= config.number)
+            && (config.number == 0 || others.into_iter().all(knows))
     }
 
     /// Durability: everything decided is on the disks of a majority of the configuration in force.

@@ -17,6 +17,7 @@ pub mod coverage;
 pub mod disk;
 pub mod facts;
 pub mod links;
+mod renewal;
 
 use coverage::{Coverage, Reached};
 use disk::Disk;
@@ -36,6 +37,21 @@ pub struct Replica {
     decided_max: Index,
     /// Its process stands still: nothing happens to it, and what it is sent waits.
     pub paused: bool,
+    pub life: Life,
+    /// Where it lives: its own id, but for one that has begun anew.
+    home: ReplicaId,
+    /// The one before it in its home, as long as nothing of this one is durable (R20).
+    instead_of: Option<ReplicaId>,
+}
+
+/// Whether a replica may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    Here,
+    /// Its id is proposed, and whoever is to have it was not told so yet.
+    Awaited,
+    /// Another lives in its home.
+    Gone,
 }
 
 pub struct Council {
@@ -119,6 +135,9 @@ impl Council {
                     state: Vec::new(),
                     decided_max: Index::ZERO,
                     paused: false,
+                    life: Life::Here,
+                    home: ReplicaId(number),
+                    instead_of: None,
                 })
                 .collect(),
             network: VecDeque::new(),
@@ -132,15 +151,36 @@ impl Council {
 
     /// One more replica, which joins under the next id.
     pub fn join(&mut self) -> ReplicaId {
+        let id = self.await_replica(None);
+        self.begin(id);
+        id
+    }
+
+    /// The next id is given, to one in the home of another or to a new one.
+    fn await_replica(&mut self, home: Option<ReplicaId>) -> ReplicaId {
         let id = ReplicaId(self.size() as u32 + 1);
         self.links.grow();
-        let mut outbox = Outbox::default();
-        let group = Some(Group::join(id, self.options, &mut outbox));
-        let (disk, state) = (Disk::default(), Vec::new());
-        let decided_max = Index::ZERO;
-        self.replicas.push(Replica { id, group, outbox, disk, state, decided_max, paused: false });
-        self.carry_out(id);
+        self.replicas.push(Replica {
+            id,
+            group: None,
+            outbox: Outbox::default(),
+            disk: Disk::default(),
+            state: Vec::new(),
+            decided_max: Index::ZERO,
+            paused: false,
+            life: Life::Awaited,
+            home: home.unwrap_or(id),
+            instead_of: None,
+        });
         id
+    }
+
+    fn begin(&mut self, id: ReplicaId) {
+        let options = self.options;
+        let replica = self.at(id);
+        replica.group = Some(Group::join(id, options, &mut replica.outbox));
+        replica.life = Life::Here;
+        self.carry_out(id);
     }
 
     /// Orders a change of the replica set of the leader `id`; replicas that are named and not there join.
@@ -159,6 +199,13 @@ impl Council {
     ) -> Result<Index, ChangeError> {
         while voters.iter().chain(learners).any(|replica| *replica as usize > self.size()) {
             self.join();
+        }
+        for replica in voters.iter().chain(learners).copied().map(ReplicaId) {
+            if self.at(replica).life == Life::Awaited {
+                // The order that it was to come by came to nothing, so its id is that of whoever comes next.
+                self.at(replica).home = replica;
+                self.begin(replica);
+            }
         }
         let ids = |replicas: &[u32]| replicas.iter().copied().map(ReplicaId).collect();
         let change = Change {
@@ -262,6 +309,11 @@ impl Council {
     }
 
     pub fn tick(&mut self, id: ReplicaId) {
+        if self.group_of(id).is_some_and(|group| group.repair().is_some()) {
+            // The driver knows by its map whom to ask.
+            let contacts = self.ids();
+            self.step(id, |group, _, _, _| group.ask_also(contacts));
+        }
         self.with(id, |group, now, view, out| {
             let known = |group: &Group| (group.leading(), group.leader(), group.promised());
             let (idle, before) = (group.is_idle(view), known(group));
@@ -377,8 +429,14 @@ impl Council {
     }
 
     pub fn restart(&mut self, id: ReplicaId) {
-        if self.is_up(id) {
+        if self.is_up(id) || self.at(id).life != Life::Here {
             return;
+        }
+        if let Some(before) = self.at(id).instead_of.filter(|_| self.at(id).disk.durable.is_empty()) {
+            // Nothing of it is durable, so what starts is the one before it.
+            self.at(id).life = Life::Gone;
+            self.at(before).life = Life::Here;
+            return self.restart(before);
         }
         if self.at(id).disk.shows_rot() {
             return self.rot(id);
@@ -420,10 +478,11 @@ impl Council {
         assert!(!self.is_up(id), "{id} is up");
         self.say(|| format!("{id} restarts and finds rot"));
         self.coverage.count(Reached::Rotted);
-        let (config, options) = (Council::config(self.size() as u32), self.options);
+        let (founders, options) = (self.founders, self.options);
         let nonce = self.fresh_nonce();
+        let founding = if id.0 > founders { Config::default() } else { Council::config(founders) };
         let replica = self.at(id);
-        let mut group = Group::new(id, config, options);
+        let mut group = Group::new(id, founding, options);
         replica.disk.rot();
         replica.decided_max = Index::ZERO;
         group.lose(nonce, &mut replica.outbox);
@@ -555,6 +614,7 @@ impl Council {
         let ready = std::mem::take(&mut out.reads_ready);
         let failed = std::mem::take(&mut out.reads_failed);
         let wanted = std::mem::take(&mut out.snapshots_wanted);
+        let renewals = std::mem::take(&mut out.renewals_wanted);
         let changes = std::mem::take(&mut out.changes);
         let mut news = Vec::new();
         while let Some(entry) = group.take_decided() {
@@ -620,6 +680,11 @@ impl Council {
         }
         check_prefix(id, &self.replicas);
         self.note_repaired(id);
+        for asked in renewals {
+            self.renew(id, asked);
+        }
+        self.begin_anew(id);
+        self.note_renewed(id);
     }
 
     fn group_of(&self, id: ReplicaId) -> Option<&Group> {
@@ -700,6 +765,18 @@ impl Council {
             self.deliver_where(|_| true);
         }
         panic!("messages without end: {:?}", self.network.iter().take(4).collect::<Vec<_>>());
+    }
+
+    /// The same, where messages of which the test says `false` are lost.
+    pub fn settle_but(&mut self, wanted: impl Fn(&Envelope) -> bool) {
+        for _ in 0..10_000 {
+            self.sync_all();
+            if self.network.is_empty() {
+                return;
+            }
+            self.deliver_where(&wanted);
+        }
+        panic!("messages without end");
     }
 
     /// The same, where some of what is under way is held back.

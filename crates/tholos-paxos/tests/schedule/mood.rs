@@ -53,10 +53,6 @@ impl Mood {
         rate("change", &[NEVER, NEVER, 100, 20]);
         rate("lease", &[NEVER, 60, 30]);
         mood.options.leases = mood.rates[at("lease")] != NEVER;
-        if mood.rates[at("change")] != NEVER {
-            // Only in a set that never changed a replica with rot can be repaired (decision 0018).
-            mood.rates[at("rot")] = NEVER;
-        }
         mood
     }
 

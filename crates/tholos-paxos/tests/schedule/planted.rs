@@ -2,7 +2,7 @@
 
 use tholos_paxos::Planted;
 
-pub const FAULTS: [Planted; 28] = [
+pub const FAULTS: [Planted; 29] = [
     Planted::AcceptedBeforeDurable,
     Planted::PromiseForgotten,
     Planted::VoteCountedTwice,
@@ -16,6 +16,7 @@ pub const FAULTS: [Planted; 28] = [
     Planted::PromiseBeforeDurable,
     Planted::LowerBallotAccepted,
     Planted::RottenVotes,
+    Planted::RottenVotesAfterChange,
     Planted::NewSetOnly,
     Planted::OldSetOnly,
     Planted::ConfigBeforeLastDecided,

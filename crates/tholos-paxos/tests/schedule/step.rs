@@ -5,9 +5,9 @@ use tholos_paxos::{Millis, ReplicaId};
 use super::chance::Chance;
 use super::mood::Mood;
 use crate::common::coverage::Reached;
-use crate::common::{Council, Envelope};
+use crate::common::{Council, Envelope, Life};
 
-/// Replicas that ever were, at most.
+/// Replicas that come by orders, at most.
 const REPLICAS_MAX: usize = 12;
 
 pub fn step(council: &mut Council, chance: &mut Chance, mood: &Mood) {
@@ -178,7 +178,19 @@ fn crash_all(council: &mut Council, chance: &mut Chance) {
 /// A disk may be found rotten; of two at a time what was decided may be lost.
 fn restart(council: &mut Council, chance: &mut Chance, mood: &Mood, id: ReplicaId) {
     let others_whole = council.ids().into_iter().all(|other| other == id || !council.is_mute(other));
-    if chance.one_in(mood.rate("rot")) && others_whole && council.size() > 1 && !council.is_up(id) {
+    if chance.one_in(mood.rate("rot"))
+        && others_whole
+        && council.facts.goes_on_without(id)
+        && council.at(id).life == Life::Here
+        && !council.is_up(id)
+    {
+        if council.decided_config().number > 0 {
+            council.coverage.count(Reached::RottedAfterChange);
+        }
+        if !council.facts.is_settled_without(id, &council.replicas) {
+            council.coverage.count(Reached::RottedInChange);
+            council.facts.may_stall = true;
+        }
         council.rot(id);
     } else {
         council.restart(id);
@@ -188,6 +200,10 @@ fn restart(council: &mut Council, chance: &mut Chance, mood: &Mood, id: ReplicaI
 /// Orders some change of the replica set; whether it is taken is for the leader to judge.
 fn change_replicas(council: &mut Council, chance: &mut Chance) {
     let leader = one_that_leads(council, chance);
+    if council.ids().into_iter().any(|id| council.is_mute(id)) {
+        // A set may not be left to one that is mute and another.
+        return;
+    }
     let Some(group) = &council.replicas[leader.0 as usize - 1].group else { return };
     let config = group.config();
     let numbers = |replicas: &[ReplicaId]| replicas.iter().map(|replica| replica.0).collect::<Vec<u32>>();

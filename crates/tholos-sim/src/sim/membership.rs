@@ -102,13 +102,27 @@ impl Sim {
         self.give(asked, Event::AskMeta { asker: 0, command });
     }
 
-    /// In the end every job is finished, and every node holds what the newest map says.
+    /// In the end every replica is repaired, every job is finished, and every node holds what the newest map says.
     pub(super) fn check_membership(&mut self) {
         // Who stays away for good is waited for without end.
         let wiped = self.elastic.wiped;
         let all_up = (self.hosts.iter().enumerate())
             .all(|(at, host)| host.boot == 0 || host.node.is_some() || wiped == Some(at));
-        if !self.elastic.is_on || !all_up {
+        if !all_up {
+            return;
+        }
+        // Whom no set names needs no repair.
+        let named = |shard: ShardId, id: NodeId| {
+            let groups = self.hosts.iter().filter_map(|host| Some(&host.node.as_ref()?.shard(shard)?.group));
+            groups.filter(|group| group.serving()).any(|group| group.config().replica_at(id.0).is_some())
+        };
+        let mut mute = self.hosts.iter().flat_map(|host| host.mute().map(|shard| (host.id, shard)));
+        let left = mute.find(|(id, shard)| named(*shard, *id));
+        drop(mute);
+        if let Some((id, shard)) = left {
+            return self.violate(Some(shard), format!("the replica of {shard} on {id} is mute without end"));
+        }
+        if !self.elastic.is_on {
             return;
         }
         if let Some(wiped) = wiped {
