@@ -35,6 +35,8 @@ struct Peer {
     /// Whom it hears, as it said last.
     hears: Vec<NodeId>,
     disk_stall: Millis,
+    /// As [`Detector::reaches_node`] said last.
+    reached: bool,
     memory_full: bool,
     disk_full: bool,
     /// Its wall clock as it said last, and when that arrived.
@@ -54,6 +56,7 @@ impl Peer {
             heard_at: None,
             hears: Vec::new(),
             disk_stall: Millis(0),
+            reached: false,
             memory_full: false,
             disk_full: false,
             wall: None,
@@ -169,10 +172,13 @@ impl Detector {
         if node == self.me {
             return self.own_stall <= self.timeout;
         }
-        self.peer(node).is_some_and(|peer| {
-            peer.heard_at.is_some_and(|at| self.now.mono.since(at) <= self.timeout)
-                && peer.disk_stall <= self.timeout
-        })
+        self.reaches_node(node) && self.peer(node).is_some_and(|peer| peer.disk_stall <= self.timeout)
+    }
+
+    /// Whether `node` was heard within an election time-out, whatever its disk does.
+    fn reaches_node(&self, node: NodeId) -> bool {
+        let since = |peer: &Peer| peer.heard_at.is_some_and(|at| self.now.mono.since(at) <= self.timeout);
+        node == self.me || self.peer(node).is_some_and(since)
     }
 
     /// Whether this node hears `node`, or one that it hears does.
@@ -217,6 +223,8 @@ impl Detector {
         let mut changes = Vec::new();
         for at in 0..self.peers.len() {
             let node = self.peers[at].node;
+            let reached = self.reaches_node(node);
+            self.turned |= core::mem::replace(&mut self.peers[at].reached, reached) != reached;
             let heard = self.hears_node(node);
             if heard != self.peers[at].heard_since.is_some() {
                 self.peers[at].heard_since = heard.then_some(self.now.mono);
@@ -227,7 +235,7 @@ impl Detector {
         changes
     }
 
-    /// Whether an answer of [`Detector::hears`](Connectivity::hears) may have changed since the last call, as far as
+    /// Whether an answer of [`Connectivity`] may have changed since the last call, as far as
     /// [`Detector::take_changes`] saw.
     pub(crate) fn take_turned(&mut self) -> bool {
         core::mem::take(&mut self.turned)
@@ -302,6 +310,13 @@ impl Connectivity for Detector {
         }
         a == b || self.peer(a).is_some_and(|peer| peer.hears.contains(&b))
     }
+
+    fn reaches(&self, a: ReplicaId, b: ReplicaId) -> bool {
+        match node_of(a) == self.me {
+            true => self.reaches_node(node_of(b)),
+            false => self.hears(a, b),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -341,6 +356,13 @@ mod tests {
         let stalled = Heartbeat { disk_stall_ms: 301, ..heartbeat(0) };
         detector.handle_heartbeat(NodeId(2), &stalled);
         assert!(!detector.hears_node(NodeId(2)));
+        let (me, other) = (replica_of(NodeId(1)), replica_of(NodeId(2)));
+        assert!(detector.reaches(me, other), "a slow disk is no silence");
+        detector.take_changes();
+        assert!(detector.take_turned());
+        detector.set_now(now(602), Millis(0));
+        assert!(!detector.reaches(me, other));
+        assert!(detector.take_changes().is_empty() && detector.take_turned(), "silence counts all the same");
     }
 
     #[test]

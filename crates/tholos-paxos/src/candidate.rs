@@ -72,19 +72,25 @@ pub(crate) struct Elected {
 impl Candidate {
     /// Asks the others whether they would promise `ballot`.
     pub(crate) fn canvass(ballot: Ballot, now: Millis, options: &Options) -> Candidate {
-        Candidate::new(ballot, Step::Canvass { endorsed: Vec::new() }, now, options)
+        Candidate::new(ballot, Step::Canvass { endorsed: Vec::new() }, now, options.election_timeout, options)
     }
 
-    /// Has asked for its own promise of `ballot`, in the record `seq`.
-    pub(crate) fn promise(ballot: Ballot, seq: AppendSeq, now: Millis, options: &Options) -> Candidate {
-        Candidate::new(ballot, Step::Promise { seq }, now, options)
+    /// Has asked for its own promise of `ballot`, in the record `seq`; has as long as `span` to win.
+    pub(crate) fn promise(
+        ballot: Ballot,
+        seq: AppendSeq,
+        now: Millis,
+        span: Millis,
+        options: &Options,
+    ) -> Candidate {
+        Candidate::new(ballot, Step::Promise { seq }, now, span, options)
     }
 
-    fn new(ballot: Ballot, step: Step, now: Millis, options: &Options) -> Candidate {
+    fn new(ballot: Ballot, step: Step, now: Millis, span: Millis, options: &Options) -> Candidate {
         Candidate {
             ballot,
             step,
-            gives_up: now.plus(options.election_timeout),
+            gives_up: now.plus(span),
             repeats: now.plus(options.stagger),
             promises: Vec::new(),
             held: None,
@@ -343,7 +349,13 @@ mod tests {
         let mut out = Outbox::default();
         acceptor.adopt(OWN, vec![entry(1), entry(2)], &mut out);
         let seq = acceptor.promise(BALLOT, &mut out);
-        let mut candidate = Candidate::promise(BALLOT, seq, Millis(0), &Options::default());
+        let mut candidate = Candidate::promise(
+            BALLOT,
+            seq,
+            Millis(0),
+            Options::default().election_timeout,
+            &Options::default(),
+        );
         assert!(candidate.may_prepare(seq) && !candidate.may_prepare(AppendSeq(seq.0 - 1)));
         assert!(candidate.start_prepare(&acceptor, Planted::Nothing, &mut out).is_none());
         (candidate, acceptor)

@@ -68,6 +68,12 @@ impl Election {
         self.leader = None;
     }
 
+    /// How long a candidacy lasts. Twice as long after each that came to nothing, up to eight times: the promise that one
+    /// waits for may be with a slow disk.
+    pub(crate) fn candidacy(&self, options: &Options) -> Millis {
+        Millis(options.election_timeout.0 << self.failures.min(3))
+    }
+
     /// How long a voter of this rank waits after it has lost its leader. After failures the
     /// order is shuffled, deterministically, and stretched, so that candidates do not go on
     /// outbidding each other.

@@ -186,10 +186,10 @@ impl Group {
             self.handle_message(from, message, now, out);
         }
         let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &self.options);
-        let hears_quorum = log.quorum_of_known(|replica| net.hears(me, replica));
+        let reaches_quorum = log.quorum_of_known(|replica| net.reaches(me, replica));
         match &mut self.role {
             Role::Leader(leader) => {
-                if !hears_quorum {
+                if !reaches_quorum {
                     // A leader that hears no quorum falls silent (R9).
                     self.step_down(now, out);
                     return;
@@ -198,7 +198,7 @@ impl Group {
                 self.flush(now, out);
             }
             Role::Candidate(candidate) => {
-                if candidate.is_over(now) || !hears_quorum {
+                if candidate.is_over(now) || !reaches_quorum {
                     self.give_up(now);
                 } else if candidate.is_endorsed(log) {
                     // Its own grant has bound it.
@@ -219,7 +219,8 @@ impl Group {
                     return;
                 }
                 self.election.lose_leader();
-                let rank = log.walk_rank(me).filter(|_| hears_quorum);
+                // Who cannot keep a promise now does not begin.
+                let rank = log.walk_rank(me).filter(|_| reaches_quorum && net.hears(me, me));
                 let patience = rank.map(|rank| {
                     let patience = self.election.patience(options, me, rank);
                     match log.knows_its_config() {
@@ -543,7 +544,9 @@ impl Group {
         let seq = self.acceptor.promise(ballot, out);
         self.election.see(ballot);
         self.election.lose_leader();
-        self.role = Role::Candidate(Candidate::promise(ballot, seq, now, &self.options).released(released));
+        let span = self.election.candidacy(&self.options);
+        let candidate = Candidate::promise(ballot, seq, now, span, &self.options);
+        self.role = Role::Candidate(candidate.released(released));
         if self.options.planted == Planted::PromiseBeforeDurable {
             self.start_prepare(now, out);
         }

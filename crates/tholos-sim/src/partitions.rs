@@ -24,6 +24,10 @@ const WATCHED_US: u64 = 5_000_000;
 const TICK_US: u64 = 10_000;
 /// What a sync takes, from and to, in microseconds.
 const SYNC_US: (u64, u64) = (100, 2_000);
+/// The same on a slow disk: longer than an election time-out.
+const SLOW_SYNC_US: (u64, u64) = (310_000, 720_000);
+/// How long a majority with a slow disk is watched, in microseconds.
+const SLOW_WATCHED_US: u64 = 30_000_000;
 /// Only one shard, so that one leader is in question.
 const SHARD: ShardId = ShardId(0);
 
@@ -118,6 +122,7 @@ struct Host {
     /// The last append that waits for the disk's next turn.
     waiting: Option<AppendSeq>,
     syncing: Option<AppendSeq>,
+    sync_us: (u64, u64),
     disk_stands: bool,
     worker_stands: bool,
     /// Its client waits for an answer.
@@ -166,6 +171,42 @@ pub fn run(case: Case, seed: u64) -> Outcome {
     Outcome { recovered_us, changes: world.elected - elected }
 }
 
+/// Who of three nodes is gone and whose disk is slow, once n1 leads: all that is left is a majority that needs the slow
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlowCase {
+    /// A follower is gone, the other is slow.
+    SlowFollower,
+    /// A follower is gone, the leader is slow.
+    SlowLeader,
+    /// The leader is gone, a follower is slow.
+    LeaderGone,
+}
+
+/// Runs one case of a majority with a slow disk; the longest time in which no write was answered, in microseconds.
+pub fn run_slow(case: SlowCase, seed: u64) -> u64 {
+    let mut world = World::new(3, seed);
+    world.play_until(2_000_000, true);
+    let leader = world.leader().expect("somebody leads a cluster in which nothing has happened");
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (gone, slow) = match case {
+        SlowCase::SlowFollower => (one, other),
+        SlowCase::SlowLeader => (one, leader),
+        SlowCase::LeaderGone => (leader, one),
+    };
+    world.hosts[gone].worker_stands = true;
+    world.hosts[slow].sync_us = SLOW_SYNC_US;
+    let (began, mut written, mut last, mut longest) = (world.now, world.written, world.now, 0);
+    while world.now < began + SLOW_WATCHED_US {
+        world.play_until(world.now + TICK_US / 2, true);
+        if world.written > written {
+            (written, last) = (world.written, world.now);
+        }
+        longest = longest.max(world.now - last);
+    }
+    longest
+}
+
 impl World {
     fn new(nodes: usize, seed: u64) -> World {
         let mut random = Random::new(seed);
@@ -189,6 +230,7 @@ impl World {
             ),
             waiting: None,
             syncing: None,
+            sync_us: SYNC_US,
             disk_stands: false,
             worker_stands: false,
             asked: false,
@@ -351,7 +393,7 @@ impl World {
         let host = &mut self.hosts[node];
         if host.syncing.is_none() && host.waiting.is_some() {
             host.syncing = host.waiting.take();
-            let done = self.now + self.random.between(SYNC_US.0, SYNC_US.1);
+            let done = self.now + self.random.between(host.sync_us.0, host.sync_us.1);
             self.queue.push(done, Happening::Synced { node });
         }
     }
@@ -386,6 +428,16 @@ mod tests {
                 let recovered = outcome.recovered_us.is_some_and(|us| us <= 4 * ELECTION_TIMEOUT_US);
                 assert!(recovered && outcome.changes <= 1, "{case}, seed {seed}: {outcome:?}");
             }
+        }
+    }
+
+    /// A slow disk is slow, and no standstill: elections and writes wait for it. A leader does not fall silent, and a
+    /// candidate does not give up, because the only other node that is left takes longer than an election time-out.
+    #[test]
+    fn a_majority_with_a_slow_disk_goes_on() {
+        for case in [SlowCase::SlowFollower, SlowCase::SlowLeader, SlowCase::LeaderGone] {
+            let longest = (1..=8).map(|seed| run_slow(case, seed)).max();
+            assert!(longest.is_some_and(|us| us <= 5_000_000), "{case:?}: {longest:?}");
         }
     }
 }

@@ -172,7 +172,9 @@ impl Group {
         }
         match &self.role {
             Role::Candidate(_) => false,
-            Role::Leader(leader) => leader.is_idle(&self.acceptor, heard) && log.quorum(heard),
+            Role::Leader(leader) => {
+                leader.is_idle(&self.acceptor, heard) && log.quorum(|replica| net.reaches(me, replica))
+            }
             Role::Follower(following) => self.election.leader().is_some_and(|ballot| {
                 following.is_idle(ballot, log)
                     && !log.has_lost_its_vote(ballot.replica)
