@@ -58,6 +58,25 @@ impl fmt::Display for Incarnation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+/// A feature level: what the nodes of a cluster may say to each other and write. It is decided apart from the versions of their
+/// programs, and rises only when every node's program knows it; until then each may be put back to the release before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level(pub u16);
+
+impl Level {
+    /// What every release knows.
+    pub const FIRST: Level = Level(1);
+    /// The highest that this release knows. Whoever raises it makes what is new hang on [`MetaState::level`](crate::MetaState::level),
+    /// formats included.
+    pub const KNOWN: Level = Level(1);
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.0)
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "e{}", self.0)

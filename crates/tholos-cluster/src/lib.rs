@@ -46,7 +46,7 @@ mod recovery;
 pub use answer::Question;
 pub use founding::FoundingError;
 pub use genesis::{Answer, Genesis, GenesisError, SEEDS_MAX, Seed, Settings, Step};
-pub use id::{ClusterId, Epoch, Incarnation, NodeId, node_hash_id};
+pub use id::{ClusterId, Epoch, Incarnation, Level, NodeId, node_hash_id};
 pub use map::{
     ADDRESS_BYTES_MAX, ClusterMap, MapError, NAME_BYTES_MAX, NodeRow, REPLICAS_MAX, WEIGHT_MAX, check_name,
 };

@@ -27,6 +27,7 @@ mod apply;
 mod codec;
 mod command;
 mod job;
+mod level;
 mod recovery;
 mod voters;
 
@@ -40,7 +41,7 @@ pub use self::job::{
     Before, Cause, Job, JobMove, JobRestart, JobState, MoveStage, RestartStage, THROTTLE_BYTES_MIN,
 };
 pub use self::recovery::{RECOVERIES_MAX, RecoverOrder, Recovery, RescueAsk, RescueOrder, RescueStage};
-use crate::id::{Epoch, Incarnation, NodeId};
+use crate::id::{Epoch, Incarnation, Level, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow, REPLICAS_MAX};
 
 /// Jobs that are remembered, the running one included.
@@ -108,6 +109,10 @@ pub struct MetaState {
     pub held: bool,
     /// The recoveries, oldest first; only of the last may something be still to do.
     pub recoveries: Vec<Recovery>,
+    /// The feature level.
+    pub level: Level,
+    /// Nodes whose programs know more than [`Level::FIRST`], and how much, by ascending id.
+    pub levels: Vec<(NodeId, Level)>,
 }
 
 impl ClusterMap {
@@ -135,6 +140,8 @@ impl MetaState {
             last_job: 0,
             held: false,
             recoveries: Vec::new(),
+            level: Level::FIRST,
+            levels: Vec::new(),
             map,
         }
     }
@@ -257,6 +264,7 @@ impl MetaState {
         {
             return Err(MapError::BadMeta("the recoveries are not in order"));
         }
+        self.check_levels()?;
         self.recoveries.iter().try_for_each(Recovery::check)?;
         self.jobs.iter().try_for_each(Job::check)
     }

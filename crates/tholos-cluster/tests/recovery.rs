@@ -350,7 +350,7 @@ fn what_a_node_says_and_is_asked_is_read_back() {
     assert_eq!((ask.plan, &ask.lost[..]), (order.plan, &[NodeId(2), NodeId(3)][..]));
     let bytes = ask.encode();
     assert_eq!(RescueAsk::decode(&bytes), Ok(ask));
-    assert_eq!(RescueAsk::decode(&bytes[1..]), Err(MapError::UnknownVersion { written: bytes[1], reads: 4 }));
+    assert_eq!(RescueAsk::decode(&bytes[1..]), Err(MapError::UnknownVersion { written: bytes[1], reads: 5 }));
 }
 
 /// A state of before there were recoveries.
@@ -361,6 +361,6 @@ fn a_state_of_version_3_is_read() {
     assert_eq!((bytes[0], bytes.pop()), (4, Some(0)));
     bytes[0] = 3;
     assert_eq!(MetaState::decode(&bytes), Ok(state));
-    bytes[0] = 5;
-    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 5, reads: 4 }));
+    bytes[0] = 6;
+    assert_eq!(MetaState::decode(&bytes), Err(MapError::UnknownVersion { written: 6, reads: 5 }));
 }

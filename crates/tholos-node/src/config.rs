@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use bytes::Bytes;
-use tholos_cluster::NodeId;
+use tholos_cluster::{Level, NodeId};
 use tholos_engine::Limits;
 use tholos_paxos::{Millis, Options};
 
@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Longest reply that another node is sent for its client, in bytes: what the connections between nodes carry.
     pub relayed_reply_bytes_max: usize,
+    /// The highest feature level that this program knows.
+    pub level: Level,
     /// The version that INFO shows.
     pub version: String,
     /// The process, for INFO.
@@ -90,6 +92,7 @@ impl NodeConfig {
             maxclients: 10_240,
             limits: Limits::default(),
             relayed_reply_bytes_max: 64 << 20,
+            level: Level::KNOWN,
             version: String::from(env!("CARGO_PKG_VERSION")),
             process_id: 0,
         }

@@ -28,6 +28,7 @@ use crate::plan::{self, Plans};
 use crate::recovery;
 use crate::server::NodeHandle;
 use crate::status::{Answers, JobReport, NodeReport, cluster_status, locate};
+use crate::upgrade;
 
 /// How long another node is waited for.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,6 +166,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
         .route("/v1/recover", get(recovery::show))
         .route("/v1/recover/apply", post(recovery::apply))
         .route("/v1/recoveries", get(recovery::history))
+        .route("/v1/upgrade", get(upgrade::show))
+        .route("/v1/upgrade/finish", post(upgrade::finish))
         .route("/v1/jobs", get(jobs::list).post(jobs::start))
         .route("/v1/jobs/pause", post(jobs::pause))
         .route("/v1/jobs/resume", post(jobs::resume))

@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tholos_cluster::{Incarnation, MetaCommand, MetaState, NodeRow};
+use tholos_cluster::{Incarnation, Level, MetaCommand, MetaState, NodeRow};
 use tholos_node::MetaFailure;
 use tholos_rpc::Secret;
 
 use crate::node_dir::NodeDir;
 use crate::server::StartError;
 
-/// Before a [`MetaCommand::Join`].
+/// Before a [`MetaCommand::Join`] of a program that knows [`Level::FIRST`].
 const JOIN_QUESTION: &[u8] = b"tholos join 1\n";
+/// The same of one that knows more: then comes the highest level that it knows, in two bytes, little-endian, before the command.
+const JOIN_QUESTION_WITH_LEVEL: &[u8] = b"tholos join 2\n";
 /// The question for a running node's newest map; the answer is a [`MetaState`].
 const MAP_QUESTION: &[u8] = b"tholos map 1";
 /// How long the member is waited for: longer than it waits for the meta group.
@@ -25,8 +27,8 @@ const QUESTIONS_BETWEEN_TELLING: u32 = 25;
 
 /// What a node that would join asks.
 pub(crate) enum Question {
-    /// To be let in.
-    Join(MetaCommand),
+    /// To be let in, with a program that knows feature levels up to this one.
+    Join(MetaCommand, Level),
     /// For the map.
     Map,
 }
@@ -37,11 +39,35 @@ impl Question {
         if query == MAP_QUESTION {
             return Some(Question::Map);
         }
-        match MetaCommand::decode(query.strip_prefix(JOIN_QUESTION)?) {
-            Ok(command @ (MetaCommand::Join(_) | MetaCommand::Rejoin(_))) => Some(Question::Join(command)),
+        let (known, command) = match query.strip_prefix(JOIN_QUESTION) {
+            Some(command) => (Level::FIRST, command),
+            None => {
+                let (known, command) = query.strip_prefix(JOIN_QUESTION_WITH_LEVEL)?.split_first_chunk()?;
+                (Level(u16::from_le_bytes(*known)), command)
+            }
+        };
+        match MetaCommand::decode(command) {
+            Ok(command @ (MetaCommand::Join(_) | MetaCommand::Rejoin(_))) => {
+                Some(Question::Join(command, known))
+            }
             _ => None,
         }
     }
+}
+
+/// The question of a program that knows levels up to `known`, in the oldest form that says it.
+fn join_question(command: &MetaCommand, known: Level) -> Vec<u8> {
+    match known {
+        Level::FIRST => [JOIN_QUESTION, &command.encode()].concat(),
+        known => [JOIN_QUESTION_WITH_LEVEL, &known.0.to_le_bytes(), &command.encode()].concat(),
+    }
+}
+
+/// What the member says to a node whose program does not know the cluster's feature level.
+pub(crate) fn too_old(level: Level, known: Level) -> Bytes {
+    let why = "the cluster is at feature level";
+    format!("refused {why} {level}, and its program knows level {known} at most: start a later release")
+        .into()
 }
 
 /// What the member says when the meta group has answered, or has not.
@@ -67,7 +93,7 @@ pub(crate) async fn run(
 ) -> Result<(), StartError> {
     let (name, incarnation) = (row.name.clone(), row.incarnation);
     let command = if again { MetaCommand::Rejoin(row) } else { MetaCommand::Join(row) };
-    let question = [JOIN_QUESTION, &command.encode()].concat();
+    let question = join_question(&command, Level::KNOWN);
     let mut questions = 0_u32;
     loop {
         match ask(member, secret, &question, incarnation).await {
@@ -146,5 +172,21 @@ mod tests {
         assert!(Question::read(&question(&MetaCommand::Remove(tholos_cluster::NodeId(1)))).is_none());
         assert!(Question::read(JOIN_QUESTION).is_none());
         assert!(matches!(Question::read(MAP_QUESTION), Some(Question::Map)));
+    }
+
+    #[test]
+    fn a_question_says_what_the_program_knows() {
+        let command = MetaCommand::Join(crate::status::tests::map().nodes[0].clone());
+        for known in [1, 2, 0x0107].map(Level) {
+            let question = join_question(&command, known);
+            assert_eq!(question.starts_with(JOIN_QUESTION), known == Level::FIRST);
+            let read = Question::read(&question);
+            assert!(matches!(read, Some(Question::Join(same, level)) if same == command && level == known));
+        }
+        assert!(Question::read(JOIN_QUESTION_WITH_LEVEL).is_none());
+        let refused = too_old(Level(2), Level(1));
+        assert!(
+            refused.starts_with(b"refused the cluster is at feature level 2, and its program knows level 1")
+        );
     }
 }

@@ -45,6 +45,7 @@ mod snapshot_task;
 mod spare_thread;
 mod status;
 mod sync_pace;
+mod upgrade;
 mod wal_task;
 mod worker_task;
 

@@ -12,7 +12,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tholos_cluster::MetaState;
+use tholos_cluster::{MapError, MetaState};
 use tholos_node::Event;
 use tokio::sync::{mpsc, watch};
 
@@ -39,7 +39,12 @@ pub(crate) fn read(directory: &Path) -> Result<Option<MetaState>, DirectoryError
     if crc32c::crc32c(state) != u32::from_le_bytes(*sum) {
         return Err(damaged("its checksum does not hold".to_owned()));
     }
-    MetaState::decode(state).map(Some).map_err(|error| damaged(error.to_string()))
+    match MetaState::decode(state) {
+        Ok(state) => Ok(Some(state)),
+        // Whole, and nothing is wrong with it.
+        Err(reason @ MapError::UnknownVersion { .. }) => Err(DirectoryError::BadMap { path, reason }),
+        Err(error) => Err(damaged(error.to_string())),
+    }
 }
 
 /// Writes beside, syncs, renames, syncs the directory: a crash leaves the old map or the new one.

@@ -34,6 +34,7 @@ use crate::recover::{self, Maps, RecoverError, Recovered};
 use crate::room::{self, Room};
 use crate::snapshot_task::SnapshotTask;
 use crate::status::NodeReport;
+use crate::upgrade;
 use crate::wal_task::{Stop, WalQueue, WalState, WalTask};
 use crate::worker_task::{INPUTS_MAX, Input, Inputs, Outputs, PEER_EVENTS_MAX, Worker};
 
@@ -202,6 +203,7 @@ pub async fn start_node_on<D: Disk + 'static>(
     open_disk: impl Fn(&Path) -> io::Result<D> + Send + 'static,
 ) -> Result<RunningNode, StartError> {
     let NodeSettings { directory, map, gateway, cluster, peer, secret, tuning } = settings;
+    upgrade::check(&directory)?;
     let me = member(&directory, &map)?;
     // Ports first: the commonest mistake is told before a long recovery.
     let name: Arc<str> = directory.identity().name.as_str().into();

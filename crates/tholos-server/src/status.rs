@@ -14,6 +14,7 @@ use crate::load::LoadReport;
 use crate::plan::{Made, Plans};
 use crate::recovery;
 use crate::room::Room;
+use crate::upgrade;
 
 /// What one node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -401,6 +402,8 @@ pub struct NodeStatus {
     pub lag: Option<u64>,
     /// The version of its program; `None` if not known.
     pub version: Option<String>,
+    /// The highest feature level that its program knows.
+    pub level: u16,
     /// Why it is not up, or what it has lost.
     pub reason: Option<String>,
     /// The command that would make more of it, if there is one.
@@ -414,6 +417,8 @@ pub struct ClusterStatus {
     pub verdict: Verdict,
     /// The epoch of the map.
     pub epoch: u64,
+    /// The feature level: what nodes may say to each other and write.
+    pub level: u16,
     /// Every node of the map.
     pub nodes: Vec<NodeStatus>,
     /// Shards in all.
@@ -484,6 +489,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
             reason: lost_words(state, row.id)
                 .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
             next: next_command(state, row),
+            level: state.level_of(row.id).0,
             version: answer.ok().map(|report| report.version.clone()).filter(|version| !version.is_empty()),
         }
     };
@@ -499,8 +505,13 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let name = |id: NodeId| map.node(id).map_or_else(|| id.to_string(), |row| row.name.clone());
     let meta = state.voters(map.meta_group()).map(name).collect();
     let automatic = answers.iter().flatten().flat_map(|report| report.automatic.clone());
-    let notes = automatic.chain(recovery::note(state)).chain(crowded_note(map, &nodes)).collect();
-    ClusterStatus { verdict, epoch: map.epoch.0, nodes, shards: map.shard_count, leaderless, meta, notes }
+    let notes = automatic
+        .chain(recovery::note(state))
+        .chain(crowded_note(map, &nodes))
+        .chain(upgrade::note(state))
+        .collect();
+    let (shards, level) = (map.shard_count, state.level.0);
+    ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, meta, notes }
 }
 
 /// What is said while a zone holds more than one replica of a shard, for whoever loses it loses both.

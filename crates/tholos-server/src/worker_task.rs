@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, MetaCommand, MetaState, NodeId};
+use tholos_cluster::{ClusterMap, Level, MetaCommand, MetaState, NodeId};
 use tholos_node::{ClientId, Effects, Event, MetaFailure, Node, Now, SnapshotJob};
 use tholos_paxos::AppendSeq;
 use tholos_rpc::{Lane, PeerHello, Refusal};
@@ -29,6 +29,7 @@ use crate::plan::Plans;
 use crate::recovery;
 use crate::room::Room;
 use crate::status::NodeReport;
+use crate::upgrade;
 use crate::wal_task::{WalQueue, WalState};
 
 /// Inputs that may wait on each of the two channels; a sender waits when there are more.
@@ -216,6 +217,11 @@ impl Worker {
                 return Ok(());
             }
             self.finish_round(now);
+            if let Some(why) =
+                self.node.level_unknown().and_then(|level| upgrade::refusal(level, Level::KNOWN))
+            {
+                return Err(why.into());
+            }
             self.meter.end(look);
         }
     }
@@ -381,7 +387,10 @@ impl Worker {
             }
             tholos_rpc::Event::Query { payload, reply, .. } => {
                 let answer = match Question::read(&payload) {
-                    Some(Question::Join(command)) => {
+                    Some(Question::Join(_, known)) if known < self.node.meta_state().level => {
+                        join::too_old(self.node.meta_state().level, known)
+                    }
+                    Some(Question::Join(command, _)) => {
                         let asker = Box::new(move |answer| {
                             // Whoever asked may be gone.
                             let _ = reply.send(join::answer(&answer));

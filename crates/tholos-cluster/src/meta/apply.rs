@@ -74,6 +74,8 @@ impl MetaState {
             MetaCommand::GiveUp(job) => self.give_up(*job, time)?,
             MetaCommand::OrderRestart { job, at, boot } => self.order_restart(*job, *at, *boot)?,
             MetaCommand::RecordRestart { job, at } => self.record_restart(*job, *at, time)?,
+            MetaCommand::Know { node, incarnation, level } => self.know(*node, *incarnation, *level)?,
+            MetaCommand::Raise(level) => self.raise(*level)?,
             MetaCommand::Recover(order) => return self.recover(order, time).map(Some),
             MetaCommand::EndRescue { recovery, group } => self.end_rescue(*recovery, *group)?,
         }
@@ -455,6 +457,7 @@ impl MetaState {
         let Ok(at) = self.map.nodes.binary_search_by_key(&node, |row| row.id) else { return };
         let NodeRow { id, name, incarnation, .. } = self.map.nodes.remove(at);
         self.standings.remove(at);
+        self.levels.retain(|(of, _)| *of != id);
         let at = self.departed.partition_point(|gone| gone.id < id);
         self.departed.insert(at, Departed { id, name: String::from(name.as_str()), incarnation });
     }

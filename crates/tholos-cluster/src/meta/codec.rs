@@ -1,10 +1,12 @@
-//! The bytes of the state and of the commands, version 4; earlier ones are read as well.
+//! The bytes of the state and of the commands, version 5; earlier ones are read as well. What says nothing of feature levels is
+//! written in version 4, so that a release that knows nothing of them reads it.
 //!
 //! Numbers are little-endian, strings and maps stand behind their length (2 and 4 bytes), lists behind their count.
 //!
 //! ```text
-//!   state    4 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
+//!   state    version 1 | map | nodes × standing 1 | departed 2 × (id 2, name, incarnation 8) | configs 2 × config
 //!            | last job 8 | jobs 1 × job | held 1 | recoveries 1 × recovery
+//!            | level 2 | levels 2 × (node 2, level 2)
 //!   config   number 8 | move 8 | last replica 4 | voters 1 × 4 | learners 1 × 4
 //!   job      id 8 | plan 8 | title | state 1 | in flight 2 | moves 4 × (move, stage 1, number 8 if ordered) | removes 2 × 2
 //!            | cause | restarts 2 × (node 2, stage 1, boot 8 if ordered)
@@ -13,11 +15,11 @@
 //!   change   kind 1 | node 2 | standing 1, weight 2 or zone
 //!   cause    kind 1 | nodes 2 × 2 if lost
 //!   move     shard 2 | from 2 | to 2                 0 is nobody
-//!   command  4 | kind 1 | its fields in the order of their declaration
+//!   command  version 1 | kind 1 | its fields in the order of their declaration
 //! ```
 //!
 //! Version 1 has neither held, causes nor restarts. Before version 3, a job ends with its restarts, an order has no bytes a
-//! second, and a record no bytes. Before version 4, a state has no recoveries.
+//! second, and a record no bytes. Before version 4, a state has no recoveries; before version 5, no levels.
 
 mod recovery;
 
@@ -28,7 +30,7 @@ use tholos_paxos::{Config, Millis, MoveId, ReplicaId};
 use tholos_ring::ShardId;
 
 use crate::bytes::{Reader, push_string};
-use crate::id::{Epoch, Incarnation, NodeId};
+use crate::id::{Epoch, Incarnation, Level, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
 use crate::meta::{
     Before, Cause, Departed, Job, JobMove, JobOrder, JobRestart, JobState, MetaCommand, MetaState, MoveStage,
@@ -37,13 +39,15 @@ use crate::meta::{
 use crate::moves::Move;
 use recovery::{push_recover, push_recovery, read_recover, read_recovery};
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// The first version that has causes of jobs and restarts.
 const WITH_CAUSES: u8 = 2;
 /// The first version that has throttles of jobs, their times and bytes, and what was before them.
 const WITH_TIMES: u8 = 3;
 /// The first version that has recoveries.
 const WITH_RECOVERIES: u8 = 4;
+/// The first version that has feature levels.
+const WITH_LEVELS: u8 = 5;
 
 const FOUND: u8 = 1;
 const RESTORE: u8 = 42;
@@ -63,7 +67,8 @@ impl MetaState {
         if let Err(error) = self.check() {
             panic!("a state out of its bounds before write: {error}");
         }
-        let mut out = Vec::from([VERSION]);
+        let version = if self.has_levels() { WITH_LEVELS } else { WITH_RECOVERIES };
+        let mut out = Vec::from([version]);
         push_map(&self.map, &mut out);
         out.extend(self.standings.iter().map(|standing| position(&STANDINGS, *standing)));
         push_list16(&self.departed, &mut out, push_departed);
@@ -78,7 +83,19 @@ impl MetaState {
         for recovery in &self.recoveries {
             push_recovery(recovery, &mut out);
         }
+        if version >= WITH_LEVELS {
+            out.extend_from_slice(&self.level.0.to_le_bytes());
+            push_list16(&self.levels, &mut out, |(node, level), out| {
+                push_node(Some(*node), out);
+                out.extend_from_slice(&level.0.to_le_bytes());
+            });
+        }
         out
+    }
+
+    /// Whether it says more than that all know the first level, and nothing else is in force.
+    const fn has_levels(&self) -> bool {
+        self.level.0 > Level::FIRST.0 || !self.levels.is_empty()
     }
 
     /// Reads a state back. Any bytes may come: what is no state is an error, and allocates little.
@@ -100,8 +117,14 @@ impl MetaState {
         let held = version >= WITH_CAUSES && read_flag(&mut reader)?;
         let count = if version >= WITH_RECOVERIES { reader.u8()? } else { 0 };
         let recoveries = (0..count).map(|_| read_recovery(&mut reader)).collect::<Result<_, _>>()?;
+        let (mut level, mut levels) = (Level::FIRST, Vec::new());
+        if version >= WITH_LEVELS {
+            level = Level(reader.u16()?);
+            levels = read_list16(&mut reader, |reader| Ok((NodeId(reader.u16()?), Level(reader.u16()?))))?;
+        }
         end(&reader)?;
-        let state = MetaState { map, standings, departed, configs, jobs, last_job, held, recoveries };
+        let state =
+            MetaState { map, standings, departed, configs, jobs, last_job, held, recoveries, level, levels };
         state.check()?;
         Ok(state)
     }
@@ -115,7 +138,11 @@ impl MetaCommand {
     /// If a list in it is longer than its bound: who makes a command keeps them.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::from([VERSION, self.kind()]);
+        let version = match self {
+            MetaCommand::Know { .. } | MetaCommand::Raise(_) => WITH_LEVELS,
+            _ => WITH_RECOVERIES,
+        };
+        let mut out = Vec::from([version, self.kind()]);
         match self {
             MetaCommand::Found(map) => push_map(map, &mut out),
             MetaCommand::Join(row) | MetaCommand::Readdress(row) | MetaCommand::Rejoin(row) => {
@@ -149,6 +176,12 @@ impl MetaCommand {
                 out.extend_from_slice(&recovery.to_le_bytes());
                 out.extend_from_slice(&group.0.to_le_bytes());
             }
+            MetaCommand::Know { node, incarnation, level } => {
+                push_node(Some(*node), &mut out);
+                out.extend_from_slice(&incarnation.0.to_le_bytes());
+                out.extend_from_slice(&level.0.to_le_bytes());
+            }
+            MetaCommand::Raise(level) => out.extend_from_slice(&level.0.to_le_bytes()),
             MetaCommand::OrderRestart { job, at, boot } => {
                 out.extend_from_slice(&job.to_le_bytes());
                 out.extend_from_slice(&at.to_le_bytes());
@@ -187,6 +220,8 @@ impl MetaCommand {
             MetaCommand::Throttle { .. } => 15,
             MetaCommand::Rejoin(_) => 16,
             MetaCommand::GiveUp(_) => 17,
+            MetaCommand::Know { .. } => 18,
+            MetaCommand::Raise(_) => 19,
             MetaCommand::Recover(_) => 40,
             MetaCommand::EndRescue { .. } => 41,
             MetaCommand::Restore(_) => RESTORE,
@@ -228,6 +263,12 @@ impl MetaCommand {
             15 => MetaCommand::Throttle { job: reader.u64()?, bytes_per_s: reader.u64()? },
             16 => MetaCommand::Rejoin(NodeRow::decode(&mut reader)?),
             17 => MetaCommand::GiveUp(reader.u64()?),
+            18 => MetaCommand::Know {
+                node: NodeId(reader.u16()?),
+                incarnation: Incarnation(reader.u64()?),
+                level: Level(reader.u16()?),
+            },
+            19 => MetaCommand::Raise(Level(reader.u16()?)),
             40 => MetaCommand::Recover(read_recover(&mut reader)?),
             41 => MetaCommand::EndRescue { recovery: reader.u64()?, group: ShardId(reader.u16()?) },
             other => return Err(MapError::UnknownKind(other)),

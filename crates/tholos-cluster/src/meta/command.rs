@@ -8,7 +8,7 @@ use core::fmt;
 use tholos_paxos::Config;
 use tholos_ring::ShardId;
 
-use crate::id::{Epoch, NodeId};
+use crate::id::{Epoch, Incarnation, Level, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
 use crate::meta::{Cause, MOVES_MAX, MetaState, RecoverOrder, Standing, THROTTLE_BYTES_MIN, TITLE_BYTES_MAX};
 use crate::moves::Move;
@@ -88,6 +88,17 @@ pub enum MetaCommand {
     /// The meta group has begun anew, for nothing was left of it: it goes on with this state, the newest that was left (R29).
     /// Only the first such command counts, and none where there is a map. Answered with the epoch.
     Restore(Box<MetaState>),
+    /// A node's program knows feature levels up to this one. Answered with the epoch; so is the next one.
+    Know {
+        /// The node.
+        node: NodeId,
+        /// Its directory.
+        incarnation: Incarnation,
+        /// The highest level that it knows.
+        level: Level,
+    },
+    /// The feature level rises, if every node knows it.
+    Raise(Level),
     /// A group of a recovery cannot be helped as it was planned. Answered with the epoch.
     EndRescue {
         /// The recovery.
@@ -201,6 +212,22 @@ pub enum Refusal {
     UnknownRecovery(u64),
     /// The order for this group does not fit what is recorded of it, or names nodes that are not there.
     BadRescue(ShardId),
+    /// The program of this node does not know the cluster's feature level.
+    LevelTooLow {
+        /// The node.
+        node: NodeId,
+        /// The highest level that it knows.
+        known: Level,
+        /// The cluster's.
+        level: Level,
+    },
+    /// The programs of these nodes do not know the level.
+    NodesBehind {
+        /// The level.
+        level: Level,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -251,6 +278,15 @@ impl fmt::Display for Refusal {
                 "recovery {recovery} is not finished: wait for it, see tholos cluster recover --history"
             ),
             Refusal::UnknownRecovery(recovery) => write!(out, "there is no recovery {recovery}"),
+            Refusal::LevelTooLow { node, known, level } => write!(
+                out,
+                "the program of {node} knows feature level {known} at most, and the cluster is at {level}: start a later release"
+            ),
+            Refusal::NodesBehind { level, nodes } => {
+                write!(out, "feature level {level} is not known to the programs of")?;
+                nodes.iter().try_for_each(|node| write!(out, " {node}"))?;
+                out.write_str(": give them a later release first, or remove them")
+            }
             Refusal::BadRescue(group) => write!(
                 out,
                 "the order for {group} does not fit what the map has recorded since: plan the recovery again"

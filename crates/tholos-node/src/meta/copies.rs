@@ -4,7 +4,7 @@
 
 use alloc::boxed::Box;
 
-use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId, NodeRow, RecoverOrder};
+use tholos_cluster::{Epoch, Level, MetaCommand, MetaState, NodeId, NodeRow, RecoverOrder};
 use tholos_paxos::Millis;
 
 use crate::event::{Effects, Notice};
@@ -110,6 +110,7 @@ impl Node {
     pub(crate) fn tick_meta(&mut self, out: &mut Effects) {
         self.found_meta();
         self.announce_addresses();
+        self.announce_level();
         self.drive_job(out);
         self.drive_automatic(out);
         self.drive_roll(out);
@@ -133,6 +134,23 @@ impl Node {
                 false => MetaCommand::Restore(Box::new(state.clone())),
             });
         }
+    }
+
+    /// The cluster's feature level, if this program does not know it: the driver stops the node, for it may not understand what
+    /// others say and what is decided.
+    pub fn level_unknown(&self) -> Option<Level> {
+        Some(self.meta.state.level).filter(|level| *level > self.config.level)
+    }
+
+    /// Says so if this program knows other feature levels than the map has it.
+    fn announce_level(&mut self) {
+        let (me, level) = (self.config.me, self.config.level);
+        let state = &self.meta.state;
+        if state.level_of(me) == level || level < state.level {
+            return;
+        }
+        let Some(row) = self.meta.map().node(me) else { return };
+        self.propose_meta(&MetaCommand::Know { node: me, incarnation: row.incarnation, level });
     }
 
     /// Says so if this node is reached elsewhere than the map has it.

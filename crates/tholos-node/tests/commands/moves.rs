@@ -1,7 +1,7 @@
 //! Nodes join, replicas move and nodes leave, by orders of the meta group, while clients write.
 
 use tholos_cluster::{
-    Cause, Epoch, JobOrder, JobState, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
+    Cause, Epoch, JobOrder, JobState, Level, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
 };
 use tholos_node::{Event, Notice, PeerMessage, Port, ReplicaOrder};
 use tholos_paxos::{Message, MoveId, ReplicaId, Serial};
@@ -179,6 +179,41 @@ fn what_moved_away_is_dropped_once_the_map_is_durable_and_stays_away() {
     assert_eq!(held(&cluster, 0), 0);
     writer.write(&mut cluster);
     writer.check(&mut cluster, 0);
+}
+
+#[test]
+fn nodes_tell_what_levels_they_know_and_who_does_not_know_the_clusters_says_so() {
+    let mut cluster = with_spare();
+    let level = |cluster: &Cluster, at: usize| cluster.nodes[at].meta_state().level_of(NodeId(at as u16 + 1));
+    let founded = cluster.nodes[1].meta_state().epoch();
+    cluster.advance(1000);
+    assert_eq!(cluster.nodes[1].meta_state().epoch(), founded, "nobody has anything to say");
+    cluster.settings = |config| config.level = Level(2);
+    for at in 0..3 {
+        cluster.restart(at);
+        cluster.advance(2000);
+        assert_eq!(level(&cluster, at), Level(2));
+    }
+    let raise = || MetaCommand::Raise(Level(2));
+    let refused = cluster.ask_meta(1, raise()).unwrap_err();
+    assert!(refused.contains("feature level 2 is not known to the programs of n4"), "{refused}");
+    cluster.restart(3);
+    cluster.advance(2000);
+    assert_eq!(level(&cluster, 3), Level(2));
+    cluster.ask_meta(1, raise()).expect("all know it");
+    cluster.advance(1000);
+    assert!(
+        cluster
+            .nodes
+            .iter()
+            .all(|node| node.meta_state().level == Level(2) && node.level_unknown().is_none())
+    );
+    // Put back to the release before, too late: its driver is told to stop it.
+    cluster.settings = |config| config.level = Level(1);
+    cluster.restart(0);
+    cluster.advance(1000);
+    assert_eq!(cluster.nodes[0].level_unknown(), Some(Level(2)));
+    assert_eq!(level(&cluster, 1), Level(2));
 }
 
 #[test]

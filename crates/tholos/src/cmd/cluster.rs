@@ -83,6 +83,18 @@ Examples:
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
     },
+    /// Which node's program knows which feature level; `finish` raises the cluster's when all know a higher one.
+    #[command(after_help = "\
+Until then every node may be put back to the release before. Afterwards older programs do not start here any more.
+Exits with 1 if a node's program is older than others' and an upgrade cannot be finished.
+
+Examples:
+  tholos cluster upgrade                what each node's program knows
+  tholos cluster upgrade finish")]
+    Upgrade {
+        #[command(subcommand)]
+        what: Option<UpgradeWhat>,
+    },
     Recover(RecoverArgs),
     /// Let no job begin by itself: neither for nodes that are down nor for nodes that have come.
     #[command(after_help = "\
@@ -117,6 +129,17 @@ Examples:
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum UpgradeWhat {
+    /// Raise the cluster's feature level to the highest that every node's program knows: the last step of an upgrade.
+    #[command(after_help = "\
+Refused with the names of nodes whose programs are older. There is no way back to the release before.
+
+Examples:
+  tholos cluster upgrade finish")]
+    Finish,
+}
+
 pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
     match &args.what {
         What::Status => {
@@ -133,6 +156,23 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
         What::Roll { nodes } => {
             let words = format!("roll {}", nodes.join(" "));
             plan::show(&args.at, args.json, words.trim_end())
+        }
+        What::Upgrade { what: None } => {
+            let upgrade = args.at.get("/v1/upgrade", ANSWER_TIMEOUT)?;
+            print!("{}", if args.json { format!("{upgrade}\n") } else { upgrade_text(&upgrade) });
+            Ok(Exit::Ok)
+        }
+        What::Upgrade { what: Some(UpgradeWhat::Finish) } => {
+            let finished = args.at.post("/v1/upgrade/finish", APPLY_TIMEOUT)?;
+            let level = number(&finished["level"]);
+            let text = match finished["raised"] == true {
+                true => format!("the cluster is at feature level {level} now"),
+                false => format!(
+                    "the cluster is at feature level {level}, the highest that a node's program knows"
+                ),
+            };
+            println!("{}", if args.json { finished.to_string() } else { text });
+            Ok(Exit::Ok)
         }
         What::Recover(recover) => recover::run(&args.at, args.json, recover),
         What::Hold => hold(args, true, "no job begins by itself now; tholos cluster release lets them again"),
@@ -170,6 +210,25 @@ fn hold(args: &ClusterArgs, held: bool, done: &str) -> Result<Exit, Failure> {
     let answer = args.at.post(&format!("/v1/hold?held={held}"), APPLY_TIMEOUT)?;
     println!("{}", if args.json { answer.to_string() } else { done.to_owned() });
     Ok(Exit::Ok)
+}
+
+fn upgrade_text(upgrade: &Value) -> String {
+    let (level, newest) = (number(&upgrade["level"]), number(&upgrade["newest"]));
+    let behind: Vec<&str> = list(&upgrade["behind"]).iter().map(word).collect();
+    let how = match (newest > level, behind.is_empty()) {
+        (false, _) => "no node's program knows a higher one".to_owned(),
+        (true, true) => format!("every node's program knows {newest}: tholos cluster upgrade finish"),
+        (true, false) => format!("the programs of {} do not know {newest} yet", behind.join(" ")),
+    };
+    let row = |node: &Value| {
+        vec![
+            word(&node["name"]).to_owned(),
+            word(&node["version"]).to_owned(),
+            number(&node["level"]).to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = list(&upgrade["nodes"]).iter().map(row).collect();
+    format!("feature level {level}: {how}\n\n") + &table(&["NODE", "VERSION", "KNOWS>"], &rows)
 }
 
 /// A whole number of an answer.
@@ -292,6 +351,28 @@ mod tests {
             "name": name, "state": state, "zone": "", "weight": 1, "leads": leads, "replicas": 64, "lag": lag,
             "reason": reason, "version": if state == "up" { "0.1.0".into() } else { Value::Null },
         })
+    }
+
+    #[test]
+    fn an_upgrade_tells_who_is_behind() {
+        let node = |name: &str, version: &str, level: u64| serde_json::json!({"name": name, "version": version, "level": level});
+        let mut upgrade = serde_json::json!({
+            "level": 1, "newest": 2, "behind": ["n2"], "nodes": [node("n1", "0.2.0", 2), node("n2", "0.1.0", 1)],
+        });
+        assert_eq!(
+            upgrade_text(&upgrade),
+            "feature level 1: the programs of n2 do not know 2 yet\n\n\
+             NODE  VERSION  KNOWS\n\
+             n1    0.2.0        2\n\
+             n2    0.1.0        1\n"
+        );
+        upgrade["behind"] = serde_json::json!([]);
+        assert!(
+            upgrade_text(&upgrade)
+                .starts_with("feature level 1: every node's program knows 2: tholos cluster upgrade finish")
+        );
+        upgrade["newest"] = 1.into();
+        assert!(upgrade_text(&upgrade).starts_with("feature level 1: no node's program knows a higher one"));
     }
 
     #[test]

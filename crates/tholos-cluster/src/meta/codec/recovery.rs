@@ -17,8 +17,8 @@ use tholos_paxos::{Ballot, Index, Millis, ReplicaId, Rescue, Survivor};
 use tholos_ring::ShardId;
 
 use super::{
-    VERSION, end, position, push_config, push_departed, push_list16, push_node, read_config, read_departed,
-    read_flag, read_list16, read_one_of, read_version,
+    WITH_RECOVERIES, end, position, push_config, push_departed, push_list16, push_node, read_config,
+    read_departed, read_flag, read_list16, read_one_of, read_version,
 };
 use crate::bytes::{Reader, push_string};
 use crate::id::{Epoch, NodeId};
@@ -32,7 +32,7 @@ impl RescueAsk {
     /// What is asked, as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::from([VERSION]);
+        let mut out = Vec::from([WITH_RECOVERIES]);
         out.extend_from_slice(&self.plan.to_le_bytes());
         push_list16(&self.lost, &mut out, |node, out| push_node(Some(*node), out));
         push_rescue(&self.order, &mut out);
@@ -64,7 +64,7 @@ impl Inventory {
     /// less often before any of it is decided.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::from([VERSION]);
+        let mut out = Vec::from([WITH_RECOVERIES]);
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         push_list16(&self.hears, &mut out, |node, out| push_node(Some(*node), out));
         push_list16(&self.replicas, &mut out, |(group, survivor), out| {
