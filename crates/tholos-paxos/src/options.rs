@@ -106,6 +106,8 @@ pub enum Planted {
     BackInTimeVotes,
     /// A node with an empty directory starts as the node that it was, and is heeded (breaks R21; done by whoever starts it).
     WipedVotes,
+    /// A copy of the cluster map is taken whatever its epoch, also an older one.
+    MapEpochIgnored,
     /// Records are released before the snapshot that replaces them is durable (breaks R22; likewise).
     ReleasedEarly,
     /// Entries are taken also where some are missing before them (breaks R1).

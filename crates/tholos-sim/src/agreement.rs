@@ -1,5 +1,5 @@
 //! What is true of the whole cluster, and checked after every event: one state at each index of each shard, one
-//! leader to a ballot.
+//! leader to a ballot, and maps of nodes that only get newer.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub struct Agreement {
     leaders: BTreeMap<(ShardId, Ballot), NodeId>,
     /// What each replica showed last, in this boot: leading ballot, applied index, digest.
     shown: Vec<Shown>,
+    /// The epoch of the map that each node had last, in this boot.
+    epochs: Vec<u64>,
 }
 
 type Shown = (Option<Ballot>, u64, u64);
@@ -30,6 +32,7 @@ impl Agreement {
             digests: vec![BTreeMap::new(); usize::from(shards)],
             leaders: BTreeMap::new(),
             shown: vec![Shown::default(); nodes * usize::from(shards)],
+            epochs: vec![0; nodes],
         }
     }
 
@@ -37,11 +40,19 @@ impl Agreement {
     pub fn restarted(&mut self, host: usize) {
         let shards = usize::from(self.shards);
         self.shown[host * shards..][..shards].fill(Shown::default());
+        self.epochs[host] = 0;
     }
 
     /// What a node shows now. An error says where and what does not agree.
     pub fn check(&mut self, host: usize, node: &Node) -> Result<(), (ShardId, String)> {
         let me = NodeId(host as u16 + 1);
+        // N1
+        let epoch = node.meta_state().epoch().0;
+        let had = std::mem::replace(&mut self.epochs[host], epoch);
+        if epoch < had {
+            let meta = ShardId(self.shards - 1);
+            return Err((meta, format!("{me} had the map e{had}, and now has the older e{epoch}")));
+        }
         for number in 0..self.shards {
             let id = ShardId(number);
             let Some(shard) = node.shard(id) else { continue };

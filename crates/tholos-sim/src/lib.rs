@@ -25,4 +25,5 @@ pub mod report;
 pub mod shrink;
 pub mod sim;
 pub mod snapshots;
+pub mod spread;
 pub mod trail;

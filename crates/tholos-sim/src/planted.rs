@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 36] = [
+pub const NAMES: [(&str, Planted); 37] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -22,6 +22,7 @@ pub const NAMES: [(&str, Planted); 36] = [
     ("rotten-votes-after-change", Planted::RottenVotesAfterChange),
     ("back-in-time-votes", Planted::BackInTimeVotes),
     ("wiped-votes", Planted::WipedVotes),
+    ("map-epoch-ignored", Planted::MapEpochIgnored),
     ("released-early", Planted::ReleasedEarly),
     ("accepted-with-gap", Planted::AcceptedWithGap),
     ("checkpoint-without-tail", Planted::CheckpointWithoutTail),

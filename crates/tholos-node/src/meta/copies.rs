@@ -5,7 +5,7 @@
 use alloc::boxed::Box;
 
 use tholos_cluster::{Epoch, Level, MetaCommand, MetaState, NodeId, NodeRow, RecoverOrder};
-use tholos_paxos::Millis;
+use tholos_paxos::{Millis, Planted};
 
 use crate::event::{Effects, Notice};
 use crate::meta::throttle::Throttle;
@@ -50,7 +50,11 @@ impl Node {
 
     /// N1.
     fn adopt(&mut self, state: MetaState, out: &mut Effects) {
-        if state.epoch() <= self.meta.state.epoch() {
+        let is_newer = match self.config.group.planted {
+            Planted::MapEpochIgnored => state.epoch() != self.meta.state.epoch(),
+            _ => state.epoch() > self.meta.state.epoch(),
+        };
+        if !is_newer {
             return;
         }
         self.take_over(state);
