@@ -23,6 +23,8 @@ use crate::sample::Random;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(7);
 /// Pause of a client whose operation failed.
 const PAUSE: Duration = Duration::from_millis(2);
+/// What a thread sleeps that measures how late it wakes.
+const MOMENT: Duration = Duration::from_millis(1);
 /// MOVED replies that one operation follows.
 const HOPS_MAX: usize = 8;
 /// One operation in so many is a read.
@@ -113,6 +115,10 @@ pub(crate) fn run(args: &Args) -> Result<serde_json::Value, String> {
             std::thread::spawn(move || client.run())
         })
         .collect();
+    let sleeper = {
+        let plan = plan.clone();
+        std::thread::spawn(move || longest_stall(&plan))
+    };
     std::thread::sleep(before);
     let killed = plan.begin.elapsed().as_nanos() as u64;
     kill(plan.nodes[victim].pid)?;
@@ -122,8 +128,23 @@ pub(crate) fn run(args: &Args) -> Result<serde_json::Value, String> {
         .into_iter()
         .map(|client| client.join().map_err(|_| "a client failed".to_owned()))
         .collect::<Result<_, _>>()?;
+    let stall = sleeper.join().map_err(|_| "the sleeper failed".to_owned())?;
     let (lost, unread) = read_back(&plan, &seen, victim);
-    Ok(report(&plan, victim, killed, &seen, lost, unread))
+    let mut report = report(&plan, victim, killed, &seen, lost, unread);
+    report["scheduler_stall_ms_longest"] = json!((stall.as_secs_f64() * 1e4).round() / 10.0);
+    Ok(report)
+}
+
+/// By how much a thread that wants to sleep for a moment, again and again, woke too late at most: for so long the machine had no
+/// processor for anybody like it, and no gap can be shorter than what its servers waited for one.
+fn longest_stall(plan: &Plan) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !plan.stop.load(Ordering::Relaxed) {
+        let asleep = Instant::now();
+        std::thread::sleep(MOMENT);
+        longest = longest.max(asleep.elapsed().saturating_sub(MOMENT));
+    }
+    longest
 }
 
 /// SIGKILL.
