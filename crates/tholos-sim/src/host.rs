@@ -91,6 +91,8 @@ pub struct Host {
     pub dies_after_sync: bool,
     /// Its disk has hurt what was durable: it may refuse to start, and then stays away.
     pub rotten: bool,
+    /// The latest boot of each other machine that was heard.
+    heard_boots: BTreeMap<usize, u64>,
     /// Put back at the next crash.
     copy: Option<Copied>,
     /// What this node has counted of the others' logs, as its driver keeps it (R21).
@@ -165,6 +167,7 @@ impl Host {
             writing_bytes: 0,
             dies_after_sync: false,
             rotten: false,
+            heard_boots: BTreeMap::new(),
             copy: None,
             counted: Vec::new(),
             barred: false,
@@ -186,6 +189,13 @@ impl Host {
             by_itself: self.by_itself,
             ..Host::new(id, self.options)
         }
+    }
+
+    /// Whether something that a machine sent in a boot is heard: not once a later boot of it was.
+    pub fn hears_boot(&mut self, machine: usize, boot: u64) -> bool {
+        let latest = self.heard_boots.entry(machine).or_default();
+        *latest = boot.max(*latest);
+        *latest == boot
     }
 
     /// What is planted in its node.

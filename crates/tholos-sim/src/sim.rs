@@ -63,6 +63,8 @@ enum Happening {
         from: usize,
         /// Which node the sender was.
         sender: NodeId,
+        /// In which of its boots it was sent.
+        sent_in: u64,
         boot: u64,
         message: PeerMessage,
     },
@@ -300,6 +302,9 @@ impl Sim {
             // It came by a connection to a process that is gone, and the ledgers of R21 rest on that.
             Happening::Deliver { to, boot, message: PeerMessage::Counted(_), .. }
                 if self.hosts[to].boot != boot => {}
+            // Nor is a process heard once its successor was: a node has one live process, and the connections know which (R21).
+            Happening::Deliver { to, from, sent_in, message: PeerMessage::Counted(_), .. }
+                if !self.hosts[to].hears_boot(from, sent_in) => {}
             // Nobody hears a machine as the node that it was before it was wiped.
             Happening::Deliver { from, sender, .. } if self.hosts[from].id != sender => {}
             Happening::Deliver { to, from, message, sender, .. } => {
@@ -603,14 +608,16 @@ impl Sim {
 
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let message = if self.through_bytes { through_bytes(&message) } else { message };
-        let (boot, sender) = (self.hosts[to].boot, self.hosts[from].id);
+        let (boot, sender, sent_in) = (self.hosts[to].boot, self.hosts[from].id, self.hosts[from].boot);
         let arrivals = self.net.arrivals((from, to), self.now, &mut self.random, &mut self.coverage);
         match arrivals {
-            [Some(one), None] => self.after(one, Happening::Deliver { to, from, sender, boot, message }),
+            [Some(one), None] => {
+                self.after(one, Happening::Deliver { to, from, sender, sent_in, boot, message })
+            }
             [Some(one), Some(other)] => {
                 let again = message.clone();
-                self.after(one, Happening::Deliver { to, from, sender, boot, message });
-                self.after(other, Happening::Deliver { to, from, sender, boot, message: again });
+                self.after(one, Happening::Deliver { to, from, sender, sent_in, boot, message });
+                self.after(other, Happening::Deliver { to, from, sender, sent_in, boot, message: again });
             }
             _ => self.trail.message(self.now, (from, to), "does not reach", &message),
         }
