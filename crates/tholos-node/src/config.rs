@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub election_timeout: Millis,
     /// How often nodes tell that they live; well below `election_timeout`.
     pub heartbeat_interval: Millis,
+    /// Whether the gateway sends reads to replicas when the leader has much to do.
+    pub reads_at_replicas: bool,
     /// Whether leaderships go away from nodes that measure themselves slow, here and in what this node says of itself.
     pub steers: bool,
     /// How long a client waits for a quorum.
@@ -52,6 +54,8 @@ pub struct NodeConfig {
     pub maxmemory: u64,
     /// Connections at once, for CONFIG GET; the driver keeps it.
     pub maxclients: u64,
+    /// How old answers may be to clients that have said READONLY and no number; 0: not at all.
+    pub replica_read_staleness: Millis,
     /// How long keys and values may be.
     pub limits: Limits,
     /// Longest reply that another node is sent for its client, in bytes: what the connections between nodes carry.
@@ -74,6 +78,7 @@ impl NodeConfig {
             group: Options::default(),
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
+            reads_at_replicas: true,
             steers: true,
             request_timeout: Millis(5000),
             requests_max: 262_144,
@@ -90,6 +95,7 @@ impl NodeConfig {
             requirepass: None,
             maxmemory: 0,
             maxclients: 10_240,
+            replica_read_staleness: Millis(0),
             limits: Limits::default(),
             relayed_reply_bytes_max: 64 << 20,
             level: Level::KNOWN,

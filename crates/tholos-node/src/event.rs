@@ -9,7 +9,7 @@ use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId};
 use tholos_paxos::{AppendSeq, Ballot, Index, Millis, MoveId, Record, ReplicaId};
 use tholos_ring::ShardId;
 
-use crate::load::{LoadSample, Slowness};
+use crate::load::{LoadSample, Round, Slowness};
 use crate::peer::PeerMessage;
 use crate::replicas::OrderError;
 use crate::snapshot::{Discarded, LoadedSnapshot};
@@ -156,6 +156,8 @@ pub enum Event {
     },
     /// What the driver measured since it last told, about every 100 ms.
     Load(LoadSample),
+    /// All that was handed in since the last one was a round of the worker, which has ended.
+    Round(Round),
     /// Hand every leadership over (SIGTERM, drain). Proposals are refused from here on, with
     /// a hint to the heir.
     Resign,

@@ -163,7 +163,7 @@ fn per_second(count: u64, span: Millis) -> u64 {
 impl Node {
     /// Counts a request that a replica here is asked for.
     pub(crate) fn note_asked(&mut self, id: ShardId, ask: &Ask) {
-        let (Ask::Write { operation, .. } | Ask::Read { operation }) = ask;
+        let (Ask::Write { operation, .. } | Ask::Read { operation } | Ask::ReplicaRead { operation }) = ask;
         if id == self.meta.group() || operation[..] == [HOW_FAR] {
             return;
         }

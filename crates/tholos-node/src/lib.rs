@@ -19,6 +19,7 @@ mod node;
 mod operation;
 mod peer;
 mod prefetch;
+mod reading;
 mod refusal;
 mod renewals;
 mod replica_reads;
@@ -39,7 +40,7 @@ pub use event::{
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use hot::{HotKey, Rates};
-pub use load::{CAPACITY_WHOLE, LoadSample, NodeLoad, Slowness};
+pub use load::{CAPACITY_WHOLE, LoadSample, NodeLoad, QueueReport, Round, Slowness};
 pub use meta::{JobProgress, MoveProgress, STALL_AFTER};
 pub use node::Node;
 pub use operation::{Malformed, Operation};

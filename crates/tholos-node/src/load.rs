@@ -5,6 +5,7 @@
 //! node could do is judged from them at one place, here, for the node alone; the others are told the outcome.
 
 mod capacity;
+mod queue;
 
 use alloc::vec::Vec;
 
@@ -13,6 +14,8 @@ use tholos_paxos::Millis;
 
 pub(crate) use self::capacity::Judge;
 pub use self::capacity::Slowness;
+pub(crate) use self::queue::QueueMeter;
+pub use self::queue::{QueueReport, Round};
 
 /// What is measured is smoothed over about this time.
 const MEMORY: Millis = Millis(1000);
@@ -51,11 +54,30 @@ pub struct NodeLoad {
     pub stretch: u32,
     /// What a sync of its log takes on average, in microseconds; 0 is not known.
     pub sync_us: u32,
+    /// The part of the time that its worker has work, in percent: 0 to 100.
+    pub busy: u8,
+    /// What waits for its worker.
+    pub queue: QueueReport,
+}
+
+impl NodeLoad {
+    /// What it has left of what it should be able to do, in percent: 0 to 100.
+    pub fn spare(&self) -> u8 {
+        let left = u16::from(CAPACITY_WHOLE - self.busy.min(CAPACITY_WHOLE));
+        (u16::from(self.capacity) * left / u16::from(CAPACITY_WHOLE)) as u8
+    }
 }
 
 impl Default for NodeLoad {
     fn default() -> NodeLoad {
-        NodeLoad { capacity: CAPACITY_WHOLE, leads: 0, stretch: 0, sync_us: 0 }
+        NodeLoad {
+            capacity: CAPACITY_WHOLE,
+            leads: 0,
+            stretch: 0,
+            sync_us: 0,
+            busy: 0,
+            queue: QueueReport::default(),
+        }
     }
 }
 
@@ -89,6 +111,7 @@ impl Average {
 pub(crate) struct Load {
     stretch: Average,
     sync_us: Average,
+    busy: Average,
     commands_per_s: Average,
     commands: u64,
     judge: Judge,
@@ -109,6 +132,7 @@ impl Load {
         if sample.span_us > 0 {
             let since = commands.saturating_sub(core::mem::replace(&mut self.commands, commands));
             self.commands_per_s.note(since as f64 * 1e6 / sample.span_us as f64, now);
+            self.busy.note(sample.rounds_us as f64 * 100.0 / sample.span_us as f64, now);
         }
         if sample.processor_us > 0 && sample.processor_us * 100 >= sample.span_us * WORK_PERCENT_MIN {
             self.stretch.note(sample.rounds_us as f64 * 100.0 / sample.processor_us as f64, now);
@@ -150,6 +174,8 @@ impl Load {
             leads,
             stretch: self.stretch.known(now),
             sync_us: self.sync_us.known(now),
+            busy: self.busy.value.clamp(0.0, 100.0) as u8,
+            queue: QueueReport::default(),
         }
     }
 
@@ -223,6 +249,15 @@ mod tests {
             load.note(&nothing, Millis(step * 100), 0, |_| true, Millis(1000 + step * 100));
         }
         assert!(load.own(0, Millis(3000)).sync_us > 500_000, "{:?}", load.own(0, Millis(3000)));
+    }
+
+    #[test]
+    fn spare_is_what_work_leaves_of_the_capacity() {
+        let load = after(&[sample(100, 30_000); 40]);
+        assert_eq!((load.busy, load.spare()), (30, 70));
+        assert_eq!(NodeLoad { capacity: 50, busy: 40, ..NodeLoad::default() }.spare(), 30);
+        assert_eq!(NodeLoad { capacity: 0, ..NodeLoad::default() }.spare(), 0);
+        assert_eq!(after(&[sample(300, 50_000); 40]).spare(), 0, "what it waits for its processor counts");
     }
 
     #[test]

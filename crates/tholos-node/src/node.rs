@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tholos_cluster::{ClusterMap, NodeId};
+use tholos_cluster::{ClusterMap, NodeId, NodeRow};
 use tholos_paxos::{AppendSeq, Index, Millis, Outbox, Record, ReplicaId, RoleChange};
 use tholos_resp::Value;
 use tholos_ring::ShardId;
@@ -19,11 +19,13 @@ use crate::gateway::{Gateway, Settings, View};
 use crate::hints::{self, Hints};
 use crate::hot::HotKeys;
 use crate::leased::{AskedRead, LeasedRead};
+use crate::load::QueueMeter;
 use crate::meta::{Meta, Room, is_request};
 use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
 use crate::prefetch;
+use crate::reading::{Reading, node_of_pick};
 use crate::refusal;
-use crate::replica_reads::ReplicaReads;
+use crate::replica_reads::{Reader, ReplicaReads};
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
@@ -59,6 +61,8 @@ pub struct Node {
     /// Answers that wait for another look at the clock (R13).
     pub(crate) leased: Vec<LeasedRead>,
     pub(crate) replica_reads: ReplicaReads,
+    pub(crate) queue: QueueMeter,
+    pub(crate) reading: Reading,
     pub(crate) hot: HotKeys,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
@@ -135,6 +139,7 @@ impl Node {
             requirepass: config.requirepass.clone(),
             maxmemory: config.maxmemory,
             maxclients: config.maxclients,
+            replica_read_staleness: config.replica_read_staleness,
         };
         let session_seed = mix(config.boot, config.seed);
         Node {
@@ -155,6 +160,8 @@ impl Node {
             lease_asked: Vec::new(),
             leased: Vec::new(),
             replica_reads: ReplicaReads::default(),
+            queue: QueueMeter::default(),
+            reading: Reading::default(),
             hot,
             dirty: Vec::new(),
             restless: Restless::default(),
@@ -309,11 +316,18 @@ impl Node {
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Effects) {
         self.set_now(now);
         match event {
-            Event::Tick => self.handle_tick(out),
+            Event::Tick => {
+                self.queue.came(1);
+                self.handle_tick(out);
+            }
             Event::Durable { seq } => self.handle_durable(seq, out),
             Event::DurableLsn(lsn) => self.ledger.set_durable(lsn),
-            Event::Peer { from, message } => self.handle_peer(from, message, out),
+            Event::Peer { from, message } => {
+                self.queue.came(1);
+                self.handle_peer(from, message, out);
+            }
             Event::Commands { client, commands } => {
+                self.queue.came(commands.len());
                 let (gateway, view) = self.gateway_and_view();
                 gateway.commands(client, commands, &view);
             }
@@ -352,6 +366,7 @@ impl Node {
             }
             Event::SnapshotRefused { shard, file } => self.handle_snapshot_refused(shard, file, out),
             Event::Load(sample) => self.handle_load(&sample, out),
+            Event::Round(round) => self.note_round(round),
             Event::Resign => self.steering.resign(),
             Event::ChangeReplicas(order) => self.handle_order(&order, out),
             Event::BarKept => self.handle_bar_kept(),
@@ -385,6 +400,7 @@ impl Node {
         for id in waiting {
             self.mark_dirty(id);
         }
+        self.tell_queue(out);
         for (client, bytes, completed) in self.gateway.take_replies() {
             out.replies.push((client, bytes));
             out.completed.push((client, completed));
@@ -438,6 +454,7 @@ impl Node {
             shards: &self.shards,
             hints: &self.hints,
             detector: &self.detector,
+            load: &self.steering.load,
             now: self.now,
             memory_full: self.own_memory_full(),
             memory_used: self.memory_used,
@@ -560,11 +577,15 @@ impl Node {
 
     fn route(&mut self, request: u64, out: &mut Effects) {
         let Some(routed) = self.gateway.routed(request) else { return };
+        if self.read_within_bound(&routed, out) {
+            return;
+        }
         let (gateway, view) = self.gateway_and_view();
         let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
         if self.read_at_replica(&routed, leader, out) {
             return;
         }
+        let pick = self.choose_reader(request, leader);
         let (gateway, view) = self.gateway_and_view();
         if let Some(slot) = gateway.must_move(request, leader) {
             let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
@@ -575,9 +596,21 @@ impl Node {
         if leader != me && !view.detector.hears_node(leader) {
             return gateway.park(request);
         }
-        gateway.sent(request, leader, view.now.mono);
+        let reader = pick.as_ref().map_or(leader, node_of_pick);
+        gateway.sent(request, reader, view.now.mono);
+        if let Some(pick) = pick {
+            gateway.picked(request, pick, reader != leader);
+        }
         let boot = self.gateway.boot();
-        if leader == me {
+        if reader == me && leader != me {
+            self.wait_at_replica(routed.shard, Reader::Client(request), out);
+        } else if reader != leader {
+            let (Ask::Read { operation } | Ask::ReplicaRead { operation } | Ask::Write { operation, .. }) =
+                routed.ask;
+            let ask = Ask::ReplicaRead { operation };
+            let forward = Forward { request, boot, shard: routed.shard, ask };
+            out.sends.push((reader, PeerMessage::Forward(forward)));
+        } else if leader == me {
             let origin = Origin { node: None, boot, request };
             self.ask(routed.shard, routed.ask, origin);
         } else {
@@ -596,6 +629,7 @@ impl Node {
                     }
                     other => other,
                 };
+                self.answers_to(node);
                 out.sends.push((node, PeerMessage::Answer { request, boot, outcome }));
             }
             None if is_request(request) => self.meta_answered(request, &outcome, out),
@@ -639,8 +673,10 @@ impl Node {
             PeerMessage::Heartbeat(heartbeat) => {
                 self.detector.handle_heartbeat(from, &heartbeat);
                 self.steering.load.note_peer(from, heartbeat.load);
+                self.reading.note(from, heartbeat.load.queue, self.now.mono);
                 self.note_epoch(from, heartbeat.epoch, out);
             }
+            PeerMessage::Queue(queue) => self.reading.note(from, queue, self.now.mono),
             PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
             PeerMessage::MoveOrder(order) => self.handle_move_order(from, &order, out),
             PeerMessage::MoveReport(report) => self.handle_move_report(from, report),
@@ -690,6 +726,9 @@ impl Node {
     fn handle_forward(&mut self, from: NodeId, forward: Forward, out: &mut Effects) {
         let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
         let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
+        if !leads && let Ask::ReplicaRead { operation } = forward.ask {
+            return self.read_for_other(forward.shard, origin, operation, out);
+        }
         if !leads || hints::is_question(&forward) {
             let leader = self.gateway_and_view().1.leader(forward.shard);
             self.answers.push((origin, Outcome::NotLeader { leader }));
@@ -805,6 +844,11 @@ impl Node {
     /// The cluster map.
     pub fn map(&self) -> &ClusterMap {
         self.meta.map()
+    }
+
+    /// This node in the map; `None` once it has left.
+    pub fn own_row(&self) -> Option<&NodeRow> {
+        self.meta.map().node(self.config.me)
     }
 
     /// This node's replica of a shard, if it holds one.

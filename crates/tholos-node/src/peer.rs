@@ -11,7 +11,7 @@ use tholos_ring::ShardId;
 
 use crate::counted::Counted;
 use crate::digests::DigestNote;
-use crate::load::NodeLoad;
+use crate::load::{NodeLoad, QueueReport};
 
 /// One message from node to node.
 #[derive(Clone, PartialEq, Debug)]
@@ -44,6 +44,8 @@ pub enum PeerMessage {
         /// What became of it.
         outcome: Outcome,
     },
+    /// How long the sender's queue is, beside its answers.
+    Queue(QueueReport),
     /// A piece of a snapshot, from a leader to a replica that fell behind.
     SnapshotChunk(SnapshotChunk),
     /// Send me the newest map.
@@ -102,6 +104,7 @@ impl PeerMessage {
             | PeerMessage::Rescue(_)
             | PeerMessage::RescueReport(_)
             | PeerMessage::Forward(_)
+            | PeerMessage::Queue(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }
             | PeerMessage::Digest(_)
@@ -282,6 +285,11 @@ pub enum Ask {
     },
     /// Answer from a linearizable state.
     Read {
+        /// The encoded operation.
+        operation: Bytes,
+    },
+    /// The same, of a replica that need not lead: it asks the leader how far the log is decided.
+    ReplicaRead {
         /// The encoded operation.
         operation: Bytes,
     },

@@ -4,12 +4,17 @@
 //! after a round. Once the replica has applied as much, it reads its own state. The value itself crosses no network,
 //! and one question serves all reads of a shard that came before it.
 //!
+//! A client may also state how old its answers may be. Then a replica answers at once while its state is known to be young
+//! enough: it holds all that was decided when the last question was sent that it has caught up with. That age is measured
+//! by this node's clock alone, from before the question left (R32).
+//!
 //! A question confirms only reads that were there when it was sent: one that comes later may be of a client that has seen
 //! a later write, so it waits for the next question.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_paxos::{Index, Millis, Planted};
 use tholos_resp::Value;
@@ -30,6 +35,15 @@ const ANSWER_WITHIN: Millis = Millis(250);
 /// none any more.
 const APPLY_WITHIN: Millis = Millis(500);
 
+/// A clock may run slower than true time by this part, in percent, or a little less: leases allow for as much (decision 0011).
+const CLOCK_SLOW_PERCENT: u64 = 5;
+
+/// How old a state may be by this node's clock, so that it is no older than `bound` in truth. `None`: no state is young enough.
+fn age_max(bound: Millis) -> Option<Millis> {
+    // Clocks are read in whole milliseconds, rounded down, at both ends.
+    (bound.0.saturating_mul(100 - CLOCK_SLOW_PERCENT) / 100).checked_sub(1).map(Millis)
+}
+
 /// The reads that wait here, by shard.
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaReads {
@@ -37,14 +51,39 @@ pub(crate) struct ReplicaReads {
     last_question: u64,
 }
 
-/// The reads of one shard, as numbers of the gateway's requests.
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// A client of the gateway here, by the number of its request.
+    Client(u64),
+    /// The gateway of another node.
+    Other {
+        /// Where the answer goes.
+        origin: Origin,
+        /// The encoded operation.
+        operation: Bytes,
+    },
+}
+
+/// The reads of one shard.
 #[derive(Debug, Default)]
 struct Shelf {
     /// They came after the question under way was sent.
-    waiting: Vec<u64>,
+    waiting: Vec<Reader>,
+    /// Nobody waits, but what is applied is to be known to be fresh again soon.
+    refresh: bool,
     asked: Option<Asked>,
-    /// They are answered once this index is applied; since when they are known to be.
-    confirmed: Vec<(Index, Millis, Vec<u64>)>,
+    confirmed: Vec<Confirmed>,
+}
+
+/// Reads that are answered once an index is applied.
+#[derive(Debug)]
+struct Confirmed {
+    index: Index,
+    /// When the question was sent, and when its answer came.
+    asked_at: Millis,
+    since: Millis,
+    reads: Vec<Reader>,
 }
 
 #[derive(Debug)]
@@ -52,7 +91,14 @@ struct Asked {
     question: u64,
     leader: NodeId,
     at: Millis,
-    reads: Vec<u64>,
+    reads: Vec<Reader>,
+}
+
+impl Confirmed {
+    /// Of a planted fault.
+    fn unasked(read: Reader, now: Millis) -> Confirmed {
+        Confirmed { index: Index::ZERO, asked_at: Millis(0), since: now, reads: alloc::vec![read] }
+    }
 }
 
 impl ReplicaReads {
@@ -75,20 +121,97 @@ impl Node {
             return false;
         }
         self.gateway.sent(routed.request, self.config.me, now);
-        self.note_asked(routed.shard, &routed.ask);
-        let shelf = self.replica_reads.shards.entry(routed.shard).or_default();
-        match (&mut shelf.asked, self.config.group.planted) {
-            (_, Planted::ReplicaReadUnasked) => {
-                shelf.confirmed.push((Index::ZERO, now, alloc::vec![routed.request]));
-                self.answer_replica_reads(routed.shard);
-            }
-            (Some(asked), Planted::LateReadJoins) => asked.reads.push(routed.request),
-            _ => {
-                shelf.waiting.push(routed.request);
-                self.ask_how_far(routed.shard, out);
-            }
+        self.wait_at_replica(routed.shard, Reader::Client(routed.request), out);
+        true
+    }
+
+    /// Answers a read of a client that has stated how old it may be, from what the replica here has applied, if that is
+    /// known to be young enough (R32). `false`: it goes the usual way, which makes the replica fresh again.
+    pub(crate) fn read_within_bound(&mut self, routed: &Routed, out: &mut Effects) -> bool {
+        let (id, now, me) = (routed.shard, self.time().mono, self.config.me);
+        let Some(bound) = self.gateway.staleness_bound(routed.request) else { return false };
+        let Ask::Read { operation } = &routed.ask else { return false };
+        let planted = self.config.group.planted;
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut().filter(|shard| shard.is_whole()) else {
+            return false;
+        };
+        let Some(age) = shard.fresh_at.map(|at| now.since(at)) else { return false };
+        let is_fresh = age_max(bound).is_some_and(|most| age <= most) || planted == Planted::AgeIgnored;
+        if shard.group.serving() || !is_fresh {
+            return false;
+        }
+        let origin = Origin { node: None, boot: self.gateway.boot(), request: routed.request };
+        shard.reads_stale += 1;
+        self.answers.push((origin, shard.read_as_replica(operation.clone())));
+        self.gateway.sent(routed.request, me, now);
+        self.note_asked(id, &routed.ask);
+        if age.0 * 2 >= bound.0 {
+            self.replica_reads.shards.entry(id).or_default().refresh = true;
+            self.ask_how_far(id, out);
         }
         true
+    }
+
+    /// A read that the gateway of another node sends here, although this node does not lead.
+    pub(crate) fn read_for_other(
+        &mut self,
+        id: ShardId,
+        origin: Origin,
+        operation: Bytes,
+        out: &mut Effects,
+    ) {
+        if !self.shard(id).is_some_and(Shard::is_whole) {
+            let leader = self.gateway_and_view().1.leader(id);
+            return self.answers.push((origin, Outcome::NotLeader { leader }));
+        }
+        self.wait_at_replica(id, Reader::Other { origin, operation }, out);
+    }
+
+    /// The replica here answers a read once it has what the leader has decided by now.
+    pub(crate) fn wait_at_replica(&mut self, id: ShardId, reader: Reader, out: &mut Effects) {
+        let now = self.time().mono;
+        self.note_read_at_replica(id, &reader);
+        let is_sent_here = matches!(reader, Reader::Other { .. });
+        let shelf = self.replica_reads.shards.entry(id).or_default();
+        match (&mut shelf.asked, self.config.group.planted) {
+            (_, Planted::ReplicaReadUnasked) => {
+                shelf.confirmed.push(Confirmed::unasked(reader, now));
+                self.answer_replica_reads(id);
+            }
+            (_, Planted::SentReadUnasked) if is_sent_here => {
+                shelf.confirmed.push(Confirmed::unasked(reader, now));
+                self.answer_replica_reads(id);
+            }
+            (Some(asked), Planted::LateReadJoins) => asked.reads.push(reader),
+            _ => {
+                shelf.waiting.push(reader);
+                self.ask_how_far(id, out);
+            }
+        }
+    }
+
+    fn note_read_at_replica(&mut self, id: ShardId, reader: &Reader) {
+        let operation = match reader {
+            Reader::Other { operation, .. } => operation.clone(),
+            Reader::Client(request) => match self.gateway.routed(*request) {
+                Some(Routed { ask: Ask::Read { operation }, .. }) => operation,
+                _ => return,
+            },
+        };
+        self.note_asked(id, &Ask::Read { operation });
+    }
+
+    /// The replica here cannot answer: somebody else has to.
+    fn give_up(&mut self, reads: impl IntoIterator<Item = Reader>, id: ShardId) {
+        for read in reads {
+            match read {
+                Reader::Client(request) => self.gateway.park(request),
+                Reader::Other { origin, .. } => {
+                    let leader = self.gateway_and_view().1.leader(id);
+                    self.answers.push((origin, Outcome::NotLeader { leader }));
+                }
+            }
+        }
     }
 
     /// Asks the leader on behalf of all reads that wait, unless a question is under way.
@@ -97,13 +220,14 @@ impl Node {
         let leader = self.gateway_and_view().1.leader(id).map(|(leader, _)| leader);
         let leader = leader.filter(|leader| *leader != self.config.me && self.detector.hears_node(*leader));
         let Some(shelf) = self.replica_reads.shards.get_mut(&id) else { return };
-        if shelf.asked.is_some() || shelf.waiting.is_empty() {
+        if shelf.asked.is_some() || (shelf.waiting.is_empty() && !shelf.refresh) {
             return;
         }
+        shelf.refresh = false;
         let reads = core::mem::take(&mut shelf.waiting);
         let Some(leader) = leader else {
             // Nobody leads, or this node does by now: the gateway will find out.
-            return reads.into_iter().for_each(|read| self.gateway.park(read));
+            return self.give_up(reads, id);
         };
         self.replica_reads.last_question += 1;
         let question = QUESTION | self.replica_reads.last_question;
@@ -120,10 +244,14 @@ impl Node {
         match outcome {
             Outcome::Done(Value::Integer(index)) => {
                 let index = Index(u64::try_from(*index).unwrap_or(u64::MAX));
-                shelf.confirmed.push((index, now, asked.reads));
+                let asked_at = match self.config.group.planted {
+                    Planted::AgeFromAnswer => now,
+                    _ => asked.at,
+                };
+                shelf.confirmed.push(Confirmed { index, asked_at, since: now, reads: asked.reads });
                 self.answer_replica_reads(id);
             }
-            _ => asked.reads.into_iter().for_each(|read| self.gateway.park(read)),
+            _ => self.give_up(asked.reads, id),
         }
         self.ask_how_far(id, out);
     }
@@ -136,16 +264,22 @@ impl Node {
         };
         let applied = shard.group.applied_index();
         let boot = self.gateway.boot();
-        shelf.confirmed.retain_mut(|(index, _, reads)| {
-            if *index > applied {
+        shelf.confirmed.retain_mut(|confirmed| {
+            if confirmed.index > applied {
                 return true;
             }
-            for request in reads.drain(..) {
-                // Its client may have left.
-                let Some(Routed { ask: Ask::Read { operation }, .. }) = self.gateway.routed(request) else {
-                    continue;
+            shard.fresh_at = shard.fresh_at.max(Some(confirmed.asked_at));
+            for read in confirmed.reads.drain(..) {
+                let (origin, operation) = match read {
+                    Reader::Other { origin, operation } => (origin, operation),
+                    Reader::Client(request) => match self.gateway.routed(request) {
+                        Some(Routed { ask: Ask::Read { operation }, .. }) => {
+                            (Origin { node: None, boot, request }, operation)
+                        }
+                        // Its client may have left.
+                        _ => continue,
+                    },
                 };
-                let origin = Origin { node: None, boot, request };
                 self.answers.push((origin, shard.read_as_replica(operation)));
             }
             false
@@ -155,24 +289,31 @@ impl Node {
     /// Gives up what has waited for too long, and shelves that are empty.
     pub(crate) fn tick_replica_reads(&mut self) {
         let now = self.time().mono;
-        let (gateway, detector) = (&mut self.gateway, &self.detector);
-        self.replica_reads.shards.retain(|_, shelf| {
+        let detector = &self.detector;
+        let (mut unasked, mut late) = (Vec::new(), Vec::new());
+        self.replica_reads.shards.retain(|id, shelf| {
             let lost = |asked: &mut Asked| {
                 now.since(asked.at) >= ANSWER_WITHIN || !detector.hears_node(asked.leader)
             };
             if let Some(asked) = shelf.asked.take_if(lost) {
-                let reads = asked.reads.into_iter().chain(shelf.waiting.drain(..));
-                reads.for_each(|read| gateway.park(read));
+                unasked.push((*id, asked.reads));
+                unasked.push((*id, core::mem::take(&mut shelf.waiting)));
             }
-            for (_, _, reads) in
-                shelf.confirmed.extract_if(.., |(_, since, _)| now.since(*since) >= APPLY_WITHIN)
-            {
-                for read in reads {
-                    gateway.leave_to_leader(read);
-                    gateway.park(read);
-                }
-            }
+            let lags = |confirmed: &mut Confirmed| now.since(confirmed.since) >= APPLY_WITHIN;
+            late.extend(shelf.confirmed.extract_if(.., lags).map(|confirmed| (*id, confirmed.reads)));
+            shelf.refresh = false;
             !(shelf.waiting.is_empty() && shelf.asked.is_none() && shelf.confirmed.is_empty())
         });
+        for (id, reads) in unasked {
+            self.give_up(reads, id);
+        }
+        for (id, reads) in late {
+            for read in &reads {
+                if let Reader::Client(request) = read {
+                    self.gateway.leave_to_leader(*request);
+                }
+            }
+            self.give_up(reads, id);
+        }
     }
 }

@@ -121,6 +121,10 @@ pub struct Shard {
     pub reads_late: u64,
     /// Reads that it answered while another replica led, likewise.
     pub reads_as_replica: u64,
+    /// Of these, those that were answered at once, within the age that their clients allow.
+    pub reads_stale: u64,
+    /// By this node's clock: all that was decided by then is applied here, if that is known of any time.
+    pub(crate) fresh_at: Option<Millis>,
     pub(crate) asked: Asked,
 }
 
@@ -191,6 +195,8 @@ impl Shard {
             reads_by_lease: 0,
             reads_late: 0,
             reads_as_replica: 0,
+            reads_stale: 0,
+            fresh_at: None,
             asked: Asked::default(),
         }
     }
@@ -206,7 +212,7 @@ impl Shard {
                 let header = WriteHeader { session, sequence, acknowledged, expires_at };
                 self.write(&header, &operation, origin, answers);
             }
-            Ask::Read { operation } => match Operation::decode(operation) {
+            Ask::Read { operation } | Ask::ReplicaRead { operation } => match Operation::decode(operation) {
                 Ok(operation) => self.read(operation, origin, now, answers),
                 Err(_) => answers.push((origin, Outcome::Refused(malformed()))),
             },

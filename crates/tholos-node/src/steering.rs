@@ -6,7 +6,7 @@
 //! what the others said last, so that no two ever decide on the same leadership.
 
 mod moves;
-mod targets;
+pub(crate) mod targets;
 
 use alloc::vec::Vec;
 
@@ -116,7 +116,8 @@ impl Node {
         }
         let load = self.steering.load.own(self.steering.leads, now);
         // Who does not steer is as the map says, whatever it measures.
-        NodeLoad { capacity: if self.config.steers { load.capacity } else { CAPACITY_WHOLE }, ..load }
+        let capacity = if self.config.steers { load.capacity } else { CAPACITY_WHOLE };
+        NodeLoad { capacity, queue: self.queue.report(), ..load }
     }
 
     /// How this node stands beside the others.
@@ -126,6 +127,7 @@ impl Node {
         let led = self.shards[..usize::from(map.shard_count)].iter().flatten();
         let leads = led.filter(|shard| shard.group.serving()).count();
         let mut load = self.steering.load.own(u16::try_from(leads).unwrap_or(u16::MAX), now);
+        load.queue = self.queue.report();
         if !self.config.steers {
             load.capacity = CAPACITY_WHOLE;
         }
@@ -149,6 +151,25 @@ impl Node {
     /// The leaderships that this node gave away last, the oldest first.
     pub fn leader_moves(&self) -> impl Iterator<Item = &LeaderMove> {
         self.steering.moves.iter()
+    }
+
+    /// For what reasons this node has given leaderships away since it started, and how many for each.
+    pub fn leaders_given_for(&self) -> impl Iterator<Item = (MoveReason, u64)> {
+        self.steering.moves.by_reason()
+    }
+
+    /// How many clients this node takes at a time: of all that it may, as large a part as it can do of an even share, by what all
+    /// nodes have to spare. In sixteenths, so that it changes seldom, and an eighth at least.
+    pub fn clients_max(&mut self) -> u64 {
+        let most = self.gateway.settings.maxclients;
+        let me = self.config.me;
+        let shares = self.gateway_and_view().1.shares();
+        let own = shares.iter().find(|(node, _)| *node == me).map_or(1.0, |(_, share)| *share);
+        let of_even = (own * shares.len() as f64).clamp(0.0, 1.0);
+        let sixteenths = ((of_even * 16.0 + 0.5) as u64).clamp(2, 16);
+        let admitted = (most * sixteenths / 16).max(1);
+        self.gateway.clients_max = admitted;
+        admitted
     }
 
     /// How many leaderships this node has given away since it started.

@@ -154,4 +154,12 @@ pub enum Planted {
     ReplicaReadUnasked,
     /// A read at a replica joins a question to the leader that was sent before the read came (breaks R15; likewise).
     LateReadJoins,
+    /// A read that another node's gateway sends to a replica is answered from what that has applied, without asking the
+    /// leader (breaks R15; likewise).
+    SentReadUnasked,
+    /// A replica answers a read whose client has stated how old the answer may be, however old its state is (breaks R32;
+    /// likewise).
+    AgeIgnored,
+    /// A replica counts the age of its state from when the leader's answer came (breaks R32; likewise).
+    AgeFromAnswer,
 }

@@ -496,8 +496,26 @@ const METRICS: &[Metric] = &[
     (
         "tholos_node_replica_reads_total",
         Kind::Counter,
-        "Reads that replicas of this node answered while another node led, for clients that said READONLY.",
+        "Reads that replicas of this node answered while another node led.",
         |node| node.report.reads_as_replica,
+    ),
+    (
+        "tholos_node_stale_reads_total",
+        Kind::Counter,
+        "Of these, reads answered at once, because their clients allow answers of some age.",
+        |node| node.report.reads_stale,
+    ),
+    (
+        "tholos_node_reads_to_leaders_total",
+        Kind::Counter,
+        "Reads of gateway clients that were sent to the leader on another node, when there was a choice.",
+        |node| node.report.reads_to_leaders,
+    ),
+    (
+        "tholos_node_reads_to_replicas_total",
+        Kind::Counter,
+        "Reads of gateway clients that a replica answered because the leader had more to do.",
+        |node| node.report.reads_to_replicas,
     ),
     (
         "tholos_node_forwarded_requests_total",
@@ -519,6 +537,33 @@ const METRICS: &[Metric] = &[
         Kind::Gauge,
         "Its part of all leaderships by weight and capacity.",
         |node| (load_of(node).and_then(|load| load.share).unwrap_or(0.0) * 100.0).round() as u64,
+    ),
+    ("tholos_node_weight", Kind::Gauge, "Its weight, as the operator gave it.", |node| {
+        load_of(node).map_or(0, |load| load.weight.into())
+    }),
+    (
+        "tholos_node_load_percent",
+        Kind::Gauge,
+        "The part of the time that its worker has work, waits for its processor included.",
+        |node| load_of(node).map_or(0, |load| load.busy.into()),
+    ),
+    (
+        "tholos_node_spare_percent",
+        Kind::Gauge,
+        "What it has left of what it could do, by its load and its capacity.",
+        |node| load_of(node).map_or(0, |load| load.spare.into()),
+    ),
+    (
+        "tholos_node_queue_length",
+        Kind::Gauge,
+        "Commands and messages that wait for its worker or are being handled, on average.",
+        |node| load_of(node).map_or(0, |load| load.queue.into()),
+    ),
+    (
+        "tholos_node_clients_admitted",
+        Kind::Gauge,
+        "Clients that it takes at a time: limits.clients, or less if other nodes have more to spare.",
+        |node| load_of(node).map_or(0, |load| load.clients_max),
     ),
     ("tholos_node_leads_target", Kind::Gauge, "Shards that this node should lead.", |node| {
         load_of(node).map_or(0, |load| load.target.into())
@@ -712,6 +757,12 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         let values = samples.iter().map(|sample| (sample.report.name.clone(), read(sample)));
         exposition.metric(name, *kind, help, values);
     }
+    let reasons = samples.iter().flat_map(|sample| {
+        let of = load_of(sample).into_iter().flat_map(|load| &load.reasons);
+        of.map(|(reason, count)| (sample.report.name.clone(), reason.clone(), *count))
+    });
+    let help = "Leaderships that this node gave to another, by reason.";
+    exposition.counter_by("tholos_node_leader_moves_total", help, "reason", reasons);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], exposition.finish()).into_response()
 }
 

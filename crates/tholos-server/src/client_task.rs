@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::client_output::{ClientOutput, Ending, Unsent};
+use crate::metrics::Counters;
 use crate::worker_task::Input;
 
 /// Commands of one client handed on and not answered, at most.
@@ -65,6 +66,7 @@ pub(crate) struct Clients {
     limits: ClientLimits,
     /// Whether commands are bounded tightly until the client has shown a password.
     password_required: bool,
+    counters: Arc<Counters>,
     tasks: TaskTracker,
     connected: Mutex<Connected>,
     last_id: AtomicU64,
@@ -80,16 +82,30 @@ struct Connected {
 }
 
 impl Clients {
-    pub(crate) fn new(inputs: mpsc::Sender<Input>, limits: ClientLimits, password_required: bool) -> Clients {
+    pub(crate) fn new(
+        inputs: mpsc::Sender<Input>,
+        limits: ClientLimits,
+        password_required: bool,
+        counters: Arc<Counters>,
+    ) -> Clients {
         Clients {
             inputs,
             limits,
             password_required,
+            counters,
             tasks: TaskTracker::new(),
             connected: Mutex::default(),
             last_id: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+        }
+    }
+
+    /// How many there may be: all that are allowed, or fewer while other nodes have more to spare.
+    fn clients_max(&self) -> usize {
+        match self.counters.clients_admitted.load(Ordering::Relaxed) {
+            0 => self.limits.clients_max,
+            admitted => self.limits.clients_max.min(usize::try_from(admitted).unwrap_or(usize::MAX)),
         }
     }
 
@@ -108,7 +124,7 @@ impl Clients {
             if connected.closed {
                 return;
             }
-            if connected.outputs.len() >= self.limits.clients_max {
+            if connected.outputs.len() >= self.clients_max() {
                 drop(connected);
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 // A new connection's buffer has room for one line; if not, it is closed without.

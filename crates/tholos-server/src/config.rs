@@ -15,7 +15,8 @@ use tholos_paxos::LEASE;
 
 pub use layers::{ConfigError, Layers, Origin, Resolved};
 pub use setting::{
-    Address, After, ByteSize, LeaderMode, LogFormat, LogLevel, ReadMode, Secret, Seed, Seeds, YesNo,
+    Address, After, ByteSize, LeaderMode, LogFormat, LogLevel, ReadMode, ReplicaReads, Secret, Seed, Seeds,
+    YesNo,
 };
 
 /// One key: what a flag, a variable, a line of the file and `config example` share.
@@ -179,6 +180,12 @@ settings! {
     /// a majority has granted; clocks may be wrong, but must run within 5 % of true time. `quorum` trusts no clock and asks
     /// a majority for each batch of reads.
     rare "reads" reads: ReadMode = "lease";
+    /// Who answers reads of the gateway's clients: load or leader. With `load` it is the shard's leader, until it has more to do
+    /// than a replica that could answer instead; that one then asks it how far the log is, so every read is linearizable.
+    rare "replica_reads" replica_reads: ReplicaReads = "load";
+    /// How old answers may be to clients that say READONLY and name no age themselves. Milliseconds, 0 to 86400000; with 0 their
+    /// reads are linearizable. Within it a replica answers without asking anybody.
+    rare "replica_read_staleness_ms" replica_read_staleness_ms: u64 = "0" in 0..=86400000;
     /// Who leads shards: load or map. With `load` it is as the map says, and leaderships leave a node whose disk or processor
     /// is measured to be slow beside the others', as many as it cannot lead. `map` leaves them there. The same on all nodes.
     rare "leaders" leaders: LeaderMode = "load";

@@ -27,6 +27,24 @@ pub struct LoadReport {
     pub stretch: Option<f64>,
     /// What a sync of its log takes, in microseconds; `None` if there was none lately.
     pub sync_us: Option<u32>,
+    /// Its weight, as the operator gave it.
+    #[serde(default)]
+    pub weight: u16,
+    /// The part of the time that its worker has work, in percent.
+    #[serde(default)]
+    pub busy: u8,
+    /// What it has left of what it could do, in percent.
+    #[serde(default)]
+    pub spare: u8,
+    /// What waits for its worker.
+    #[serde(default)]
+    pub queue: u32,
+    /// How many clients it takes at a time at present.
+    #[serde(default)]
+    pub clients_max: u64,
+    /// Leaderships given away since it started, by reason.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, u64>,
     /// Commands of clients a second.
     pub commands_per_s: u32,
     /// Leaderships that it has given away since it started.
@@ -60,6 +78,12 @@ impl LoadReport {
             target: standing.target,
             stretch: known(standing.load.stretch).map(|percent| f64::from(percent) / 100.0),
             sync_us: known(standing.load.sync_us),
+            weight: node.own_row().map_or(0, |row| row.weight),
+            busy: standing.load.busy,
+            spare: standing.load.spare(),
+            queue: standing.load.queue.waiting,
+            clients_max: node.gateway().clients_admitted(),
+            reasons: node.leaders_given_for().map(|(reason, count)| (reason.to_string(), count)).collect(),
             commands_per_s: standing.commands_per_s,
             given: node.leaders_given(),
             moves: node
@@ -96,6 +120,14 @@ pub(crate) struct NodeLoad {
     pub stretch: Option<f64>,
     /// What a sync of its log takes, in microseconds.
     pub sync_us: Option<u32>,
+    /// The part of the time that its worker has work, in percent.
+    pub busy: Option<u8>,
+    /// What it has left of what it could do, in percent.
+    pub spare: Option<u8>,
+    /// What waits for its worker.
+    pub queue: Option<u32>,
+    /// How many clients it takes at a time at present.
+    pub clients_max: Option<u64>,
     /// Commands of clients a second.
     pub commands_per_s: Option<u32>,
     /// Why it is not up.
@@ -158,6 +190,10 @@ pub(crate) fn cluster_load(map: &ClusterMap, answers: &Answers) -> ClusterLoad {
             target: load.map(|load| load.target),
             stretch: load.and_then(|load| load.stretch),
             sync_us: load.and_then(|load| load.sync_us),
+            busy: load.map(|load| load.busy),
+            spare: load.map(|load| load.spare),
+            queue: load.map(|load| load.queue),
+            clients_max: load.map(|load| load.clients_max),
             commands_per_s: load.map(|load| load.commands_per_s),
             reason: answer.err().map(str::to_owned),
         });

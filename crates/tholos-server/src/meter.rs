@@ -1,10 +1,10 @@
 //! Measures what tells a slow machine: how much longer the worker's rounds take by the clock than on the processor, and
-//! how long the log's syncs take. The core judges.
+//! how long the log's syncs take; and how long each round took, and the worker waited before it. The core judges.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tholos_node::LoadSample;
+use tholos_node::{LoadSample, Round};
 
 use crate::wal_task::WalCounters;
 
@@ -21,12 +21,15 @@ pub(crate) struct Meter {
     processor_took: Duration,
     /// Syncs, and the nanoseconds that they took, as they were told last.
     syncs: (u64, u64),
+    /// When the last round ended, and what is to be told of it.
+    ended_at: Instant,
+    round: Option<Round>,
 }
 
 /// The clocks as a round began.
 pub(crate) struct Look {
     wall: Instant,
-    processor: Duration,
+    processor: Option<Duration>,
 }
 
 impl Meter {
@@ -37,22 +40,34 @@ impl Meter {
             rounds_took: Duration::ZERO,
             processor_took: Duration::ZERO,
             syncs: (0, 0),
+            ended_at: Instant::now(),
+            round: None,
         }
     }
 
     /// A round begins. It must end on the same thread.
-    pub(crate) fn begin(&mut self) -> Option<Look> {
+    pub(crate) fn begin(&mut self) -> Look {
         self.rounds = self.rounds.wrapping_add(1);
-        self.rounds
-            .is_multiple_of(ROUNDS_PER_LOOK)
-            .then(|| Look { wall: Instant::now(), processor: processor_time() })
+        let looks = self.rounds.is_multiple_of(ROUNDS_PER_LOOK);
+        Look { wall: Instant::now(), processor: looks.then(processor_time) }
     }
 
     /// It has ended.
-    pub(crate) fn end(&mut self, look: Option<Look>) {
-        let Some(look) = look else { return };
-        self.processor_took += processor_time().saturating_sub(look.processor);
-        self.rounds_took += look.wall.elapsed();
+    pub(crate) fn end(&mut self, look: &Look) {
+        let now = Instant::now();
+        let took = now.duration_since(look.wall);
+        if let Some(began) = look.processor {
+            self.processor_took += processor_time().saturating_sub(began);
+            self.rounds_took += took;
+        }
+        let idle = look.wall.duration_since(self.ended_at);
+        self.ended_at = now;
+        self.round = Some(Round { took_us: narrow(micros(took)), idle_us: narrow(micros(idle)) });
+    }
+
+    /// The round that has ended, once.
+    pub(crate) fn take_round(&mut self) -> Option<Round> {
+        self.round.take()
     }
 
     /// What to tell the core, when it is time.
@@ -64,16 +79,23 @@ impl Meter {
         self.told_at = Instant::now();
         let now = (log.batches.load(Ordering::Relaxed), log.batch_nanos.load(Ordering::Relaxed));
         let before = std::mem::replace(&mut self.syncs, now);
-        let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let of_all = |took: Duration| micros(took.saturating_mul(ROUNDS_PER_LOOK));
         Some(LoadSample {
             span_us: micros(span),
             rounds_us: of_all(std::mem::take(&mut self.rounds_took)),
             processor_us: of_all(std::mem::take(&mut self.processor_took)),
-            syncs: u32::try_from(now.0.saturating_sub(before.0)).unwrap_or(u32::MAX),
+            syncs: narrow(now.0.saturating_sub(before.0)),
             syncs_us: now.1.saturating_sub(before.1) / 1000,
         })
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// For how long processors have run this thread.
@@ -96,8 +118,10 @@ mod tests {
             // Gives the processor up until the time is over.
             let _ = other.recv_timeout(Duration::from_millis(1));
             std::thread::park_timeout(Duration::from_millis(9));
-            meter.end(look);
+            meter.end(&look);
         }
+        let round = meter.take_round().expect("a round has ended");
+        assert!(round.took_us >= 9_000 && meter.take_round().is_none(), "{round:?}");
         let log = WalCounters::default();
         log.batches.store(3, Ordering::Relaxed);
         log.batch_nanos.store(7_000_000, Ordering::Relaxed);

@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) snapshots_resumed: AtomicU64,
     /// Of the work on a snapshot that the worker did in one go, the longest since start, in nanoseconds.
     pub(crate) snapshot_slice_longest_nanos: AtomicU64,
+    /// How many clients the node takes at a time; 0 until it has said so.
+    pub(crate) clients_admitted: AtomicU64,
     /// See [`crate::room::Room`].
     pub(crate) disk_free_bytes: AtomicU64,
     pub(crate) memory_free_bytes: AtomicU64,
@@ -79,6 +81,20 @@ impl Exposition {
         }
     }
 
+    /// Adds a counter with samples for each node, told apart by one more label.
+    pub(crate) fn counter_by(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (String, String, u64)>,
+    ) {
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for (node, value, count) in samples {
+            let _ = writeln!(self.text, "{name}{{node=\"{node}\",{label}=\"{value}\"}} {count}");
+        }
+    }
+
     /// The text.
     pub(crate) fn finish(self) -> String {
         self.text
@@ -94,12 +110,17 @@ mod tests {
         let mut exposition = Exposition::new();
         let samples = [("n1".to_owned(), 3), ("n2".to_owned(), 4)];
         exposition.metric("tholos_server_commands_total", Kind::Counter, "Commands received.", samples);
+        let moves = [("n1".to_owned(), "slow disk".to_owned(), 3)];
+        exposition.counter_by("tholos_node_leader_moves_total", "Moves.", "reason", moves);
         assert_eq!(
             exposition.finish(),
             "# HELP tholos_server_commands_total Commands received.\n\
              # TYPE tholos_server_commands_total counter\n\
              tholos_server_commands_total{node=\"n1\"} 3\n\
-             tholos_server_commands_total{node=\"n2\"} 4\n"
+             tholos_server_commands_total{node=\"n2\"} 4\n\
+             # HELP tholos_node_leader_moves_total Moves.\n\
+             # TYPE tholos_node_leader_moves_total counter\n\
+             tholos_node_leader_moves_total{node=\"n1\",reason=\"slow disk\"} 3\n"
         );
     }
 }

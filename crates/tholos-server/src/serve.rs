@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::client_task::{self, ClientLimits};
-use crate::config::{Address, Config, LeaderMode, ReadMode, YesNo};
+use crate::config::{Address, Config, LeaderMode, ReadMode, ReplicaReads, YesNo};
 use crate::dev::{self, Addresses};
 use crate::genesis::{self, Ended};
 use crate::join;
@@ -316,6 +316,8 @@ fn tuning(config: &Config) -> Tuning {
         heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
         election_timeout: Duration::from_millis(config.election_timeout_ms),
         leases: config.reads == ReadMode::Lease,
+        reads_at_replicas: config.replica_reads == ReplicaReads::Load,
+        replica_read_staleness: Duration::from_millis(config.replica_read_staleness_ms),
         steers: config.leaders == LeaderMode::Load,
         drain_timeout: Duration::from_millis(config.drain_timeout_ms),
         replace_after: config.placement_replace_after.0,

@@ -121,6 +121,10 @@ pub struct Tuning {
     pub election_timeout: Duration,
     /// Whether leaders read by leases.
     pub leases: bool,
+    /// Whether the gateway sends reads to replicas when their leader has much to do.
+    pub reads_at_replicas: bool,
+    /// How old answers may be to clients that say READONLY and name no age; zero: not at all.
+    pub replica_read_staleness: Duration,
     /// Whether leaderships go away from nodes that measure themselves slow.
     pub steers: bool,
     /// How long a stopping node waits for its leaderships to be taken over.
@@ -144,6 +148,8 @@ impl Default for Tuning {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(300),
             leases: true,
+            reads_at_replicas: true,
+            replica_read_staleness: Duration::ZERO,
             steers: true,
             drain_timeout: Duration::from_secs(5),
             replace_after: Some(Duration::from_secs(600)),
@@ -293,6 +299,8 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.group.leases = tuning.leases;
     config.replace_after = tuning.replace_after.map(millis);
     config.auto_placement = tuning.auto_placement;
+    config.reads_at_replicas = tuning.reads_at_replicas;
+    config.replica_read_staleness = millis(tuning.replica_read_staleness);
     config.steers = tuning.steers;
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
@@ -411,7 +419,12 @@ impl Wired {
         let (ended_sender, ended) = watch::channel(None);
 
         let password_required = self.tuning.requirepass.is_some();
-        let clients = Arc::new(Clients::new(client_sender, self.tuning.clients.clone(), password_required));
+        let clients = Arc::new(Clients::new(
+            client_sender,
+            self.tuning.clients.clone(),
+            password_required,
+            Arc::clone(&counters),
+        ));
         let mut tasks = JoinSet::new();
         let mut accepting = Vec::new();
         // Not among the tasks: it outlives them to tell how the worker ended.

@@ -53,6 +53,15 @@ pub struct NodeReport {
     /// Reads that its replicas answered while another node led, since it started.
     #[serde(default)]
     pub reads_as_replica: u64,
+    /// Of these, those that were answered at once, within the age that their clients allow.
+    #[serde(default)]
+    pub reads_stale: u64,
+    /// Reads of its clients that it sent to the leader on another node, by choice.
+    #[serde(default)]
+    pub reads_to_leaders: u64,
+    /// Reads of its clients that it had another replica than the leader answer, likewise.
+    #[serde(default)]
+    pub reads_to_replicas: u64,
     /// The keys that it is asked for most.
     #[serde(default)]
     pub hot_keys: Vec<HotKeyReport>,
@@ -209,7 +218,8 @@ impl NodeReport {
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
         let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
-        let (mut reads_by_lease, mut reads_late, mut reads_as_replica) = (0, 0, 0);
+        let (mut reads_by_lease, mut reads_late, mut reads_as_replica, mut reads_stale) = (0, 0, 0, 0);
+        let (reads_to_leaders, reads_to_replicas) = node.reads_sent();
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
@@ -218,6 +228,7 @@ impl NodeReport {
                 reads_by_lease += shard.reads_by_lease;
                 reads_late += shard.reads_late;
                 reads_as_replica += shard.reads_as_replica;
+                reads_stale += shard.reads_stale;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -262,6 +273,9 @@ impl NodeReport {
             reads_by_lease,
             reads_late,
             reads_as_replica,
+            reads_stale,
+            reads_to_leaders,
+            reads_to_replicas,
             hot_keys: hot::of_node(node),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             automatic: automatic_words(node),
@@ -400,6 +414,12 @@ pub struct NodeStatus {
     pub replicas: usize,
     /// Entries it is behind, summed over its shards; `None` if not known.
     pub lag: Option<u64>,
+    /// The part of the time that its worker has work, in percent; `None` if not known, as the next two.
+    pub load: Option<u8>,
+    /// What it has left of what it could do, in percent.
+    pub spare: Option<u8>,
+    /// Its part of all leaderships, in percent; `None` as well if it is to lead nothing.
+    pub share: Option<u8>,
     /// The version of its program; `None` if not known.
     pub version: Option<String>,
     /// The highest feature level that its program knows.
@@ -478,6 +498,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
         let answer =
             answers.get(at).map_or(Err("it was not asked"), |answer| answer.as_ref().map_err(String::as_str));
         let replicas: Vec<ShardId> = map.shards_of(row.id).collect();
+        let load = answer.ok().and_then(|report| report.load.as_ref());
         NodeStatus {
             name: row.name.clone(),
             state: node_state(state, row.id, answer.is_ok()),
@@ -490,6 +511,9 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
                 .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
             next: next_command(state, row),
             level: state.level_of(row.id).0,
+            load: load.map(|load| load.busy),
+            spare: load.map(|load| load.spare),
+            share: load.and_then(|load| load.share).map(|share| (share * 100.0).round() as u8),
             version: answer.ok().map(|report| report.version.clone()).filter(|version| !version.is_empty()),
         }
     };

@@ -193,8 +193,12 @@ impl Worker {
             // Nothing is awaited until the round ends: it stays on this thread.
             let look = self.meter.begin();
             let now = clock::read_now();
+            if let Some(round) = self.meter.take_round() {
+                self.node.handle(now, Event::Round(round), &mut self.effects);
+            }
             if let Some(sample) = self.meter.take_due(&self.outputs.wal.counters) {
                 self.node.handle(now, Event::Load(sample), &mut self.effects);
+                self.counters.clients_admitted.store(self.node.clients_max(), Ordering::Relaxed);
             }
             match &*inputs.wal.borrow_and_update() {
                 WalState::Durable(seq) if *seq == durable => {}
@@ -222,7 +226,7 @@ impl Worker {
             {
                 return Err(why.into());
             }
-            self.meter.end(look);
+            self.meter.end(&look);
         }
     }
 

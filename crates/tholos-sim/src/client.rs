@@ -1,7 +1,7 @@
 //! Simulated clients: real sessions over the gateway, and the history they record.
 
 use bytes::{Bytes, BytesMut};
-use tholos_node::ClientId;
+use tholos_node::{ClientId, Port};
 use tholos_resp::{Value, ValueDecoder, ValueLimits};
 
 use crate::coverage::{Coverage, Reached};
@@ -13,6 +13,8 @@ use tholos_check::{Kind, Operation, Outcome, Reply};
 const KEYS: u64 = 6;
 /// One connection in so many only reads, at replicas.
 const READERS_ONE_IN: u64 = 4;
+/// How old answers may be to some of them, in microseconds.
+const BOUNDS_US: [u64; 3] = [60_000, 300_000, 1_500_000];
 
 /// What all clients together have seen.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub struct Client {
     watched: Option<(Watched, Value)>,
     /// Whether this connection only reads, at a replica.
     reads_only: bool,
+    /// How old its answers may be, in microseconds; `None`: not at all.
+    bound_us: Option<u64>,
     /// It has said READONLY.
     has_said_so: bool,
     /// The node had no replica that could answer: another one is to be asked.
@@ -93,6 +97,7 @@ impl Client {
             under_way: Vec::new(),
             watched: None,
             reads_only: false,
+            bound_us: None,
             has_said_so: false,
             moved: false,
             buffer: BytesMut::new(),
@@ -109,12 +114,16 @@ impl Client {
         self.under_way.is_empty()
     }
 
-    /// Chooses what the next connection is for; whether it will only read, at a replica.
-    pub fn connect(&mut self, connection: ClientId, host: usize) -> bool {
+    /// Chooses what the next connection is for, and so by which port it comes: clients that only read, at a replica, by that
+    /// of the cluster, or by either if they take answers of some age.
+    pub fn connect(&mut self, connection: ClientId, host: usize) -> Port {
         self.connection = Some((connection, host));
         self.reads_only = self.random.below(READERS_ONE_IN) == 0;
+        let bound = self.random.below(2 * BOUNDS_US.len() as u64) as usize;
+        self.bound_us = BOUNDS_US.get(bound).copied().filter(|_| self.reads_only);
         (self.has_said_so, self.moved) = (false, false);
-        self.reads_only
+        let by_gateway = self.bound_us.is_some() && self.random.below(2) == 0;
+        if self.reads_only && !by_gateway { Port::Cluster } else { Port::Gateway }
     }
 
     /// Makes the next commands and notes their call. Mostly one; sometimes a pipeline or a part of a transaction.
@@ -122,7 +131,8 @@ impl Client {
         self.sent_at = now;
         if self.reads_only && !std::mem::replace(&mut self.has_said_so, true) {
             self.under_way.push(UnderWay::Ignored);
-            return vec![words(&["READONLY"])];
+            let bound = self.bound_us.map(|bound| (bound / 1000).to_string());
+            return vec![words(&["READONLY"].into_iter().chain(bound.as_deref()).collect::<Vec<_>>())];
         }
         if let Some((watched, looked)) = self.watched.take() {
             return self.transaction(watched, looked, now, &seen.mortals);
@@ -133,7 +143,7 @@ impl Client {
         let count = if self.random.below(8) == 0 { self.random.between(2, 4) } else { 1 };
         (0..count)
             .map(|_| {
-                if self.random.below(10) == 0 {
+                if self.random.below(10) == 0 && self.bound_us.is_none() {
                     self.next_mortal(now, &mut seen.mortals)
                 } else {
                     self.next_command(now)
@@ -197,7 +207,8 @@ impl Client {
             client: self.number,
             key: key.as_bytes().to_vec(),
             kind,
-            invoked: now,
+            // An answer that may be old is one that was right at some time since then.
+            invoked: now.saturating_sub(self.bound_us.unwrap_or(0)),
             returned: None,
             outcome: Outcome::Unknown,
         }

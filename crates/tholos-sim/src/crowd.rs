@@ -1,7 +1,7 @@
 //! The clients of a run: who is connected where, what each may still send, and what they have seen.
 
 use bytes::Bytes;
-use tholos_node::{ClientId, Event, Port};
+use tholos_node::{ClientId, Event};
 
 use crate::client::{Client, Seen};
 use crate::random::Random;
@@ -106,10 +106,10 @@ impl Crowd {
     fn connect(&mut self, at: usize, host: usize) -> Deed {
         self.next_connection += 1;
         let client = ClientId(self.next_connection);
-        let reads_only = self.clients[at].connect(client, host);
+        let port = self.clients[at].connect(client, host);
         let event = Event::Connected {
             client,
-            port: if reads_only { Port::Cluster } else { Port::Gateway },
+            port,
             remote: format!("10.0.1.{at}:40000"),
             local: String::from("10.0.0.1:6379"),
             loopback: true,

@@ -373,12 +373,17 @@ impl Host {
                 _ => {}
             }
         }
+        for (kept, sent) in self.node.iter().map(Node::reads_sent) {
+            coverage.add_to(Reached::ReadKeptForLeader, kept);
+            coverage.add_to(Reached::ReadSentToReplica, sent);
+        }
         for shard in self.node.iter().flat_map(shards) {
             // Retried writes that were found applied.
             coverage.add_to(Reached::Repeated, shard.writes_repeated);
             coverage.add_to(Reached::ReadByLease, shard.reads_by_lease);
             coverage.add_to(Reached::ReadAtReplica, shard.reads_as_replica);
             coverage.add_to(Reached::ReadLate, shard.reads_late);
+            coverage.add_to(Reached::ReadStale, shard.reads_stale);
         }
     }
 

@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 37] = [
+pub const NAMES: [(&str, Planted); 40] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -41,6 +41,9 @@ pub const NAMES: [(&str, Planted); 37] = [
     ("grant-forgotten", Planted::GrantForgotten),
     ("late-reply-sent", Planted::LateReplySent),
     ("replica-read-unasked", Planted::ReplicaReadUnasked),
+    ("sent-read-unasked", Planted::SentReadUnasked),
+    ("age-ignored", Planted::AgeIgnored),
+    ("age-from-answer", Planted::AgeFromAnswer),
 ];
 
 /// What of it the log does, which knows no group.

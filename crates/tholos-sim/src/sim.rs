@@ -3,6 +3,7 @@
 mod leases;
 mod load;
 mod membership;
+mod rot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,7 +18,7 @@ use crate::agreement::Agreement;
 use crate::coverage::{Coverage, Reached};
 use crate::crowd::{Crowd, Deed};
 use crate::elastic::Elastic;
-use crate::faults::{Fault, Rot};
+use crate::faults::Fault;
 use crate::founding::{genesis, hosts_of, nodes_of};
 use crate::host::{Begun, Host, Started};
 use crate::net::Net;
@@ -144,6 +145,8 @@ pub struct Sim {
     /// Whether leaders read by leases.
     leases: bool,
     elastic: Elastic,
+    /// Of chance that decides who has much to do.
+    busy_salt: u64,
     /// Whether no clock was ever off.
     clocks_true: bool,
     hash: u64,
@@ -232,6 +235,7 @@ impl Sim {
             crowd,
             agreement: Agreement::new(nodes, GROUPS),
             elastic,
+            busy_salt: settings.seed ^ 0xb5e7,
             clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
             coverage: Coverage::default(),
@@ -720,43 +724,6 @@ impl Sim {
                 self.after(now + kill_after_us, Happening::Fault(kill));
             }
         }
-    }
-
-    fn rot(&mut self, host: usize, rot: Rot, seed: u64) {
-        let machine = &mut self.hosts[host];
-        let (reached, done) = match rot {
-            Rot::Bit => (Reached::BitFlipped, machine.disk.flip_bit(seed).is_some()),
-            Rot::Sector => (Reached::SectorUnreadable, machine.disk.lose_sector(seed).is_some()),
-            Rot::SnapshotBit => {
-                (Reached::SnapshotBitFlipped, machine.snapshots.disk.flip_bit(seed).is_some())
-            }
-            Rot::Copy => {
-                machine.keep_copy();
-                (Reached::CopyKept, true)
-            }
-            Rot::Misdirect => {
-                machine.disk.misdirect_next_write(seed);
-                // What is written last is not sealed yet, and its loss looks like a tear.
-                machine.dies_after_sync = !seed.is_multiple_of(3);
-                (Reached::WriteMisdirected, true)
-            }
-        };
-        if done {
-            machine.rotten = true;
-            self.coverage.count(reached);
-        }
-    }
-
-    /// What no other has counted nobody can notice (R21).
-    fn lost(&mut self, host: usize, boot: u64, lsn: u64, down_us: u64) {
-        let id = self.hosts[host].id;
-        if self.hosts[host].boot != boot {
-            return;
-        }
-        if self.hosts.iter().all(|other| other.id == id || other.counted_of(id) >= lsn) {
-            return self.fault(Fault::Crash { host, power: false, down_us });
-        }
-        self.after(self.now + TICK_US, Happening::Lost { host, boot, lsn, down_us });
     }
 
     fn set_clock(&mut self, host: usize, offset_ms: i64) {

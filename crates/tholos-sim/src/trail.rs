@@ -44,6 +44,7 @@ impl Trail {
             | PeerMessage::Facts(_)
             | PeerMessage::MapWanted { .. }
             | PeerMessage::Rescue(_)
+            | PeerMessage::Queue(_)
             | PeerMessage::Map(_) => return,
             _ if self.lines.is_none() => return,
             PeerMessage::Restart { boot } => {

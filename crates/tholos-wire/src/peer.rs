@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, CAPACITY_WHOLE, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport,
-    NodeLoad, Outcome, PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
+    NodeLoad, Outcome, PeerMessage, QueueReport, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::MoveId;
 use tholos_ring::ShardId;
@@ -37,6 +37,8 @@ const DIGEST_WRONG: u8 = 15;
 const FACTS_WANTED: u8 = 64;
 const FACTS: u8 = 65;
 const RESTART: u8 = 66;
+const FORWARD_REPLICA_READ: u8 = 67;
+const QUEUE: u8 = 68;
 const RESCUE: u8 = 60;
 const RESCUE_REPORT: u8 = 61;
 
@@ -91,6 +93,10 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
         PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
+        PeerMessage::Queue(queue) => {
+            out.push(QUEUE);
+            push_queue(*queue, out);
+        }
         PeerMessage::Answer { request, boot, outcome } => {
             out.push(ANSWER);
             push_number(*request, out);
@@ -151,7 +157,10 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
         RESCUE_REPORT => PeerMessage::RescueReport(read_rescue_report(reader)?),
         COUNTED => PeerMessage::Counted(read_counted(reader)?),
         kind @ DIGEST_ASKED..=DIGEST_WRONG => PeerMessage::Digest(read_digest(kind, reader)?),
-        kind @ (FORWARD_WRITE | FORWARD_READ) => PeerMessage::Forward(read_forward(kind, reader)?),
+        kind @ (FORWARD_WRITE | FORWARD_READ | FORWARD_REPLICA_READ) => {
+            PeerMessage::Forward(read_forward(kind, reader)?)
+        }
+        QUEUE => PeerMessage::Queue(read_queue(reader)?),
         ANSWER => PeerMessage::Answer {
             request: reader.number()?,
             boot: reader.u64()?,
@@ -207,6 +216,8 @@ fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
         push_number(u64::from(heartbeat.load.leads), out);
         push_number(u64::from(heartbeat.load.stretch), out);
         push_number(u64::from(heartbeat.load.sync_us), out);
+        out.push(heartbeat.load.busy);
+        push_queue(heartbeat.load.queue, out);
     }
 }
 
@@ -225,11 +236,30 @@ fn read_heartbeat(reader: &mut Reader) -> Result<Heartbeat, WireError> {
 }
 
 fn read_load(reader: &mut Reader) -> Result<NodeLoad, WireError> {
-    let capacity = reader.u8()?;
-    if capacity > CAPACITY_WHOLE {
-        return Err(WireError::Kind { what: "capacity", byte: capacity });
+    Ok(NodeLoad {
+        capacity: read_percent(reader)?,
+        leads: reader.narrow()?,
+        stretch: reader.narrow()?,
+        sync_us: reader.narrow()?,
+        busy: read_percent(reader)?,
+        queue: read_queue(reader)?,
+    })
+}
+
+fn read_percent(reader: &mut Reader) -> Result<u8, WireError> {
+    match reader.u8()? {
+        percent @ 0..=CAPACITY_WHOLE => Ok(percent),
+        byte => Err(WireError::Kind { what: "percentage", byte }),
     }
-    Ok(NodeLoad { capacity, leads: reader.narrow()?, stretch: reader.narrow()?, sync_us: reader.narrow()? })
+}
+
+fn push_queue(queue: QueueReport, out: &mut Vec<u8>) {
+    push_number(u64::from(queue.waiting), out);
+    push_number(u64::from(queue.service_ns), out);
+}
+
+fn read_queue(reader: &mut Reader) -> Result<QueueReport, WireError> {
+    Ok(QueueReport { waiting: reader.narrow()?, service_ns: reader.narrow()? })
 }
 
 fn push_order(order: &MoveOrder, out: &mut Vec<u8>) {
@@ -425,6 +455,7 @@ fn push_forward(forward: &Forward, out: &mut Vec<u8>) {
     out.push(match forward.ask {
         Ask::Write { .. } => FORWARD_WRITE,
         Ask::Read { .. } => FORWARD_READ,
+        Ask::ReplicaRead { .. } => FORWARD_REPLICA_READ,
     });
     push_number(forward.request, out);
     push_u64(forward.boot, out);
@@ -437,7 +468,7 @@ fn push_forward(forward: &Forward, out: &mut Vec<u8>) {
             push_number(expires_at.0, out);
             push_bytes(operation, out);
         }
-        Ask::Read { operation } => push_bytes(operation, out),
+        Ask::Read { operation } | Ask::ReplicaRead { operation } => push_bytes(operation, out),
     }
 }
 
@@ -451,6 +482,8 @@ fn read_forward(kind: u8, reader: &mut Reader) -> Result<Forward, WireError> {
             expires_at: reader.millis()?,
             operation: reader.bytes()?,
         }
+    } else if kind == FORWARD_REPLICA_READ {
+        Ask::ReplicaRead { operation: reader.bytes()? }
     } else {
         Ask::Read { operation: reader.bytes()? }
     };

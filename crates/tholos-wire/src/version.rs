@@ -4,10 +4,10 @@
 //! replica id; ids of replicas that joined later; the record with which they begin. And what a replica that has lost
 //! records needs (R20), how it is found out (R21, R24), leases (R12), the file of a snapshot and the checksum of each chunk,
 //! by which a transfer that broke off goes on; the epoch of a map that has changed since the cluster was founded, a full
-//! disk, and the load of a node that leads something.
+//! disk, the load of a node, and reads that are sent to a replica which need not lead.
 
 use tholos_cluster::Epoch;
-use tholos_node::{NodeLoad, PeerMessage};
+use tholos_node::{Ask, Forward, NodeLoad, PeerMessage};
 use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
 
 use crate::{VERSION, VERSION_MAX};
@@ -57,7 +57,9 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         | PeerMessage::Facts(_)
         | PeerMessage::Restart { .. }
         | PeerMessage::Rescue(_)
-        | PeerMessage::RescueReport(_) => VERSION_MAX,
+        | PeerMessage::RescueReport(_)
+        | PeerMessage::Queue(_)
+        | PeerMessage::Forward(Forward { ask: Ask::ReplicaRead { .. }, .. }) => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,
         _ => VERSION,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, NodeLoad, Outcome,
-    PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
+    PeerMessage, QueueReport, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -226,7 +226,24 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 memory_full: false,
                 disk_full: false,
                 epoch: Epoch(1),
-                load: NodeLoad { capacity: 50, leads: 21, stretch: 210, sync_us: 812 },
+                load: NodeLoad {
+                    capacity: 50,
+                    leads: 21,
+                    stretch: 210,
+                    sync_us: 812,
+                    busy: 33,
+                    queue: QueueReport { waiting: 300, service_ns: 4_500 },
+                },
+            }),
+        ),
+        ("queue", PeerMessage::Queue(QueueReport { waiting: 300, service_ns: 4_500 })),
+        (
+            "forward-replica-read",
+            PeerMessage::Forward(Forward {
+                request: 41,
+                boot: 0x1122_3344_5566_7788,
+                shard: ShardId(12),
+                ask: Ask::ReplicaRead { operation: Bytes::from_static(b"get") },
             }),
         ),
         ("map-wanted", PeerMessage::MapWanted { have: Epoch(300) }),
@@ -488,7 +505,7 @@ fn a_newer_version_is_named() {
 #[test]
 fn a_capacity_above_the_whole_is_refused() {
     let heartbeat = &[2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 101, 0, 0, 0];
-    let refused = WireError::Kind { what: "capacity", byte: 101 };
+    let refused = WireError::Kind { what: "percentage", byte: 101 };
     assert_eq!(decode_peer(Bytes::from_static(heartbeat)), Err(refused));
 }
 

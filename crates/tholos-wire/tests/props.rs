@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tholos_cluster::{Epoch, NodeId, NodeSaid, ShardSaid};
 use tholos_node::{
     Ask, Counted, DigestNote, DigestSaid, Forward, Heartbeat, MoveOrder, MoveReport, NodeLoad, Outcome,
-    PeerMessage, RescueReport, RescueSaid, SnapshotChunk, Wait,
+    PeerMessage, QueueReport, RescueReport, RescueSaid, SnapshotChunk, Wait,
 };
 use tholos_paxos::{
     Ballot, Checkpoint, Config, Entry, Index, Message, Millis, MoveId, Payload, Record, ReplicaId, Serial,
@@ -28,10 +28,20 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 
 /// Mostly that of a node that leads nothing and has measured nothing.
 fn load() -> impl Strategy<Value = NodeLoad> {
-    let any = (0..=100_u8, any::<u16>(), any::<u32>(), any::<u32>());
-    let any =
-        any.prop_map(|(capacity, leads, stretch, sync_us)| NodeLoad { capacity, leads, stretch, sync_us });
+    let any = (0..=100_u8, any::<u16>(), any::<u32>(), any::<u32>(), 0..=100_u8, queue());
+    let any = any.prop_map(|(capacity, leads, stretch, sync_us, busy, queue)| NodeLoad {
+        capacity,
+        leads,
+        stretch,
+        sync_us,
+        busy,
+        queue,
+    });
     prop_oneof![1 => Just(NodeLoad::default()), 1 => any]
+}
+
+fn queue() -> impl Strategy<Value = QueueReport> {
+    (any::<u32>(), any::<u32>()).prop_map(|(waiting, service_ns)| QueueReport { waiting, service_ns })
 }
 
 fn somebody() -> impl Strategy<Value = Option<NodeId>> {
@@ -255,6 +265,7 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
             }
         ),
         bytes().prop_map(|operation| Ask::Read { operation }),
+        bytes().prop_map(|operation| Ask::ReplicaRead { operation }),
     ];
     let outcome = prop_oneof![
         3 => value().prop_map(Outcome::Done),
@@ -289,6 +300,7 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => any::<u64>().prop_map(|boot| PeerMessage::Restart { boot }),
         1 => facts().prop_map(PeerMessage::Facts),
         1 => bytes().prop_map(PeerMessage::Rescue),
+        1 => queue().prop_map(PeerMessage::Queue),
         1 => (any::<u64>(), shard(), option::of(config()), any::<bool>(), ".{0,20}").prop_map(
             |(plan, group, config, waits, why)| {
                 let said = match (config, waits) {

@@ -181,12 +181,12 @@ pub(super) const SPECS: &[Spec] = &[
     },
     Spec {
         name: "readonly",
-        arity: 1,
+        arity: -1,
         flags: Flags::LOADING.or(Flags::STALE.or(Flags::FAST)),
         categories: Categories::CONNECTION,
         group: "cluster",
         since: "3.0.0",
-        summary: "Allows replicas to answer this connection's reads.",
+        summary: "Allows replicas to answer this connection's reads, and tells how old the answers may be, in milliseconds.",
         complexity: "O(1)",
         ..Spec::EMPTY
     },

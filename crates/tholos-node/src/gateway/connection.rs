@@ -48,8 +48,8 @@ pub struct Connection {
     pub name: Bytes,
     /// CLIENT SETINFO lib-name and lib-ver.
     pub library: (Bytes, Bytes),
-    /// READONLY was said.
-    pub readonly: bool,
+    /// READONLY was said, and with it perhaps how old answers may be; 0: not at all.
+    pub readonly: Option<Option<Millis>>,
     /// CLIENT NO-EVICT and NO-TOUCH, which change nothing here but are shown.
     pub no_evict: bool,
     /// See `no_evict`.
@@ -167,7 +167,7 @@ impl Connection {
             authenticated: false,
             name: Bytes::new(),
             library: (Bytes::new(), Bytes::new()),
-            readonly: false,
+            readonly: None,
             no_evict: false,
             no_touch: false,
             replies: Replies::On,
@@ -321,7 +321,7 @@ impl Connection {
     pub fn reset(&mut self) {
         self.protocol = Protocol::Resp2;
         self.name = Bytes::new();
-        self.readonly = false;
+        self.readonly = None;
         self.no_evict = false;
         self.no_touch = false;
         self.replies = Replies::On;

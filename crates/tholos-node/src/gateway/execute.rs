@@ -246,6 +246,8 @@ impl Gateway {
                 parked: false,
                 overtook: false,
                 for_leader: false,
+                at_replica: false,
+                pick: None,
             };
             self.submit(request, writes, view);
         }

@@ -22,6 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use tholos_balance::Pick;
 use tholos_cluster::NodeId;
 use tholos_paxos::Millis;
 use tholos_resp::Value;
@@ -33,6 +34,7 @@ pub use view::View;
 use crate::event::{ClientId, Port};
 use crate::operation::{COMMAND, Operation};
 use crate::peer::{Ask, Outcome};
+use crate::reading::time;
 use join::{Join, Joined};
 
 /// How long a forwarded request stays unanswered until it is sent again.
@@ -59,6 +61,8 @@ pub struct Gateway {
     /// Connections with output.
     touched: Vec<ClientId>,
     closes: Vec<ClientId>,
+    /// Connections that the node takes at a time, as it said last; 0 if it has not.
+    pub(crate) clients_max: u64,
     /// Settings and counters that commands read and change.
     pub settings: Settings,
     /// What INFO and the metrics count.
@@ -78,6 +82,8 @@ pub struct Settings {
     pub maxmemory: u64,
     /// Connections at once, for CONFIG GET; the driver keeps it.
     pub maxclients: u64,
+    /// How old answers may be to clients that have said READONLY and no number; 0: not at all.
+    pub replica_read_staleness: Millis,
 }
 
 /// Counted since the start.
@@ -122,8 +128,12 @@ struct Request {
     parked: bool,
     /// It was answered before an earlier read of its lane, and is asked again after that one (G2).
     overtook: bool,
-    /// The replica here could not answer it in time: the leader is to.
+    /// A replica could not answer it in time: the leader is to.
     for_leader: bool,
+    /// It was sent to a replica that need not lead.
+    at_replica: bool,
+    /// The choice among replicas, which learns how it went.
+    pick: Option<Pick>,
 }
 
 /// Session and sequence of a write (R18).
@@ -167,6 +177,7 @@ impl Gateway {
             parked: Vec::new(),
             touched: Vec::new(),
             closes: Vec::new(),
+            clients_max: 0,
             settings,
             counters: Counters::default(),
             reset_at: Counters::default(),
@@ -247,6 +258,14 @@ impl Gateway {
     fn is_full(&self, view: &View) -> bool {
         self.requests.len() >= view.config.requests_max
             || self.requests_bytes >= view.config.requests_bytes_max
+    }
+
+    /// How many clients the node takes at a time at present.
+    pub fn clients_admitted(&self) -> u64 {
+        match self.clients_max {
+            0 => self.settings.maxclients,
+            max => max,
+        }
     }
 
     /// A client sent commands.
@@ -382,14 +401,48 @@ impl Gateway {
     /// Whether the replica here may answer: the client has said READONLY, and this is a read of keys.
     pub(crate) fn may_read_at_replica(&self, id: u64) -> bool {
         let Some(request) = self.requests.get(&id) else { return false };
-        let readonly = || self.connections.get(&request.client).is_some_and(|client| client.readonly);
+        let readonly =
+            || self.connections.get(&request.client).is_some_and(|client| client.readonly.is_some());
         request.write.is_none()
             && !request.for_leader
             && request.operation.first() == Some(&COMMAND)
             && readonly()
     }
 
-    /// The replica here is not to be asked again for this request.
+    /// How old the answer to a request may be, if its client has stated that: only to a read of keys, and never where the
+    /// same connection has written.
+    pub(crate) fn staleness_bound(&self, id: u64) -> Option<Millis> {
+        let request = self.requests.get(&id)?;
+        let connection = self.connections.get(&request.client)?;
+        let bound = connection.readonly?.unwrap_or(self.settings.replica_read_staleness);
+        let has_written = || connection.lanes.get(&request.shard).is_some_and(|lane| lane.wrote);
+        let fits = bound > Millis(0)
+            && request.write.is_none()
+            && !request.for_leader
+            && request.operation.first() == Some(&COMMAND)
+            && !has_written();
+        fits.then_some(bound)
+    }
+
+    /// Whether the gateway may choose a replica for it: a read of keys, of a client that lets the gateway find its way.
+    pub(crate) fn may_choose(&self, id: u64) -> bool {
+        self.requests.get(&id).is_some_and(|request| {
+            request.port == Port::Gateway
+                && request.write.is_none()
+                && !request.for_leader
+                && request.operation.first() == Some(&COMMAND)
+        })
+    }
+
+    /// A replica was chosen for it, which need not lead if `at_replica`.
+    pub(crate) fn picked(&mut self, id: u64, pick: Pick, at_replica: bool) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.pick = Some(pick);
+            request.at_replica = at_replica;
+        }
+    }
+
+    /// Replicas are not to be asked again for this request.
     pub(crate) fn leave_to_leader(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.for_leader = true;
@@ -401,6 +454,7 @@ impl Gateway {
         if let Some(request) = self.requests.get_mut(&id) {
             request.attempts += 1;
             request.sent = Some((node, now));
+            (request.pick, request.at_replica) = (None, false);
             self.counters.forwarded += u64::from(node != self.me);
         }
     }
@@ -409,6 +463,9 @@ impl Gateway {
     pub fn park(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.sent = None;
+            request.pick = None;
+            // Whoever that was, it could not answer.
+            request.for_leader |= core::mem::take(&mut request.at_replica);
             if !core::mem::replace(&mut request.parked, true) {
                 self.parked.push(id);
             }
@@ -438,10 +495,19 @@ impl Gateway {
                 over.push(*id);
             } else if let Some((to, at)) = request.sent.filter(|(to, _)| *to != self.me) {
                 // The one asked may stand still, and no answer come: another leads by now.
-                let superseded = view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
+                let superseded =
+                    !request.at_replica && view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
                 if superseded || now.since(at) >= RESEND_AFTER {
                     again.push(*id);
                 }
+            }
+        }
+        for id in &again {
+            if let Some(request) = self.requests.get_mut(id)
+                && let Some(pick) = request.pick.take()
+            {
+                pick.done(time(now), tholos_balance::Outcome::Failed, None);
+                request.for_leader |= request.at_replica;
             }
         }
         for id in over {
@@ -501,6 +567,7 @@ impl Gateway {
     fn set_back(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.sent = None;
+            request.pick = None;
             request.overtook = true;
         }
     }
@@ -539,7 +606,10 @@ impl Gateway {
 
     /// Ends a request with its value.
     pub fn complete(&mut self, id: u64, value: Value, view: &View) {
-        let Some(request) = self.take_request(id) else { return };
+        let Some(mut request) = self.take_request(id) else { return };
+        if let Some(pick) = request.pick.take() {
+            pick.done(time(view.now.mono), tholos_balance::Outcome::Answered, None);
+        }
         let Some(connection) = self.connections.get_mut(&request.client) else { return };
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);

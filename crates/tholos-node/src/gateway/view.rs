@@ -1,5 +1,7 @@
 //! What the gateway may see of its node.
 
+use alloc::vec::Vec;
+
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_paxos::{Ballot, Millis};
 use tholos_resp::Value;
@@ -9,7 +11,9 @@ use crate::config::NodeConfig;
 use crate::detector::Detector;
 use crate::event::Now;
 use crate::hints::Hints;
+use crate::load::{CAPACITY_WHOLE, Load, NodeLoad};
 use crate::shard::Shard;
+use crate::steering::targets;
 
 /// The node around the gateway, read-only.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +28,8 @@ pub struct View<'a> {
     pub(crate) hints: &'a Hints,
     /// Who is heard.
     pub detector: &'a Detector,
+    /// What is known of the nodes' load.
+    pub(crate) load: &'a Load,
     /// The time.
     pub now: Now,
     /// Whether this node is over its `maxmemory`.
@@ -76,6 +82,23 @@ impl View<'_> {
     pub fn shard_time(&self, shard: ShardId) -> Millis {
         let time = self.detector.shard_time(self.replicas(shard));
         self.shard(shard).map_or(time, |shard| time.max(shard.group.last_time()))
+    }
+
+    /// What a node said of its load last.
+    pub fn load_of(&self, node: NodeId) -> NodeLoad {
+        if node != self.config.me {
+            return self.load.of_peer(node);
+        }
+        let load = self.load.own(0, self.now.mono);
+        NodeLoad { capacity: if self.config.steers { load.capacity } else { CAPACITY_WHOLE }, ..load }
+    }
+
+    /// The nodes that are heard, and the part of each in what all have to spare.
+    pub fn shares(&self) -> Vec<(NodeId, f64)> {
+        let me = self.config.me;
+        let heard = || self.map.nodes.iter().filter(|row| row.id == me || self.detector.hears_node(row.id));
+        let shares = targets::shares(heard().map(|row| (row.weight, self.load_of(row.id).spare().max(1))));
+        heard().map(|row| row.id).zip(shares).collect()
     }
 
     /// All shards.

@@ -65,6 +65,7 @@ impl Node {
     fn take_over(&mut self, state: MetaState) {
         let me = self.config.me;
         self.steering.load.retain(|node| state.map.node(node).is_some());
+        self.reading.retain(|node| state.map.node(node).is_some());
         // U3
         let others = state.map.nodes.iter().map(|row| row.id).filter(|id| *id != me && !state.is_gone(*id));
         self.detector.set_others(others);

@@ -1,6 +1,6 @@
 //! Which leaderships this node gave away, to whom and why.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use tholos_cluster::NodeId;
 use tholos_paxos::Millis;
@@ -10,7 +10,7 @@ use tholos_ring::ShardId;
 const MOVES_MAX: usize = 32;
 
 /// Why a leadership is given away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
 pub enum MoveReason {
     /// The heir is the first of the shard's replica set, as the map wants it.
@@ -64,6 +64,7 @@ pub struct LeaderMove {
 pub(crate) struct Moves {
     last: VecDeque<LeaderMove>,
     count: u64,
+    by_reason: BTreeMap<MoveReason, u64>,
 }
 
 impl Moves {
@@ -73,11 +74,17 @@ impl Moves {
         }
         self.last.push_back(given);
         self.count += 1;
+        *self.by_reason.entry(given.reason).or_default() += 1;
     }
 
     /// The oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &LeaderMove> {
         self.last.iter()
+    }
+
+    /// How many there were for each reason.
+    pub(crate) fn by_reason(&self) -> impl Iterator<Item = (MoveReason, u64)> {
+        self.by_reason.iter().map(|(reason, count)| (*reason, *count))
     }
 
     /// How many there were.
@@ -100,5 +107,6 @@ mod tests {
         let shards: alloc::vec::Vec<u16> = moves.iter().map(|given| given.shard.0).collect();
         assert!(shards.iter().copied().eq(68..100), "{shards:?}");
         assert_eq!(moves.count(), 100);
+        assert!(moves.by_reason().eq([(MoveReason::Share, 100)]));
     }
 }

@@ -39,30 +39,45 @@ impl Standing {
     }
 }
 
+/// The part of each in what all together can do, given its weight and what it has to spare, in percent; 0 of who has nothing.
+pub(crate) fn shares(rows: impl IntoIterator<Item = (u16, u8)>) -> Vec<f64> {
+    let options = Options { slow_start: Duration::ZERO, ..Options::default() };
+    let mut balancer = Balancer::new(options);
+    let mut shares = vec![];
+    for (weight, spare) in rows {
+        let id = ServerId(shares.len() as u32);
+        shares.push(0.0);
+        if spare > 0 {
+            balancer.set(id, u32::from(weight), Duration::ZERO);
+            let service = SERVICE * u32::from(CAPACITY_WHOLE) / u32::from(spare);
+            balancer.report(id, LoadReport { in_system: 0, workers: 1, service }, Duration::ZERO);
+        }
+    }
+    for (id, share) in balancer.shares(Duration::ZERO) {
+        shares[id.0 as usize] = share;
+    }
+    shares
+}
+
 /// Gives each its share by weight and capacity, and a target, so that the targets come to `shards`. What rounding leaves
 /// goes to whoever leads it already: a share that changes a little moves nothing.
 pub(crate) fn apportion(standings: &mut [Standing], shards: u16) {
-    let options = Options { slow_start: Duration::ZERO, ..Options::default() };
-    let mut balancer = Balancer::new(options);
-    for (at, standing) in (0..).zip(&*standings).filter(|(_, standing)| standing.capacity > 0) {
-        balancer.set(ServerId(at), u32::from(standing.weight), Duration::ZERO);
-        let service = SERVICE * u32::from(CAPACITY_WHOLE) / u32::from(standing.capacity);
-        balancer.report(ServerId(at), LoadReport { in_system: 0, workers: 1, service }, Duration::ZERO);
-    }
-    for standing in &mut *standings {
-        (standing.share, standing.target) = (0.0, 0);
-    }
+    let shares = shares(standings.iter().map(|standing| (standing.weight, standing.capacity)));
     let mut left = i64::from(shards);
     // By how much each leads more than its share rounded down, its place, and what rounding took from it.
     let mut rests: Vec<(i64, f64, usize)> = vec![];
-    for (id, share) in balancer.shares(Duration::ZERO) {
-        let standing = &mut standings[id.0 as usize];
+    for (at, share) in shares.into_iter().enumerate() {
+        let standing = &mut standings[at];
+        (standing.share, standing.target) = (share, 0);
+        if share == 0.0 {
+            continue;
+        }
         let exact = share * f64::from(shards);
         standing.share = share;
         // A share that was to be whole may have come out a hair less.
         standing.target = (exact + 1e-6) as i64;
         left -= standing.target;
-        rests.push((standing.over().clamp(0, 1), exact - standing.target as f64, id.0 as usize));
+        rests.push((standing.over().clamp(0, 1), exact - standing.target as f64, at));
     }
     rests.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
     for (_, _, at) in rests.into_iter().take(usize::try_from(left).unwrap_or(0)) {

@@ -87,7 +87,9 @@ fn a_read_is_not_older_than_the_one_before_it() {
     cluster.lost = |message| match message {
         PeerMessage::Forward(forward) => {
             let operation = match &forward.ask {
-                Ask::Read { operation } | Ask::Write { operation, .. } => operation,
+                Ask::Read { operation } | Ask::ReplicaRead { operation } | Ask::Write { operation, .. } => {
+                    operation
+                }
             };
             operation.windows(4).any(|window| window == b"a{k}")
         }

@@ -7,6 +7,7 @@ mod automatic;
 mod cluster;
 mod digests;
 mod faults;
+mod gateway_reads;
 mod handshakes;
 mod jobs;
 mod keyspace;

@@ -207,3 +207,32 @@ fn who_does_not_steer_leads_what_the_map_says() {
         "nothing follows, so nothing is told"
     );
 }
+
+#[test]
+fn clients_go_where_there_is_something_to_spare() {
+    let mut world = World::new(3, |_| {});
+    let reader = world.cluster.connect(0, Port::Gateway);
+    let mut info = |world: &mut World| {
+        let admitted = world.cluster.nodes[0].clients_max();
+        let text = world.cluster.ask(reader, &["INFO tholos"]);
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|number| number.parse::<u64>().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
+        };
+        assert_eq!(field("tholos_clients_admitted"), admitted);
+        assert!(text.contains("tholos_share_percent"), "{text}");
+        ["capacity", "load", "spare", "share"].map(|what| field(&format!("tholos_{what}_percent")))
+    };
+    // Each sample says that the worker has work for 22 % of the time.
+    assert_eq!(info(&mut world), [100, 22, 78, 33]);
+    assert_eq!(world.cluster.nodes[0].clients_max(), 10_240);
+    world.pass(6_000, slow(0, HALF));
+    let [capacity, load, spare, share] = info(&mut world);
+    assert!(capacity == 50 && load > 40 && spare < 30 && share < 20, "{capacity} {load} {spare} {share}");
+    let admitted = world.cluster.nodes[0].clients_max();
+    assert!((2_560..=6_400).contains(&admitted), "{admitted}");
+    world.pass(6_000, slow(0, SLOW_DISK));
+    info(&mut world);
+    assert_eq!(world.cluster.nodes[0].clients_max(), 1_280, "an eighth is left to it");
+    assert_eq!(world.cluster.nodes[1].clients_max(), 10_240);
+}

@@ -424,6 +424,16 @@ words! {
 }
 
 words! {
+    /// Who answers reads of the gateway's clients.
+    ReplicaReads {
+        /// The leader, or a replica with less to do.
+        Load = "load",
+        /// The leader.
+        Leader = "leader",
+    }
+}
+
+words! {
     /// Which log lines are written.
     LogLevel {
         /// A human must act.

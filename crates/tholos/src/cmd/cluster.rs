@@ -282,7 +282,10 @@ pub(crate) fn status_text(status: &Value) -> String {
     }
     text.push('\n');
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    text + &table(&["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", "VERSION", ""], &rows)
+    text + &table(
+        &["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", "LOAD>", "SPARE>", "VERSION", ""],
+        &rows,
+    )
 }
 
 /// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down.
@@ -313,9 +316,16 @@ fn row(node: &Value) -> Vec<String> {
         number(&node["replicas"]).to_string(),
         lag,
         number(&node["weight"]).to_string(),
+        part(&node["load"]),
+        part(&node["spare"]),
         word(&node["version"]).to_owned(),
         node["reason"].as_str().unwrap_or_default().to_owned(),
     ]
+}
+
+/// A percentage as a part of one.
+fn part(percent: &Value) -> String {
+    percent.as_f64().map_or_else(|| "-".to_owned(), |percent| format!("{:.2}", percent / 100.0))
 }
 
 fn location_text(location: &Value) -> String {
@@ -349,6 +359,7 @@ mod tests {
     fn node(name: &str, state: &str, leads: u64, lag: Value, reason: Value) -> Value {
         serde_json::json!({
             "name": name, "state": state, "zone": "", "weight": 1, "leads": leads, "replicas": 64, "lag": lag,
+            "load": if state == "up" { 7.into() } else { Value::Null }, "spare": if state == "up" { 93.into() } else { Value::Null },
             "reason": reason, "version": if state == "up" { "0.1.0".into() } else { Value::Null },
         })
     }
@@ -386,10 +397,10 @@ mod tests {
         assert_eq!(
             status_text(&status),
             "DEGRADED  2 of 3 nodes up · every shard writable · can lose 0 more nodes\n  next: restart n2\n  job 4 is running\n\n\
-             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT  VERSION\n\
-             n1    up     -        32        64  -              1  0.1.0\n\
-             n2    DOWN   -         0        64  9 behind       1  -        connection refused\n\
-             n3    up     -        32        64  ?              1  0.1.0\n"
+             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT  LOAD  SPARE  VERSION\n\
+             n1    up     -        32        64  -              1  0.07   0.93  0.1.0\n\
+             n2    DOWN   -         0        64  9 behind       1     -      -  -        connection refused\n\
+             n3    up     -        32        64  ?              1  0.07   0.93  0.1.0\n"
         );
     }
 

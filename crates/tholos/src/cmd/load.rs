@@ -29,6 +29,9 @@ pub(crate) fn load_text(load: &Value) -> String {
             "WEIGHT>",
             "CAPACITY>",
             "SHARE>",
+            "LOAD>",
+            "SPARE>",
+            "QUEUE>",
             "LEADS>",
             "TARGET>",
             "STRETCH>",
@@ -57,6 +60,9 @@ fn row(node: &Value) -> Vec<String> {
         whole("weight"),
         or_dash(node["capacity"].as_f64().map(percent)),
         or_dash(node["share"].as_f64().map(|share| percent(share * 100.0))),
+        or_dash(node["busy"].as_f64().map(percent)),
+        or_dash(node["spare"].as_f64().map(percent)),
+        whole("queue"),
         whole("leads"),
         whole("target"),
         or_dash(node["stretch"].as_f64().map(|stretch| format!("{stretch:.2}"))),
@@ -92,7 +98,8 @@ mod tests {
         let node = |name: &str, capacity: u64, leads: u64, slow: Value| {
             serde_json::json!({
                 "name": name, "weight": 1, "leads": leads, "capacity": capacity, "slow": slow, "share": 0.4, "target": 26,
-                "stretch": 1.125, "sync_us": 812, "commands_per_s": 1203, "reason": null,
+                "stretch": 1.125, "sync_us": 812, "commands_per_s": 1203, "reason": null, "busy": 20, "spare": capacity * 8 / 10,
+                "queue": 3,
             })
         };
         let dead = serde_json::json!({
@@ -110,10 +117,10 @@ mod tests {
         assert_eq!(
             load_text(&load),
             "UNEVEN  1 of 3 nodes slow: leaders follow weight and capacity\n\n\
-             NODE  WEIGHT  CAPACITY  SHARE  LEADS  TARGET  STRETCH     SYNC  COMMANDS/S\n\
-             n1         1        0%    40%     13      26     1.12  0.81 ms        1203  slow disk\n\
-             n2         1      100%    40%     51      26     1.12  0.81 ms        1203\n\
-             n3         1         -      -      0       -        -        -           -  connection refused\n\n\
+             NODE  WEIGHT  CAPACITY  SHARE  LOAD  SPARE  QUEUE  LEADS  TARGET  STRETCH     SYNC  COMMANDS/S\n\
+             n1         1        0%    40%   20%     0%      3     13      26     1.12  0.81 ms        1203  slow disk\n\
+             n2         1      100%    40%   20%    80%      3     51      26     1.12  0.81 ms        1203\n\
+             n3         1         -      -     -      -      -      0       -        -        -           -  connection refused\n\n\
              TIME (UTC)  SHARD  FROM  TO  WHY\n\
              11:34:05    meta   n1    n2  slow disk\n\
              11:34:05    s12    n1    n2  slow disk\n"

@@ -168,7 +168,7 @@ fn flags(connection: &Connection) -> String {
     let flags = [
         ('x', connection.multi.is_some()),
         ('c', connection.closing),
-        ('r', connection.readonly),
+        ('r', connection.readonly.is_some()),
         ('e', connection.no_evict),
         ('T', connection.no_touch),
     ];

@@ -22,6 +22,7 @@ use super::{Call, Reply, is, quoting, text};
 use crate::event::Port;
 use crate::gateway::View;
 use crate::operation::Operation;
+use crate::shard::mix;
 
 /// Subcommands of Redis Cluster that change who holds what.
 const OF_OPERATORS: [&str; 15] = [
@@ -212,8 +213,27 @@ fn is_heard(view: &View, node: NodeId) -> bool {
     node == view.config.me || view.detector.hears_node(node)
 }
 
-/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard.
+/// Puts nodes in an order in which each comes first for as large a part of all ranges as its share is: clients that read at
+/// the first replica follow the shares. The same for a range each time.
+fn by_share(mut nodes: Vec<NodeId>, shares: &[(NodeId, f64)], range: u64) -> Vec<NodeId> {
+    let share_of = |node: &NodeId| shares.iter().find(|(of, _)| of == node).map_or(0.0, |(_, share)| *share);
+    let mut ordered = Vec::with_capacity(nodes.len());
+    while !nodes.is_empty() {
+        let sum: f64 = nodes.iter().map(share_of).sum();
+        let chance = mix(range, ordered.len() as u64) >> 11;
+        let mut left = chance as f64 / (1_u64 << 53) as f64 * sum;
+        let drawn = nodes.iter().position(|node| {
+            left -= share_of(node);
+            left < 0.0
+        });
+        ordered.push(nodes.remove(drawn.unwrap_or(0)));
+    }
+    ordered
+}
+
+/// CLUSTER SLOTS: for each range its ends, its leader, and the followers that are heard, ordered by what they have to spare.
 fn slots(view: &View) -> Value {
+    let shares = view.shares();
     let node = |node: NodeId| {
         let (host, port) = address(view, node)?;
         Some(Value::array([
@@ -227,7 +247,7 @@ fn slots(view: &View) -> Value {
         let mut row = alloc::vec![Value::Integer(range.first.into()), Value::Integer(range.last.into())];
         row.extend(node(range.leader));
         let heard = range.followers.into_iter().filter(|follower| is_heard(view, *follower));
-        row.extend(heard.filter_map(node));
+        row.extend(by_share(heard.collect(), &shares, u64::from(range.first)).into_iter().filter_map(node));
         Value::Array(row)
     };
     Value::Array(Roles::new(view).ranges.into_iter().map(row).collect())
@@ -362,6 +382,21 @@ fn info(view: &View, port: Port) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_twice_as_much_to_spare_comes_first_twice_as_often() {
+        let (a, b, c) = (NodeId(1), NodeId(2), NodeId(3));
+        let shares = [(a, 0.5), (b, 0.25), (c, 0.25)];
+        let mut firsts = [0; 3];
+        for range in 0..1000 {
+            let ordered = by_share(alloc::vec![a, b, c], &shares, range);
+            assert_eq!(ordered, by_share(alloc::vec![a, b, c], &shares, range));
+            assert!([a, b, c].iter().all(|node| ordered.contains(node)));
+            firsts[usize::from(ordered[0].0) - 1] += 1;
+        }
+        assert!((450..550).contains(&firsts[0]) && (200..300).contains(&firsts[1]), "{firsts:?}");
+        assert_eq!(by_share(alloc::vec![a, b], &[], 7).len(), 2);
+    }
 
     #[test]
     fn addresses_are_taken_apart_as_redis_writes_them() {

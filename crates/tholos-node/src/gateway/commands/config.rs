@@ -10,6 +10,7 @@ use tholos_engine::{error, introspect};
 use tholos_resp::Value;
 
 use super::super::Settings;
+use super::connection::staleness;
 use super::{Call, Reply, is};
 use crate::event::Port;
 
@@ -41,6 +42,7 @@ fn all(call: &Call) -> Vec<(&'static str, Bytes)> {
         ("maxmemory", number(settings.maxmemory)),
         ("maxmemory-policy", fixed("noeviction")),
         ("maxclients", number(settings.maxclients)),
+        ("replica-read-staleness-ms", number(settings.replica_read_staleness.0)),
         ("databases", fixed("1")),
         ("timeout", fixed("0")),
         ("port", Bytes::from(String::from(port))),
@@ -91,6 +93,10 @@ fn change(settings: &mut Settings, name: &str, value: &Bytes, present: &Bytes) -
         "maxmemory" => {
             settings.maxmemory =
                 memory(value).ok_or_else(|| failed(name, "argument must be a memory value"))?;
+        }
+        "replica-read-staleness-ms" => {
+            settings.replica_read_staleness = staleness(value)
+                .ok_or_else(|| failed(name, "argument must be milliseconds, at most 86400000"))?;
         }
         "requirepass" => settings.requirepass = (!value.is_empty()).then(|| value.clone()),
         // Tools set what they need without asking; what is so already is no error.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tholos_engine::error;
+use tholos_paxos::Millis;
 use tholos_resp::{Protocol, Value};
 
 use super::super::{Connection, Settings};
@@ -168,14 +169,36 @@ fn select(call: &mut Call) -> Reply {
     }
 }
 
-/// READONLY, READWRITE, ASKING.
+/// How old an answer may be at most, in milliseconds: a day.
+const STALENESS_MAX: u64 = 86_400_000;
+
+/// A number of milliseconds that READONLY or the setting allows.
+pub(super) fn staleness(text: &[u8]) -> Option<Millis> {
+    let number = u64::try_from(tholos_resp::parse_integer(text)?).ok()?;
+    (number <= STALENESS_MAX).then_some(Millis(number))
+}
+
+/// READONLY \[milliseconds], READWRITE, ASKING.
 fn cluster_mode(call: &mut Call) -> Reply {
-    if call.port() == Port::Gateway {
+    // As Redis answers; but how old answers may be can be stated on the gateway as well.
+    let states_age = call.args.len() > 1 || call.connection().readonly.is_some();
+    if call.port() == Port::Gateway && !states_age {
         return Err(cluster::disabled());
     }
     match call.spec.name {
-        "readonly" => call.connection().readonly = true,
-        "readwrite" => call.connection().readonly = false,
+        "readonly" => {
+            let bound = match call.args {
+                [_] => None,
+                [_, bound] => Some(staleness(bound).ok_or_else(|| {
+                    Value::error(
+                        "ERR READONLY takes the age that answers may have, in milliseconds, at most a day",
+                    )
+                })?),
+                _ => return Err(error::syntax()),
+            };
+            call.connection().readonly = Some(bound);
+        }
+        "readwrite" => call.connection().readonly = None,
         // Shards move whole, so nothing is ever asked for.
         _ => {}
     }

@@ -178,6 +178,9 @@ fn tholos(call: &Call) -> Fields {
     let view = call.view;
     let name = view.map.node(view.config.me).map_or("", |row| &row.name);
     let held = held(view);
+    let load = view.load_of(view.config.me);
+    let shares = view.shares();
+    let share = shares.iter().find(|(node, _)| *node == view.config.me).map_or(0.0, |(_, share)| *share);
     alloc::vec![
         field("tholos_node", name),
         field("tholos_cluster", view.map.cluster_id),
@@ -186,6 +189,11 @@ fn tholos(call: &Call) -> Fields {
         field("tholos_shards", view.map.shard_count),
         field("tholos_shards_held", held.clone().count()),
         field("tholos_shards_led", held.filter(|shard| shard.group.serving()).count()),
+        field("tholos_capacity_percent", load.capacity),
+        field("tholos_load_percent", load.busy),
+        field("tholos_spare_percent", load.spare()),
+        field("tholos_share_percent", (share * 100.0 + 0.5) as u64),
+        field("tholos_clients_admitted", call.gateway.clients_admitted()),
     ]
 }
 
