@@ -11,6 +11,7 @@
 //!   or it could be the older of the two.
 //! - G3: a client is told that nothing was written only if no attempt ever reached a leader.
 
+mod admission;
 mod commands;
 mod connection;
 mod execute;
@@ -35,6 +36,7 @@ use crate::event::{ClientId, Port};
 use crate::operation::{COMMAND, Operation};
 use crate::peer::{Ask, Outcome};
 use crate::reading::time;
+use admission::Admission;
 use join::{Join, Joined};
 
 /// How long a forwarded request stays unanswered until it is sent again.
@@ -52,6 +54,7 @@ pub struct Gateway {
     requests: BTreeMap<u64, Request>,
     /// Bytes of the operations in `requests`.
     requests_bytes: usize,
+    admission: Admission,
     last_request: u64,
     last_session: u64,
     /// Requests to be routed now.
@@ -171,6 +174,7 @@ impl Gateway {
             connections: BTreeMap::new(),
             requests: BTreeMap::new(),
             requests_bytes: 0,
+            admission: Admission::default(),
             last_request: 0,
             last_session: session_seed,
             outgoing: Vec::new(),
@@ -257,6 +261,7 @@ impl Gateway {
     /// not answer.
     fn is_full(&self, view: &View) -> bool {
         self.requests.len() >= view.config.requests_max
+            || self.requests.len() >= self.admission.refused_from()
             || self.requests_bytes >= view.config.requests_bytes_max
     }
 
@@ -266,6 +271,11 @@ impl Gateway {
             0 => self.settings.maxclients,
             max => max,
         }
+    }
+
+    /// How many requests may be open at present before connections wait with the next one.
+    pub fn requests_open_max(&self) -> usize {
+        self.admission.open_max()
     }
 
     /// A client sent commands.
@@ -286,12 +296,17 @@ impl Gateway {
 
     /// Starts as many commands of a connection as may start.
     fn advance(&mut self, client: ClientId, view: &View) {
+        let open_max = self.admission.open_max();
         while let Some(connection) = self.connections.get_mut(&client) {
             connection.drain();
             if connection.is_settled() {
                 connection.blocked = false;
             }
             if connection.blocked || connection.closing || connection.pending() >= PENDING_MAX {
+                break;
+            }
+            // What it waits for will start the next one.
+            if connection.pending() > 0 && self.requests.len() >= open_max {
                 break;
             }
             let Some(args) = connection.backlog.front() else { break };
@@ -483,6 +498,7 @@ impl Gateway {
     /// Routes parked requests again, sends late ones again, ends those whose time is over.
     pub fn tick(&mut self, now: Millis, view: &View) {
         self.started.get_or_insert(now);
+        self.admission.tick(now);
         let mut again = core::mem::take(&mut self.parked);
         for id in &again {
             if let Some(request) = self.requests.get_mut(id) {
@@ -610,6 +626,7 @@ impl Gateway {
         if let Some(pick) = request.pick.take() {
             pick.done(time(view.now.mono), tholos_balance::Outcome::Answered, None);
         }
+        self.admission.answered();
         let Some(connection) = self.connections.get_mut(&request.client) else { return };
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);

@@ -365,3 +365,43 @@ fn who_leaves_makes_room() {
     cluster.disconnect(first);
     assert_eq!(cluster.ask(second, &["SET k 2"]), "", "it is taken, and waits");
 }
+
+/// 64 clients of one node that each send so many writes at once, to shards that do not answer; how many are open then, and how
+/// many were refused.
+fn pipelines(cluster: &mut Cluster, each: usize) -> (Vec<Client>, usize, u64) {
+    let writes: Vec<String> = (0..each).map(|number| format!("SET k{number} v")).collect();
+    let writes: Vec<&str> = writes.iter().map(String::as_str).collect();
+    let clients: Vec<Client> = (0..64).map(|_| cluster.connect(0, Port::Gateway)).collect();
+    cluster.cut(0);
+    clients.iter().for_each(|client| cluster.send(*client, &writes));
+    let gateway = cluster.nodes[0].gateway();
+    (clients, gateway.requests_open(), gateway.counters.shed)
+}
+
+#[test]
+fn a_connection_that_waits_waits_with_its_next_command_too_when_a_node_is_behind() {
+    let mut cluster = three();
+    let (clients, open, refused) = pipelines(&mut cluster, 100);
+    assert_eq!((open, refused), (4_096 + 23, 0), "one at least for each, and not 100");
+    cluster.mend();
+    cluster.advance(4_000);
+    for client in clients {
+        assert_eq!(flat(&cluster.read(client)), vec!["+OK"; 100].join(" "));
+    }
+    // Far more were answered in a quarter of a second than before, so more may be open.
+    assert!(cluster.nodes[0].gateway().requests_open_max() > 4_096);
+}
+
+#[test]
+fn who_waits_for_nothing_is_refused_when_a_node_is_far_behind() {
+    let mut cluster = three();
+    let clients: Vec<Client> = (0..8_193).map(|_| cluster.connect(0, Port::Gateway)).collect();
+    cluster.cut(0);
+    clients.iter().for_each(|client| cluster.send(*client, &["SET k v"]));
+    let late = clients[8_192];
+    let reply = flat(&cluster.read(late));
+    assert!(reply.starts_with("-BUSY") && reply.contains("nothing was written"), "{reply}");
+    assert_eq!(cluster.ask(late, &["PING"]), "+PONG\r\n");
+    let gateway = cluster.nodes[0].gateway();
+    assert_eq!((gateway.requests_open(), gateway.counters.shed), (8_192, 1));
+}
