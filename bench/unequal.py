@@ -1,139 +1,128 @@
 #!/usr/bin/env python3
 """Three nodes of which one is slow: leaders that follow measured load beside leaders that stay, in one run.
 
-    python3 bench/unequal.py [--seconds 20] [--only processor,disk] [--tholos target/release/tholos]
+    cargo build --release && python3 bench/unequal.py [--seconds 20] [--only processor,disk] [--half cgroup|nice|stop]
 
 For each kind of slowness two clusters run one after the other, `leaders = "load"` and `leaders = "map"`, three times
 `tholos serve` on loopback. First all nodes are well; then n1 is slow, and after --settle seconds it is measured again.
 
- * processor: n1 is stopped and continued (SIGSTOP, SIGCONT) for 5 ms each: half a processor, whatever the scheduler.
- * disk: n1 runs with a shim (built by cc) that makes each fdatasync and fsync take --sync-ms longer while a file exists.
+ * processor: n1 gets half of the processor time that it used while it was well (--half cgroup, where one can be made), half the weight
+   of the others (nice 3), or is stopped and continued (SIGSTOP, SIGCONT) for 5 ms each.
+ * disk: n1 runs with a shim (built by cc) that makes each fdatasync and fsync take --times as long while a file exists.
 
-Clients: `tholos bench --cluster`, --connections of them, 90 % reads. Needs Linux and cc. Prints Markdown.
+Clients: `tholos bench --cluster`, --connections of them, 90 % reads. Needs Linux and cc. Prints Markdown; ends with 1 if a bar is missed.
 """
 
-import argparse
-import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from three import Bars, Three, arguments, figures, parse, say
+
 HALF_SECONDS = 0.005
-READY_SECONDS = 60
+HALF_WEIGHT = 3
+GROUPS = "/sys/fs/cgroup"
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
-static void wait_a_while(void) {
-    const char *flag = getenv("SLOW_SYNC_FLAG"), *us = getenv("SLOW_SYNC_US");
-    if (flag && us && access(flag, F_OK) == 0) usleep(atoi(us));
+static double now(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * 1e6 + at.tv_nsec / 1e3;
 }
-int fdatasync(int file) {
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    wait_a_while();
-    return real(file);
+static int slowly(int (*real)(int), int file) {
+    const char *flag = getenv("SLOW_SYNC_FLAG"), *times = getenv("SLOW_SYNC_TIMES");
+    double began = now();
+    int result = real(file);
+    if (flag && times && access(flag, F_OK) == 0) usleep((now() - began) * (atof(times) - 1));
+    return result;
 }
-int fsync(int file) {
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    wait_a_while();
-    return real(file);
-}
+int fdatasync(int file) { return slowly((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"), file); }
+int fsync(int file) { return slowly((int (*)(int))dlsym(RTLD_NEXT, "fsync"), file); }
 """
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+class Slower:
+    """Makes n1 slow."""
 
+    def __init__(self, args, cluster, kind, flag):
+        self.args, self.kind, self.flag = args, kind, flag
+        self.process = cluster.processes[0]
+        self.used_at = self.used()
+        self.stopping = threading.Event()
+        self.thread, self.group = None, None
 
-def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    def used(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return time.monotonic(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-
-class Cluster:
-    def __init__(self, args, directory, leaders, shim):
-        self.args, self.flag = args, os.path.join(directory, "slow")
-        ports = free_ports(12)
-        self.http = [f"127.0.0.1:{port}" for port in ports[0:3]]
-        self.cluster = [f"127.0.0.1:{port}" for port in ports[3:6]]
-        peers = [f"127.0.0.1:{port}" for port in ports[6:9]]
-        seeds = ",".join(f"n{at + 1}={peer}" for at, peer in enumerate(peers))
-        self.processes = []
-        for at in range(3):
-            environment = dict(os.environ)
-            if shim and at == 0:
-                slow_us = str(int(args.sync_ms * 1000))
-                environment.update(LD_PRELOAD=shim, SLOW_SYNC_FLAG=self.flag, SLOW_SYNC_US=slow_us)
-            command = [
-                args.tholos, "serve", "--name", f"n{at + 1}", "--dir", directory, "--http", self.http[at],
-                "--cluster", self.cluster[at], "--gateway", f"127.0.0.1:{ports[9 + at]}", "--peer", peers[at],
-                "--seeds", seeds, "--leaders", leaders, "--log-level", "warn",
-            ]
-            self.processes.append(subprocess.Popen(command, env=environment))
-        self.half = threading.Event()
-        self.halving = None
-        self.wait_until_ready()
-
-    def load(self):
-        with urllib.request.urlopen(f"http://{self.http[1]}/v1/load", timeout=10) as answer:
-            return json.load(answer)
-
-    def leads(self):
-        return [node["leads"] for node in self.load()["nodes"]]
-
-    def wait_until_ready(self):
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if sum(self.leads()) == 64:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise SystemExit("the cluster is not ready in time")
-
-    def slow(self, kind):
-        if kind == "disk":
+    def begin(self):
+        """Slows it; how, in words."""
+        if self.kind == "disk":
             open(self.flag, "w").close()
-            return
-        self.half.set()
-        self.halving = threading.Thread(target=self.halve)
-        self.halving.start()
+            return f"each sync takes {self.args.times:.0f} x as long"
+        (began, before), (now, after) = self.used_at, self.used()
+        part = max(0.02, (after - before) / (now - began) / 2)
+        how = self.args.half
+        if how in (None, "cgroup") and self.limit(part):
+            return f"{part:.0%} of a processor by cgroup, half of what it used"
+        if how in (None, "nice"):
+            for task in os.listdir(f"/proc/{self.process.pid}/task"):
+                os.setpriority(os.PRIO_PROCESS, int(task), HALF_WEIGHT)
+            return "half the weight of the others by nice"
+        self.thread = threading.Thread(target=self.halve)
+        self.thread.start()
+        return "stopped for half of the time"
+
+    def limit(self, part):
+        period = 10_000
+        for parent in (GROUPS, f"{GROUPS}/cpu"):
+            group = f"{parent}/tholos-unequal-{os.getpid()}"
+            try:
+                os.mkdir(group)
+                if parent == GROUPS:
+                    self.write(f"{group}/cpu.max", f"{int(part * period)} {period}")
+                else:
+                    self.write(f"{group}/cpu.cfs_period_us", str(period))
+                    self.write(f"{group}/cpu.cfs_quota_us", str(max(1000, int(part * period))))
+                self.write(f"{group}/cgroup.procs", str(self.process.pid))
+                self.group = group
+                return True
+            except OSError:
+                if os.path.isdir(group):
+                    os.rmdir(group)
+        if self.args.half == "cgroup":
+            raise SystemExit("no cgroup can be made here: use --half nice")
+        return False
+
+    @staticmethod
+    def write(path, text):
+        with open(path, "w") as out:
+            out.write(text)
 
     def halve(self):
-        process = self.processes[0]
-        while self.half.is_set():
-            process.send_signal(signal.SIGSTOP)
+        while not self.stopping.is_set():
+            self.process.send_signal(signal.SIGSTOP)
             time.sleep(HALF_SECONDS)
-            process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGCONT)
             time.sleep(HALF_SECONDS)
 
-    def bench(self, seconds):
-        command = [
-            self.args.tholos, "bench", "--at", self.cluster[1], "--cluster", "--connections", str(self.args.connections),
-            "--seconds", str(seconds), "--mix", "get=90,set=10", "--json",
-        ]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def end(self):
+        self.stopping.set()
+        if self.thread:
+            self.thread.join()
 
-    def stop(self):
-        self.half.clear()
-        if self.halving:
-            self.halving.join()
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.wait()
+    def remove(self):
+        """Once the process is gone."""
+        if self.group:
+            os.rmdir(self.group)
 
 
 def build_shim(directory):
@@ -144,24 +133,28 @@ def build_shim(directory):
     return shim
 
 
-def figures(process):
-    text, _ = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"tholos bench has failed: {text}")
-    return json.loads(text)
-
-
 def measure(args, kind, leaders):
     """Figures of the cluster while all are well, of the first seconds with one slow, and after these."""
     with tempfile.TemporaryDirectory(dir=args.dir) as directory:
         shim = build_shim(directory) if kind == "disk" else None
-        cluster = Cluster(args, directory, leaders, shim)
+        flag = os.path.join(directory, "slow")
+        slow_disk = {"LD_PRELOAD": shim, "SLOW_SYNC_FLAG": flag, "SLOW_SYNC_TIMES": str(args.times)}
+        environment = lambda at: slow_disk if shim and at == 0 else {}
+        cluster = Three(args.tholos, directory, ["--leaders", leaders], environment=environment)
+        slower = None
+
+        def bench(seconds):
+            at = ("--at", cluster.cluster[1], "--cluster", "--connections", args.connections)
+            return cluster.bench(*at, "--seconds", seconds, "--mix", "get=90,set=10")
+
         try:
             # What is measured of a node is measured under load, so clients go on all the time.
-            well = figures(cluster.bench(args.seconds))
+            figures(bench(2))
+            slower = Slower(args, cluster, kind, flag)
+            well = figures(bench(args.seconds))
             before = cluster.leads()
-            cluster.slow(kind)
-            turning = cluster.bench(args.settle)
+            say(slower.begin())
+            turning = bench(args.settle)
             gone_after, began = None, time.monotonic()
             while turning.poll() is None:
                 leads = cluster.leads()
@@ -169,51 +162,60 @@ def measure(args, kind, leaders):
                     gone_after = time.monotonic() - began
                 time.sleep(0.2)
             figures(turning)
-            slow = figures(cluster.bench(args.seconds))
+            slow = figures(bench(args.seconds))
             after = cluster.load()
             return {
                 "well": well, "slow": slow, "before": before, "after": [node["leads"] for node in after["nodes"]],
-                "capacity": after["nodes"][0]["capacity"], "moves": len(after["moves"]), "first_after_s": gone_after,
+                "capacity": after["nodes"][0]["capacity"], "gone_after": gone_after,
             }
         finally:
+            if slower:
+                slower.end()
             cluster.stop()
+            if slower:
+                slower.remove()
 
 
-def parse_args():
-    target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=20, help="measured each time (20)")
-    parser.add_argument("--settle", type=int, default=10, help="left to the cluster when a node has turned slow (10)")
-    parser.add_argument("--connections", type=int, default=64, help="clients (64)")
-    parser.add_argument("--sync-ms", type=float, default=100.0, help="what a sync takes longer on a slow disk (100)")
-    parser.add_argument("--only", default="processor,disk", help="kinds of slowness")
-    parser.add_argument("--tholos", default=os.path.join(target, "release", "tholos"), help="the binary")
-    parser.add_argument("--dir", default=target, help="where data is kept while this runs")
-    args = parser.parse_args()
-    args.kinds = [kind for kind in args.only.split(",") if kind]
-    if unknown := [kind for kind in args.kinds if kind not in ("processor", "disk")]:
-        parser.error(f"--only knows processor and disk, not {', '.join(unknown)}")
-    if not os.path.exists(args.tholos):
-        parser.error(f"{args.tholos} is missing: cargo build --release, or --tholos")
-    return args
+def report(bars, kind, found):
+    for leaders, seen in found.items():
+        leads = f"leads {'/'.join(map(str, seen['before']))}, then {'/'.join(map(str, seen['after']))}; capacity of n1 {seen['capacity']} %"
+        for when in ("well", "slow"):
+            one = seen[when]
+            figure = f"{one['ops_per_s']:,.0f}/s, p50 {one['p50_us'] / 1e3:.1f}, p99 {one['p99_us'] / 1e3:.1f} ms, {one['errors']} errors"
+            bars.row(f"{kind}, {leaders}, {when}", "", figure + (f"; {leads}" if when == "slow" else ""))
+    load, stays = found["load"], found["map"]
+    times = load["slow"]["ops_per_s"] / stays["slow"]["ops_per_s"]
+    bars.row(f"{kind}: throughput beside balancing off", ">= 1.3 x", f"{times:.2f} x", times >= 1.3)
+    part = load["slow"]["p99_us"] / stays["slow"]["p99_us"]
+    bars.row(f"{kind}: p99 beside balancing off", "<= 0.5 x", f"{part:.2f} x", part <= 0.5)
+    if kind == "disk":
+        gone = load["gone_after"]
+        when = "never" if gone is None else f"{gone:.1f} s"
+        bars.row("disk: leaders gone within", "<= 5 s", when, gone is not None and gone <= 5)
+        grown = load["slow"]["p99_us"] / load["well"]["p99_us"]
+        bars.row("disk: p99 after that beside healthy", "<= 2 x", f"{grown:.2f} x", grown <= 2)
 
 
 def main():
-    args = parse_args()
-    print("| slow | leaders | ops/s well | ops/s slow | p99 ms well | p99 ms slow | errors | leads before | leads after | first gone after |")
-    print("|---|---|--:|--:|--:|--:|--:|---|---|--:|")
-    for kind in args.kinds:
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=int, default=20, help="measured each time (20)")
+    parser.add_argument("--settle", type=int, default=10, help="left to the cluster when a node has turned slow (10)")
+    parser.add_argument("--connections", type=int, default=64, help="clients (64)")
+    parser.add_argument("--times", type=float, default=100.0, help="so many times as long a sync takes on a slow disk (100)")
+    parser.add_argument("--half", choices=["cgroup", "nice", "stop"], help="how a processor is halved; the first that is possible")
+    parser.add_argument("--only", default="processor,disk", help="kinds of slowness")
+    args = parse(parser)
+    kinds = [kind for kind in args.only.split(",") if kind]
+    if unknown := [kind for kind in kinds if kind not in ("processor", "disk")]:
+        parser.error(f"--only knows processor and disk, not {', '.join(unknown)}")
+    bars = Bars()
+    for kind in kinds:
+        found = {}
         for leaders in ("load", "map"):
             say(f"{kind}, leaders = {leaders}")
-            found = measure(args, kind, leaders)
-            well, slow = found["well"], found["slow"]
-            gone = "-" if found["first_after_s"] is None else f"{found['first_after_s']:.1f} s"
-            cells = [
-                kind, leaders, f"{well['ops_per_s']:,.0f}", f"{slow['ops_per_s']:,.0f}", f"{well['p99_us'] / 1e3:.1f}",
-                f"{slow['p99_us'] / 1e3:.1f}", str(well["errors"] + slow["errors"]), "/".join(map(str, found["before"])),
-                "/".join(map(str, found["after"])), gone,
-            ]
-            print("| " + " | ".join(cells) + " |", flush=True)
+            found[leaders] = measure(args, kind, leaders)
+        report(bars, kind, found)
+    bars.end()
 
 
 if __name__ == "__main__":
