@@ -1,6 +1,7 @@
 //! Settings of a node core.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use tholos_cluster::{Level, NodeId};
@@ -26,6 +27,10 @@ pub struct NodeConfig {
     pub reads_at_replicas: bool,
     /// Whether leaderships go away from nodes that measure themselves slow, here and in what this node says of itself.
     pub steers: bool,
+    /// Zones in which leaders should sit, as long as one of their nodes can lead; any if there are none. The same on all nodes.
+    pub leader_zones: Vec<String>,
+    /// A node that is asked for less than this in a second gives no leadership away for what is asked of its shard.
+    pub hot_from_per_second: u64,
     /// How long a client waits for a quorum.
     pub request_timeout: Millis,
     /// Clients' requests that may be open at a time, to all shards together; more are refused before anything is done.
@@ -80,6 +85,8 @@ impl NodeConfig {
             heartbeat_interval: Millis(50),
             reads_at_replicas: true,
             steers: true,
+            leader_zones: Vec::new(),
+            hot_from_per_second: 500,
             request_timeout: Millis(5000),
             requests_max: 262_144,
             requests_bytes_max: 512 << 20,

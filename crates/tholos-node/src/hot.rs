@@ -52,6 +52,13 @@ pub struct Rates {
     pub writes_per_second: u64,
 }
 
+impl Rates {
+    /// Reads and writes together.
+    pub fn of_all(self) -> u64 {
+        self.reads_per_second + self.writes_per_second
+    }
+}
+
 /// What a shard was asked for since the span began, and in the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {

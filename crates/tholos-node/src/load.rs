@@ -49,6 +49,8 @@ pub struct NodeLoad {
     pub capacity: u8,
     /// Shards it leads.
     pub leads: u16,
+    /// Requests a second that these are asked for.
+    pub rate: u32,
     /// How much longer its worker takes by the clock than on a processor of its own, in percent: 100 is no longer, 0 is
     /// not known.
     pub stretch: u32,
@@ -73,6 +75,7 @@ impl Default for NodeLoad {
         NodeLoad {
             capacity: CAPACITY_WHOLE,
             leads: 0,
+            rate: 0,
             stretch: 0,
             sync_us: 0,
             busy: 0,
@@ -172,6 +175,7 @@ impl Load {
         NodeLoad {
             capacity: self.judge.capacity(),
             leads,
+            rate: 0,
             stretch: self.stretch.known(now),
             sync_us: self.sync_us.known(now),
             busy: self.busy.value.clamp(0.0, 100.0) as u8,

@@ -6,16 +6,18 @@
 //! what the others said last, so that no two ever decide on the same leadership.
 
 mod moves;
+mod spread;
 pub(crate) mod targets;
 
 use alloc::vec::Vec;
 
-use tholos_cluster::{NodeId, Standing as MapStanding};
+use tholos_cluster::{NodeId, NodeRow, Standing as MapStanding};
 use tholos_paxos::{Index, Millis, ReplicaId};
 use tholos_ring::ShardId;
 
 use self::moves::Moves;
 pub use self::moves::{LeaderMove, MoveReason};
+use self::spread::{Hot, Part};
 use self::targets::{Standing, apportion};
 use crate::detector::node_of;
 use crate::event::{Effects, Notice};
@@ -38,6 +40,8 @@ const GIVE_INTERVAL: Millis = Millis(200);
 const GIVE_PART: i64 = 16;
 /// A node that should lead nothing gives up half of what it has at once, and at least so many.
 const SHED_MIN: i64 = 4;
+/// A leadership is given away for what is asked of its shard at most this often: three spans of what is counted.
+const SPREAD_INTERVAL: Millis = Millis(15_000);
 /// How many entries an heir may lack: while it gets them, the shard takes no writes.
 const HEIR_BEHIND_MAX: u64 = 64;
 /// What this node leads is counted anew after so long, whether or not anything happened.
@@ -52,8 +56,11 @@ pub(crate) struct Steering {
     last_resign: Millis,
     last_hand_back: Millis,
     last_give: Millis,
+    last_spread: Millis,
     /// Shards led here, when they were counted, and whether that may have changed.
     leads: u16,
+    /// What they are asked for, in requests a second.
+    rate: u32,
     counted_at: Millis,
     leads_changed: bool,
 }
@@ -109,15 +116,17 @@ impl Node {
         let now = self.time().mono;
         if self.steering.leads_changed || now.since(self.steering.counted_at) >= COUNT_INTERVAL {
             let shards = &self.shards[..usize::from(self.meta.map().shard_count)];
-            let led = shards.iter().flatten().filter(|shard| shard.group.serving()).count();
-            self.steering.leads = u16::try_from(led).unwrap_or(u16::MAX);
+            let led = shards.iter().flatten().filter(|shard| shard.group.serving());
+            self.steering.leads = u16::try_from(led.clone().count()).unwrap_or(u16::MAX);
+            let rate = led.map(|shard| shard.rates().of_all()).sum::<u64>();
+            self.steering.rate = u32::try_from(rate).unwrap_or(u32::MAX);
             self.steering.counted_at = now;
             self.steering.leads_changed = false;
         }
         let load = self.steering.load.own(self.steering.leads, now);
         // Who does not steer is as the map says, whatever it measures.
         let capacity = if self.config.steers { load.capacity } else { CAPACITY_WHOLE };
-        NodeLoad { capacity, queue: self.queue.report(), ..load }
+        NodeLoad { capacity, rate: self.steering.rate, queue: self.queue.report(), ..load }
     }
 
     /// How this node stands beside the others.
@@ -127,7 +136,7 @@ impl Node {
         let led = self.shards[..usize::from(map.shard_count)].iter().flatten();
         let leads = led.filter(|shard| shard.group.serving()).count();
         let mut load = self.steering.load.own(u16::try_from(leads).unwrap_or(u16::MAX), now);
-        load.queue = self.queue.report();
+        (load.queue, load.rate) = (self.queue.report(), self.steering.rate);
         if !self.config.steers {
             load.capacity = CAPACITY_WHOLE;
         }
@@ -194,7 +203,7 @@ impl Node {
         self.lead_no_more(out);
         if now.since(self.steering.last_give) >= GIVE_INTERVAL {
             self.steering.last_give = now;
-            if self.give(out) {
+            if self.give(out) || self.spread(out) {
                 return;
             }
         }
@@ -223,15 +232,39 @@ impl Node {
         let mut standings: Vec<Standing> = holders
             .map(|row| {
                 let load = if row.id == me { own } else { self.steering.load.of_peer(row.id) };
-                Standing::new(row.id, row.weight, load.capacity, load.leads)
+                let weight = if self.may_lead(row) { row.weight } else { 0 };
+                Standing::new(row.id, weight, load.capacity, load.leads, load.rate)
             })
             .collect();
         apportion(&mut standings, state.map.shard_count);
         standings
     }
 
-    /// Whether every node that is heard can do what it should: then the map says who leads.
+    /// Whether leaders may sit on a node: in a preferred zone, if there are such and one of their nodes is heard and well.
+    fn may_lead(&self, row: &NodeRow) -> bool {
+        // A node without a zone is one of its own.
+        let zone = |row: &NodeRow| if row.zone.is_empty() { row.name.clone() } else { row.zone.clone() };
+        let is_preferred = |row: &NodeRow| self.config.leader_zones.contains(&zone(row));
+        let is_well = |row: &NodeRow| match row.id == self.config.me {
+            true => self.steering.load.own(0, self.time().mono).capacity > 0,
+            false => self.detector.hears_node(row.id) && self.steering.load.of_peer(row.id).capacity > 0,
+        };
+        let zones = &self.config.leader_zones;
+        zones.is_empty()
+            || is_preferred(row)
+            || !self
+                .meta
+                .map()
+                .nodes
+                .iter()
+                .any(|row| is_preferred(row) && self.is_member(row.id) && is_well(row))
+    }
+
+    /// Whether every node that is heard can do what it should, and may: then the map says who leads.
     fn map_says_who_leads(&self, own: NodeLoad) -> bool {
+        if !self.config.leader_zones.is_empty() {
+            return false;
+        }
         let others = self.meta.map().nodes.iter().map(|row| row.id).filter(|node| *node != self.config.me);
         let mut heard = others.filter(|node| self.detector.hears_node(*node));
         own.capacity == CAPACITY_WHOLE
@@ -262,7 +295,9 @@ impl Node {
         };
         // Others give at the same time: the last places are left to those that have more to give.
         let rank = standings.iter().filter(|other| (other.over(), me) > (over, other.node)).count() as i64;
-        let rank = if sheds { i64::MIN } else { rank };
+        // Who is in no preferred zone gives to any that is: those even out what they have among themselves.
+        let is_outside = standings.iter().any(|standing| standing.node == me && standing.weight == 0);
+        let rank = if sheds || is_outside { i64::MIN } else { rank };
         let mut given = false;
         for wish in [Wish::Home, Wish::Guest, Wish::Any] {
             for at in 0..self.shards.len() {
@@ -282,6 +317,48 @@ impl Node {
             }
         }
         given
+    }
+
+    /// What the nodes that count are asked for, and what their parts of it would be.
+    fn parts(&mut self) -> Vec<Part> {
+        let own = self.own_load();
+        let standings = self.standings(own, Which::Settled);
+        spread::parts(standings.iter().map(|standing| (standing.node, standing.rate, standing.share)))
+    }
+
+    /// Hands over a shard that is asked for much, if this node is asked for far more than its part; whether any.
+    fn spread(&mut self, out: &mut Effects) -> bool {
+        let now = self.time().mono;
+        if !self.config.steers || now.since(self.steering.last_spread) < SPREAD_INTERVAL {
+            return false;
+        }
+        let own = self.own_load();
+        if u64::from(own.rate) < self.config.hot_from_per_second || own.capacity < CAPACITY_WHOLE {
+            return false;
+        }
+        let parts = self.parts();
+        let shards = self.shards[..usize::from(self.meta.map().shard_count)].iter().flatten();
+        let led = shards.filter(|shard| shard.group.serving()).map(|shard| Hot {
+            shard: shard.id,
+            rate: shard.rates().of_all(),
+            heirs: shard
+                .group
+                .followers()
+                .filter_map(|(replica, accepted)| {
+                    let node = node_of(replica);
+                    let is_near = shard.group.config().is_voter(replica)
+                        && accepted.0 + HEIR_BEHIND_MAX >= shard.group.decided_index().0
+                        && self.counts(node, Which::Settled)
+                        && self.steering.load.of_peer(node).capacity == CAPACITY_WHOLE;
+                    is_near.then_some(node)
+                })
+                .collect(),
+        });
+        let Some((id, heir)) = spread::choose(self.config.me, &parts, led) else { return false };
+        let config = self.shards[usize::from(id.0)].as_ref().map(|shard| shard.group.config());
+        let Some(replica) = config.and_then(|config| config.replica_at(heir.0)) else { return false };
+        self.steering.last_spread = now;
+        self.hand_to(id, replica, MoveReason::HotShard, out)
     }
 
     /// Who should lead a shard that is led here instead.
@@ -304,7 +381,8 @@ impl Node {
             let is_near = shard.group.config().is_voter(replica)
                 && self.detector.hears_node(node)
                 && accepted.0 + HEIR_BEHIND_MAX >= decided.0;
-            let need = standings.iter().find(|standing| standing.node == node).map(|heir| -heir.over());
+            let heir = standings.iter().find(|standing| standing.node == node);
+            let need = heir.filter(|heir| sheds || heir.weight > 0).map(|heir| -heir.over());
             let need = need.or(sheds.then_some(i64::MIN + 1)).filter(|need| *need > rank)?;
             let is_well = self.steering.load.of_peer(node).capacity > 0;
             (is_near && is_well).then_some((need, accepted, replica, node))
@@ -331,6 +409,10 @@ impl Node {
         let own = self.own_load();
         let by_shares = self.config.steers && !self.map_says_who_leads(own);
         let standings = if by_shares { self.standings(own, Which::Settled) } else { Vec::new() };
+        // What was given away for what is asked of it stays away while it would be given away again.
+        let parts = if self.config.steers { self.parts() } else { Vec::new() };
+        let is_hot =
+            parts.iter().map(|part| part.rate).sum::<f64>() >= self.config.hot_from_per_second as f64;
         for at in 0..self.shards.len() {
             let id = ShardId(at as u16);
             let Some(shard) = self.shards[at].as_ref().filter(|shard| shard.group.serving()) else {
@@ -344,7 +426,8 @@ impl Node {
                 continue;
             }
             let Some(heir) = shard.group.config().voters.first().copied() else { continue };
-            let fits = !by_shares || self.has_room(first, id, &standings);
+            let fits = (!by_shares || self.has_room(first, id, &standings))
+                && (!is_hot || spread::may_go(first, &parts, shard.rates().of_all()));
             if fits && lacks_nothing(shard, heir) && self.counts(first, Which::Settled) {
                 self.hand_to(id, heir, MoveReason::Preference, out);
                 return;

@@ -189,6 +189,9 @@ settings! {
     /// Who leads shards: load or map. With `load` it is as the map says, and leaderships leave a node whose disk or processor
     /// is measured to be slow beside the others', as many as it cannot lead. `map` leaves them there. The same on all nodes.
     rare "leaders" leaders: LeaderMode = "load";
+    /// Zones in which leaders should sit, separated by commas; any if it is empty. A shard that has no replica there, or whose
+    /// replicas there cannot lead, is led elsewhere. Needs `leaders = "load"`. The same on all nodes.
+    rare "leader_zones" leader_zones: String = "";
     /// How long a command waits for a leader or a majority before it gets an error. Milliseconds, 100 to 60000.
     rare "request_timeout_ms" request_timeout_ms: u64 = "5000" in 100..=60000;
     /// How often nodes tell each other that they live. Milliseconds, 10 to 1000. Shorter finds a dead node sooner

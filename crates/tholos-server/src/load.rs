@@ -62,7 +62,7 @@ pub struct GivenReport {
     pub shard: u16,
     /// The number of the node that got it.
     pub to: u16,
-    /// Why: preference, share, slow disk, slow processor, standing disk, resigning, leaving, differs.
+    /// Why: preference, share, hot shard, slow disk, slow processor, standing disk, resigning, leaving, differs.
     pub reason: String,
 }
 

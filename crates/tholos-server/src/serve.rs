@@ -319,6 +319,12 @@ fn tuning(config: &Config) -> Tuning {
         reads_at_replicas: config.replica_reads == ReplicaReads::Load,
         replica_read_staleness: Duration::from_millis(config.replica_read_staleness_ms),
         steers: config.leaders == LeaderMode::Load,
+        leader_zones: config
+            .leader_zones
+            .split(',')
+            .map(|zone| zone.trim().to_owned())
+            .filter(|zone| !zone.is_empty())
+            .collect(),
         drain_timeout: Duration::from_millis(config.drain_timeout_ms),
         replace_after: config.placement_replace_after.0,
         auto_placement: config.placement_auto,

@@ -127,6 +127,8 @@ pub struct Tuning {
     pub replica_read_staleness: Duration,
     /// Whether leaderships go away from nodes that measure themselves slow.
     pub steers: bool,
+    /// Zones in which leaders should sit; any if there are none.
+    pub leader_zones: Vec<String>,
     /// How long a stopping node waits for its leaderships to be taken over.
     pub drain_timeout: Duration,
     /// How long a node may be down until others take over what it holds; `None` for never.
@@ -151,6 +153,7 @@ impl Default for Tuning {
             reads_at_replicas: true,
             replica_read_staleness: Duration::ZERO,
             steers: true,
+            leader_zones: Vec::new(),
             drain_timeout: Duration::from_secs(5),
             replace_after: Some(Duration::from_secs(600)),
             auto_placement: false,
@@ -302,6 +305,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.reads_at_replicas = tuning.reads_at_replicas;
     config.replica_read_staleness = millis(tuning.replica_read_staleness);
     config.steers = tuning.steers;
+    config.leader_zones = tuning.leader_zones.clone();
     // Snapshots release the log long before writers would be refused.
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
     config

@@ -98,6 +98,7 @@ reached! {
     FoundWell: "node found itself well again",
     ShedForDisk: "leadership given up for a slow disk",
     ShedForProcessor: "leadership given up for a slow processor",
+    ShedForHeat: "leadership given up for a hot shard",
     SetChanged: "replica set changed",
     ChangeRefused: "change of a replica set refused",
     ReplicaJoined: "replica joined",

@@ -20,6 +20,8 @@ use crate::snapshots::{self, Snapshots};
 const LOG_BYTES_MAX: u64 = 96 << 10;
 /// Entries kept in memory per shard: small, so that lagging replicas need snapshots.
 const ENTRY_CACHE_BYTES: usize = 1 << 10;
+/// Requests a second from which a shard may be hot: few, as clients here are.
+const HOT_FROM_PER_SECOND: u64 = 5;
 /// Chunks of snapshots and keys or sessions of one slice: small, so that each snapshot is many of them.
 const SNAPSHOT_CHUNK_BYTES: usize = 128;
 const SNAPSHOT_SLICE_ENTRIES: usize = 3;
@@ -105,6 +107,8 @@ pub struct Host {
     pub map: Option<MetaState>,
     /// It has refused to start.
     pub retired: bool,
+    /// Where its node wants leaders to sit.
+    pub leader_zones: Vec<String>,
     /// What its node does by itself.
     pub by_itself: (Option<Millis>, bool),
     options: Options,
@@ -174,6 +178,7 @@ impl Host {
             begun: None,
             map: None,
             retired: false,
+            leader_zones: Vec::new(),
             by_itself: (None, false),
             options,
         }
@@ -186,6 +191,7 @@ impl Host {
             wall_offset_ms: self.wall_offset_ms,
             clock_rate_ppm: self.clock_rate_ppm,
             sync_us: self.sync_us,
+            leader_zones: self.leader_zones.clone(),
             by_itself: self.by_itself,
             ..Host::new(id, self.options)
         }
@@ -224,6 +230,8 @@ impl Host {
         let mut config = NodeConfig::new(self.id, random.bits(), random.bits());
         config.group = self.options;
         (config.replace_after, config.auto_placement) = self.by_itself;
+        config.leader_zones = self.leader_zones.clone();
+        config.hot_from_per_second = HOT_FROM_PER_SECOND;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX;
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
@@ -369,6 +377,7 @@ impl Host {
         for given in self.node.iter().flat_map(Node::leader_moves) {
             match given.reason {
                 MoveReason::SlowDisk => coverage.count(Reached::ShedForDisk),
+                MoveReason::HotShard => coverage.count(Reached::ShedForHeat),
                 MoveReason::SlowProcessor => coverage.count(Reached::ShedForProcessor),
                 _ => {}
             }

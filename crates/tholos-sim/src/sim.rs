@@ -220,6 +220,9 @@ impl Sim {
             host.clock_rate_ppm = clock_rate_ppm(&mut rates);
         }
         for host in &mut hosts {
+            if settings.seed % 5 == 1 {
+                host.leader_zones = vec![String::from("z1"), String::from("z3")];
+            }
             host.by_itself = (elastic.replace_after_ms.map(Millis), elastic.auto_placement);
         }
         let mut sim = Sim {

@@ -214,6 +214,7 @@ fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
         out.push(u8::from(heartbeat.disk_full));
         out.push(heartbeat.load.capacity);
         push_number(u64::from(heartbeat.load.leads), out);
+        push_number(u64::from(heartbeat.load.rate), out);
         push_number(u64::from(heartbeat.load.stretch), out);
         push_number(u64::from(heartbeat.load.sync_us), out);
         out.push(heartbeat.load.busy);
@@ -239,6 +240,7 @@ fn read_load(reader: &mut Reader) -> Result<NodeLoad, WireError> {
     Ok(NodeLoad {
         capacity: read_percent(reader)?,
         leads: reader.narrow()?,
+        rate: reader.narrow()?,
         stretch: reader.narrow()?,
         sync_us: reader.narrow()?,
         busy: read_percent(reader)?,

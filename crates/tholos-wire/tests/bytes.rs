@@ -229,6 +229,7 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 load: NodeLoad {
                     capacity: 50,
                     leads: 21,
+                    rate: 40_000,
                     stretch: 210,
                     sync_us: 812,
                     busy: 33,

@@ -28,10 +28,11 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 
 /// Mostly that of a node that leads nothing and has measured nothing.
 fn load() -> impl Strategy<Value = NodeLoad> {
-    let any = (0..=100_u8, any::<u16>(), any::<u32>(), any::<u32>(), 0..=100_u8, queue());
-    let any = any.prop_map(|(capacity, leads, stretch, sync_us, busy, queue)| NodeLoad {
+    let any = (0..=100_u8, any::<u16>(), any::<u32>(), any::<u32>(), any::<u32>(), 0..=100_u8, queue());
+    let any = any.prop_map(|(capacity, leads, rate, stretch, sync_us, busy, queue)| NodeLoad {
         capacity,
         leads,
+        rate,
         stretch,
         sync_us,
         busy,

@@ -17,6 +17,8 @@ pub enum MoveReason {
     Preference,
     /// This node leads more than its part, and the heir less.
     Share,
+    /// This node is asked for far more than its part, and the heir for less.
+    HotShard,
     /// This node's disk is slow.
     SlowDisk,
     /// This node waits for its processor.
@@ -36,6 +38,7 @@ impl core::fmt::Display for MoveReason {
         f.write_str(match self {
             MoveReason::Preference => "preference",
             MoveReason::Share => "share",
+            MoveReason::HotShard => "hot shard",
             MoveReason::SlowDisk => "slow disk",
             MoveReason::SlowProcessor => "slow processor",
             MoveReason::StandingDisk => "standing disk",

@@ -22,6 +22,8 @@ pub(crate) struct Standing {
     pub(crate) capacity: u8,
     /// Shards that it leads.
     pub(crate) leads: i64,
+    /// What is asked of these, in requests a second.
+    pub(crate) rate: u32,
     /// Its part of all, 0 to 1.
     pub(crate) share: f64,
     /// Shards that it should lead.
@@ -29,8 +31,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn new(node: NodeId, weight: u16, capacity: u8, leads: u16) -> Standing {
-        Standing { node, weight, capacity, leads: i64::from(leads), share: 0.0, target: 0 }
+    pub(crate) fn new(node: NodeId, weight: u16, capacity: u8, leads: u16, rate: u32) -> Standing {
+        Standing { node, weight, capacity, leads: i64::from(leads), rate, share: 0.0, target: 0 }
     }
 
     /// By how many it is over its target.
@@ -94,7 +96,9 @@ mod tests {
     fn check(rows: &[(u16, u8, u16)], targets: &[i64]) {
         let rows = (1..).zip(rows);
         let mut standings: Vec<Standing> = rows
-            .map(|(node, (weight, capacity, leads))| Standing::new(NodeId(node), *weight, *capacity, *leads))
+            .map(|(node, (weight, capacity, leads))| {
+                Standing::new(NodeId(node), *weight, *capacity, *leads, 0)
+            })
             .collect();
         apportion(&mut standings, 64);
         let found: Vec<i64> = standings.iter().map(|standing| standing.target).collect();
