@@ -63,7 +63,7 @@ def measure(args, clusters):
     bars.row("forwarded reads that replicas answered", "", f"{sent / max(1, kept + sent):.0%}")
     times = median("load", "ops_per_s") / median("leader", "ops_per_s")
     bars.row("load beside leader", ">= 1.5 x", f"{times:.2f} x", times >= 1.5)
-    part = median("load", "server_cpu_us_per_op") / median("leader", "cpu_us_per_op")
+    part = median("load", "server_cpu_us_per_op") / median("leader", "server_cpu_us_per_op")
     bars.row("processor time a read", "<= 1 x", f"{part:.2f} x", part <= 1)
     bars.end()
 

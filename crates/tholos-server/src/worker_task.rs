@@ -38,6 +38,9 @@ pub(crate) const INPUTS_MAX: usize = 4096;
 pub(crate) const PEER_EVENTS_MAX: usize = 1024;
 /// Inputs of each kind taken in one round, at most.
 const ROUND_INPUTS_MAX: usize = 1024;
+/// Commands of clients after which a round takes no further inputs of theirs: pipelines would make rounds that are longer than
+/// others wait for a heartbeat.
+const ROUND_COMMANDS_MAX: usize = 1024;
 
 /// Turns that a round gives to others before it begins, at most: what is ready after so many waits for the next.
 const GATHER_TURNS_MAX: usize = 16;
@@ -133,6 +136,8 @@ struct Client {
 struct Round {
     inputs: Vec<Input>,
     peer_events: Vec<tholos_rpc::Event>,
+    /// Commands among the inputs.
+    commands: usize,
 }
 
 impl Round {
@@ -143,8 +148,22 @@ impl Round {
     /// Takes an input; false at the channel's end.
     fn take(&mut self, input: Option<Input>) -> bool {
         let open = input.is_some();
-        self.inputs.extend(input);
+        if let Some(input) = input {
+            self.push(input);
+        }
         open
+    }
+
+    fn push(&mut self, input: Input) {
+        if let Input::Event(Event::Commands { commands, .. }) = &input {
+            self.commands += commands.len();
+        }
+        self.inputs.push(input);
+    }
+
+    /// Whether it takes more of clients.
+    fn has_room(&self) -> bool {
+        self.inputs.len() < ROUND_INPUTS_MAX && self.commands < ROUND_COMMANDS_MAX
     }
 }
 
@@ -214,6 +233,7 @@ impl Worker {
                 self.handle_peer(now, event);
             }
             let mut stop = false;
+            round.commands = 0;
             for input in round.inputs.drain(..) {
                 stop |= self.handle_input(now, input);
             }
@@ -278,7 +298,7 @@ impl Worker {
     /// Takes what else waits by now, up to a limit.
     fn take_all(&self, inputs: &mut Inputs, round: &mut Round) {
         while let Ok(input) = inputs.control.try_recv() {
-            round.inputs.push(input);
+            round.push(input);
             if round.inputs.len() >= 2 * ROUND_INPUTS_MAX {
                 break;
             }
@@ -291,10 +311,10 @@ impl Worker {
         {
             round.peer_events.push(event);
         }
-        while round.inputs.len() < ROUND_INPUTS_MAX
+        while round.has_room()
             && let Ok(input) = inputs.clients.try_recv()
         {
-            round.inputs.push(input);
+            round.push(input);
         }
     }
 
@@ -585,5 +605,31 @@ impl Hasher for CountHasher {
     fn write_u64(&mut self, value: u64) {
         // 2^64 divided by the golden ratio.
         self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline(commands: usize) -> Input {
+        let commands = vec![vec![Bytes::from_static(b"PING")]; commands];
+        Input::Event(Event::Commands { client: ClientId(1), commands })
+    }
+
+    #[test]
+    fn a_round_takes_so_many_commands_and_the_input_that_goes_beyond() {
+        let mut round = Round::default();
+        let mut taken = 0;
+        while round.has_room() {
+            round.push(pipeline(100));
+            taken += 1;
+        }
+        assert_eq!(taken, 11);
+        let mut round = Round::default();
+        while round.has_room() {
+            round.push(Input::Event(Event::Tick));
+        }
+        assert_eq!(round.len(), ROUND_INPUTS_MAX);
     }
 }
