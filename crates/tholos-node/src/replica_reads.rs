@@ -135,7 +135,12 @@ impl Node {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut().filter(|shard| shard.is_whole()) else {
             return false;
         };
-        let Some(age) = shard.fresh_at.map(|at| now.since(at)) else { return false };
+        let Some((at, index)) = shard.fresh else { return false };
+        // What has lost its state and is whole again may still be on its way there.
+        if index > shard.group.applied_index() {
+            return false;
+        }
+        let age = now.since(at);
         let is_fresh = age_max(bound).is_some_and(|most| age <= most) || planted == Planted::AgeIgnored;
         if shard.group.serving() || !is_fresh {
             return false;
@@ -268,7 +273,7 @@ impl Node {
             if confirmed.index > applied {
                 return true;
             }
-            shard.fresh_at = shard.fresh_at.max(Some(confirmed.asked_at));
+            shard.fresh = shard.fresh.max(Some((confirmed.asked_at, confirmed.index)));
             for read in confirmed.reads.drain(..) {
                 let (origin, operation) = match read {
                     Reader::Other { origin, operation } => (origin, operation),

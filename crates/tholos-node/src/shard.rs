@@ -123,8 +123,8 @@ pub struct Shard {
     pub reads_as_replica: u64,
     /// Of these, those that were answered at once, within the age that their clients allow.
     pub reads_stale: u64,
-    /// By this node's clock: all that was decided by then is applied here, if that is known of any time.
-    pub(crate) fresh_at: Option<Millis>,
+    /// By this node's clock: all that was decided by then is applied here once this index is, if that is known of any time.
+    pub(crate) fresh: Option<(Millis, Index)>,
     pub(crate) asked: Asked,
 }
 
@@ -196,7 +196,7 @@ impl Shard {
             reads_late: 0,
             reads_as_replica: 0,
             reads_stale: 0,
-            fresh_at: None,
+            fresh: None,
             asked: Asked::default(),
         }
     }

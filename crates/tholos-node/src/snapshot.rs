@@ -355,7 +355,7 @@ impl Node {
         self.transfers.files.remove(&id);
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         (shard.snapshot, shard.named_snapshot) = (Index::ZERO, Index::ZERO);
-        (shard.time, shard.loss) = (Millis(0), Some(loss));
+        (shard.time, shard.loss, shard.fresh) = (Millis(0), Some(loss), None);
         shard.digests = Digests::default();
         let keyspace = core::mem::replace(&mut shard.keyspace, empty);
         let sessions = core::mem::take(&mut shard.sessions);

@@ -2,7 +2,7 @@
 //! be.
 
 use tholos_node::{Event, PeerMessage, Port, QueueReport, Round};
-use tholos_paxos::{Message, Planted};
+use tholos_paxos::{Message, Payload, Planted};
 use tholos_ring::{ShardId, shard_of, slot};
 
 use crate::support::{Client, Cluster, flat};
@@ -255,4 +255,39 @@ fn the_age_is_stated_by_the_client_or_by_the_setting() {
     assert!(
         cluster.ask(single, &["READONLY"]).starts_with("-ERR This instance has cluster support disabled")
     );
+}
+
+/// R20: a replica that forgets its state and gets it again is not young for what it held before.
+#[test]
+fn a_replica_that_lost_its_state_does_not_answer_by_what_it_knew() {
+    let (mut cluster, writer) = cluster(3, 3, Planted::Nothing);
+    let reader = patient(&mut cluster, 60_000, Port::Cluster);
+    assert_eq!(flat(&cluster.ask(reader, &["GET b"])), "$3 one");
+    // What n2 gets of the next write is spoilt, which the digests find out.
+    cluster.spoil = |to, message| {
+        if let (1, PeerMessage::Paxos { message: Message::Accept { entries, .. }, .. }) = (to, message) {
+            for entry in entries {
+                if let Payload::Batch(bytes) = &mut entry.payload
+                    && let Some(at) = bytes.windows(4).position(|window| window == b"good")
+                {
+                    let mut changed = bytes.to_vec();
+                    changed[at..at + 4].copy_from_slice(b"evil");
+                    *bytes = changed.into();
+                }
+            }
+        }
+    };
+    assert_eq!(flat(&cluster.ask(writer, &["SET other{b} good"])), "+OK");
+    cluster.advance(200);
+    let mut repaired = false;
+    for _ in 0..2_000 {
+        cluster.send(reader, &["GET b"]);
+        cluster.advance(10);
+        let seen = flat(&cluster.read(reader));
+        assert!(seen.split(' ').all(|part| ["", "$3", "one"].contains(&part)), "{seen}");
+        repaired |= cluster.notices.iter().any(|(at, notice)| {
+            (*at, notice) == (1, &tholos_node::Notice::ReplicaRepaired { shard: shard() })
+        });
+    }
+    assert!(repaired, "it was found out");
 }
