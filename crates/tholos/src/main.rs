@@ -3,6 +3,7 @@
 mod cmd;
 mod failure;
 mod http;
+mod out;
 mod style;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::{Exit, Failure};
+use out::errln;
 
 // Most of what a node allocates is freed by another thread than the one that asked for it (a record by the log's, a
 // reply by its client's task), which is what the system's malloc is slow at. See docs/decisions/0009.
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
     match done {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            eprintln!("{failure}");
+            errln!("{failure}");
             ExitCode::from(failure.exit as u8)
         }
     }

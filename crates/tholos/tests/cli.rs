@@ -75,6 +75,7 @@ fn exit_codes_tell_usage_from_no_answer() {
     fails(&["config", "show", "--weight", "0"], 2, &["`weight`", "1 to 100", "flag --weight"]);
     fails(&["config", "check"], 2, &["`name`", "--name n1"]);
     fails(&["serve", "--name", "n1", "--shards", "48"], 2, &["`shards`", "power of two"]);
+    fails(&["dev", "--temp", "--replicas", "2"], 2, &["--replicas", "use 1, 3 or 5"]);
     fails(
         &["serve", "--name", "n1", "--peer", "0.0.0.0:7101", "--advertise-peer", "h:1"],
         2,
@@ -201,6 +202,18 @@ impl Dev {
         }
     }
 
+    /// An orderly end; with which exit code.
+    fn end(&mut self) -> Option<i32> {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        let deadline = Instant::now() + DEADLINE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "SIGTERM does not end it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child.wait().unwrap().code()
+    }
+
     fn said(child: &mut Child) -> String {
         let _gone = child.kill();
         let mut said = String::new();
@@ -274,15 +287,7 @@ fn a_dev_cluster_is_watched_killed_and_restarted() {
     let status: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((exit, &status["verdict"]), (Some(0), &"healthy".into()), "{json}");
 
-    // An orderly end.
-    let killed = Command::new("kill").arg(dev.child.id().to_string()).status().unwrap();
-    assert!(killed.success());
-    let deadline = Instant::now() + DEADLINE;
-    while dev.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "SIGTERM does not end it");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    assert_eq!(dev.end(), Some(0));
     let mut banner = String::new();
     dev.child.stdout.take().unwrap().read_to_string(&mut banner).unwrap();
     assert!(banner.contains("64 shards x 3 replicas") && !banner.contains('\x1b'), "{banner}");
@@ -314,6 +319,24 @@ fn the_hottest_key_is_named_with_its_shard() {
     }
     let (_, text) = dev.ask(&["cluster", "hot"]);
     assert!(text.contains("key:000000000000  s"), "{text}");
+}
+
+/// A collector of logs may restart, and the disk of a log be full.
+#[test]
+fn a_server_runs_on_when_nobody_can_read_what_it_says() {
+    let mut dev = Dev::start();
+    drop((dev.child.stdout.take(), dev.child.stderr.take()));
+    let (exit, text) = dev.ask(&["dev", "kill", "n2"]);
+    assert!(exit == Some(0) && text.starts_with("n2 stopped."), "{text}");
+    // The others have said by now that they do not hear it.
+    let (exit, text) = dev.ask(&["dev", "restart", "n2"]);
+    assert!(exit == Some(0) && text.starts_with("n2 is up"), "{text}");
+    // Nor does a command mind that goes on by itself.
+    let mut status =
+        tholos(&["cluster", "status", "--at", dev.http()]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(status.stdout.take());
+    assert_eq!(status.wait().unwrap().code(), Some(0));
+    assert_eq!(dev.end(), Some(0));
 }
 
 #[test]

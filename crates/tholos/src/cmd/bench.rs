@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::failure::{Exit, Failure};
+use crate::out::{err, out, outln};
 
 use connection::Connection;
 use load::{Plan, Shared, Work};
@@ -140,9 +141,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let mut report = drive(args, &plan, &shared, "running")?;
     report.pids = args.pid.len();
     if args.json {
-        println!("{}", report.json(&settings(args)));
+        outln!("{}", report.json(&settings(args)));
     } else {
-        print!("{}", report.text());
+        out!("{}", report.text());
     }
     // A run in which nothing worked is not a result.
     Ok(if report.operations == 0 { Exit::NotSo } else { Exit::Ok })
@@ -273,13 +274,13 @@ impl Progress {
         }
         let rate = (done - before) as f64 / since.as_secs_f64();
         let phase = if elapsed < shared.warmup { "warming up" } else { &self.doing };
-        eprint!("\r{phase} {:.0} s, {done} commands, {rate:.0}/s      ", elapsed.as_secs_f64());
+        err!("\r{phase} {:.0} s, {done} commands, {rate:.0}/s      ", elapsed.as_secs_f64());
         self.shown = Some((now, done));
     }
 
     fn clear(&self) {
         if self.enabled {
-            eprint!("\r{:60}\r", "");
+            err!("\r{:60}\r", "");
         }
     }
 }

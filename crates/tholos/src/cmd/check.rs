@@ -12,6 +12,7 @@ use tholos_check::{Limits, Operation, linearizable};
 use tholos_load::{Load, Mix, Plan, StartError, Summary};
 
 use crate::failure::{Exit, Failure};
+use crate::out::{err, errln, out, outln};
 
 use report::Report;
 
@@ -101,9 +102,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         None => live(args)?,
     };
     if args.json {
-        println!("{}", report.json(args));
+        outln!("{}", report.json(args));
     } else {
-        print!("{}", report.text());
+        out!("{}", report.text());
     }
     Ok(if report.is_linearizable() { Exit::Ok } else { Exit::NotSo })
 }
@@ -140,7 +141,7 @@ fn live(args: &CheckArgs) -> Result<Report, Failure> {
     }
     let left = if args.keep { 0 } else { history.remove_keys() };
     if left > 0 {
-        eprintln!("{left} keys of this run could not be deleted");
+        errln!("{left} keys of this run could not be deleted");
     }
     let summary = history.summary();
     let mut report = Report::new(summary, judged(&history.operations), history.operations);
@@ -171,11 +172,11 @@ fn watch(load: &Load, at_most: Duration) -> Result<(), Failure> {
             if shows && second > shown {
                 shown = second;
                 let (recorded, succeeded) = load.counts();
-                eprint!("\r{second} s, {recorded} operations, {succeeded} answered      ");
+                err!("\r{second} s, {recorded} operations, {succeeded} answered      ");
             }
         }
         if shows {
-            eprint!("\r{:70}\r", "");
+            err!("\r{:70}\r", "");
         }
         Ok(())
     })

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tholos_server::config::{ConfigError, KEYS, Key, Layers, Resolved, example};
 
 use crate::failure::{Exit, Failure};
+use crate::out::{errln, out, outln};
 
 /// Read if it is there and no other file is named.
 const DEFAULT_FILE: &str = "tholos.toml";
@@ -39,7 +40,7 @@ impl ConfigFlags {
         }
         let resolved = layers.resolve().map_err(wrong)?;
         for warning in &resolved.warnings {
-            eprintln!("warning: {warning}");
+            errln!("warning: {warning}");
         }
         Ok(resolved)
     }
@@ -141,13 +142,13 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<Exit, Failure> {
     match &args.what {
         What::Show { origin, json, flags } => {
             let resolved = flags.resolve()?;
-            print!("{}", if *json { show_json(&resolved) } else { show_text(&resolved, *origin) });
+            out!("{}", if *json { show_json(&resolved) } else { show_text(&resolved, *origin) });
         }
         What::Check { json, flags } => {
             flags.resolve()?.config.validate().map_err(wrong)?;
-            println!("{}", if *json { "{\"ok\":true}" } else { "ok" });
+            outln!("{}", if *json { "{\"ok\":true}" } else { "ok" });
         }
-        What::Example { json } => print!("{}", if *json { example_json() } else { example() }),
+        What::Example { json } => out!("{}", if *json { example_json() } else { example() }),
     }
     Ok(Exit::Ok)
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::cmd::cluster::{number, status_text, word};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
+use crate::out::{out, outln};
 use crate::style::count;
 
 /// How long a node may take to stop, start or join.
@@ -70,8 +71,8 @@ pub(crate) struct DevArgs {
     /// Shards of a new cluster, a power of two.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=16384))]
     shards: u16,
-    /// Copies of each shard of a new cluster.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
+    /// Copies of each shard of a new cluster, if it has so many nodes: 1, 3 or 5.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = copies)]
     replicas: u8,
     /// Print the addresses as JSON instead of the banner.
     #[arg(long)]
@@ -161,20 +162,20 @@ fn kill(args: &NodeArgs) -> Result<Exit, Failure> {
         watch(&args.at, begin, |status| status["leaderless"].as_array().is_some_and(Vec::is_empty));
     if args.json {
         let ms = recovered.map(|time| time.as_millis() as u64);
-        println!(
+        outln!(
             "{}",
             serde_json::json!({"node": args.node, "done": "killed", "led": led, "new_leaders_ms": ms})
         );
     } else {
         let shards = count(led, "shard");
         match recovered {
-            Some(_) if led == 0 => println!("{} stopped. It led no shard.", args.node),
-            Some(time) => println!(
+            Some(_) if led == 0 => outln!("{} stopped. It led no shard.", args.node),
+            Some(time) => outln!(
                 "{} stopped. {shards} lost their leader; new leaders in {} ms.",
                 args.node,
                 time.as_millis()
             ),
-            None => println!(
+            None => outln!(
                 "{} stopped. Some shards have no leader: a majority of their nodes is down.",
                 args.node
             ),
@@ -193,15 +194,15 @@ fn restart(args: &NodeArgs) -> Result<Exit, Failure> {
     });
     if args.json {
         let ms = caught_up.map(|time| time.as_millis() as u64);
-        println!(
+        outln!(
             "{}",
             serde_json::json!({"node": args.node, "done": "restarted", "behind": behind, "caught_up_ms": ms})
         );
     } else {
         let entries = behind.map_or_else(String::new, |behind| format!(" {behind} entries"));
         match caught_up {
-            Some(time) => println!("{} is up, caught up{entries} in {:.1} s", args.node, time.as_secs_f64()),
-            None => println!("{} is up and still catching up: look with tholos cluster status", args.node),
+            Some(time) => outln!("{} is up, caught up{entries} in {:.1} s", args.node, time.as_secs_f64()),
+            None => outln!("{} is up and still catching up: look with tholos cluster status", args.node),
         }
     }
     Ok(Exit::Ok)
@@ -219,7 +220,7 @@ fn add(args: &AddArgs) -> Result<Exit, Failure> {
         .collect();
     let done = args.at.post(&format!("/v1/dev/add?{}", words.join("&")), ANSWER_TIMEOUT)?;
     let text = added_text(word(&done["node"]));
-    print!("{}", if args.json { format!("{done}\n") } else { text });
+    out!("{}", if args.json { format!("{done}\n") } else { text });
     Ok(Exit::Ok)
 }
 
@@ -227,7 +228,7 @@ fn remove(args: &NodeArgs) -> Result<Exit, Failure> {
     let path = format!("/v1/dev/remove?node={}", query_escape(args.node.as_bytes()));
     let done = args.at.post(&path, ANSWER_TIMEOUT)?;
     let text = removed_text(&args.node, done["done"] == "left before");
-    print!("{}", if args.json { format!("{done}\n") } else { text });
+    out!("{}", if args.json { format!("{done}\n") } else { text });
     Ok(Exit::Ok)
 }
 
@@ -235,7 +236,7 @@ fn wipe(args: &NodeArgs) -> Result<Exit, Failure> {
     let path = format!("/v1/dev/wipe?node={}", query_escape(args.node.as_bytes()));
     let done = args.at.post(&path, ANSWER_TIMEOUT)?;
     let text = wiped_text(&args.node, number(&done["held"]));
-    print!("{}", if args.json { format!("{done}\n") } else { text });
+    out!("{}", if args.json { format!("{done}\n") } else { text });
     Ok(Exit::Ok)
 }
 
@@ -304,9 +305,9 @@ async fn cluster(args: &DevArgs) -> Result<Exit, Failure> {
         }
     };
     if args.json {
-        println!("{}", serde_json::json!(cluster.addresses()));
+        outln!("{}", serde_json::json!(cluster.addresses()));
     } else {
-        print!("{}", banner(args, &cluster, ready));
+        out!("{}", banner(args, &cluster, ready));
     }
     let _unwritable_stdout_is_no_reason_to_stop = std::io::stdout().flush();
     let mut keys = keys();
@@ -376,8 +377,8 @@ async fn obey(cluster: &DevCluster, line: &str) {
         Some(_) => Ok(format!("{KEYS} (each with Enter)\n")),
     };
     match said {
-        Ok(text) => print!("{text}"),
-        Err(error) => println!("{error}"),
+        Ok(text) => out!("{text}"),
+        Err(error) => outln!("{error}"),
     }
 }
 
@@ -421,4 +422,15 @@ fn banner(args: &DevArgs, cluster: &DevCluster, ready: Duration) -> String {
         format!("  Try:  SET from redis-cli · {next}\n")
     };
     text
+}
+
+/// How many copies of each shard: an odd number, as `replicas` of a node's configuration.
+fn copies(text: &str) -> Result<u8, String> {
+    match text.parse::<u8>() {
+        Ok(copies @ (1 | 3 | 5)) => Ok(copies),
+        Ok(copies @ (2 | 4)) => {
+            Err(format!("{copies} copies survive no more than {} do; use 1, 3 or 5", copies - 1))
+        }
+        _ => Err("it must be 1, 3 or 5".to_owned()),
+    }
 }

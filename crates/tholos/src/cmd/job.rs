@@ -11,6 +11,7 @@ use crate::cmd::rate::{in_unit, parse_rate, size, unit};
 use crate::cmd::watch::{bytes, watch};
 use crate::failure::{Exit, Failure};
 use crate::http::At;
+use crate::out::{out, outln};
 use crate::style::table;
 
 /// The meta group is waited for this long.
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
     match &args.what {
         What::List => {
             let jobs = args.at.get("/v1/jobs", ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{jobs}\n") } else { list_text(&jobs) });
+            out!("{}", if args.json { format!("{jobs}\n") } else { list_text(&jobs) });
             Ok(Exit::Ok)
         }
         What::Watch(id) => watch(&args.at, args.json, id.id),
@@ -106,7 +107,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
                 0 => "is not throttled any more".to_owned(),
                 rate => format!("sends at most {}/s from now on", size(*rate)),
             };
-            println!("{}", if args.json { answer.to_string() } else { format!("job {id} {done}") });
+            outln!("{}", if args.json { answer.to_string() } else { format!("job {id} {done}") });
             Ok(Exit::Ok)
         }
         What::Pause(id) => {
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit, Failure> {
 
 fn steer(args: &JobArgs, id: u64, verb: &str, done: &str) -> Result<Exit, Failure> {
     let answer = args.at.post(&format!("/v1/jobs/{verb}?id={id}"), ANSWER_TIMEOUT)?;
-    println!("{}", if args.json { answer.to_string() } else { format!("job {id} {done}") });
+    outln!("{}", if args.json { answer.to_string() } else { format!("job {id} {done}") });
     Ok(Exit::Ok)
 }
 

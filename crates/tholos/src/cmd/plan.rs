@@ -8,6 +8,7 @@ use crate::cmd::rate::{size, unit};
 use crate::cmd::watch::{bytes, duration};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
+use crate::out::out;
 use crate::style::{Colour, coloured, count, table};
 
 /// What a change would move: before and after for each node, whether it is safe, how long it takes.
@@ -133,7 +134,7 @@ impl PlanArgs {
 /// Prints the plan of a change told in words.
 pub(crate) fn show(at: &At, json: bool, words: &str) -> Result<Exit, Failure> {
     let plan = at.get(&format!("/v1/plan?request={}", query_escape(words.as_bytes())), ANSWER_TIMEOUT)?;
-    print!("{}", if json { format!("{plan}\n") } else { plan_text(&plan) });
+    out!("{}", if json { format!("{plan}\n") } else { plan_text(&plan) });
     Ok(if plan["blocked"] == false { Exit::Ok } else { Exit::NotSo })
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cmd::cluster::{list, number, word};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
+use crate::out::out;
 use crate::style::{Colour, coloured, count, table};
 
 /// A node waits a second for each part of what each other node has.
@@ -72,7 +73,7 @@ pub(crate) fn run(at: &At, json: bool, args: &RecoverArgs) -> Result<Exit, Failu
         Some(What::Apply { id, i_accept_loss: _ }) => apply(at, json, id),
         None if args.history => {
             let history = at.get("/v1/recoveries", PLAN_TIMEOUT)?;
-            print!("{}", if json { format!("{history}\n") } else { history_text(&history) });
+            out!("{}", if json { format!("{history}\n") } else { history_text(&history) });
             Ok(Exit::Ok)
         }
         None => {
@@ -83,7 +84,7 @@ pub(crate) fn run(at: &At, json: bool, args: &RecoverArgs) -> Result<Exit, Failu
                 query_escape(groups.as_bytes())
             );
             let plan = at.get(&path, PLAN_TIMEOUT)?;
-            print!("{}", if json { format!("{plan}\n") } else { plan_text(&plan) });
+            out!("{}", if json { format!("{plan}\n") } else { plan_text(&plan) });
             Ok(if plan["blocked"] == false { Exit::Ok } else { Exit::NotSo })
         }
     }
@@ -100,7 +101,7 @@ fn apply(at: &At, json: bool, id: &str) -> Result<Exit, Failure> {
         let finished = own.is_none_or(|own| own["finished"] == true);
         if finished || Instant::now() > deadline {
             let own = own.cloned().unwrap_or(Value::Null);
-            print!("{}", if json { format!("{own}\n") } else { recovery_text(&own) });
+            out!("{}", if json { format!("{own}\n") } else { recovery_text(&own) });
             let refused = list(&own["groups"]).iter().any(|group| group["state"] == "refused");
             return Ok(match (finished, refused) {
                 (false, _) => Exit::TimedOut,

@@ -117,6 +117,8 @@ pub(crate) fn log_to_stderr(level: LogLevel, format: LogFormat) {
     };
     let colour = style::wants_colour(std::io::stderr().is_terminal());
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(colour);
+    // A line that cannot be written is lost. Told on stderr, where it could not be written, it would be a panic.
+    let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

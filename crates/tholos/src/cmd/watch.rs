@@ -12,6 +12,7 @@ use crate::cmd::job::ANSWER_TIMEOUT;
 use crate::cmd::rate::{in_unit, size, unit};
 use crate::failure::{Exit, Failure};
 use crate::http::At;
+use crate::out::{errln, outln};
 use crate::style::count;
 
 /// How often a job is looked at.
@@ -46,7 +47,7 @@ pub(crate) fn watch(at: &At, json: bool, id: u64) -> Result<Exit, Failure> {
             // Nodes come and go: the job does not depend on the one that is asked.
             Err(failure) if failure.exit == Exit::CannotReach => {
                 let since = *silent_since.get_or_insert_with(|| {
-                    eprintln!("no node answers; job {id} goes on, and is asked for again");
+                    errln!("no node answers; job {id} goes on, and is asked for again");
                     Instant::now()
                 });
                 if since.elapsed() >= PATIENCE {
@@ -86,7 +87,7 @@ fn detach_on_interrupt(id: u64, terminal: bool) {
         let Ok(runtime) = runtime else { return };
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             let line_end = if terminal { "\n" } else { "" };
-            eprintln!(
+            errln!(
                 "{line_end}Detached; job {id} goes on in the cluster. Watch: tholos job watch {id} · stop: tholos job pause {id}"
             );
             std::process::exit(Exit::Interrupted as i32);
@@ -146,7 +147,7 @@ impl Screen {
         for (stall, cause) in &stalls {
             if !self.told.iter().any(|told| told == cause) {
                 self.end_line();
-                println!("job {} has stalled: {stall}", job["id"]);
+                outln!("job {} has stalled: {stall}", job["id"]);
             }
         }
         self.told = stalls.into_iter().map(|(_, cause)| cause.to_owned()).collect();
@@ -155,7 +156,7 @@ impl Screen {
     /// Goes on below the bar.
     fn end_line(&mut self) {
         if self.terminal && !self.shown.is_empty() {
-            println!();
+            outln!();
             self.shown.clear();
         }
     }
