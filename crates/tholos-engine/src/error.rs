@@ -108,7 +108,10 @@ pub fn wrong_arity(command: &str) -> Value {
 /// An option of the EXPIRE family that does not exist.
 #[must_use]
 pub fn unsupported_option(option: &[u8]) -> Value {
-    line(&[b"ERR Unsupported option ", c_string(option)])
+    // What ends a line is cut off at the end of a text, as Redis does; elsewhere it becomes a blank.
+    let option = c_string(option);
+    let kept = option.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    line(&[b"ERR Unsupported option ", &option[..kept]])
 }
 
 /// EXPIRE with NX beside another condition.
@@ -247,6 +250,14 @@ mod tests {
         let clipped = "x".repeat(128);
         let text = format!("ERR unknown command '{clipped}', with args beginning with: '{clipped}' ");
         check(&[long, long, "y"], unknown_command, &text);
+    }
+
+    #[test]
+    fn line_ends_of_an_unsupported_option_are_blanks_but_at_its_end() {
+        let expire = |args: &[Bytes]| unsupported_option(&args[0]);
+        check(&["\r\n"], expire, "ERR Unsupported option ");
+        check(&["\na\rb\r\n"], expire, "ERR Unsupported option  a b");
+        check(&["a\0b"], expire, "ERR Unsupported option a");
     }
 
     #[test]

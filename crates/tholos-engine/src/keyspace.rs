@@ -253,6 +253,12 @@ impl Keyspace {
         self.len - dead
     }
 
+    /// Keys that are alive at `time_ms` and will expire; about, as keys with equal hashes and times count once.
+    #[must_use]
+    pub fn expiring(&self, time_ms: u64) -> usize {
+        self.due.len() - self.dead_places(time_ms).count()
+    }
+
     /// Whether no key is alive at `time_ms`.
     #[must_use]
     pub fn is_empty(&self, time_ms: u64) -> bool {

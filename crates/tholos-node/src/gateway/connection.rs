@@ -243,6 +243,15 @@ impl Connection {
         self.push(SlotState::Waiting { join, missing: parts.len(), parts })
     }
 
+    /// A command whose answers all came, and which waits for `parts` more.
+    pub fn wait_again(&mut self, slot: u64, join: Join, parts: usize) {
+        let at = slot.saturating_sub(self.first_slot) as usize;
+        if let Some(slot) = self.slots.get_mut(at) {
+            let parts: Vec<Option<Value>> = (0..parts).map(|_| None).collect();
+            slot.state = SlotState::Waiting { join, missing: parts.len(), parts };
+        }
+    }
+
     /// One answer of a waiting command. Returns its join and all parts when it was the last.
     pub fn fill(&mut self, slot: u64, part: usize, value: Value) -> Option<(Join, Vec<Value>)> {
         let at = slot.checked_sub(self.first_slot)? as usize;
@@ -301,6 +310,11 @@ impl Connection {
         let output = Bytes::copy_from_slice(&self.output);
         self.output.clear();
         (output, completed)
+    }
+
+    /// Bytes of replies that are due and not taken yet.
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
     }
 
     /// What WATCH saw; of a key watched before, the first look counts.

@@ -13,7 +13,7 @@ use tholos_ring::{ShardId, Slot, shard_of, slot};
 
 use super::commands;
 use super::connection::{Connection, Multi, WATCHED_KEY_BYTES};
-use super::join::Join;
+use super::join::{Join, Scan};
 use super::{Gateway, Operation, Request, View, Write};
 use crate::event::{ClientId, Port};
 
@@ -226,8 +226,37 @@ impl Gateway {
             return self.fail(client, super::busy(writes));
         }
         let Some(connection) = self.connections.get_mut(&client) else { return };
-        let port = connection.port;
         let slot = connection.wait_for(join, parts.len());
+        self.request_parts(client, slot, parts, writes, extra, view);
+    }
+
+    /// Asks the next shards of a SCAN.
+    pub(super) fn scan_on(&mut self, client: ClientId, slot: u64, scan: Scan, view: &View) {
+        if self.is_full(view) {
+            if let Some(connection) = self.connections.get_mut(&client) {
+                connection.finish(slot, scan.cut_short(), false);
+            }
+            return;
+        }
+        let operation = Operation::Wide { cursor: 0, seed: 0, args: scan.args.clone() };
+        let parts: Vec<(Slot, Operation)> =
+            scan.asked.iter().map(|shard| (first_slot(*shard, view), operation.clone())).collect();
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        connection.wait_again(slot, Join::Scan(scan), parts.len());
+        self.request_parts(client, slot, parts, false, Some(Millis(0)), view);
+    }
+
+    /// Makes the requests of a command that waits for them.
+    fn request_parts(
+        &mut self,
+        client: ClientId,
+        slot: u64,
+        parts: Vec<(Slot, Operation)>,
+        writes: bool,
+        extra: Option<Millis>,
+        view: &View,
+    ) {
+        let Some(port) = self.connections.get(&client).map(|connection| connection.port) else { return };
         let deadline = extra.map(|extra| view.now.mono.plus(self.request_timeout).plus(extra));
         for (part, (hash_slot, operation)) in parts.into_iter().enumerate() {
             let request = Request {
@@ -269,8 +298,8 @@ impl Gateway {
                 Ok(_) => (Join::AllOk, all(Operation::Command(args.to_vec())), true),
                 Err(error) => return self.fail(client, error),
             },
-            "scan" => match scan_part(args, &shards, view) {
-                Ok((join, part)) => (join, part.into_iter().collect(), false),
+            "scan" => match scan_start(args, &shards, view) {
+                Ok((scan, part)) => (Join::Scan(scan), part.into_iter().collect(), false),
                 Err(error) => return self.fail(client, error),
             },
             "keys" => (Join::Concat, all(wide()), false),
@@ -282,7 +311,7 @@ impl Gateway {
                 Join::Sum => Value::Integer(0),
                 Join::Concat => Value::Array(Vec::new()),
                 Join::Pick { .. } => Value::Null,
-                Join::Scan { .. } => Value::Array(alloc::vec![Value::bulk("0"), Value::Array(Vec::new())]),
+                Join::Scan(scan) => scan.cut_short(),
                 _ => Value::ok(),
             };
             if let Some(connection) = self.connections.get_mut(&client) {
@@ -385,19 +414,10 @@ impl Gateway {
     /// WAIT and WAITAOF ask the leaders of the shards that this connection wrote (R32).
     fn wait(&mut self, client: ClientId, spec: &'static Spec, args: &[Bytes], view: &View) {
         let aof = spec.name == "waitaof";
-        let numbers: Option<Vec<i64>> = args[1..].iter().map(|arg| tholos_resp::parse_integer(arg)).collect();
-        let Some(numbers) = numbers else { return self.fail(client, error::not_an_integer()) };
-        let (local, replicas, timeout) = match numbers[..] {
-            [local, replicas, timeout] => (local, replicas, timeout),
-            [replicas, timeout] => (0, replicas, timeout),
-            _ => return self.fail(client, error::syntax()),
+        let (local, replicas, timeout) = match wait_numbers(aof, &args[1..]) {
+            Ok(numbers) => numbers,
+            Err(error) => return self.fail(client, error),
         };
-        if timeout < 0 {
-            return self.fail(client, Value::error("ERR timeout is negative"));
-        }
-        if aof && (!(0..=1).contains(&local) || replicas < 0) {
-            return self.fail(client, Value::error("ERR value is out of range, must be positive"));
-        }
         let Some(connection) = self.connections.get(&client) else { return };
         let mut shards: Vec<ShardId> =
             connection.lanes.iter().filter(|(_, lane)| lane.wrote).map(|(shard, _)| *shard).collect();
@@ -414,17 +434,35 @@ impl Gateway {
             }
             return;
         }
-        let operation = Operation::Durable {
-            replicas: replicas.max(0) as u64,
-            local: local > 0,
-            timeout: timeout as u64,
-        };
+        let operation = Operation::Durable { replicas, local, timeout };
         let first = |shard: ShardId| first_slot(shard, view);
         let parts = shards.into_iter().map(|shard| (first(shard), operation.clone())).collect();
-        let extra = (timeout > 0).then_some(Millis(timeout as u64));
+        let extra = (timeout > 0).then_some(Millis(timeout));
         let join = if aof { Join::WaitAof } else { Join::Wait };
         self.ask_for(client, join, parts, false, extra, view);
     }
+}
+
+/// What WAIT and WAITAOF ask for, with the error texts of Redis 7.2: whether this node's disk is meant, how many
+/// replicas, and how long to wait.
+fn wait_numbers(aof: bool, args: &[Bytes]) -> Result<(bool, u64, u64), Value> {
+    let number = |arg: Option<&Bytes>| arg.and_then(|arg| tholos_resp::parse_integer(arg));
+    let (local, rest) = match aof {
+        true => (number(args.first()).ok_or_else(error::not_an_integer)?, &args[1..]),
+        false => (0, args),
+    };
+    if !(0..=1).contains(&local) {
+        return Err(Value::error("ERR value is out of range, value must between 0 and 1"));
+    }
+    let replicas = match number(rest.first()) {
+        Some(replicas) if replicas >= 0 || !aof => u64::try_from(replicas).unwrap_or(0),
+        _ if aof => return Err(Value::error("ERR value is out of range, must be positive")),
+        _ => return Err(error::not_an_integer()),
+    };
+    let timeout =
+        number(rest.get(1)).ok_or_else(|| Value::error("ERR timeout is not an integer or out of range"))?;
+    let timeout = u64::try_from(timeout).map_err(|_| Value::error("ERR timeout is negative"))?;
+    Ok((local > 0, replicas, timeout))
 }
 
 /// Commands that run at once although MULTI was said.
@@ -457,6 +495,14 @@ fn not_queued(
         let name = spec.name.replace('|', " ").to_ascii_uppercase();
         let reason = if whole { "spans all shards and " } else { "" };
         return Err(Value::error(alloc::format!("ERR {name} {reason}cannot be part of a transaction")));
+    }
+    // One command over two slots can never be done, and is told so at once, as in Redis Cluster. Commands that are each of
+    // one slot meet at EXEC.
+    let mut slots = table::keys(spec, args).map(|key| slot(key));
+    if let Some(first) = slots.next()
+        && slots.any(|other| other != first)
+    {
+        return Err(error::cross_slot());
     }
     if spec.flags.has(Flags::DENYOOM)
         && let Some(key) = table::keys(spec, args).next()
@@ -512,26 +558,23 @@ fn over_memory(shard: ShardId, view: &View) -> Option<Value> {
     crate::refusal::over_memory(view.replicas(shard), leader, |node| view.memory_full(node))
 }
 
-/// One page of SCAN: the shard in the cursor, or the first at or after it.
-fn scan_part(
+/// Where SCAN begins: in the shard of its cursor, or the first after it.
+fn scan_start(
     args: &[Bytes],
     shards: &[ShardId],
     view: &View,
-) -> Result<(Join, Option<(Slot, Operation)>), Value> {
-    let Wide::Scan { cursor, .. } = Wide::parse(args)? else { return Err(error::syntax()) };
+) -> Result<(Scan, Option<(Slot, Operation)>), Value> {
+    let Wide::Scan { cursor, count, .. } = Wide::parse(args)? else { return Err(error::syntax()) };
     let wanted = ShardId(u16::try_from(cursor >> CURSOR_BITS).unwrap_or(u16::MAX));
-    let mut within = cursor & ((1 << CURSOR_BITS) - 1);
-    let at = shards.partition_point(|shard| *shard < wanted);
-    let Some(shard) = shards.get(at).copied() else {
-        return Ok((Join::Scan { shard: ShardId(0), next: None }, None));
-    };
-    if shard != wanted {
-        within = 0;
-    }
-    let join = Join::Scan { shard, next: shards.get(at + 1).copied() };
-    let first = first_slot(shard, view);
-    let operation = Operation::Wide { cursor: within, seed: 0, args: args.to_vec() };
-    Ok((join, Some((first, operation))))
+    let shards = &shards[shards.partition_point(|shard| *shard < wanted)..];
+    let (asked, rest) = shards.split_at(shards.len().min(1));
+    let scan =
+        Scan { args: args.to_vec(), count, asked: asked.to_vec(), rest: rest.to_vec(), found: Vec::new() };
+    let part = asked.first().map(|shard| {
+        let within = if *shard == wanted { cursor & ((1 << CURSOR_BITS) - 1) } else { 0 };
+        (first_slot(*shard, view), Operation::Wide { cursor: within, seed: 0, args: args.to_vec() })
+    });
+    Ok((scan, part))
 }
 
 fn first_slot(shard: ShardId, view: &View) -> Slot {

@@ -31,13 +31,8 @@ pub enum Join {
         /// Chance.
         seed: u64,
     },
-    /// A page of SCAN of this shard; what comes after its end.
-    Scan {
-        /// The shard of the page.
-        shard: ShardId,
-        /// The next shard to scan, if there is one.
-        next: Option<ShardId>,
-    },
+    /// Pages of SCAN, of one shard after the other.
+    Scan(Scan),
     /// A transaction: the replies of the shard's commands among those made here.
     Exec {
         /// A command to run here, or `None` where the shard's next reply belongs.
@@ -54,6 +49,81 @@ pub enum Join {
     WaitAof,
 }
 
+/// SCAN under way. It goes on from shard to shard until it has as many keys as it is asked for: of few keys in many shards
+/// it answers more than none at a time, and clients that take the first page of few keys for all of them are right, as
+/// with Redis.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scan {
+    /// The command, its name first.
+    pub args: Vec<Bytes>,
+    /// So many keys are enough.
+    pub count: usize,
+    /// The shards that are asked for a page now, in their order.
+    pub asked: Vec<ShardId>,
+    /// The shards after those.
+    pub rest: Vec<ShardId>,
+    /// The keys of the shards before those.
+    pub found: Vec<Value>,
+}
+
+impl Scan {
+    /// Shards that are asked at once, at most.
+    const ASKED_MAX: usize = 256;
+
+    /// The pages of all that were asked. A shard that does not answer ends the page before it, and is the error of the next
+    /// SCAN; of the first shard it is the error of this one.
+    fn finish(mut self, parts: Vec<Value>) -> Joined {
+        let mut stop = None;
+        for (at, part) in parts.into_iter().enumerate() {
+            let shard = self.asked[at];
+            if let Value::Error(_) = &part {
+                if at == 0 && self.found.is_empty() {
+                    return Joined::Reply(part);
+                }
+                stop = Some(cursor(shard, 0));
+                break;
+            }
+            let mut page = items(part).into_iter();
+            let within = page.next().as_ref().and_then(integer).unwrap_or(0) as u64;
+            self.found.extend(page.next().map(items).unwrap_or_default());
+            if within > 0 {
+                stop = Some(cursor(shard, within));
+                break;
+            }
+            if self.found.len() >= self.count {
+                let next = self.asked.get(at + 1).or(self.rest.first());
+                stop = Some(next.map_or(0, |next| cursor(*next, 0)));
+                break;
+            }
+        }
+        match stop {
+            Some(stop) => Joined::Reply(Scan::page(stop, self.found)),
+            None if self.rest.is_empty() => Joined::Reply(Scan::page(0, self.found)),
+            None => {
+                // Twice as many as before: few rounds where there is little, and little asked in vain where there is much.
+                let asked = (self.asked.len() * 2).min(Scan::ASKED_MAX).min(self.rest.len());
+                self.asked = self.rest.drain(..asked).collect();
+                Joined::ScanOn(self)
+            }
+        }
+    }
+
+    /// What was found before the shards that would be asked now.
+    pub fn cut_short(self) -> Value {
+        Scan::page(self.asked.first().map_or(0, |next| cursor(*next, 0)), self.found)
+    }
+
+    /// SCAN's reply.
+    pub fn page(cursor: u64, keys: Vec<Value>) -> Value {
+        Value::Array(alloc::vec![Value::bulk(alloc::format!("{cursor}")), Value::Array(keys)])
+    }
+}
+
+/// A place in a shard, as SCAN's cursor has it (R25).
+fn cursor(shard: ShardId, within: u64) -> u64 {
+    u64::from(shard.0) << CURSOR_BITS | within
+}
+
 /// A reply, or for WATCH what was seen.
 #[derive(Debug)]
 pub enum Joined {
@@ -63,13 +133,17 @@ pub enum Joined {
     Watched(Vec<(Bytes, Version)>),
     /// The transaction's commands to run here, and the replies of the shard's.
     Executed(Vec<Option<Vec<Bytes>>>, Vec<Value>),
+    /// The next shards are to be asked.
+    ScanOn(Scan),
 }
 
 impl Join {
     /// Makes one reply of all answers. The first error among them is the reply; after a fan-out
     /// of writes it says that other parts may have happened (R30).
     pub fn finish(self, mut parts: Vec<Value>) -> Joined {
-        if let Some(at) = parts.iter().position(|part| matches!(part, Value::Error(_))) {
+        if !matches!(self, Join::Scan(_))
+            && let Some(at) = parts.iter().position(|part| matches!(part, Value::Error(_)))
+        {
             let error = parts.swap_remove(at);
             let several = !parts.is_empty() && matches!(self, Join::Sum | Join::AllOk);
             return Joined::Reply(if several { partly(error) } else { error });
@@ -81,7 +155,7 @@ impl Join {
             Join::AllOk => Value::ok(),
             Join::Concat => Value::Array(parts.into_iter().flat_map(items).collect()),
             Join::Pick { seed } => pick(seed, parts),
-            Join::Scan { shard, next } => scan(shard, next, parts),
+            Join::Scan(scan) => return scan.finish(parts),
             Join::Exec { local } => match parts.pop() {
                 Some(Value::Array(replies)) => return Joined::Executed(local, replies),
                 // A watched key has changed: nothing was done.
@@ -142,19 +216,6 @@ fn pick(seed: u64, parts: Vec<Value>) -> Value {
     Value::Null
 }
 
-fn scan(shard: ShardId, next: Option<ShardId>, mut parts: Vec<Value>) -> Value {
-    let mut page = items(parts.pop().unwrap_or(Value::Null)).into_iter();
-    let within = page.next().as_ref().and_then(integer).unwrap_or(0) as u64;
-    let keys = page.next().unwrap_or(Value::Array(Vec::new()));
-    let cursor = match (within, next) {
-        (0, None) => 0,
-        (0, Some(next)) => u64::from(next.0) << CURSOR_BITS,
-        (within, _) => u64::from(shard.0) << CURSOR_BITS | within,
-    };
-    let cursor = Value::bulk(alloc::format!("{cursor}"));
-    Value::Array(alloc::vec![cursor, keys])
-}
-
 fn watched(keys: Vec<Vec<Bytes>>, parts: Vec<Value>) -> Vec<(Bytes, Version)> {
     let mut all = Vec::new();
     for (keys, part) in keys.into_iter().zip(parts) {
@@ -180,6 +241,8 @@ fn least(parts: &[Value], at: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+
     use super::*;
 
     fn reply(join: Join, parts: Vec<Value>) -> Value {
@@ -208,14 +271,54 @@ mod tests {
 
     #[test]
     fn scan_goes_from_shard_to_shard() {
-        let page = |within| alloc::vec![Value::Array(alloc::vec![Value::Integer(within), ints(&[])])];
-        let cursor = |within, next| match reply(Join::Scan { shard: ShardId(3), next }, page(within)) {
-            Value::Array(parts) => parts[0].clone(),
-            other => other,
+        let scan = |asked: &[u16], rest: &[u16], found: usize| Scan {
+            args: Vec::new(),
+            count: 3,
+            asked: asked.iter().copied().map(ShardId).collect(),
+            rest: rest.iter().copied().map(ShardId).collect(),
+            found: (0..found).map(|_| Value::bulk("k")).collect(),
         };
-        assert_eq!(cursor(0, None), Value::bulk("0"));
-        assert_eq!(cursor(0, Some(ShardId(4))), Value::bulk(alloc::format!("{}", 4_u64 << 43)));
-        assert_eq!(cursor(9, None), Value::bulk(alloc::format!("{}", (3_u64 << 43) + 9)));
+        let page = |within, keys: &[i64]| Value::Array(alloc::vec![Value::Integer(within), ints(keys)]);
+        let told = |scan: Scan, parts| match Join::Scan(scan).finish(parts) {
+            Joined::Reply(Value::Array(parts)) => match &parts[..] {
+                [Value::Bulk(cursor), Value::Array(keys)] => {
+                    alloc::format!("{} {}", String::from_utf8_lossy(cursor), keys.len())
+                }
+                other => alloc::format!("{other:?}"),
+            },
+            Joined::ScanOn(next) => alloc::format!("on {:?} {}", next.asked, next.found.len()),
+            other => alloc::format!("{other:?}"),
+        };
+        let at = |shard: u64, within: u64| shard << 43 | within;
+        assert_eq!(told(scan(&[3], &[], 0), alloc::vec![page(0, &[1])]), "0 1", "the last shard");
+        assert_eq!(
+            told(scan(&[3], &[4, 5, 9, 10], 0), alloc::vec![page(0, &[])]),
+            "on [ShardId(4), ShardId(5)] 0",
+            "too few: on to twice as many"
+        );
+        assert_eq!(
+            told(scan(&[4, 5], &[9], 0), alloc::vec![page(0, &[1, 2]), page(0, &[3])]),
+            alloc::format!("{} 3", at(9, 0)),
+            "enough"
+        );
+        assert_eq!(
+            told(scan(&[4, 5], &[9], 1), alloc::vec![page(0, &[1, 2]), page(0, &[3])]),
+            alloc::format!("{} 3", at(5, 0)),
+            "enough without the second shard, which will be asked again"
+        );
+        assert_eq!(
+            told(scan(&[4, 5], &[9], 0), alloc::vec![page(7, &[1]), page(0, &[3])]),
+            alloc::format!("{} 1", at(4, 7)),
+            "a shard that has more goes on"
+        );
+        let error = || Value::error("CLUSTERDOWN");
+        assert_eq!(
+            told(scan(&[4, 5], &[], 0), alloc::vec![page(0, &[1]), error()]),
+            alloc::format!("{} 1", at(5, 0)),
+            "a shard that does not answer is left for the next call"
+        );
+        assert!(told(scan(&[4], &[], 0), alloc::vec![error()]).contains("CLUSTERDOWN"));
+        assert_eq!(scan(&[4, 5], &[], 1).cut_short(), Scan::page(at(4, 0), alloc::vec![Value::bulk("k")]));
     }
 
     #[test]

@@ -641,15 +641,19 @@ impl Gateway {
         if let Some((join, parts)) = connection.fill(request.slot, request.part, value) {
             let exec = matches!(join, Join::Exec { .. });
             let reply = match join.finish(parts) {
-                Joined::Reply(reply) => reply,
+                Joined::Reply(reply) => Some(reply),
                 Joined::Watched(seen) => {
                     connection.watch(seen);
-                    Value::ok()
+                    Some(Value::ok())
                 }
-                Joined::Executed(local, replies) => self.weave(request.client, local, replies, view),
+                Joined::Executed(local, replies) => Some(self.weave(request.client, local, replies, view)),
+                Joined::ScanOn(scan) => {
+                    self.scan_on(request.client, request.slot, scan, view);
+                    None
+                }
             };
-            self.counters.errors += u64::from(reply.is_error());
-            if let Some(connection) = self.connections.get_mut(&request.client) {
+            if let (Some(reply), Some(connection)) = (reply, self.connections.get_mut(&request.client)) {
+                self.counters.errors += u64::from(reply.is_error());
                 connection.finish(request.slot, reply, exec);
             }
         }

@@ -236,8 +236,8 @@ fn clients_know_themselves() {
         ("CLIENT NO-TOUCH OFF", "+OK"),
         (
             "CLIENT INFO",
-            "$185 id=1 addr=127.0.0.1:50001 laddr=127.0.0.1:6379 name= age=0 idle=0 flags=e db=0 sub=0 psub=0 ssub=0 \
-             multi=-1 cmd=client|info user=default redir=-1 resp=2 lib-name=redis-py lib-ver=8.1.0\n",
+            "$277 id=1 addr=127.0.0.1:50001 laddr=127.0.0.1:6379 name= age=0 idle=0 flags=e db=0 sub=0 psub=0 ssub=0 \
+             multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|info user=default redir=-1 resp=2 lib-name=redis-py lib-ver=8.1.0\n",
         ),
         ("CLIENT TRACKING off", "+OK"),
         ("CLIENT TRACKING foo", "-ERR syntax error"),
@@ -274,6 +274,7 @@ fn clients_are_listed() {
         &[
             ("CLIENT LIST TYPE foo", "-ERR Unknown client type 'foo'"),
             ("CLIENT LIST ID 1 x", "-ERR Invalid client ID"),
+            ("CLIENT LIST ID 0 -1", "$0 "),
             ("CLIENT LIST ID", "-ERR syntax error"),
             ("CLIENT LIST FOO", "-ERR syntax error"),
         ],
@@ -374,8 +375,9 @@ fn info(cluster: &mut Cluster, client: Client, command: &str) -> Vec<String> {
 fn info_tells_what_is_true() {
     let mut cluster = Cluster::single();
     let client = cluster.connect(0, Port::Gateway);
-    cluster.send(client, &["SET a 1", "SET b 2", "FOO", "INCR a"]);
+    cluster.send(client, &["SET a 1", "SET b 2 EX 1000", "SET c 3 EX 1", "FOO", "INCR a"]);
     cluster.advance(61_000);
+    cluster.send(client, &["INCR a"]);
     for command in ["INFO", "INFO all", "INFO everything", "INFO default", "INFO foo ALL"] {
         let all = info(&mut cluster, client, command);
         for field in [
@@ -392,7 +394,7 @@ fn info_tells_what_is_true() {
             "total_connections_received:1",
             "total_error_replies:1",
             "tholos_shards_led:16",
-            "db0:keys=2",
+            "db0:keys=2,expires=1,avg_ttl=0",
         ] {
             assert!(all.iter().any(|line| line == field), "{command}: {field}: {all:#?}");
         }
@@ -460,7 +462,7 @@ fn the_command_table_is_told() {
     );
     assert!(cluster.ask(client, &["COMMAND INFO get"]).starts_with("*1\r\n*10\r\n$3\r\nget\r\n:2\r\n"));
     assert!(cluster.ask(client, &["COMMAND DOCS get"]).starts_with("*2\r\n$3\r\nget\r\n"));
-    for command in ["CLIENT HELP", "CONFIG HELP", "COMMAND HELP"] {
+    for command in ["CLIENT HELP", "CONFIG HELP", "COMMAND HELP", "OBJECT HELP"] {
         assert!(cluster.ask(client, &[command]).contains("HELP\r\n"), "{command}");
     }
 }

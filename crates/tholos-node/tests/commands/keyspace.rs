@@ -114,6 +114,55 @@ fn scan_gives_each_key_once() {
     }
 }
 
+/// Tests of client libraries, and programs with few keys, look at the first page only.
+#[test]
+fn scan_of_few_keys_has_one_page() {
+    let mut cluster = Cluster::start(3, 3, |_| {});
+    cluster.wait_for_leaders();
+    let client = cluster.connect(0, Port::Gateway);
+    check(&mut cluster, client, &[("SCAN 0", "*2 $1 0 *0"), ("SCAN 0 MATCH a", "*2 $1 0 *0")]);
+    for key in ["a", "b", "c"] {
+        cluster.ask(client, &[&format!("SET {key} 1")]);
+    }
+    let mut page = bulks(&cluster.ask(client, &["SCAN 0"]));
+    assert_eq!(page.remove(0), "0");
+    page.sort();
+    assert_eq!(page, ["a", "b", "c"]);
+    check(&mut cluster, client, &[("SCAN 0 MATCH b", "*2 $1 0 *1 $1 b"), ("SCAN 0 TYPE hash", "*2 $1 0 *0")]);
+    // It stops when it has enough.
+    let page = bulks(&cluster.ask(client, &["SCAN 0 COUNT 1"]));
+    assert_eq!((page.len(), page[0] != "0"), (2, true), "{page:?}");
+    // Replies keep their order, also where SCAN asks several times.
+    let replies = flat(&cluster.ask(client, &["SCAN 0 MATCH a", "GET a", "DBSIZE", "PING"]));
+    assert_eq!(replies, "*2 $1 0 *1 $1 a $1 1 :3 +PONG");
+}
+
+/// A shard that nobody leads hides no keys of the shards before it.
+#[test]
+fn scan_answers_what_comes_before_a_shard_that_does_not_answer() {
+    let mut cluster = Cluster::start(2, 1, |_| {});
+    cluster.wait_for_leaders();
+    let client = cluster.connect(0, Port::Gateway);
+    let keys: Vec<String> = (0..64).map(|number| format!("key:{number}")).collect();
+    for key in &keys {
+        cluster.ask(client, &[&format!("SET {key} 1")]);
+    }
+    cluster.cut(1);
+    let (mut cursor, mut pages, mut last) = (String::from("0"), 0, String::new());
+    for _ in 0..100 {
+        cluster.send(client, &[&format!("SCAN {cursor} COUNT 1000")]);
+        cluster.advance(6000);
+        last = cluster.read(client);
+        if last.starts_with('-') {
+            break;
+        }
+        cursor = bulks(&last).remove(0);
+        pages += 1;
+    }
+    assert!(last.starts_with("-CLUSTERDOWN"), "{last}");
+    assert!(pages <= 1, "{pages} pages, and the error comes at the first shard that does not answer");
+}
+
 #[test]
 fn all_keys_are_counted_listed_picked_and_flushed() {
     let mut cluster = Cluster::single();
@@ -172,7 +221,15 @@ fn wait_counts_what_is_durable() {
             ("WAITAOF 1 0 0", "*2 :1 :0"),
             ("WAIT x 0", "-ERR value is not an integer or out of range"),
             ("WAIT 1 -1", "-ERR timeout is negative"),
-            ("WAITAOF 2 0 0", "-ERR value is out of range, must be positive"),
+            ("WAIT 1 x", "-ERR timeout is not an integer or out of range"),
+            ("WAIT x x", "-ERR value is not an integer or out of range"),
+            ("WAIT -1 0", ":0"),
+            ("WAITAOF 2 0 0", "-ERR value is out of range, value must between 0 and 1"),
+            ("WAITAOF x 0 0", "-ERR value is not an integer or out of range"),
+            ("WAITAOF 1 -1 0", "-ERR value is out of range, must be positive"),
+            ("WAITAOF 1 x 0", "-ERR value is out of range, must be positive"),
+            ("WAITAOF 1 0 x", "-ERR timeout is not an integer or out of range"),
+            ("WAITAOF 1 0 -1", "-ERR timeout is negative"),
         ],
     );
     // One replica is asked for and there is none: the time runs out.

@@ -110,6 +110,13 @@ fn two_slots_are_refused_at_exec() {
         );
         let replies = cluster.ask(client, &["WATCH a", "MULTI", "SET b 1", "EXEC"]);
         assert_eq!(flat(&replies), format!("+OK +OK +QUEUED {cross}"), "{port:?}");
+        let replies = cluster.ask(client, &["MULTI", "SET a 1", "MSET a 2 b 2", "EXEC", "GET a"]);
+        let abort = "-EXECABORT Transaction discarded because of previous errors.";
+        assert_eq!(
+            flat(&replies),
+            format!("+OK +QUEUED {cross} {abort} $-1"),
+            "{port:?}: one command over both"
+        );
     }
 }
 

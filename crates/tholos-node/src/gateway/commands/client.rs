@@ -118,8 +118,10 @@ fn list(call: &mut Call) -> Reply {
             false => Vec::new(),
         },
         [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {
-            let ids: Option<Vec<ClientId>> = ids.iter().map(|id| client_id(id)).collect();
-            ids.ok_or_else(|| Value::error("ERR Invalid client ID"))?
+            let ids: Option<Vec<i64>> = ids.iter().map(|id| tholos_resp::parse_integer(id)).collect();
+            let ids = ids.ok_or_else(|| Value::error("ERR Invalid client ID"))?;
+            // Any number is asked for; only those above zero are a client's.
+            ids.into_iter().filter_map(|id| u64::try_from(id).ok()).map(ClientId).collect()
         }
         _ => return Err(error::syntax()),
     };
@@ -158,10 +160,46 @@ fn line(connection: &Connection, age: u64, idle: u64) -> String {
     // Writing to a String cannot fail.
     let _ = write!(line, " name={} age={age} idle={idle}", shown(&connection.name));
     let _ = write!(line, " flags={} db=0 sub=0 psub=0 ssub=0 multi={queued}", flags(connection));
-    let _ = write!(line, " cmd={} user={DEFAULT_USER} redir=-1 resp={resp}", connection.last_command);
+    let _ = write!(line, "{}", Memory::of(connection));
+    let _ =
+        write!(line, " events=r cmd={} user={DEFAULT_USER} redir=-1 resp={resp}", connection.last_command);
     let (name, version) = &connection.library;
     let _ = writeln!(line, " lib-name={} lib-ver={}", shown(name), shown(version));
     line
+}
+
+/// What a connection holds, in bytes, under the names that Redis has for it: client libraries read them all. What the
+/// driver holds for the socket is not known here.
+struct Memory {
+    /// Commands that wait for those before them.
+    backlog: usize,
+    /// Commands that MULTI has queued.
+    multi: usize,
+    /// Replies that the driver has not fetched.
+    output: usize,
+}
+
+impl Memory {
+    fn of(connection: &Connection) -> Memory {
+        let bytes = |args: &Vec<Bytes>| args.iter().map(Bytes::len).sum::<usize>();
+        Memory {
+            backlog: connection.backlog.iter().map(bytes).sum(),
+            multi: connection.multi.as_ref().map_or(0, |multi| multi.bytes),
+            output: connection.output_bytes(),
+        }
+    }
+}
+
+impl core::fmt::Display for Memory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Memory { backlog, multi, output } = self;
+        let total = backlog + multi + output;
+        write!(
+            f,
+            " qbuf={backlog} qbuf-free=0 argv-mem=0 multi-mem={multi} rbs=0 rbp=0 obl={output} oll=0 omem=0"
+        )?;
+        write!(f, " tot-mem={total}")
+    }
 }
 
 fn flags(connection: &Connection) -> String {

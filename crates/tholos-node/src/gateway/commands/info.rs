@@ -203,8 +203,15 @@ fn keyspace(call: &Call) -> Fields {
     let cluster = call.port() == Port::Cluster;
     let counted = |shard: &&Shard| !cluster || shard.group.serving();
     let shards = held(call.view).filter(counted);
-    let keys: usize = shards.map(|shard| shard.keyspace.len(shard.time.0)).sum();
-    if keys == 0 { Vec::new() } else { alloc::vec![field("db0", format!("keys={keys}"))] }
+    let (mut keys, mut expires) = (0, 0);
+    for shard in shards {
+        keys += shard.keyspace.len(shard.time.0);
+        expires += shard.keyspace.expiring(shard.time.0);
+    }
+    // Client libraries read the three of them; nobody keeps the mean of what is left to live here, and 0 is what Redis says
+    // before it has looked.
+    let counts = format!("keys={keys},expires={expires},avg_ttl=0");
+    if keys == 0 { Vec::new() } else { alloc::vec![field("db0", counts)] }
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ pub(super) fn run(
         "config" => config::run(&mut call),
         "command" => Ok(introspect::command(args)),
         "info" => Ok(info::run(&call)),
+        // All else of OBJECT is about a key.
+        "object" => Ok(introspect::help(spec)),
         "role" | "time" => server::run(&call),
         _ => connection::run(&mut call),
     };
