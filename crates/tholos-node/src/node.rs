@@ -861,6 +861,11 @@ impl Node {
         &self.gateway
     }
 
+    /// Whether the driver has said that the log has no room.
+    pub fn disk_is_full(&self) -> bool {
+        self.disk_full
+    }
+
     /// Who is heard.
     pub fn detector(&self) -> &Detector {
         &self.detector

@@ -83,6 +83,9 @@ pub struct NodeReport {
     /// Bytes that may still be written to its disk, the reserve left out; `None` if not known.
     #[serde(default)]
     pub disk_free_bytes: Option<u64>,
+    /// Whether its log has no room, so that writes to the shards it leads are refused.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Bytes that its keyspaces may still grow by, by `maxmemory` and by the machine; `None` if not known.
     #[serde(default)]
     pub memory_free_bytes: Option<u64>,
@@ -284,6 +287,7 @@ impl NodeReport {
             meta_leaderless_ms: node.meta_leaderless_for().map(|span| span.0),
             load: Some(LoadReport::of(node)),
             disk_free_bytes: room.disk_free,
+            disk_full: node.disk_is_full(),
             clock_ahead_ms: node.detector().clock_ahead_ms(),
             memory_free_bytes: match gateway.settings.maxmemory {
                 0 => room.memory_free,
@@ -297,7 +301,13 @@ impl NodeReport {
 
     /// What somebody should look at; `None` if there is nothing.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.differ().or_else(|| self.mute()).or_else(|| self.clock())
+        self.differ().or_else(|| self.mute()).or_else(|| self.full()).or_else(|| self.clock())
+    }
+
+    /// A log without room.
+    fn full(&self) -> Option<String> {
+        let words = "its log has no room, and writes to the shards it leads are refused: free disk space or raise wal.bytes_max";
+        self.disk_full.then(|| words.to_owned())
     }
 
     /// A wall clock that is wrong (R16).
@@ -445,6 +455,8 @@ pub struct ClusterStatus {
     pub shards: u16,
     /// Shards without a leader.
     pub leaderless: Vec<u16>,
+    /// Shards whose leader has no room for writes: they are only read.
+    pub full: Vec<u16>,
     /// The nodes that vote in the meta group, as far as is recorded.
     pub meta: Vec<String>,
     /// What is under way, what begins by itself, and what is waited for.
@@ -520,6 +532,10 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let nodes: Vec<NodeStatus> = map.nodes.iter().enumerate().map(node).collect();
     let leaderless: Vec<u16> =
         (0..map.shard_count).filter(|shard| leaders[usize::from(*shard)].is_none()).collect();
+    let is_full =
+        |at: usize| answers.get(at).is_some_and(|answer| answer.as_ref().is_ok_and(|node| node.disk_full));
+    let full: Vec<u16> =
+        leaders.iter().flatten().filter(|(at, _)| is_full(*at)).map(|(_, led)| led.shard).collect();
     let whole = |node: &NodeStatus| node.state != NodeState::Down && node.reason.is_none();
     let verdict = match (leaderless.is_empty(), nodes.iter().all(whole)) {
         (false, _) => Verdict::Unavailable,
@@ -535,7 +551,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
         .chain(upgrade::note(state))
         .collect();
     let (shards, level) = (map.shard_count, state.level.0);
-    ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, meta, notes }
+    ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, full, meta, notes }
 }
 
 /// What is said while a zone holds more than one replica of a shard, for whoever loses it loses both.

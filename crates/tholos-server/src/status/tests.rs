@@ -54,6 +54,21 @@ fn all_up_and_led_is_healthy() {
 }
 
 #[test]
+fn a_leader_without_room_degrades_and_its_shards_are_told() {
+    let mut full = report("n2", [(false, 1, 10), (true, 1, 9)]).unwrap();
+    full.disk_full = true;
+    let answers = vec![
+        report("n1", [(true, 1, 10), (false, 1, 9)]),
+        Ok(full),
+        report("n3", [(false, 1, 10), (false, 1, 9)]),
+    ];
+    let status = cluster_status(&founded(), &answers);
+    assert_eq!((status.verdict, &status.full[..]), (Verdict::Degraded, &[1][..]));
+    assert!(status.nodes[1].reason.as_ref().unwrap().starts_with("its log has no room"));
+    assert_eq!(status.nodes[0].reason, None);
+}
+
+#[test]
 fn a_mute_replica_degrades_and_tells_why() {
     let mut hurt = report("n2", [(false, 1, 10), (false, 1, 9)]).unwrap();
     let repair = Repair::Asks { answered: 1, needed: 2 };

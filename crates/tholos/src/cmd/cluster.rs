@@ -11,6 +11,7 @@ use crate::cmd::recover::{self, RecoverArgs};
 use crate::cmd::{hot, load, plan, watch};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
+use crate::out::{out, outln};
 use crate::style::{Colour, coloured, count, table};
 
 /// A node waits a second for each other node that does not answer.
@@ -144,12 +145,12 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
     match &args.what {
         What::Status => {
             let status = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
+            out!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
         }
         What::Hot => {
             let hot = args.at.get("/v1/hot", ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{hot}\n") } else { hot::text(&hot) });
+            out!("{}", if args.json { format!("{hot}\n") } else { hot::text(&hot) });
             Ok(Exit::Ok)
         }
         What::Plan(change) => plan::show(&args.at, args.json, &change.words()),
@@ -183,9 +184,9 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
             let started = args.at.post(&path, APPLY_TIMEOUT)?;
             let job = started["job"].as_u64().unwrap_or(0);
             if args.json {
-                println!("{started}");
+                outln!("{started}");
             } else {
-                println!(
+                outln!(
                     "job {job}: {}. It goes on whoever watches: tholos job watch {job}",
                     word(&started["title"])
                 );
@@ -194,13 +195,13 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
         }
         What::Load => {
             let load = args.at.get("/v1/load", ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{load}\n") } else { load::load_text(&load) });
+            out!("{}", if args.json { format!("{load}\n") } else { load::load_text(&load) });
             Ok(Exit::Ok)
         }
         What::Locate { key } => {
             let path = format!("/v1/locate?key={}", query_escape(key.as_bytes()));
             let location = args.at.get(&path, ANSWER_TIMEOUT)?;
-            print!("{}", if args.json { format!("{location}\n") } else { location_text(&location) });
+            out!("{}", if args.json { format!("{location}\n") } else { location_text(&location) });
             Ok(Exit::Ok)
         }
     }
@@ -208,7 +209,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
 
 fn hold(args: &ClusterArgs, held: bool, done: &str) -> Result<Exit, Failure> {
     let answer = args.at.post(&format!("/v1/hold?held={held}"), APPLY_TIMEOUT)?;
-    println!("{}", if args.json { answer.to_string() } else { done.to_owned() });
+    outln!("{}", if args.json { answer.to_string() } else { done.to_owned() });
     Ok(Exit::Ok)
 }
 
@@ -254,10 +255,11 @@ pub(crate) fn status_text(status: &Value) -> String {
     };
     let nodes = list(&status["nodes"]);
     let down: Vec<&Value> = nodes.iter().filter(|node| node["state"] == "down").collect();
-    let leaderless = list(&status["leaderless"]).len();
-    let shards = match (leaderless, number(&status["shards"])) {
-        (0, _) => "every shard writable".to_owned(),
-        (some, all) => format!("{some} of {all} shards without a leader"),
+    let (leaderless, full) = (list(&status["leaderless"]).len(), list(&status["full"]).len());
+    let shards = match (leaderless, full, number(&status["shards"])) {
+        (0, 0, _) => "every shard writable".to_owned(),
+        (0, full, all) => format!("{full} of {all} shards only read, for want of room on disk"),
+        (some, _, all) => format!("{some} of {all} shards without a leader"),
     };
     let mut text = format!(
         "{}  {} of {} up · {shards}{}\n",
@@ -402,6 +404,14 @@ mod tests {
              n2    DOWN   -         0        64  9 behind       1     -      -  -        connection refused\n\
              n3    up     -        32        64  ?              1  0.07   0.93  0.1.0\n"
         );
+    }
+
+    #[test]
+    fn shards_without_room_are_not_writable() {
+        let nodes = [node("n1", "up", 64, 0.into(), "its log has no room".into())];
+        let status = serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": [], "full": [0, 3]});
+        let text = status_text(&status);
+        assert!(text.contains("2 of 64 shards only read, for want of room on disk"), "{text}");
     }
 
     #[test]
