@@ -11,7 +11,7 @@ const PICKED: std::ops::Range<u32> = 26_000..32_000;
 
 /// Why a port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", text(what, *address, source, user.as_deref(), option))]
+#[error("{}", text(self))]
 pub struct PortError {
     /// Which listener: `gateway`, `cluster port of n2`, …
     pub what: String,
@@ -21,18 +21,23 @@ pub struct PortError {
     pub source: io::Error,
     /// Who has the port, if that can be told: `redis-server (pid 812)`.
     pub user: Option<String>,
-    /// The option that moves this listener: `--port`.
+    /// The option that moves this listener: `--port`, or `--peer` where an address is wanted.
     pub option: &'static str,
+    /// The next port that was free then, if this one is taken.
+    pub proposal: u16,
 }
 
-fn text(what: &str, address: SocketAddr, source: &io::Error, user: Option<&str>, option: &str) -> String {
-    let port = address.port();
+fn text(error: &PortError) -> String {
+    let PortError { what, address, source, user, option, proposal } = error;
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            let user = user.map_or_else(|| "another process".to_owned(), str::to_owned);
+            let (port, user) = (address.port(), user.as_deref().unwrap_or("another process"));
+            let proposal = match option.ends_with("port") {
+                true => proposal.to_string(),
+                false => SocketAddr::new(address.ip(), *proposal).to_string(),
+            };
             format!(
-                "the {what} cannot listen on {address}: port {port} is in use by {user}; use {option} {} or stop it",
-                next_port(port)
+                "the {what} cannot listen on {address}: port {port} is in use by {user}; use {option} {proposal} or stop it"
             )
         }
         io::ErrorKind::PermissionDenied => format!(
@@ -42,9 +47,14 @@ fn text(what: &str, address: SocketAddr, source: &io::Error, user: Option<&str>,
     }
 }
 
-/// The port a message proposes.
-fn next_port(port: u16) -> u16 {
-    port.checked_add(1).unwrap_or(1024)
+/// Ports that are tried for a proposal, at most.
+const PROPOSALS_TRIED_MAX: u16 = 100;
+
+/// The port that a message proposes instead of a taken one.
+fn proposal(taken: SocketAddr) -> u16 {
+    let after = |step: u16| taken.port().checked_add(step).unwrap_or(1024 + step);
+    let is_free = |port: &u16| TcpListener::bind(SocketAddr::new(taken.ip(), *port)).is_ok();
+    (1..=PROPOSALS_TRIED_MAX).map(after).find(is_free).unwrap_or_else(|| after(1))
 }
 
 impl PortError {
@@ -55,9 +65,10 @@ impl PortError {
         source: io::Error,
         option: &'static str,
     ) -> PortError {
-        let user =
-            (source.kind() == io::ErrorKind::AddrInUse).then(|| user_of_port(address.port())).flatten();
-        PortError { what: what.into(), address, source, user, option }
+        let taken = source.kind() == io::ErrorKind::AddrInUse;
+        let user = taken.then(|| user_of_port(address.port())).flatten();
+        let proposal = if taken { proposal(address) } else { 0 };
+        PortError { what: what.into(), address, source, user, option, proposal }
     }
 }
 
@@ -144,9 +155,13 @@ mod tests {
         let address = held.local_addr().unwrap();
         let error = listen("gateway", address, "--port").unwrap_err().to_string();
         assert!(error.contains(&format!("port {} is in use by", address.port())), "{error}");
-        assert!(error.contains("use --port"), "{error}");
+        assert!(error.contains("use --port "), "{error}");
+        let error = listen("gateway", address, "--gateway").unwrap_err();
+        let proposed = SocketAddr::new(address.ip(), error.proposal);
+        assert!(error.to_string().contains(&format!("use --gateway {proposed} or")), "{error}");
+        assert!(TcpListener::bind(proposed).is_ok(), "what is proposed is free: {error}");
         #[cfg(target_os = "linux")]
-        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
     }
 
     #[test]

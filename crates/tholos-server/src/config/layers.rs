@@ -45,8 +45,8 @@ pub enum ConfigError {
         key: String,
         /// Where it stands.
         origin: Origin,
-        /// The key whose name is nearest, if one is near.
-        nearest: Option<&'static str>,
+        /// The key whose name is nearest, and whether that is near.
+        nearest: (&'static str, bool),
     },
     /// A value is not what its key takes.
     BadValue {
@@ -89,8 +89,10 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownKey { key, origin, nearest } => {
                 write!(f, "there is no key `{key}` ({origin})")?;
                 match nearest {
-                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
-                    None => write!(f, "; `tholos config example` lists all keys"),
+                    (nearest, true) => write!(f, "; did you mean `{nearest}`?"),
+                    (nearest, false) => {
+                        write!(f, "; the nearest is `{nearest}`, and `tholos config example` lists all keys")
+                    }
                 }
             }
             ConfigError::BadValue { key, origin, value, why } => {
@@ -162,8 +164,10 @@ impl Layers {
                 continue;
             }
             let known = KEYS.iter().map(Key::variable).collect::<Vec<_>>();
-            let nearest = nearest(&name, known.iter().map(String::as_str));
-            let hint = nearest.map_or_else(String::new, |nearest| format!(" (the nearest is {nearest})"));
+            let hint = match nearest(&name, known.iter().map(String::as_str)) {
+                Some((nearest, true)) => format!(" (the nearest is {nearest})"),
+                _ => String::new(),
+            };
             self.warnings
                 .push(format!("the environment variable {name} is no key of ours{hint} and is not used"));
         }
@@ -250,7 +254,7 @@ fn find(name: &str, origin: &Origin) -> Result<&'static Key, ConfigError> {
     KEYS.iter().find(|key| key.name == name).ok_or_else(|| ConfigError::UnknownKey {
         key: name.to_owned(),
         origin: origin.clone(),
-        nearest: nearest(name, KEYS.iter().map(|key| key.name)),
+        nearest: nearest(name, KEYS.iter().map(|key| key.name)).expect("there are keys"),
     })
 }
 
@@ -285,8 +289,8 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// The candidate that takes the fewest edits to reach, if that is less than half of its letters.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that takes the fewest edits to reach, and whether that is less than half of its letters.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<(&'a str, bool)> {
     let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     candidates
         .map(|candidate| {
@@ -296,21 +300,25 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
             (whole.min(leaves), candidate)
         })
         .min()
-        .filter(|&(distance, candidate)| distance * 2 < candidate.len().max(4))
-        .map(|(_, candidate)| candidate)
+        .map(|(distance, candidate)| (candidate, distance * 2 < candidate.len().max(4)))
 }
 
-/// Levenshtein's distance in bytes.
+/// Bytes to add, drop or replace, and neighbours to swap, which is how names are most often mistyped (the optimal string
+/// alignment distance).
 fn edits(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (from, to) = (from.as_bytes(), to.as_bytes());
+    let (mut above, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=to.len()).collect());
+    for (i, a) in from.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, b) in to.iter().enumerate() {
+            let replaced = row[j] + usize::from(a != b);
+            let mut least = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && (*a, from[i - 1]) == (to[j - 1], *b) {
+                least = least.min(above[j - 1] + 1);
+            }
+            next.push(least);
         }
+        (above, row) = (row, next);
     }
     row[to.len()]
 }

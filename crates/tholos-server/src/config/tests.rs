@@ -68,7 +68,9 @@ fn an_unknown_key_names_the_nearest() {
     assert!(message("[limits]\nclient = 1").ends_with("did you mean `limits.clients`?"));
     assert!(message("key_bytes = 1").ends_with("did you mean `limits.key_bytes`?"));
     assert!(message("[wal]\nreplica = 1").ends_with("did you mean `replicas`?"));
-    assert!(message("qqqqqqqqqqqqq = 1").ends_with("lists all keys"));
+    assert!(message("naem = 1").ends_with("did you mean `name`?"));
+    let far = "the nearest is `reads`, and `tholos config example` lists all keys";
+    assert!(message("qqqads = 1").ends_with(far), "{}", message("qqqads = 1"));
     let resolved = layers("", &[("THOLOS_WEIHGT", "2"), ("THOLOS_AT", "x")], &[]).unwrap();
     assert_eq!(resolved.warnings.len(), 1);
     assert!(resolved.warnings[0].contains("THOLOS_WEIGHT"), "{:?}", resolved.warnings);
