@@ -1,5 +1,7 @@
 //! The transcripts of the book are run as they stand there, against the real binary, and must print what they say.
 //!
+//! The first pages show little of what commands print: there a command without output only has to succeed.
+//!
 //! In a block of console, a line that begins with `$ ` is a command and the lines after it are what it prints. `…` stands for any
 //! number of lines, or for the rest of one. Figures, and how wide columns are, may differ; the names of plans differ each
 //! time, and stand for those that are printed.
@@ -92,6 +94,8 @@ struct Dev {
     child: Child,
     banner: Vec<String>,
     gateway: String,
+    /// The cluster port of the first node.
+    cluster: String,
     http: String,
 }
 
@@ -110,12 +114,27 @@ impl Dev {
         }
         let addresses: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
         let text = |key: &str| addresses[key].as_str().unwrap().to_owned();
-        Dev { child, banner, gateway: text("gateway"), http: text("http") }
+        let cluster = addresses["nodes"][0]["cluster"].as_str().unwrap().to_owned();
+        Dev { child, banner, gateway: text("gateway"), cluster, http: text("http") }
     }
 
-    /// What `redis-cli` prints for a command.
+    /// What `redis-cli` prints for a command, with `-c -p 7001` as a client of the cluster.
     fn redis_cli(&self, words: &[&str]) -> String {
-        let mut stream = TcpStream::connect(&self.gateway).unwrap();
+        let (mut address, words) = match words {
+            ["-c", "-p", "7001", rest @ ..] => (self.cluster.clone(), rest),
+            all => (self.gateway.clone(), all),
+        };
+        loop {
+            let said = Dev::ask(&address, words);
+            match said.strip_prefix("(error) -MOVED ").and_then(|moved| moved.trim().split_once(' ')) {
+                Some((_slot, to)) => address = to.to_owned(),
+                None => return said,
+            }
+        }
+    }
+
+    fn ask(address: &str, words: &[&str]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(format!("{}\r\nQUIT\r\n", words.join(" ")).as_bytes()).unwrap();
         let mut reply = String::new();
@@ -198,6 +217,74 @@ fn said_in_time(words: &[&str], dev: &Dev, dir: &Path, step: &Step) -> String {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// A command of a first page as it is run here, or `None` for what is none of this test's: the tests themselves.
+fn of_first_page(command: &str) -> Option<String> {
+    let command = command.split("  # ").next()?.split(" # ").next()?;
+    let command = command.replace("cargo run --release --", "tholos");
+    // Ports and the file of addresses are chosen here.
+    let shown = command.split(" --port 0").next()?.trim();
+    (!shown.starts_with("cargo xtask")).then(|| shown.to_owned())
+}
+
+/// What a command prints that ends with 0. One that only looks is asked again until it does, as a node that has just
+/// restarted may be missed for a moment.
+fn succeeds(words: &[&str], dev: &Dev, dir: &Path) -> String {
+    let began = Instant::now();
+    loop {
+        let output = tholos(words, dir).env("THOLOS_AT", &dev.http).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        if output.status.code() == Some(0) {
+            return said;
+        }
+        let again = words[0] == "cluster" && began.elapsed() < DEADLINE;
+        assert!(again, "$ tholos {}: {:?}\n{said}", words.join(" "), output.status);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs the console blocks of a first page.
+fn check_first_page(page: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
+    let name = page.replace('/', "-");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (mut dev, mut ran): (Option<Dev>, usize) = (None, 0);
+    for step in steps(&std::fs::read_to_string(path).unwrap()) {
+        let Some(command) = of_first_page(&step.command) else { continue };
+        ran += 1;
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let said = match (&words[..], &dev) {
+            (["tholos", "dev"] | ["tholos", "dev", "--temp", ..], _) => {
+                // One cluster at a time.
+                drop(dev.take());
+                let started = Dev::start(&words[1..], &dir);
+                let said = started.banner.join("\n");
+                dev = Some(started);
+                said
+            }
+            (["redis-cli", rest @ ..], Some(dev)) => dev.redis_cli(rest),
+            (["tholos", rest @ ..], Some(dev)) => succeeds(rest, dev, &dir),
+            _ => panic!("{page}: nobody knows how to run $ {command}"),
+        };
+        let lines: Vec<&str> = said.lines().collect();
+        let expected: Vec<String> = step.expected.iter().filter(|line| !line.is_empty()).cloned().collect();
+        assert!(expected.is_empty() || fits(&expected, &lines), "{page}: $ {command}\n{said}");
+    }
+    assert!(ran >= 5, "{page} shows only {ran} commands");
+    drop(dev);
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn the_readme_shows_what_works() {
+    check_first_page("README.md");
+}
+
+#[test]
+fn getting_started_shows_what_works() {
+    check_first_page("docs/book/getting-started.md");
 }
 
 #[test]
