@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import connection_commands
 import hostile
 import random_commands
 import tools
@@ -59,6 +60,7 @@ def main():
 def run_areas(report, server, clients, only):
     areas = [
         ("exact replies", lambda: tools.exact_replies(report, server)),
+        ("connection commands", lambda: connection_commands.run(report, server)),
         ("random commands", lambda: random_commands.run(report, server)),
         ("redis-cli", lambda: tools.redis_cli(report, server)),
         ("client libraries", lambda: suites(report, server, clients)),

@@ -116,6 +116,28 @@ def typed_calls():
     client.close()
 
 
+def looks():
+    """What the library makes objects of: it expects each field that Redis has."""
+    client = connect(decode_responses=True)
+    assert client.client_setname("looks") is True
+    own = client.client_info()
+    assert own["name"] == "looks" and own["omem"] == 0, own
+    assert "looks" in [other["name"] for other in client.client_list()]
+    assert client.set(key("looks"), "x", ex=1000) is True
+    # This node's replica has it a moment after the leader.
+    deadline = time.monotonic() + 5
+    keyspace = {"expires": 0}
+    while keyspace["expires"] == 0 and time.monotonic() < deadline:
+        keyspace = client.info("keyspace").get("db0", keyspace)
+    assert keyspace["keys"] >= keyspace["expires"] >= 1, keyspace
+    assert client.object("encoding", key("looks")) == "embstr"
+    assert client.command_getkeys("SET", "a", "b") == ["a"]
+    assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert client.role()[0] == "master" and client.time()[0] > 0 and client.dbsize() >= 1
+    assert client.delete(key("looks")) == 1
+    client.close()
+
+
 def large_value():
     client = connect()
     value = bytes(range(256)) * 4096
@@ -314,4 +336,5 @@ else:
     if ARGS.mode == "cluster" and not (redis.__version__.startswith("5.") and ARGS.proto == 3):
         check("reads from replicas", replica_reads)
     if ARGS.mode == "gateway":
+        check("what the server tells of itself", looks)
         check("reconnects after CLIENT KILL", reconnects)
