@@ -226,8 +226,10 @@ impl Gateway {
             return self.fail(client, super::busy(writes));
         }
         let Some(connection) = self.connections.get_mut(&client) else { return };
+        // FLUSHALL, and what else goes to every shard (below).
+        let whole = matches!(join, Join::AllOk);
         let slot = connection.wait_for(join, parts.len());
-        self.request_parts(client, slot, parts, writes, extra, view);
+        self.request_parts(client, slot, parts, (writes, whole), extra, view);
     }
 
     /// Asks the next shards of a SCAN.
@@ -243,16 +245,17 @@ impl Gateway {
             scan.asked.iter().map(|shard| (first_slot(*shard, view), operation.clone())).collect();
         let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.wait_again(slot, Join::Scan(scan), parts.len());
-        self.request_parts(client, slot, parts, false, Some(Millis(0)), view);
+        self.request_parts(client, slot, parts, (false, true), Some(Millis(0)), view);
     }
 
-    /// Makes the requests of a command that waits for them.
+    /// Makes the requests of a command that waits for them: whether they write, and whether they are parts of a command on all
+    /// keys.
     fn request_parts(
         &mut self,
         client: ClientId,
         slot: u64,
         parts: Vec<(Slot, Operation)>,
-        writes: bool,
+        (writes, whole): (bool, bool),
         extra: Option<Millis>,
         view: &View,
     ) {
@@ -266,7 +269,7 @@ impl Gateway {
                 part,
                 shard: shard_of(hash_slot, view.map.shard_count),
                 hash_slot: hash_slot.number(),
-                movable: !matches!(operation, Operation::Durable { .. }),
+                movable: !whole && !matches!(operation, Operation::Durable { .. } | Operation::Wide { .. }),
                 operation: operation.to_bytes(),
                 write: writes.then_some(Write { session: 0, sequence: 0, expires_at: Millis(0) }),
                 deadline,

@@ -116,8 +116,8 @@ struct Request {
     shard: ShardId,
     /// The slot of its first key, for MOVED.
     hash_slot: u16,
-    /// Whether a client of the cluster port is told to ask elsewhere. WAIT is about what this connection wrote (R32), so
-    /// it follows its shards.
+    /// Whether a client of the cluster port is told to ask elsewhere. WAIT is about what this connection wrote (R32), and
+    /// a command on all keys about what this node led when it began: they follow their shards.
     movable: bool,
     /// The encoded operation.
     operation: Bytes,

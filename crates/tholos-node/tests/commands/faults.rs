@@ -77,6 +77,28 @@ fn a_write_that_may_have_happened_is_not_moved() {
     check(&mut cluster, other, &[("GET k", "$1 1")]);
 }
 
+/// A client cannot ask elsewhere for a part of SCAN, and would get another node's whole keyspace for it.
+#[test]
+fn a_command_on_all_keys_is_not_moved() {
+    for (command, reply) in
+        [("DBSIZE", ":1"), ("SCAN 0", "*2 $1 0 *1 $1 k"), ("KEYS *", "*1 $1 k"), ("RANDOMKEY", "$1 k")]
+    {
+        let mut cluster = three();
+        let old = leader(&cluster, None).unwrap();
+        let client = cluster.connect(old, Port::Cluster);
+        check(&mut cluster, client, &[("SET k 1", "+OK")]);
+        // Its lease runs out, and it has not noticed yet that nobody hears it.
+        cluster.cut(old);
+        cluster.advance(250);
+        cluster.send(client, &[command]);
+        assert_eq!(cluster.read(client), "", "{command}");
+        wait_for_leader(&mut cluster, old);
+        cluster.mend();
+        cluster.advance(1500);
+        assert_eq!(flat(&cluster.read(client)), reply, "{command}");
+    }
+}
+
 #[test]
 fn a_read_is_not_older_than_the_one_before_it() {
     let mut cluster = three();
