@@ -170,8 +170,14 @@ impl Join {
     }
 }
 
+const NOTHING_READ: &[u8] = b"nothing was read";
+
 fn partly(error: Value) -> Value {
     let Value::Error(text) = error else { return error };
+    // The errors of what only reads say so.
+    if text.windows(NOTHING_READ.len()).any(|part| part == NOTHING_READ) {
+        return Value::Error(text);
+    }
     let mut whole = text.to_vec();
     whole.extend_from_slice(b" (keys in other slots of this command may have been written)");
     Value::Error(Bytes::from(whole))
@@ -267,6 +273,10 @@ mod tests {
         let parts = alloc::vec![Value::Integer(1), Value::error("INDOUBT x")];
         let Value::Error(text) = reply(Join::Sum, parts) else { panic!() };
         assert!(text.starts_with(b"INDOUBT x (keys in other slots"));
+        let read = || {
+            Value::error("CLUSTERDOWN no quorum for this shard in time, nothing was read: try again later")
+        };
+        assert_eq!(reply(Join::Sum, alloc::vec![Value::Integer(1), read()]), read());
     }
 
     #[test]
