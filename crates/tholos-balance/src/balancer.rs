@@ -10,9 +10,6 @@ use crate::load::{LoadReport, micros};
 use crate::options::{Options, Policy};
 use crate::server::{Outcome, Server};
 
-/// Reports count as old when they come so many times of service apart: meanwhile others have sent so much that who was free is
-/// no longer, and all who heard the same have gone there together.
-const OLD_SERVICES: f64 = 12.0;
 /// What each candidate adds to the weight of a queue. Of many estimates the least is most likely one that is too low.
 const WARINESS: f64 = 0.1;
 /// The least part of its share that a server gets when shares are drawn: without answers nobody would know better.
@@ -57,7 +54,6 @@ pub struct Balancer {
 pub struct Pick {
     id: ServerId,
     server: Option<Arc<Server>>,
-    options: Options,
     sent_at: Duration,
 }
 
@@ -134,7 +130,7 @@ impl Balancer {
         let id = candidates[at].server;
         let server = Arc::clone(self.server(id)?);
         server.note_sent(now);
-        Some(Pick { id, server: Some(server), options: self.options, sent_at: now })
+        Some(Pick { id, server: Some(server), sent_at: now })
     }
 
     /// Each server's part of the whole, `c_i / Σ c_j` with c its spare capacity: workers that are free over the time of
@@ -146,7 +142,7 @@ impl Balancer {
         let spare = |server: &Server| {
             let seen = server.seen(clock)?;
             let free = (seen.workers - seen.queue).max(SHARE_LEAST * seen.workers);
-            Some(free / seen.service * server.weight() * server.warmth(clock, &self.options))
+            Some(free / seen.service * server.weight() * server.warmth(clock))
         };
         let known = (0..).map(ServerId).zip(&self.servers);
         let spares: Vec<(ServerId, f64)> =
@@ -201,16 +197,14 @@ impl Balancer {
         match self.options.policy {
             Policy::PeakEwma => {
                 let wariness = WARINESS * candidates.len() as f64;
-                let (mut capacities, mut missed) = (0.0, 0.0);
+                let mut stale = 0.0;
                 let best = self.least(candidates, chance, strict, |candidate, server| {
-                    let (capacity, by_one) = server.missed();
-                    capacities += capacity;
-                    missed += by_one;
+                    stale += server.stale();
                     let time =
                         server.expected_by_load(wariness).unwrap_or_else(|| server.expected_by_latency());
                     self.slowed_start(time, server, clock) + micros(candidate.distance)
                 });
-                if missed <= OLD_SERVICES * capacities {
+                if stale <= 0.0 {
                     return best;
                 }
                 let totals = self.totals(candidates, clock, strict);
@@ -234,7 +228,7 @@ impl Balancer {
 
     /// Weight, as far as the server is warm.
     fn part(&self, server: &Server, clock: u64) -> f64 {
-        server.weight().max(f64::MIN_POSITIVE) * server.warmth(clock, &self.options)
+        server.weight().max(f64::MIN_POSITIVE) * server.warmth(clock)
     }
 
     fn totals(&self, candidates: &[Candidate], clock: u64, strict: bool) -> Totals {
@@ -252,7 +246,7 @@ impl Balancer {
 
     /// A server that is not warm counts as so much slower.
     fn slowed_start(&self, time: f64, server: &Server, clock: u64) -> f64 {
-        let warmth = server.warmth(clock, &self.options);
+        let warmth = server.warmth(clock);
         if warmth < 1.0 { time / warmth } else { time }
     }
 
@@ -325,7 +319,7 @@ impl Pick {
     /// The request ended, and the server told its load if it did.
     pub fn done(mut self, now: Duration, outcome: Outcome, report: Option<LoadReport>) {
         if let Some(server) = self.server.take() {
-            server.note_ended(self.sent_at, now, outcome, &self.options);
+            server.note_ended(self.sent_at, now, outcome);
             if let Some(report) = report {
                 server.note_report(report, now);
             }

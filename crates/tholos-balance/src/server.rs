@@ -14,28 +14,38 @@ const SENT_MAX: usize = 4;
 const GAP_STEP: f64 = 0.1;
 /// A server that fails or has just come counts as so much slower at most.
 const SLOW_START_LEAST: f64 = 0.1;
+/// Reports count as old when they come so many times of service apart: meanwhile others have sent so much that who was free is
+/// no longer, and all who heard the same have gone there together.
+const OLD_SERVICES: f64 = 12.0;
 /// Doublings of the time for which a server is left out.
 const DOUBLINGS_MAX: u32 = 6;
 
 /// One server. Times are nanoseconds of the caller's clock, costs microseconds.
+///
+/// A choice looks at every candidate, so what it reads of one comes first and fits into a line of the cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Server {
     pub(crate) weight: AtomicU32,
-    pub(crate) in_flight: AtomicU32,
-    /// The load last reported, when, and what each request in the system adds to the time of a new one.
-    reported_at: Time,
-    /// A moving average of the time between reports.
-    gap: Float,
+    left_out: AtomicU32,
+    /// The load last reported: what waits or is served, and what each of these adds to the time of a new one (service over
+    /// workers: divisions are for reports, which come less often than choices).
     in_system: Float,
     workers: Float,
-    service: Float,
-    /// Service over workers, and the inverse of that: divisions are for reports, which come less often than choices.
     per_request: Float,
-    capacity: Float,
-    /// What it could serve between two reports with one worker, times its capacity.
-    missed: Float,
-    /// Own requests since then, which it does not count.
+    /// By how much reports come too seldom to follow the least: requests served between two of them, less so many times those
+    /// that may be, times its capacity.
+    stale: Float,
+    /// When the slow start is over, in nanoseconds.
+    warm_at: AtomicU64,
+    /// Own requests since the report, which it does not count.
     unseen: AtomicU32,
+    pub(crate) in_flight: AtomicU32,
+    service: Float,
+    capacity: Float,
+    /// When it reported, and a moving average of the time between reports.
+    reported_at: Time,
+    gap: Float,
     sent_at: [AtomicU64; SENT_MAX],
     sent: AtomicUsize,
     /// The least time that an answer took: the way there and back, about.
@@ -44,13 +54,11 @@ pub(crate) struct Server {
     latency: Float,
     latency_at: Time,
     failures: AtomicU32,
-    left_out: AtomicU32,
     left_out_until: AtomicU64,
     probed: AtomicBool,
     /// How many servers of the balancer failed too often.
     suspects: Arc<AtomicU32>,
-    /// When the slow start is over, in nanoseconds.
-    warm_at: AtomicU64,
+    options: Options,
 }
 
 impl Drop for Server {
@@ -96,7 +104,7 @@ impl Server {
             service: Float::default(),
             per_request: Float::default(),
             capacity: Float::default(),
-            missed: Float::default(),
+            stale: Float::default(),
             unseen: AtomicU32::new(0),
             sent_at: [const { AtomicU64::new(0) }; SENT_MAX],
             sent: AtomicUsize::new(0),
@@ -109,6 +117,7 @@ impl Server {
             probed: AtomicBool::new(false),
             suspects,
             warm_at: AtomicU64::new(nanos(now.saturating_add(options.slow_start))),
+            options: *options,
         }
     }
 
@@ -130,7 +139,8 @@ impl Server {
     }
 
     /// A request of `sent_at` ended.
-    pub(crate) fn note_ended(&self, sent_at: Duration, now: Duration, outcome: Outcome, options: &Options) {
+    pub(crate) fn note_ended(&self, sent_at: Duration, now: Duration, outcome: Outcome) {
+        let options = &self.options;
         self.in_flight.fetch_sub(1, Relaxed);
         self.probed.store(false, Relaxed);
         let took = micros(now.saturating_sub(sent_at));
@@ -194,7 +204,7 @@ impl Server {
         self.per_request.set(service / workers);
         let rate = 1.0 / service;
         self.capacity.set(workers * rate);
-        self.missed.set(self.gap.get() * rate * workers * rate);
+        self.stale.set((self.gap.get() * rate - OLD_SERVICES) * workers * rate);
         self.reported_at.set(now);
         // What was sent less than a way there and back ago was not there yet when this was said.
         let way = if self.least.get() < 1e12 { self.least.get() } else { 0.0 };
@@ -212,14 +222,15 @@ impl Server {
             return None;
         }
         let queue = self.in_system.get() + f64::from(self.unseen.load(Relaxed));
-        let waiting = (queue - (self.workers.get() - 1.0)).max(0.0);
-        Some(self.service.get() + per_request * (queue + wariness * waiting))
+        let workers = self.workers.get();
+        let waiting = (queue - (workers - 1.0)).max(0.0);
+        Some(per_request * (workers + queue + wariness * waiting))
     }
 
-    /// Its capacity in requests a microsecond, and that times what one worker serves between two reports; 0 if it told
-    /// nothing.
-    pub(crate) fn missed(&self) -> (f64, f64) {
-        (self.capacity.get(), self.missed.get())
+    /// Its capacity in requests a microsecond, times by how much what one worker serves between two reports is more than may be
+    /// if the least is to be followed; 0 if it told nothing.
+    pub(crate) fn stale(&self) -> f64 {
+        self.stale.get()
     }
 
     /// Its load, if it ever told it.
@@ -241,12 +252,12 @@ impl Server {
     }
 
     /// The part of its share that a new server gets, and one that is back.
-    pub(crate) fn warmth(&self, now: u64, options: &Options) -> f64 {
+    pub(crate) fn warmth(&self, now: u64) -> f64 {
         let left = self.warm_at.load(Relaxed).saturating_sub(now);
         if left == 0 {
             return 1.0;
         }
-        (1.0 - left as f64 / nanos(options.slow_start) as f64).max(SLOW_START_LEAST)
+        (1.0 - left as f64 / nanos(self.options.slow_start) as f64).max(SLOW_START_LEAST)
     }
 
     pub(crate) fn weight(&self) -> f64 {
