@@ -20,8 +20,8 @@ const OPEN_SPANS: u64 = 2;
 const REFUSED_SPANS: u64 = 8;
 /// So many may be open at any time, before connections wait,
 const OPEN_MIN: u64 = 1024;
-/// and before they are refused.
-const REFUSED_MIN: u64 = 8192;
+/// and before they are refused: more than there are clients by default, each of which may ask at the same moment.
+const REFUSED_MIN: u64 = 16_384;
 
 /// What was answered lately.
 #[derive(Debug, Default)]
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn half_a_second_of_answers_may_be_open() {
-        assert_eq!(after(&[]), (1024, 8192));
-        assert_eq!(after(&[100; 10]), (1024, 8192));
+        assert_eq!(after(&[]), (1024, 16_384));
+        assert_eq!(after(&[100; 10]), (1024, 16_384));
         assert_eq!(after(&[10_000; 10]), (20_000, 80_000));
     }
 
