@@ -329,6 +329,30 @@ fn a_cancelled_move_that_was_ordered_is_taken_back() {
     assert_eq!((job.state, job.moves[0].stage), (JobState::Cancelled, MoveStage::Cancelled));
 }
 
+/// Found by seed 1698 of the simulator: a spare was wiped, its row left with the next record, and the job that was to bring
+/// something there never ended.
+#[test]
+fn a_lost_node_stays_while_a_move_is_to_go_there_and_leaves_with_the_job() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let plan = order(&state, 7, &[swap(S0, 1, 4), swap(ShardId(1), 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(4, 99))), 1004);
+    for at in 0..2 {
+        assert!(now(&state).is_gone(NodeId(4)));
+        assert!(now(&state).map.node(NodeId(4)).is_some(), "before move {at}");
+        apply(&mut state, &MetaCommand::Order { job: 1, at });
+        // As its leader takes it back.
+        let group = ShardId(at as u16);
+        let fence = next_config(&state, group, &voters(&state, group), &[]);
+        apply(&mut state, &MetaCommand::Record { group, config: fence, bytes: 0 });
+        assert_eq!(now(&state).jobs[0].moves[at as usize].stage, MoveStage::Cancelled);
+    }
+    assert!(now(&state).jobs[0].state.is_finished());
+    assert_eq!(now(&state).map.node(NodeId(4)), None);
+    assert!(now(&state).departed.iter().any(|gone| gone.id == NodeId(4)));
+}
+
 #[test]
 fn plans_that_do_not_fit_are_refused() {
     let mut state = founded(3);

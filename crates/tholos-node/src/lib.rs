@@ -21,6 +21,7 @@ mod peer;
 mod prefetch;
 mod reading;
 mod refusal;
+mod refused;
 mod renewals;
 mod replica_reads;
 mod replicas;

@@ -752,12 +752,13 @@ impl Node {
     pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
         let refusal = self.refusal(id, &ask);
         // A hint may name this node for a shard that it does not hold.
-        let Some(shard) = self.shards[usize::from(id.0)].as_ref() else {
+        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
             return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
         // G3: "nothing was written" must be true of every copy of the request.
-        if let Some(refusal) = refusal.filter(|_| !shard.has_taken(&ask, &origin)) {
-            return self.answers.push((origin, Outcome::Refused(refusal)));
+        let refusal = refusal.or_else(|| shard.overfull());
+        if shard.refuse(&ask, refusal, origin, &self.detector, &mut self.answers) {
+            return;
         }
         if self.comes_before_the_map(id, &ask) {
             // It is asked again soon.

@@ -18,7 +18,7 @@ use tholos_paxos::{
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
-use crate::detector::node_of;
+use crate::detector::{Detector, node_of};
 use crate::digests::Digests;
 use crate::event::Loss;
 use crate::hot::{Asked, Rates};
@@ -26,6 +26,7 @@ use crate::meta::store;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes, peek_item};
 use crate::peer::{Ask, Outcome};
 use crate::prefetch::Lookups;
+use crate::refused::RefusedWrites;
 use crate::sessions::{Sessions, Verdict};
 
 /// Bytes of one batch, about; a larger command makes a batch of its own.
@@ -106,6 +107,7 @@ pub struct Shard {
     last_tick_at: Millis,
     durable_waits: Vec<DurableWait>,
     planted: Planted,
+    refused: RefusedWrites,
     /// The last entry and the last read whose look-ups are foreseen. Only a hint: the entry may be another by now.
     foreseen_write: Index,
     foreseen_read: u64,
@@ -187,6 +189,7 @@ impl Shard {
             last_tick_at: Millis(0),
             durable_waits: Vec::new(),
             planted,
+            refused: RefusedWrites::default(),
             foreseen_write: Index::ZERO,
             foreseen_read: 0,
             changed: None,
@@ -210,7 +213,7 @@ impl Shard {
         match ask {
             Ask::Write { session, sequence, acknowledged, expires_at, operation } => {
                 let header = WriteHeader { session, sequence, acknowledged, expires_at };
-                self.write(&header, &operation, origin, answers);
+                self.write(&header, &operation, origin);
             }
             Ask::Read { operation } | Ask::ReplicaRead { operation } => match Operation::decode(operation) {
                 Ok(operation) => self.read(operation, origin, now, answers),
@@ -219,21 +222,47 @@ impl Shard {
         }
     }
 
-    /// Whether a copy of a write is applied, waits here to be, or may be decided without this leader knowing it yet. The
-    /// network may double a request, and the copy finds the disk full.
-    pub(crate) fn has_taken(&self, ask: &Ask, origin: &Origin) -> bool {
-        let Ask::Write { session, sequence, .. } = ask else { return false };
+    /// Refuses a write, if a copy of it was refused before, or for `why`; but not if a copy of it is applied, waits here to be,
+    /// or may be decided without this leader knowing it yet: the network may double a request, and the copy finds the disk
+    /// full. Whether it is not to be taken.
+    pub(crate) fn refuse(
+        &mut self,
+        ask: &Ask,
+        why: Option<Value>,
+        origin: Origin,
+        detector: &Detector,
+        answers: &mut Answers,
+    ) -> bool {
+        let Ask::Write { session, sequence, expires_at, .. } = *ask else { return false };
+        let time = || detector.shard_time(&self.voters);
+        let again = self.refused.again(session, sequence, time);
+        let Some(why) = again.or(why) else { return false };
+        if self.has_taken(session, sequence, &origin) {
+            return false;
+        }
+        let time = detector.shard_time(&self.voters);
+        self.refused.note(session, sequence, expires_at, &why, time);
+        answers.push((origin, Outcome::Refused(why)));
+        true
+    }
+
+    fn has_taken(&self, session: u64, sequence: u64, origin: &Origin) -> bool {
         let proposed = self.proposed.iter().flat_map(|proposed| &proposed.waiters);
         let mut waiting = self.batches.iter().flat_map(|batch| &batch.waiters).chain(proposed);
         !self.group.serving()
-            || self.sessions.has_applied(*session, *sequence)
+            || self.sessions.has_applied(session, sequence)
             || waiting.any(|waiter| waiter == origin)
     }
 
-    fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin, answers: &mut Answers) {
+    /// Why no more writes can wait for this shard, if so.
+    pub(crate) fn overfull(&self) -> Option<Value> {
+        let text = "BUSY too many writes wait for this shard, nothing was written: try again later";
+        (self.waiting_bytes > WAITING_BYTES_MAX).then(|| Value::error(text))
+    }
+
+    fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin) {
         if self.waiting_bytes > WAITING_BYTES_MAX {
-            let text = "BUSY too many writes wait for this shard, nothing was written: try again later";
-            answers.push((origin, Outcome::Refused(Value::error(text))));
+            // A copy of one that is on its way, or one that comes before this leader knows: it is asked again.
             return;
         }
         let full = self.batches.back().is_none_or(|batch| {

@@ -433,7 +433,7 @@ impl MetaState {
         Ok(())
     }
 
-    fn remove(&mut self, node: NodeId) -> Result<(), Refusal> {
+    pub(super) fn remove(&mut self, node: NodeId) -> Result<(), Refusal> {
         // E2
         if self.departed.iter().any(|gone| gone.id == node) {
             return Ok(());
@@ -453,7 +453,7 @@ impl MetaState {
     }
 
     /// Takes a node that holds nothing off the map, for ever.
-    pub(super) fn depart(&mut self, node: NodeId) {
+    fn depart(&mut self, node: NodeId) {
         let Ok(at) = self.map.nodes.binary_search_by_key(&node, |row| row.id) else { return };
         let NodeRow { id, name, incarnation, .. } = self.map.nodes.remove(at);
         self.standings.remove(at);

@@ -239,7 +239,8 @@ impl MetaState {
         let gone: Vec<NodeId> =
             (0..self.map.nodes.len()).filter(lost).map(|at| self.map.nodes[at].id).collect();
         for node in gone {
-            self.depart(node);
+            // Refused while a move of the running job is to bring something there: it goes with the job.
+            let _ = self.remove(node);
         }
     }
 }

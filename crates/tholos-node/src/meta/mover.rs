@@ -210,7 +210,9 @@ impl Node {
         let order = |(at, step): (u32, &tholos_cluster::JobMove)| {
             let MoveStage::Ordered { number } = step.stage else { return None };
             let Move { shard, from, to } = step.what;
-            let back = job.state == JobState::Cancelling;
+            // Who is lost takes nothing any more.
+            let is_lost = to.is_some_and(|to| self.meta.state().is_gone(to));
+            let back = job.state == JobState::Cancelling || is_lost;
             let share = to.and_then(|to| self.meta.throttle.rate(shard, to)).unwrap_or(0);
             Some(MoveOrder { shard, move_id: MoveId(job.move_id(at)), number, from, to, back, share })
         };
