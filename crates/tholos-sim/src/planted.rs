@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 40] = [
+pub const NAMES: [(&str, Planted); 39] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -43,7 +43,6 @@ pub const NAMES: [(&str, Planted); 40] = [
     ("replica-read-unasked", Planted::ReplicaReadUnasked),
     ("sent-read-unasked", Planted::SentReadUnasked),
     ("age-ignored", Planted::AgeIgnored),
-    ("age-from-answer", Planted::AgeFromAnswer),
 ];
 
 /// What of it the log does, which knows no group.
