@@ -188,7 +188,7 @@ thread_local!(static ANSWERS: RefCell<Vec<Outcome>> = const { RefCell::new(Vec::
 
 /// The leader, and what delivers it a write from another node, the same each time; what is answered is kept in [`ANSWERS`].
 fn forwarded(cluster: &mut Cluster) -> (usize, impl Fn(&mut Cluster) + use<>) {
-    let leader = leader(cluster, None).unwrap();
+    let leader = leader(cluster, None).expect("somebody leads");
     let mut operation = Vec::new();
     Operation::Command(["SET", KEY, "1"].map(Bytes::from).to_vec()).encode(&mut operation);
     let operation = Bytes::from(operation);
