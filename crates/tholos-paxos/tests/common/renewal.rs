@@ -16,6 +16,8 @@ impl Council {
         let ordered =
             self.step(leader, |group, _, _, out| group.renew(&Renewal { asked, lost, by }, out).is_ok());
         if ordered {
+            // One who has begun under the first of two ids is not asked for the second: only a driver knows who lives there.
+            self.facts.may_stall |= self.at(lost).group.is_some() && self.at(lost).instead_of.is_some();
             self.await_replica(Some(home));
             self.coverage.count(Reached::Renewing);
             self.say(|| format!("{leader} gives {lost} the id {by}"));

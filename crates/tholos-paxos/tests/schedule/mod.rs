@@ -121,6 +121,7 @@ fn goes_on(council: &mut Council) {
     let config = council.decided_config().clone();
     for id in council.ids().into_iter().filter(|id| config.names(*id)) {
         let applied = council.at(id).state.len() as u64;
-        assert_eq!(applied, end.0, "{LIVENESS}: {id} has not applied everything");
+        let all = applied == end.0 || council.facts.may_stall;
+        assert!(all, "{LIVENESS}: {id} has applied {applied} of {}", end.0);
     }
 }
