@@ -10,6 +10,8 @@ import threading
 import time
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.cluster import RedisCluster
 
 ARGS = argparse.ArgumentParser()
@@ -274,7 +276,9 @@ def parallel_clients():
 
 
 def reconnects():
-    client = redis.Redis(host=ARGS.host, port=ARGS.port, protocol=ARGS.proto)
+    # The killed connection may be found closed only when it is written to.
+    again = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [redis.ConnectionError]}
+    client = redis.Redis(host=ARGS.host, port=ARGS.port, protocol=ARGS.proto, **again)
     own = client.client_id()
     other = redis.Redis(host=ARGS.host, port=ARGS.port, protocol=ARGS.proto)
     assert own != other.client_id()
