@@ -42,6 +42,8 @@ const GIVE_PART: i64 = 16;
 const SHED_MIN: i64 = 4;
 /// A leadership is given away for what is asked of its shard at most this often: three spans of what is counted.
 const SPREAD_INTERVAL: Millis = Millis(15_000);
+/// With less of its capacity to spare, in percent, a node takes fewer clients than it may.
+const LITTLE_SPARE_PERCENT: u8 = 20;
 /// How many entries an heir may lack: while it gets them, the shard takes no writes.
 const HEIR_BEHIND_MAX: u64 = 64;
 /// What this node leads is counted anew after so long, whether or not anything happened.
@@ -167,16 +169,22 @@ impl Node {
         self.steering.moves.by_reason()
     }
 
-    /// How many clients this node takes at a time: of all that it may, as large a part as it can do of an even share, by what all
-    /// nodes have to spare. In sixteenths, so that it changes seldom, and an eighth at least.
+    /// How many clients this node takes at a time: all that it may while it has something to spare, since most clients do
+    /// little. With little left, as large a part as it can do of an even share, by what all nodes have to spare; in sixteenths,
+    /// so that it changes seldom, and an eighth at least.
     pub fn clients_max(&mut self) -> u64 {
         let most = self.gateway.settings.maxclients;
         let me = self.config.me;
-        let shares = self.gateway_and_view().1.shares();
-        let own = shares.iter().find(|(node, _)| *node == me).map_or(1.0, |(_, share)| *share);
-        let of_even = (own * shares.len() as f64).clamp(0.0, 1.0);
-        let sixteenths = ((of_even * 16.0 + 0.5) as u64).clamp(2, 16);
-        let admitted = (most * sixteenths / 16).max(1);
+        let view = self.gateway_and_view().1;
+        let admitted = if view.load_of(me).spare() >= LITTLE_SPARE_PERCENT {
+            most
+        } else {
+            let shares = view.shares();
+            let own = shares.iter().find(|(node, _)| *node == me).map_or(1.0, |(_, share)| *share);
+            let of_even = (own * shares.len() as f64).clamp(0.0, 1.0);
+            let sixteenths = ((of_even * 16.0 + 0.5) as u64).clamp(2, 16);
+            (most * sixteenths / 16).max(1)
+        };
         self.gateway.clients_max = admitted;
         admitted
     }

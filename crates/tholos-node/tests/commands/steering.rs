@@ -229,8 +229,7 @@ fn clients_go_where_there_is_something_to_spare() {
     world.pass(6_000, slow(0, HALF));
     let [capacity, load, spare, share] = info(&mut world);
     assert!(capacity == 50 && load > 40 && spare < 30 && share < 20, "{capacity} {load} {spare} {share}");
-    let admitted = world.cluster.nodes[0].clients_max();
-    assert!((2_560..=6_400).contains(&admitted), "{admitted}");
+    assert_eq!(world.cluster.nodes[0].clients_max(), 10_240, "it has something to spare");
     world.pass(6_000, slow(0, SLOW_DISK));
     info(&mut world);
     assert_eq!(world.cluster.nodes[0].clients_max(), 1_280, "an eighth is left to it");
