@@ -8,32 +8,43 @@ use tholos_resp::Value;
 
 /// Refusals of a shard that are remembered one by one.
 const REFUSED_MAX: usize = 16_384;
-/// From so many on, those that no copy can come of any more are looked for.
-const SWEPT_FROM: usize = 1024;
+/// Those that no copy can come of any more are looked for this often.
+const SWEPT_EVERY: Millis = Millis(1_000);
 
 /// The writes of a shard that were refused on this node, until they may not be applied any more (R18).
 #[derive(Debug, Default)]
 pub(crate) struct RefusedWrites {
     /// By session and sequence: the shard time from which on no log takes it, and what was said.
     refused: BTreeMap<(u64, u64), (Millis, Value)>,
-    /// More were refused than are remembered: all are, until then.
-    all: Option<(Millis, Value)>,
+    /// More were refused than are remembered; the last of them may come again until then.
+    forgotten_until: Millis,
     swept_at: Millis,
 }
 
+/// What is known of a write that comes.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Before {
+    /// No copy of it was refused here.
+    New,
+    /// One was, with these words.
+    Refused(Value),
+    /// One may have been.
+    Unknown,
+}
+
 impl RefusedWrites {
-    /// What is to be said of a write because a copy of it may have been refused. `time` is shard time.
-    pub(crate) fn again(&mut self, session: u64, sequence: u64, time: impl Fn() -> Millis) -> Option<Value> {
+    /// `time` is shard time.
+    pub(crate) fn before(&mut self, session: u64, sequence: u64, time: impl Fn() -> Millis) -> Before {
         if self.refused.is_empty() {
-            return None;
+            return Before::New;
         }
-        if let Some((until, why)) = &self.all {
-            if time() < *until {
-                return Some(why.clone());
-            }
-            self.all = None;
+        let time = time();
+        self.sweep(time);
+        match self.refused.get(&(session, sequence)) {
+            Some((_, why)) => Before::Refused(why.clone()),
+            None if time < self.forgotten_until => Before::Unknown,
+            None => Before::New,
         }
-        self.refused.get(&(session, sequence)).map(|(_, why)| why.clone())
     }
 
     /// A write is refused.
@@ -45,15 +56,19 @@ impl RefusedWrites {
         why: &Value,
         time: Millis,
     ) {
-        if self.refused.len() >= SWEPT_FROM && time > self.swept_at {
-            self.swept_at = time;
-            self.refused.retain(|_, (until, _)| *until > time);
-        }
+        self.sweep(time);
         if self.refused.len() < REFUSED_MAX {
             self.refused.insert((session, sequence), (expires_at, why.clone()));
         } else {
-            let until = self.all.as_ref().map_or(expires_at, |(until, _)| expires_at.max(*until));
-            self.all = Some((until, why.clone()));
+            self.forgotten_until = self.forgotten_until.max(expires_at);
+        }
+    }
+
+    /// Forgets what no log takes any more; nothing, while something forgotten may come again.
+    fn sweep(&mut self, time: Millis) {
+        if time.since(self.swept_at) >= SWEPT_EVERY && time >= self.forgotten_until {
+            self.swept_at = time;
+            self.refused.retain(|_, (until, _)| *until > time);
         }
     }
 }
@@ -63,22 +78,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_refused_is_refused_until_no_log_takes_it() {
+    fn what_was_refused_is_known_until_no_log_takes_it() {
         let mut refused = RefusedWrites::default();
         let why = Value::error("BUSY");
         let at = |ms| move || Millis(ms);
-        assert_eq!(refused.again(1, 1, at(0)), None);
+        assert_eq!(refused.before(1, 1, at(0)), Before::New);
         for sequence in 1..=REFUSED_MAX as u64 {
             refused.note(1, sequence, Millis(5_000), &why, Millis(1_000));
         }
-        assert_eq!(refused.again(1, REFUSED_MAX as u64, at(1_000)).as_ref(), Some(&why));
-        assert_eq!(refused.again(2, 1, at(1_000)), None);
-        // There is no room for this one: all are refused as long as it may come again.
-        refused.note(2, 1, Millis(4_500), &why, Millis(1_000));
-        assert_eq!(refused.again(3, 1, at(4_499)).as_ref(), Some(&why));
-        assert_eq!(refused.again(3, 1, at(4_500)), None);
-        refused.note(3, 1, Millis(9_000), &why, Millis(5_000));
-        assert_eq!(refused.again(1, 1, at(5_000)), None, "swept");
-        assert_eq!(refused.again(3, 1, at(5_000)).as_ref(), Some(&why));
+        assert_eq!(refused.before(1, REFUSED_MAX as u64, at(1_000)), Before::Refused(why.clone()));
+        assert_eq!(refused.before(2, 1, at(1_000)), Before::New);
+        // There is no room for this one: nothing is known of any other until it cannot come again.
+        refused.note(2, 1, Millis(9_000), &why, Millis(1_000));
+        assert_eq!(refused.before(2, 1, at(8_999)), Before::Unknown);
+        assert_eq!(refused.before(3, 1, at(8_999)), Before::Unknown, "asking does not make it longer");
+        assert_eq!(refused.before(3, 1, at(9_000)), Before::New);
+        assert!(refused.refused.is_empty(), "nothing is kept");
+        refused.note(3, 1, Millis(19_000), &why, Millis(10_000));
+        assert_eq!(refused.before(3, 1, at(18_999)), Before::Refused(why));
     }
 }

@@ -26,7 +26,7 @@ use crate::meta::store;
 use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes, peek_item};
 use crate::peer::{Ask, Outcome};
 use crate::prefetch::Lookups;
-use crate::refused::RefusedWrites;
+use crate::refused::{Before, RefusedWrites};
 use crate::sessions::{Sessions, Verdict};
 
 /// Bytes of one batch, about; a larger command makes a batch of its own.
@@ -234,12 +234,23 @@ impl Shard {
         answers: &mut Answers,
     ) -> bool {
         let Ask::Write { session, sequence, expires_at, .. } = *ask else { return false };
-        let time = || detector.shard_time(&self.voters);
-        let again = self.refused.again(session, sequence, time);
-        let Some(why) = again.or(why) else { return false };
-        if self.has_taken(session, sequence, &origin) {
+        let before = self.refused.before(session, sequence, || detector.shard_time(&self.voters));
+        if (why.is_none() && before == Before::New) || self.has_taken(session, sequence, &origin) {
             return false;
         }
+        if !self.group.serving() {
+            // What was refused here is not taken either, and nothing is said of it before this leader knows all that is
+            // decided: it is asked again. Who does not lead says so.
+            return before != Before::New && self.group.leading().is_some();
+        }
+        let why = match before {
+            Before::Refused(why) => why,
+            // If it is new it waits, asked again, until that is sure.
+            Before::New | Before::Unknown => match why {
+                Some(why) => why,
+                None => return true,
+            },
+        };
         let time = detector.shard_time(&self.voters);
         self.refused.note(session, sequence, expires_at, &why, time);
         answers.push((origin, Outcome::Refused(why)));
@@ -249,9 +260,7 @@ impl Shard {
     fn has_taken(&self, session: u64, sequence: u64, origin: &Origin) -> bool {
         let proposed = self.proposed.iter().flat_map(|proposed| &proposed.waiters);
         let mut waiting = self.batches.iter().flat_map(|batch| &batch.waiters).chain(proposed);
-        !self.group.serving()
-            || self.sessions.has_applied(session, sequence)
-            || waiting.any(|waiter| waiter == origin)
+        self.sessions.has_applied(session, sequence) || waiting.any(|waiter| waiter == origin)
     }
 
     /// Why no more writes can wait for this shard, if so.

@@ -9,7 +9,8 @@
 //! - G2: of one connection and one shard, reads and writes are never in flight together, and
 //!   each kind keeps its order. A read that was answered before an earlier one is asked again,
 //!   or it could be the older of the two.
-//! - G3: a client is told that nothing was written only if no attempt ever reached a leader.
+//! - G3: a client is told that nothing was written only if no attempt ever reached a leader, or a leader says so, which then
+//!   takes no copy of it later.
 
 mod admission;
 mod commands;
