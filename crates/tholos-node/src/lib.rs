@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod appends;
 mod config;
 mod counted;
 mod detector;

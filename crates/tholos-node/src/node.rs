@@ -2,38 +2,37 @@
 //!
 //! One owner, one thread of control: the driver hands in events and carries out effects.
 
-use alloc::collections::VecDeque;
+mod peers;
+mod requests;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tholos_cluster::{ClusterMap, NodeId, NodeRow};
-use tholos_paxos::{AppendSeq, Index, Millis, Outbox, Record, ReplicaId, RoleChange};
-use tholos_resp::Value;
+use tholos_paxos::{AppendSeq, Index, Millis, Outbox, Record, RoleChange};
 use tholos_ring::ShardId;
 
+use crate::appends::Appends;
 use crate::config::NodeConfig;
 use crate::counted::{Bar, CountedOf, Ledger};
 use crate::detector::{Detector, node_of};
 use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
-use crate::hints::{self, Hints};
+use crate::hints::Hints;
 use crate::hot::HotKeys;
 use crate::leased::{AskedRead, LeasedRead};
 use crate::load::QueueMeter;
-use crate::meta::{Meta, Room, is_request};
-use crate::peer::{Ask, Forward, Heartbeat, Outcome, PeerMessage};
+use crate::meta::{Meta, Room};
+use crate::peer::PeerMessage;
 use crate::prefetch;
-use crate::reading::{Reading, node_of_pick};
-use crate::refusal;
-use crate::replica_reads::{Reader, ReplicaReads};
+use crate::reading::Reading;
+use crate::replica_reads::ReplicaReads;
 use crate::replicas::{begins_as, founding_shard, shard_under};
 use crate::shard::{Answers, Origin, Shard, Unfit, mix};
 use crate::snapshot::{LoadedSnapshot, Transfers};
 use crate::steering::Steering;
 use crate::ticks::Restless;
 
-/// What a disk writes at least while it counts as moving: 20 MB/s.
-const SLOW_DISK_BYTES_PER_MS: u64 = 20_000;
 /// How often the totals of memory are taken.
 const MEMORY_INTERVAL: Millis = Millis(100);
 
@@ -78,49 +77,6 @@ pub struct Node {
     /// It was told to restart, and does.
     pub(crate) restarting: bool,
     pub(crate) memory_used: u64,
-}
-
-/// The appends under way: whose they are, and since when the disk has had them.
-#[derive(Debug, Default)]
-pub(crate) struct Appends {
-    owners: VecDeque<(AppendSeq, ShardId)>,
-    /// The first append of each handful, when it was asked for, and the bytes of the handful.
-    since: VecDeque<(AppendSeq, Millis, u64)>,
-    pub(crate) durable: AppendSeq,
-}
-
-impl Appends {
-    /// For how long the disk has owed an answer, beyond the time that the bytes before it take
-    /// on a slow disk: a large value is no standstill (R9).
-    pub(crate) fn stall(&self, now: Millis) -> Millis {
-        let Some((_, since, _)) = self.since.front() else { return Millis(0) };
-        let bytes: u64 = self.since.iter().map(|(_, _, bytes)| bytes).sum();
-        now.since(since.plus(Millis(bytes / SLOW_DISK_BYTES_PER_MS)))
-    }
-
-    fn note(&mut self, seq: AppendSeq, shard: ShardId, bytes: u64, now: Millis) {
-        self.owners.push_back((seq, shard));
-        match self.since.back_mut().filter(|(_, since, _)| *since == now) {
-            Some((_, _, handful)) => *handful += bytes,
-            None => self.since.push_back((seq, now, bytes)),
-        }
-    }
-
-    /// The shards that own appends up to `seq`, each once.
-    fn settle(&mut self, seq: AppendSeq) -> Vec<ShardId> {
-        self.durable = self.durable.max(seq);
-        let count = self.owners.partition_point(|(at, _)| *at <= seq);
-        let mut shards: Vec<ShardId> = self.owners.drain(..count).map(|(_, shard)| shard).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        while self.since.len() > 1 && self.since[1].0 <= AppendSeq(seq.0 + 1) {
-            self.since.pop_front();
-        }
-        if self.owners.is_empty() {
-            self.since.clear();
-        }
-        shards
-    }
 }
 
 impl Node {
@@ -575,71 +531,6 @@ impl Node {
         }
     }
 
-    fn route(&mut self, request: u64, out: &mut Effects) {
-        let Some(routed) = self.gateway.routed(request) else { return };
-        if self.read_within_bound(&routed, out) {
-            return;
-        }
-        let (gateway, view) = self.gateway_and_view();
-        let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
-        if self.read_at_replica(&routed, leader, out) {
-            return;
-        }
-        let pick = self.choose_reader(request, leader);
-        let (gateway, view) = self.gateway_and_view();
-        if let Some(slot) = gateway.must_move(request, leader) {
-            let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
-            let moved = alloc::format!("MOVED {slot} {address}");
-            return gateway.refuse(request, &Value::error(moved), &view);
-        }
-        let me = view.config.me;
-        if leader != me && !view.detector.hears_node(leader) {
-            return gateway.park(request);
-        }
-        let reader = pick.as_ref().map_or(leader, node_of_pick);
-        gateway.sent(request, reader, view.now.mono);
-        if let Some(pick) = pick {
-            gateway.picked(request, pick, reader != leader);
-        }
-        let boot = self.gateway.boot();
-        if reader == me && leader != me {
-            self.wait_at_replica(routed.shard, Reader::Client(request), out);
-        } else if reader != leader {
-            let (Ask::Read { operation } | Ask::ReplicaRead { operation } | Ask::Write { operation, .. }) =
-                routed.ask;
-            let ask = Ask::ReplicaRead { operation };
-            let forward = Forward { request, boot, shard: routed.shard, ask };
-            out.sends.push((reader, PeerMessage::Forward(forward)));
-        } else if leader == me {
-            let origin = Origin { node: None, boot, request };
-            self.ask(routed.shard, routed.ask, origin);
-        } else {
-            let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };
-            out.sends.push((leader, PeerMessage::Forward(forward)));
-        }
-    }
-
-    fn answer(&mut self, origin: Origin, outcome: Outcome, out: &mut Effects) {
-        let Origin { node, boot, request } = origin;
-        match node {
-            Some(node) => {
-                let outcome = match outcome {
-                    Outcome::Done(reply) => {
-                        Outcome::Done(refusal::relayed(reply, self.config.relayed_reply_bytes_max))
-                    }
-                    other => other,
-                };
-                self.answers_to(node);
-                out.sends.push((node, PeerMessage::Answer { request, boot, outcome }));
-            }
-            None if is_request(request) => self.meta_answered(request, &outcome, out),
-            None => {
-                let (gateway, view) = self.gateway_and_view();
-                gateway.handle_answer(request, outcome, &view);
-            }
-        }
-    }
-
     fn handle_durable(&mut self, seq: AppendSeq, out: &mut Effects) {
         let settled = self.appends.settle(seq);
         prefetch::writes(&mut self.shards, &settled);
@@ -651,138 +542,6 @@ impl Node {
         }
         self.settle_checkpoints(out);
         self.own_up();
-    }
-
-    fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {
-        if from == self.config.me || self.meta.map().node(from).is_none() {
-            out.notices.push(Notice::MessageDropped { node: from, reason: "from a node outside the map" });
-            return;
-        }
-        if self.meta.state().is_gone(from) {
-            // U3
-            let reason = "from a node that a recovery gave up for ever (R29): destroy its data";
-            out.notices.push(Notice::MessageDropped { node: from, reason });
-            return;
-        }
-        self.detector.heard(from);
-        if message.rests_on_the_log() && !self.trusts(from) {
-            // R21: what its log may lack, its votes may lack; it says first where it stands.
-            return;
-        }
-        match message {
-            PeerMessage::Heartbeat(heartbeat) => {
-                self.detector.handle_heartbeat(from, &heartbeat);
-                self.steering.load.note_peer(from, heartbeat.load);
-                self.reading.note(from, heartbeat.load.queue, self.now.mono);
-                self.note_epoch(from, heartbeat.epoch, out);
-            }
-            PeerMessage::Queue(queue) => self.reading.note(from, queue, self.now.mono),
-            PeerMessage::MapWanted { have } => self.handle_map_wanted(from, have, out),
-            PeerMessage::MoveOrder(order) => self.handle_move_order(from, &order, out),
-            PeerMessage::MoveReport(report) => self.handle_move_report(from, report),
-            PeerMessage::FactsWanted => out.sends.push((from, PeerMessage::Facts(self.own_facts()))),
-            PeerMessage::Facts(said) => self.handle_facts(from, said),
-            PeerMessage::Restart { boot } => self.handle_restart(boot, out),
-            PeerMessage::Rescue(bytes) => self.handle_rescue_bytes(from, &bytes, out),
-            PeerMessage::RescueReport(report) => self.handle_rescue_report(from, report, out),
-            PeerMessage::Map(bytes) => self.handle_map(from, &bytes, out),
-            PeerMessage::Counted(said) => self.handle_counted(from, &said, out),
-            PeerMessage::Digest(note) => self.handle_digest(from, note, out),
-            PeerMessage::Paxos { shard, from: serial, to, message } => {
-                let replica = ReplicaId::new(from.0, serial);
-                self.handle_paxos(replica, to, shard, message, out);
-            }
-            PeerMessage::Forward(forward) => self.handle_forward(from, forward, out),
-            PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
-                let ours = is_request(request);
-                let meta = ours.then(|| self.meta.group());
-                let how_far = self.replica_reads.shard_of(request);
-                let shard = meta
-                    .or_else(|| hints::question_of(request))
-                    .or(how_far)
-                    .or_else(|| self.gateway.shard_of(request));
-                if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
-                    self.hints.learn(shard, from, *leader);
-                    self.mark_restless(shard);
-                }
-                if ours {
-                    return self.meta_answered(request, &outcome, out);
-                }
-                if let Some(shard) = how_far {
-                    return self.handle_how_far(shard, &outcome, out);
-                }
-                let (gateway, view) = self.gateway_and_view();
-                gateway.handle_answer(request, outcome, &view);
-            }
-            // To an earlier boot.
-            PeerMessage::Answer { .. } => {}
-            PeerMessage::SnapshotChunk(chunk) => self.handle_snapshot_chunk(from, chunk, out),
-            PeerMessage::SnapshotWanted { shard, ballot, index, file, chunk } => {
-                self.transfers.handle_wanted((shard, from), (ballot, index, file), chunk, self.now.mono, out);
-            }
-        }
-    }
-
-    fn handle_forward(&mut self, from: NodeId, forward: Forward, out: &mut Effects) {
-        let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
-        let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
-        if !leads && let Ask::ReplicaRead { operation } = forward.ask {
-            return self.read_for_other(forward.shard, origin, operation, out);
-        }
-        if !leads || hints::is_question(&forward) {
-            let leader = self.gateway_and_view().1.leader(forward.shard);
-            self.answers.push((origin, Outcome::NotLeader { leader }));
-        } else {
-            if matches!(&forward.ask, Ask::Read { operation } if operation[..] == [crate::operation::HOW_FAR])
-            {
-                self.tell_decided(forward.shard, from, out);
-            }
-            self.ask(forward.shard, forward.ask, origin);
-        }
-    }
-
-    /// Whoever asks how far the log is decided will wait until it knows so itself: the next tick would be late.
-    fn tell_decided(&mut self, id: ShardId, node: NodeId, out: &mut Effects) {
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        shard.group.tell_decided(|replica| node_of(replica) == node, &mut self.outbox);
-        self.collect(id, out);
-    }
-
-    /// Gives a request to the replica here, which leads.
-    pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
-        let refusal = self.refusal(id, &ask);
-        // A hint may name this node for a shard that it does not hold.
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
-            return self.answers.push((origin, Outcome::NotLeader { leader: None }));
-        };
-        // G3: "nothing was written" must be true of every copy of the request.
-        let refusal = refusal.or_else(|| shard.overfull());
-        if shard.refuse(&ask, refusal, origin, &self.detector, &mut self.answers) {
-            return;
-        }
-        if self.comes_before_the_map(id, &ask) {
-            // It is asked again soon.
-            return self.answers.push((origin, Outcome::NotLeader { leader: None }));
-        }
-        self.note_asked(id, &ask);
-        if let Ask::Read { operation } = &ask
-            && self.take_leased(id, operation, origin)
-        {
-            return;
-        }
-        let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        shard.ask(ask, origin, self.now.mono, &mut self.answers);
-        self.mark_dirty(id);
-    }
-
-    /// Notices who is heard and was not, or the other way round; whether anybody is.
-    fn note_connectivity(&mut self, out: &mut Effects) -> bool {
-        let changes = self.detector.take_changes();
-        for (node, heard) in &changes {
-            let node = *node;
-            out.notices.push(if *heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
-        }
-        !changes.is_empty()
     }
 
     fn handle_tick(&mut self, out: &mut Effects) {
@@ -805,28 +564,6 @@ impl Node {
         self.start_checkpoint(out);
         let (gateway, view) = self.gateway_and_view();
         gateway.tick(now, &view);
-    }
-
-    pub(crate) fn send_heartbeats(&mut self, now: Millis, out: &mut Effects) {
-        self.last_heartbeat = Some(now);
-        let stall = self.appends.stall(now).0;
-        let heartbeat = Heartbeat {
-            boot: self.config.boot,
-            heard: self.detector.heard_nodes(),
-            wall: self.now.wall,
-            disk_stall_ms: u32::try_from(stall).unwrap_or(u32::MAX),
-            memory_full: self.own_memory_full(),
-            disk_full: self.disk_full,
-            epoch: self.meta.state().epoch(),
-            load: self.own_load(),
-        };
-        let others = self.meta.map().nodes.iter().filter(|row| row.id != self.config.me);
-        for row in others.filter(|row| !self.meta.state().is_gone(row.id)) {
-            out.sends.push((row.id, PeerMessage::Heartbeat(heartbeat.clone())));
-            if let Some(counted) = self.ledger.tell(row.id, now) {
-                out.sends.push((row.id, PeerMessage::Counted(counted)));
-            }
-        }
     }
 
     pub(crate) fn own_memory_full(&self) -> bool {

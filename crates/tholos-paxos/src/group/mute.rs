@@ -1,0 +1,58 @@
+//! A replica that has lost what it may have promised (R20): it asks, and says nothing else.
+
+use super::Group;
+use crate::acceptor::Lost;
+use crate::ballot::{Ballot, Millis, ReplicaId};
+use crate::options::Planted;
+use crate::outbox::Outbox;
+
+impl Group {
+    /// Asks those who have not said what they have promised, or makes itself heard by a leader whose ballot is too low.
+    pub(super) fn tick_mute(&mut self, now: Millis, out: &mut Outbox) {
+        let Some(ask) = self.asking.tick(now, self.options.probe_interval) else { return };
+        let me = self.acceptor.me();
+        let knows = self.acceptor.lost() != Some(Lost::Unknown);
+        if knows {
+            // An idle leader says nothing, and would never learn that it must stand again.
+            for voter in self.acceptor.log().latest_config().voters.iter().filter(|voter| **voter != me) {
+                self.acceptor.reject(*voter, out);
+            }
+            return;
+        }
+        // Also those who have answered: one of them may lead by now, and give it another id.
+        let voters = self.acceptor.log().latest_config().voters.iter();
+        self.acceptor.tell(voters.chain(self.asking.contacts()), &ask, out);
+    }
+
+    /// Whom a replica that has lost records asks besides the voters that it knows of, if it does.
+    pub fn ask_also(&mut self, contacts: impl IntoIterator<Item = ReplicaId>) {
+        self.asking.ask_also(contacts);
+    }
+
+    pub(super) fn handle_bound(
+        &mut self,
+        from: ReplicaId,
+        nonce: u64,
+        promised: Ballot,
+        number: u64,
+        out: &mut Outbox,
+    ) {
+        if self.acceptor.lost() != Some(Lost::Unknown) {
+            return;
+        }
+        let config = self.acceptor.log().latest_config();
+        // In a set that has changed, others than its voters may hold a promise: only a new identity helps (R7).
+        if config.number != number {
+            self.asking.note_changed();
+            if self.options.planted == Planted::RottenVotesAfterChange {
+                self.acceptor.vote_nevertheless();
+            }
+            return;
+        }
+        let until = self.asking.handle_bound(from, nonce, promised, self.acceptor.me(), config);
+        if let Some(until) = until {
+            self.election.see(until);
+            self.acceptor.mute_until(until, out);
+        }
+    }
+}

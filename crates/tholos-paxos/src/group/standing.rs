@@ -1,0 +1,232 @@
+//! How a replica stands for leader: canvass, promise, prepare, and what ends it.
+
+use alloc::vec::Vec;
+
+use super::{Group, Role};
+use crate::acceptor::Standing;
+use crate::ballot::{Ballot, Index, Millis, ReplicaId};
+use crate::candidate::{Candidate, Elected};
+use crate::follower::Following;
+use crate::leader::Leader;
+use crate::message::{Entry, Message};
+use crate::options::Planted;
+use crate::outbox::Outbox;
+
+impl Group {
+    pub(super) fn start_canvass(&mut self, now: Millis, out: &mut Outbox) {
+        let (me, promised) = (self.acceptor.me(), self.acceptor.promised());
+        let mut ballot = self.election.next_ballot(me, promised);
+        if self.options.planted == Planted::BallotUsedTwice && self.election.takes_promised(me, promised) {
+            ballot = promised;
+        }
+        let candidate = Candidate::canvass(ballot, now, &self.options);
+        candidate.repeat(&self.acceptor, out);
+        self.role = Role::Candidate(candidate);
+        self.handle_endorse(me, ballot, now, out);
+    }
+
+    /// R9: a quorum must call the leader lost.
+    pub(super) fn handle_canvass(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        decided: Index,
+        out: &mut Outbox,
+    ) {
+        if let Role::Leader(leader) = &self.role {
+            // The other has lost us, or has only just started: say that we are here.
+            out.send(from, leader.probe(self.acceptor.log()));
+            return;
+        }
+        if ballot <= self.acceptor.promised() {
+            self.acceptor.reject(from, out);
+            return;
+        }
+        self.election.handle_higher(from, ballot);
+        if self.election.leader().is_none() && self.may_vote_for(decided) {
+            out.send(from, Message::Endorse { ballot });
+        }
+    }
+
+    /// A candidate that would need a snapshot from us could not adopt our log if ours is the one to adopt, so it must do
+    /// without us. Who has lost its vote does not lead instead, and what it has forgotten the new voters have.
+    fn may_vote_for(&self, decided: Index) -> bool {
+        let log = self.acceptor.log();
+        log.has_lost_its_vote(self.acceptor.me()) || log.resends_after(decided, self.options.resent_bytes_max)
+    }
+
+    pub(super) fn handle_endorse(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
+        if let Role::Candidate(candidate) = &mut self.role
+            && candidate.ballot() == ballot
+        {
+            candidate.handle_endorse(from);
+            self.stand_if_endorsed(ballot, now, out);
+        }
+    }
+
+    /// Stands once a quorum misses the leader and no own grant binds: it would be the first promise (R12).
+    pub(super) fn stand_if_endorsed(&mut self, ballot: Ballot, now: Millis, out: &mut Outbox) {
+        if let Role::Candidate(candidate) = &self.role
+            && candidate.is_endorsed(self.acceptor.log())
+            && !self.own_grants_bind(now)
+        {
+            self.start_promise(ballot, None, now, out);
+        }
+    }
+
+    /// Whether this replica may have granted a lease that is not over.
+    fn grants_bind(&self, now: Millis) -> bool {
+        self.options.planted != Planted::GrantDoesNotBind && self.grants.bind(now)
+    }
+
+    /// Whether that keeps it from standing.
+    pub(super) fn own_grants_bind(&self, now: Millis) -> bool {
+        self.options.planted != Planted::OwnGrantIgnored && self.grants_bind(now)
+    }
+
+    /// The candidate promises its own ballot first; nothing leaves before that is durable (R2). `released`: the leader
+    /// of that ballot has let go.
+    pub(super) fn start_promise(
+        &mut self,
+        ballot: Ballot,
+        released: Option<Ballot>,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        let seq = self.acceptor.promise(ballot, out);
+        self.election.see(ballot);
+        self.election.lose_leader();
+        let span = self.election.candidacy(&self.options);
+        let candidate = Candidate::promise(ballot, seq, now, span, &self.options);
+        self.role = Role::Candidate(candidate.released(released));
+        if self.options.planted == Planted::PromiseBeforeDurable {
+            self.start_prepare(now, out);
+        }
+    }
+
+    pub(super) fn start_prepare(&mut self, now: Millis, out: &mut Outbox) {
+        let Role::Candidate(candidate) = &mut self.role else { return };
+        if let Some(elected) = candidate.start_prepare(&self.acceptor, self.options.planted, out) {
+            self.lead(elected, now, out);
+        }
+    }
+
+    /// Phase 1b: promises `ballot` unless a higher one was promised.
+    pub(super) fn handle_prepare(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        decided: Index,
+        released: Option<Ballot>,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        self.election.see(ballot);
+        if ballot < self.acceptor.promised() || ballot.replica != from {
+            self.acceptor.reject(from, out);
+            return;
+        }
+        if let Some(released) = released {
+            self.grants.cancel(released);
+        }
+        if self.acceptor.log().accepted() == ballot {
+            // A late repeat: this ballot leads already.
+            return;
+        }
+        // Also if it gets no promise: who did not hear its canvass may have to stand instead.
+        self.election.handle_higher(from, ballot);
+        if !self.may_vote_for(decided) {
+            return;
+        }
+        // An equal ballot is a retry of the same, still living candidate (R2): the first
+        // promise may have been lost.
+        if ballot > self.acceptor.promised() {
+            if self.grants_bind(now) {
+                self.grants.hold(from, ballot, Message::Prepare { ballot, decided, released });
+                return;
+            }
+            self.step_down(now, out);
+            self.acceptor.promise(ballot, out);
+        }
+        self.election.lose_leader();
+        if let Role::Follower(following) = &mut self.role {
+            following.patient_until = now.plus(self.options.election_timeout);
+        }
+        self.acceptor.say_promise(from, ballot, self.options.planted, out);
+    }
+
+    pub(super) fn handle_promise(
+        &mut self,
+        ballot: Ballot,
+        promise: Standing,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        let acceptor = &self.acceptor;
+        match &mut self.role {
+            Role::Leader(leader) if leader.ballot() == ballot => {
+                leader.handle_promise(promise, acceptor.log(), &self.options, out);
+            }
+            Role::Candidate(candidate) if candidate.ballot() == ballot => {
+                let elected = candidate.handle_promise(promise, acceptor, self.options.planted, out);
+                if let Some(elected) = elected {
+                    self.lead(elected, now, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_fetched(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        pieces: Vec<Entry>,
+        length: Index,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        let Role::Candidate(candidate) = &mut self.role else { return };
+        if candidate.ballot() != ballot {
+            return;
+        }
+        let times = (now.plus(self.options.election_timeout), self.options.planted);
+        if let Some(elected) = candidate.handle_fetched(from, pieces, length, &self.acceptor, times, out) {
+            self.lead(elected, now, out);
+        }
+    }
+
+    fn lead(&mut self, elected: Elected, now: Millis, out: &mut Outbox) {
+        let leader = Leader::begin(elected, &mut self.acceptor, &self.options, now, out);
+        self.election.follow(leader.ballot());
+        self.role = Role::Leader(leader);
+        self.advance(now, out);
+    }
+
+    pub(super) fn handle_reject(&mut self, from: ReplicaId, promised: Ballot, now: Millis, out: &mut Outbox) {
+        self.election.see(promised);
+        self.election.handle_higher(from, promised);
+        match &self.role {
+            Role::Leader(leader) if promised > leader.ballot() => self.step_down(now, out),
+            Role::Candidate(candidate) if promised >= candidate.ballot() => self.give_up(now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn give_up(&mut self, now: Millis) {
+        self.election.fail();
+        self.role = Role::Follower(Following::lost_since(now));
+    }
+
+    /// Becomes a follower of nobody. Nothing happens to a follower.
+    pub(super) fn step_down(&mut self, now: Millis, out: &mut Outbox) {
+        if matches!(self.role, Role::Follower(_)) {
+            return;
+        }
+        let following = Role::Follower(Following::until(now.plus(self.options.stagger)));
+        if let Role::Leader(leader) = core::mem::replace(&mut self.role, following) {
+            leader.end(out);
+        }
+        self.election.lose_leader();
+    }
+}
