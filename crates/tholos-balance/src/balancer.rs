@@ -114,7 +114,7 @@ impl Balancer {
     /// A server told its load other than with an answer.
     pub fn report(&self, id: ServerId, report: LoadReport, now: Duration) {
         if let Some(server) = self.server(id) {
-            server.note_report(report, now);
+            server.note_report(report, in_flight(server), now);
         }
     }
 
@@ -156,7 +156,7 @@ impl Balancer {
     pub fn view(&self, id: ServerId, now: Duration) -> Option<View> {
         let server = self.server(id)?;
         Some(View {
-            in_flight: server.in_flight.load(Relaxed),
+            in_flight: in_flight(server),
             latency: Duration::from_nanos((server.latency() * 1e3) as u64),
             left_out: server.is_left_out(nanos(now)),
             weight: server.weight.load(Relaxed),
@@ -184,9 +184,9 @@ impl Balancer {
         &'a self,
         candidates: &'a [Candidate],
         strict: bool,
-    ) -> impl Iterator<Item = (usize, &'a Candidate, &'a Server)> {
+    ) -> impl Iterator<Item = (usize, &'a Candidate, &'a Arc<Server>)> {
         let known = candidates.iter().enumerate().filter_map(|(at, candidate)| {
-            self.server(candidate.server).map(|server| (at, candidate, &**server))
+            self.server(candidate.server).map(|server| (at, candidate, server))
         });
         known.filter(move |(_, _, server)| {
             !strict || (server.weight.load(Relaxed) > 0 && !server.is_suspect())
@@ -200,8 +200,9 @@ impl Balancer {
                 let mut stale = 0.0;
                 let best = self.least(candidates, chance, strict, |candidate, server| {
                     stale += server.stale();
-                    let time =
-                        server.expected_by_load(wariness).unwrap_or_else(|| server.expected_by_latency());
+                    let time = server
+                        .expected_by_load(wariness)
+                        .unwrap_or_else(|| server.expected_by_latency(in_flight(server)));
                     self.slowed_start(time, server, clock) + micros(candidate.distance)
                 });
                 if stale <= 0.0 {
@@ -213,7 +214,7 @@ impl Balancer {
                 })
             }
             Policy::LeastRequest => self.least(candidates, chance, strict, |_, server| {
-                f64::from(server.in_flight.load(Relaxed) + 1) / self.part(server, clock)
+                (f64::from(in_flight(server)) + 1.0) / self.part(server, clock)
             }),
             Policy::WeightedRandom => {
                 self.draw(candidates, chance, strict, |_, server| self.part(server, clock))
@@ -270,7 +271,7 @@ impl Balancer {
         candidates: &[Candidate],
         chance: u64,
         strict: bool,
-        mut cost: impl FnMut(&Candidate, &Server) -> f64,
+        mut cost: impl FnMut(&Candidate, &Arc<Server>) -> f64,
     ) -> Option<usize> {
         let first = ((u128::from(chance) * candidates.len() as u128) >> 64) as usize;
         let (before, after) = candidates.split_at(first);
@@ -292,7 +293,7 @@ impl Balancer {
         candidates: &[Candidate],
         chance: u64,
         strict: bool,
-        share: impl Fn(&Candidate, &Server) -> f64,
+        share: impl Fn(&Candidate, &Arc<Server>) -> f64,
     ) -> Option<usize> {
         let eligible = || self.eligible(candidates, strict);
         let sum: f64 = eligible().map(|(_, candidate, server)| share(candidate, server)).sum();
@@ -321,7 +322,8 @@ impl Pick {
         if let Some(server) = self.server.take() {
             server.note_ended(self.sent_at, now, outcome);
             if let Some(report) = report {
-                server.note_report(report, now);
+                // All but this one.
+                server.note_report(report, in_flight(&server).saturating_sub(1), now);
             }
         }
     }
@@ -333,6 +335,11 @@ impl Drop for Pick {
             server.note_cancelled();
         }
     }
+}
+
+/// Own requests under way at a server: whoever holds it, but the balancer.
+fn in_flight(server: &Arc<Server>) -> u32 {
+    u32::try_from(Arc::strong_count(server) - 1).unwrap_or(u32::MAX)
 }
 
 /// A number from 0 on and below 1.

@@ -40,7 +40,6 @@ pub(crate) struct Server {
     warm_at: AtomicU64,
     /// Own requests since the report, which it does not count.
     unseen: AtomicU32,
-    pub(crate) in_flight: AtomicU32,
     service: Float,
     capacity: Float,
     /// When it reported, and a moving average of the time between reports.
@@ -96,7 +95,6 @@ impl Server {
     pub(crate) fn new(weight: u32, now: Duration, options: &Options, suspects: Arc<AtomicU32>) -> Server {
         Server {
             weight: AtomicU32::new(weight),
-            in_flight: AtomicU32::new(0),
             reported_at: Time::never(),
             gap: Float::default(),
             in_system: Float::default(),
@@ -123,7 +121,6 @@ impl Server {
 
     /// A request goes there.
     pub(crate) fn note_sent(&self, now: Duration) {
-        self.in_flight.fetch_add(1, Relaxed);
         // These may lose one of two that come at once, and are right again with the next report.
         self.unseen.store(self.unseen.load(Relaxed).saturating_add(1), Relaxed);
         let sent = self.sent.load(Relaxed);
@@ -133,7 +130,6 @@ impl Server {
 
     /// A request was given up: nothing is learned of it.
     pub(crate) fn note_cancelled(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
         self.unseen.store(self.unseen.load(Relaxed).saturating_sub(1), Relaxed);
         self.probed.store(false, Relaxed);
     }
@@ -141,7 +137,6 @@ impl Server {
     /// A request of `sent_at` ended.
     pub(crate) fn note_ended(&self, sent_at: Duration, now: Duration, outcome: Outcome) {
         let options = &self.options;
-        self.in_flight.fetch_sub(1, Relaxed);
         self.probed.store(false, Relaxed);
         let took = micros(now.saturating_sub(sent_at));
         match outcome {
@@ -191,8 +186,8 @@ impl Server {
         self.latency_at.set(now);
     }
 
-    /// The server told its load.
-    pub(crate) fn note_report(&self, report: LoadReport, now: Duration) {
+    /// The server told its load; `in_flight` own requests are under way there.
+    pub(crate) fn note_report(&self, report: LoadReport, in_flight: u32, now: Duration) {
         if let Some(at) = self.reported_at.get() {
             let since = micros(now.saturating_sub(Duration::from_nanos(at)));
             self.gap.set(self.gap.get() + (since - self.gap.get()) * GAP_STEP);
@@ -211,7 +206,7 @@ impl Server {
         let since = nanos(now).saturating_sub((way * 1e3) as u64);
         let sent = self.sent.load(Relaxed).min(SENT_MAX);
         let unseen = self.sent_at[..sent].iter().filter(|at| at.load(Relaxed) > since).count() as u32;
-        self.unseen.store(unseen.min(self.in_flight.load(Relaxed)), Relaxed);
+        self.unseen.store(unseen.min(in_flight), Relaxed);
     }
 
     /// Expected time of one more request, in microseconds, by the load it told, if it did. Each request there adds its part
@@ -247,8 +242,8 @@ impl Server {
 
     /// Expected time of one more request by what earlier ones took, for a server that reports no load. A server of
     /// which nothing is known costs next to nothing: somebody must try.
-    pub(crate) fn expected_by_latency(&self) -> f64 {
-        self.latency.get().max(1.0) * f64::from(self.in_flight.load(Relaxed) + 1)
+    pub(crate) fn expected_by_latency(&self, in_flight: u32) -> f64 {
+        self.latency.get().max(1.0) * (f64::from(in_flight) + 1.0)
     }
 
     /// The part of its share that a new server gets, and one that is back.

@@ -57,6 +57,20 @@ fn a_pick_that_is_dropped_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_pick_may_outlive_its_server() {
+    let mut balancer = balancer(Policy::PeakEwma, 1);
+    let [first, second] =
+        [0, 1].map(|chance| balancer.pick(&all(1), at(START), chance).expect("it is known"));
+    balancer.remove(ServerId(0));
+    balancer.set(ServerId(0), 1, at(START));
+    first.done(at(START + 1), Outcome::Answered, Some(load(3, 1)));
+    let view = balancer.view(ServerId(0), at(START + 1)).expect("it is known");
+    assert_eq!((view.in_flight, view.latency), (0, Duration::ZERO), "who came back is somebody new");
+    balancer.remove(ServerId(0));
+    second.done(at(START + 1), Outcome::Answered, Some(load(3, 1)));
+}
+
+#[test]
 fn the_least_expected_time_wins() {
     let balancer = balancer(Policy::PeakEwma, 3);
     balancer.report(ServerId(0), load(0, 10), at(START));
