@@ -7,7 +7,8 @@ For each kind of slowness two clusters run one after the other, `leaders = "load
 `tholos serve` on loopback. First all nodes are well; then n1 is slow, and after --settle seconds it is measured again.
 
  * processor: n1 gets half of the processor time that it used while it was well (--half cgroup, where one can be made), half the weight
-   of the others (nice 3), or is stopped and continued (SIGSTOP, SIGCONT) for 5 ms each.
+   of the others (nice, 3 more), or is stopped and continued (SIGSTOP, SIGCONT) for 5 ms each, which is all that is left if this
+   runs under a real-time policy.
  * disk: n1 runs with a shim (built by cc) that makes each fdatasync and fsync take --times as long while a file exists.
 
 Clients: `tholos bench --cluster`, --connections of them, 90 % reads. Needs Linux and cc. Prints Markdown; ends with 1 if a bar is missed.
@@ -24,7 +25,13 @@ from three import Bars, Three, arguments, figures, parse, say
 
 HALF_SECONDS = 0.005
 HALF_WEIGHT = 3
-GROUPS = "/sys/fs/cgroup"
+# Where control groups of processors are, and the files that give one a part: of version 2, and of version 1.
+GROUPS = (("/sys/fs/cgroup", "cpu.max"), ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us"))
+PERIOD_US = 10_000
+QUOTA_US_MIN = 1000
+# A group can be removed once the kernel has let go of its last process.
+REMOVE_TRIES = 50
+REMOVE_WAIT_SECONDS = 0.1
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -71,41 +78,49 @@ class Slower:
         (began, before), (now, after) = self.used_at, self.used()
         part = max(0.02, (after - before) / (now - began) / 2)
         how = self.args.half
-        if how in (None, "cgroup") and self.limit(part):
+        # Parts and weights bind only who shares a processor with others: a real-time process takes what it wants.
+        shares = os.sched_getscheduler(self.process.pid) == os.SCHED_OTHER
+        if how in (None, "cgroup") and shares and self.limit(part):
             return f"{part:.0%} of a processor by cgroup, half of what it used"
-        if how in (None, "nice"):
+        if how == "cgroup" or (how == "nice" and not shares):
+            raise SystemExit(f"--half {how} can do nothing here: use {'nice or ' if shares else ''}stop")
+        if shares and how != "stop":
             for task in os.listdir(f"/proc/{self.process.pid}/task"):
-                os.setpriority(os.PRIO_PROCESS, int(task), HALF_WEIGHT)
+                nice = os.getpriority(os.PRIO_PROCESS, int(task)) + HALF_WEIGHT
+                os.setpriority(os.PRIO_PROCESS, int(task), nice)
             return "half the weight of the others by nice"
         self.thread = threading.Thread(target=self.halve)
         self.thread.start()
         return "stopped for half of the time"
 
     def limit(self, part):
-        period = 10_000
-        for parent in (GROUPS, f"{GROUPS}/cpu"):
+        """Puts it into a control group that may use so much of a processor; whether there is one to be had."""
+        quota = max(QUOTA_US_MIN, int(part * PERIOD_US))
+        for parent, limit in GROUPS:
             group = f"{parent}/tholos-unequal-{os.getpid()}"
             try:
                 os.mkdir(group)
-                if parent == GROUPS:
-                    self.write(f"{group}/cpu.max", f"{int(part * period)} {period}")
+            except OSError:
+                continue
+            self.group = group
+            try:
+                if limit == "cpu.max":
+                    self.set(limit, f"{quota} {PERIOD_US}")
                 else:
-                    self.write(f"{group}/cpu.cfs_period_us", str(period))
-                    self.write(f"{group}/cpu.cfs_quota_us", str(max(1000, int(part * period))))
-                self.write(f"{group}/cgroup.procs", str(self.process.pid))
-                self.group = group
+                    self.set("cpu.cfs_period_us", PERIOD_US)
+                    self.set(limit, quota)
+                    # What it gets within its part is not to depend on how many others run.
+                    self.set("cpu.shares", 262_144)
+                self.set("cgroup.procs", self.process.pid)
                 return True
             except OSError:
-                if os.path.isdir(group):
-                    os.rmdir(group)
-        if self.args.half == "cgroup":
-            raise SystemExit("no cgroup can be made here: use --half nice")
+                self.remove()
         return False
 
-    @staticmethod
-    def write(path, text):
-        with open(path, "w") as out:
-            out.write(text)
+    def set(self, name, value):
+        # Not made where it is missing: a directory that takes any file is no control group.
+        with open(f"{self.group}/{name}", "r+") as out:
+            out.write(str(value))
 
     def halve(self):
         while not self.stopping.is_set():
@@ -120,9 +135,28 @@ class Slower:
             self.thread.join()
 
     def remove(self):
-        """Once the process is gone."""
-        if self.group:
-            os.rmdir(self.group)
+        """Removes the control group, if there is one; what is left in it moves up."""
+        group, self.group = self.group, None
+        for _ in range(REMOVE_TRIES if group else 0):
+            try:
+                os.rmdir(group)
+                return
+            except OSError:
+                self.empty(group)
+                time.sleep(REMOVE_WAIT_SECONDS)
+        if group:
+            say(f"{group} cannot be removed: rmdir it when it is empty")
+
+    @staticmethod
+    def empty(group):
+        try:
+            with open(f"{group}/cgroup.procs") as left, open(f"{os.path.dirname(group)}/cgroup.procs", "r+") as parent:
+                for pid in left:
+                    parent.write(pid)
+                    parent.flush()
+        except OSError:
+            # It has ended meanwhile, or is about to.
+            pass
 
 
 def build_shim(directory):
