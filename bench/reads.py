@@ -10,8 +10,8 @@ Three `tholos serve` on loopback, all clients read one key. Three ways take turn
  * direct: `tholos bench --cluster`: all clients go to the leader themselves.
 
 Reads are linearizable in each. Processor time is that of the three servers. On few processors the servers share what the clients leave
-them, so a gain can only be what a read costs less; with a processor for each node it is what three nodes can do beside one
-(`cargo xtask balance-sim` has that). Prints Markdown; ends with 1 if a bar is missed.
+them, all of it in both ways, and a read at a replica costs what it costs at the leader: two processors cannot show a gain. With a
+processor for each node it is what three nodes can do beside one, which `cargo xtask balance-sim` simulates. Prints Markdown; ends with 1 if a bar is missed.
 """
 
 import statistics

@@ -78,6 +78,19 @@
 //! 8.4. At 70 % load with reports each 100 ms only, the highest weight keeps 11 of 20 servers idle and has a median of
 //! 364 ms, where shares have 0.64.
 //!
+//! **One hot shard, reads only.** Three nodes of one processor each, the clients spread over them, in the same simulator: a replica that
+//! is chosen reads its own state after one question to the leader for all reads that wait. What a step costs is taken from the
+//! real server. How many reads a second each way can do with a p99 below 5 ms:
+//!
+//! | who answers | reads a second | processor time a read |
+//! |---|--:|--:|
+//! | the leader, all clients connected to it | 100,000 | 9.0 us |
+//! | the leader, through all gateways | 150,000 | 11.0 us |
+//! | whom the gateways choose, by the default policy and reported queues | 250,000 | 9.8 us |
+//!
+//! Up to 150,000 the leader answers nearly all of them either way, in the same time. If replicas kept all that comes to their nodes it
+//! would be 300,000: reports are old beside reads of 4 us, so a gateway draws in shares and leaves some to a leader that is full.
+//!
 //! A choice among 16 servers and what is learned of its outcome take about 105 ns, where tower's p2c takes 430 with
 //! peak-EWMA and 135 with pending requests (`cd bench && cargo run --release -p bench-balance`; its peers need cmake).
 //!

@@ -4,12 +4,14 @@
 
 mod chance;
 mod plot;
+mod reads;
 mod rivals;
 mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use reads::{Reads, Way};
 use rivals::Rival;
 use world::{Outcomes, Scene};
 
@@ -96,13 +98,52 @@ fn main() -> ExitCode {
         loads.push((load, row));
     }
 
+    let ways = read_tables();
+
     if let Some(dir) = plots
-        && let Err(error) = plot::write(&dir, &rows, &herd, &loads)
+        && let Err(error) = plot::write(&dir, &rows, &herd, &loads, &ways)
     {
         eprintln!("simulate: {}: {error}", dir.display());
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// Reads a second of one hot shard.
+const RATES: [f64; 11] = [10e3, 50e3, 100e3, 125e3, 150e3, 175e3, 200e3, 225e3, 250e3, 275e3, 300e3];
+/// A cluster whose slowest reads of a hundred take longer, in microseconds, cannot do what it is asked.
+const READS_P99_MAX: f64 = 5000.0;
+const READS_SECONDS: f64 = 1.0;
+
+/// The p99 of each way by reads a second, in thousands and milliseconds, up to the first that is too many.
+fn read_tables() -> Vec<(Way, Vec<(f64, f64)>)> {
+    println!("\none hot shard on three nodes of one processor each, reads only, open loop; microseconds\n");
+    println!(
+        "{:<38} {:>8} {:>9} {:>9} {:>13} {:>13} {:>19}",
+        "", "reads/s", "p50", "p99", "processor/read", "at replicas", "reads a question"
+    );
+    let mut ways = Vec::new();
+    for way in [Way::Load, Way::Leader, Way::Direct] {
+        let mut points = Vec::new();
+        for per_second in RATES {
+            let mut found = Reads { way, per_second, seconds: READS_SECONDS, seed: 42 }.run();
+            let p99 = found.times.quantile(0.99);
+            println!(
+                "{:<38} {per_second:>8} {:>9.0} {p99:>9.0} {:>14.1} {:>11.0} % {:>19.1}",
+                way.name(),
+                found.times.quantile(0.5),
+                found.processor_us,
+                100.0 * found.at_replicas,
+                found.per_question,
+            );
+            points.push((per_second / 1e3, p99 / 1e3));
+            if p99 > READS_P99_MAX {
+                break;
+            }
+        }
+        ways.push((way, points));
+    }
+    ways
 }
 
 fn table_head() {

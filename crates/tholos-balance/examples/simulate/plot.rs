@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
+use crate::reads::Way;
 use crate::rivals::Rival;
 
 const WIDTH: f64 = 640.0;
@@ -24,6 +25,7 @@ pub(crate) fn write(
     rivals: &[(Rival, [f64; 4])],
     herd: &[(f64, f64)],
     loads: &[(f64, [f64; 4])],
+    ways: &[(Way, Vec<(f64, f64)>)],
 ) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join("policies.svg"), bars("p99 at 90 % load, milliseconds, logarithmic", rivals))?;
@@ -38,7 +40,11 @@ pub(crate) fn write(
     fs::write(
         dir.join("loads.svg"),
         lines(title, "load, %", false, &[of(0, "p50"), of(1, "p99"), of(2, "p99.9")]),
-    )
+    )?;
+    let of = |(way, points): &(Way, Vec<(f64, f64)>)| Line { name: way.short(), points: points.clone() };
+    let title = "p99 of reads of one hot shard on three nodes, milliseconds";
+    let ways: Vec<Line<'_>> = ways.iter().map(of).collect();
+    fs::write(dir.join("reads.svg"), lines(title, "thousand reads a second", false, &ways))
 }
 
 fn head(title: &str) -> String {

@@ -57,6 +57,10 @@ impl Times {
         self.0.is_empty()
     }
 
+    pub(crate) fn push(&mut self, time: f64) {
+        self.0.push(time);
+    }
+
     pub(crate) fn quantile(&mut self, part: f64) -> f64 {
         self.0.sort_unstable_by(f64::total_cmp);
         let at = (self.0.len().saturating_sub(1) as f64 * part) as usize;
@@ -237,7 +241,7 @@ impl World {
             false if self.scene.is_slowed(sent_at - 0.05 * self.scene.end()) => return,
             false => &mut self.outcomes.quiet,
         };
-        times.0.push(now - sent_at);
+        times.push(now - sent_at);
     }
 
     fn reports(&mut self, now: f64) {
