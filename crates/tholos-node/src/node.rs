@@ -356,6 +356,7 @@ impl Node {
         for id in waiting {
             self.mark_dirty(id);
         }
+        self.ask_leaders(out);
         self.tell_queue(out);
         for (client, bytes, completed) in self.gateway.take_replies() {
             out.replies.push((client, bytes));

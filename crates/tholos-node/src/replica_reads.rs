@@ -9,7 +9,8 @@
 //! by this node's clock alone, from before the question left (R32).
 //!
 //! A question confirms only reads that were there when it was sent: one that comes later may be of a client that has seen
-//! a later write, so it waits for the next question.
+//! a later write, so it waits for the next question. That is why questions leave when no event waits any more, and not with the
+//! first read: all that came together are confirmed together.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -48,6 +49,8 @@ fn age_max(bound: Millis) -> Option<Millis> {
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaReads {
     shards: BTreeMap<ShardId, Shelf>,
+    /// Shards whose leaders are to be asked once no event waits.
+    to_ask: Vec<ShardId>,
     last_question: u64,
 }
 
@@ -102,6 +105,12 @@ impl Confirmed {
 }
 
 impl ReplicaReads {
+    fn note_to_ask(&mut self, id: ShardId) {
+        if !self.to_ask.contains(&id) {
+            self.to_ask.push(id);
+        }
+    }
+
     /// The shard that a question of this number is about, while it waits for its answer.
     pub(crate) fn shard_of(&self, question: u64) -> Option<ShardId> {
         if question >> 61 != 1 {
@@ -114,20 +123,20 @@ impl ReplicaReads {
 
 impl Node {
     /// Takes a read that its client lets a replica answer, if there is one here that can. `false`: it goes the usual way.
-    pub(crate) fn read_at_replica(&mut self, routed: &Routed, leader: NodeId, out: &mut Effects) -> bool {
+    pub(crate) fn read_at_replica(&mut self, routed: &Routed, leader: NodeId) -> bool {
         let now = self.time().mono;
         let serves = self.shard(routed.shard).is_some_and(Shard::is_whole);
         if leader == self.config.me || !serves || !self.gateway.may_read_at_replica(routed.request) {
             return false;
         }
         self.gateway.sent(routed.request, self.config.me, now);
-        self.wait_at_replica(routed.shard, Reader::Client(routed.request), out);
+        self.wait_at_replica(routed.shard, Reader::Client(routed.request));
         true
     }
 
     /// Answers a read of a client that has stated how old it may be, from what the replica here has applied, if that is
     /// known to be young enough (R32). `false`: it goes the usual way, which makes the replica fresh again.
-    pub(crate) fn read_within_bound(&mut self, routed: &Routed, out: &mut Effects) -> bool {
+    pub(crate) fn read_within_bound(&mut self, routed: &Routed) -> bool {
         let (id, now, me) = (routed.shard, self.time().mono, self.config.me);
         let Some(bound) = self.gateway.staleness_bound(routed.request) else { return false };
         let Ask::Read { operation } = &routed.ask else { return false };
@@ -152,28 +161,22 @@ impl Node {
         self.note_asked(id, &routed.ask);
         if age.0 * 2 >= bound.0 {
             self.replica_reads.shards.entry(id).or_default().refresh = true;
-            self.ask_how_far(id, out);
+            self.replica_reads.note_to_ask(id);
         }
         true
     }
 
     /// A read that the gateway of another node sends here, although this node does not lead.
-    pub(crate) fn read_for_other(
-        &mut self,
-        id: ShardId,
-        origin: Origin,
-        operation: Bytes,
-        out: &mut Effects,
-    ) {
+    pub(crate) fn read_for_other(&mut self, id: ShardId, origin: Origin, operation: Bytes) {
         if !self.shard(id).is_some_and(Shard::is_whole) {
             let leader = self.gateway_and_view().1.leader(id);
             return self.answers.push((origin, Outcome::NotLeader { leader }));
         }
-        self.wait_at_replica(id, Reader::Other { origin, operation }, out);
+        self.wait_at_replica(id, Reader::Other { origin, operation });
     }
 
     /// The replica here answers a read once it has what the leader has decided by now.
-    pub(crate) fn wait_at_replica(&mut self, id: ShardId, reader: Reader, out: &mut Effects) {
+    pub(crate) fn wait_at_replica(&mut self, id: ShardId, reader: Reader) {
         let now = self.time().mono;
         self.note_read_at_replica(id, &reader);
         let is_sent_here = matches!(reader, Reader::Other { .. });
@@ -190,7 +193,7 @@ impl Node {
             (Some(asked), Planted::LateReadJoins) => asked.reads.push(reader),
             _ => {
                 shelf.waiting.push(reader);
-                self.ask_how_far(id, out);
+                self.replica_reads.note_to_ask(id);
             }
         }
     }
@@ -219,6 +222,13 @@ impl Node {
         }
     }
 
+    /// Asks the leaders of all shards of which reads wait.
+    pub(crate) fn ask_leaders(&mut self, out: &mut Effects) {
+        for id in core::mem::take(&mut self.replica_reads.to_ask) {
+            self.ask_how_far(id, out);
+        }
+    }
+
     /// Asks the leader on behalf of all reads that wait, unless a question is under way.
     fn ask_how_far(&mut self, id: ShardId, out: &mut Effects) {
         let (now, boot) = (self.time().mono, self.gateway.boot());
@@ -242,7 +252,7 @@ impl Node {
     }
 
     /// The leader's answer to a question about `id`.
-    pub(crate) fn handle_how_far(&mut self, id: ShardId, outcome: &Outcome, out: &mut Effects) {
+    pub(crate) fn handle_how_far(&mut self, id: ShardId, outcome: &Outcome) {
         let now = self.time().mono;
         let Some(shelf) = self.replica_reads.shards.get_mut(&id) else { return };
         let Some(asked) = shelf.asked.take() else { return };
@@ -258,7 +268,7 @@ impl Node {
             }
             _ => self.give_up(asked.reads, id),
         }
-        self.ask_how_far(id, out);
+        self.replica_reads.note_to_ask(id);
     }
 
     /// Answers the reads of a shard whose index is applied.

@@ -66,7 +66,7 @@ impl Node {
                     return self.meta_answered(request, &outcome, out);
                 }
                 if let Some(shard) = how_far {
-                    return self.handle_how_far(shard, &outcome, out);
+                    return self.handle_how_far(shard, &outcome);
                 }
                 let (gateway, view) = self.gateway_and_view();
                 gateway.handle_answer(request, outcome, &view);

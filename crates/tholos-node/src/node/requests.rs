@@ -17,12 +17,12 @@ use crate::{hints, refusal};
 impl Node {
     pub(super) fn route(&mut self, request: u64, out: &mut Effects) {
         let Some(routed) = self.gateway.routed(request) else { return };
-        if self.read_within_bound(&routed, out) {
+        if self.read_within_bound(&routed) {
             return;
         }
         let (gateway, view) = self.gateway_and_view();
         let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
-        if self.read_at_replica(&routed, leader, out) {
+        if self.read_at_replica(&routed, leader) {
             return;
         }
         let pick = self.choose_reader(request, leader);
@@ -43,7 +43,7 @@ impl Node {
         }
         let boot = self.gateway.boot();
         if reader == me && leader != me {
-            self.wait_at_replica(routed.shard, Reader::Client(request), out);
+            self.wait_at_replica(routed.shard, Reader::Client(request));
         } else if reader != leader {
             let (Ask::Read { operation } | Ask::ReplicaRead { operation } | Ask::Write { operation, .. }) =
                 routed.ask;
@@ -84,7 +84,7 @@ impl Node {
         let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
         let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
         if !leads && let Ask::ReplicaRead { operation } = forward.ask {
-            return self.read_for_other(forward.shard, origin, operation, out);
+            return self.read_for_other(forward.shard, origin, operation);
         }
         if !leads || hints::is_question(&forward) {
             let leader = self.gateway_and_view().1.leader(forward.shard);

@@ -1,6 +1,7 @@
 //! Linearizable reads at replicas, for clients of the cluster port that have said READONLY (R15).
 
-use tholos_node::{PeerMessage, Port};
+use bytes::Bytes;
+use tholos_node::{Event, PeerMessage, Port};
 use tholos_paxos::{Message, Planted};
 use tholos_ring::{ShardId, shard_of, slot};
 
@@ -90,6 +91,27 @@ fn a_replica_that_does_not_get_there_leaves_the_read_to_the_leader() {
 fn a_read_that_comes_after_a_question_is_not_confirmed_by_it() {
     assert_eq!(second_read_while_the_answer_is_slow(Planted::Nothing), "$3 two");
     assert_eq!(second_read_while_the_answer_is_slow(Planted::LateReadJoins), "$3 one", "the fault shows");
+}
+
+#[test]
+fn reads_that_come_together_are_one_question() {
+    let (mut cluster, _, reader) = three(true);
+    let readers: Vec<Client> = (0..8).map(|_| cluster.connect(1, Port::Cluster)).collect();
+    for client in &readers {
+        assert_eq!(cluster.ask(*client, &["READONLY"]), "+OK\r\n");
+    }
+    let before = cluster.shard_messages;
+    assert_eq!(flat(&cluster.ask(reader, &["GET b"])), "$3 one");
+    let of_one = cluster.shard_messages - before;
+    for client in &readers {
+        let commands = vec![vec![Bytes::from("GET"), Bytes::from("b")]];
+        cluster.handle(1, Event::Commands { client: client.id, commands });
+    }
+    cluster.settle();
+    assert!(readers.iter().all(|client| flat(&cluster.read(*client)) == "$3 one"));
+    let of_eight = cluster.shard_messages - before - of_one;
+    assert!(of_eight <= of_one, "eight reads are asked for as one: {of_eight}, {of_one}");
+    assert_eq!(reads_as_replica(&cluster, 1), 9);
 }
 
 /// The answer to a replica's question is slow, and so are the entries that it gets. Meanwhile somebody writes, and a
