@@ -22,6 +22,8 @@
 //!
 //! A server measures its load with a [`LoadMeter`]. Servers that report none are judged by what their answers took.
 //!
+//! `examples/proxy.rs` is a whole program around it: a TCP proxy that spreads connections over servers that tell nothing.
+//!
 //! # Load balancing in ten minutes
 //!
 //! **Counting is not enough.** Round robin and chance give every server the same, and the slowest of them drowns while
