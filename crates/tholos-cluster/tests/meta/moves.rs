@@ -98,6 +98,32 @@ fn a_lost_node_stays_while_a_move_is_to_go_there_and_leaves_with_the_job() {
     assert!(now(&state).departed.iter().any(|gone| gone.id == NodeId(4)));
 }
 
+/// Found by seed 362758 of the simulator: a shard had a spare among its voters already, and the map did not know it yet, when
+/// the spare was wiped. Its row left, so that no set with it could be recorded any more; the job, cancelled, never ended.
+#[test]
+fn what_a_lost_node_has_got_meanwhile_is_recorded_and_replaced() {
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    let plan = order(&state, 7, &[swap(S0, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    let made = next_config(&state, S0, &with_n4(&state, S0, 1), &[]);
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(4, 99))), 1004);
+    apply(&mut state, &MetaCommand::Cancel(1));
+    apply(&mut state, &MetaCommand::Record { group: S0, config: made, bytes: 0 });
+    let job = now(&state).jobs[0].clone();
+    assert_eq!((job.state, job.moves[0].stage), (JobState::Cancelled, MoveStage::Recorded));
+    // It stays until another has its place.
+    assert_eq!(now(&state).standing(NodeId(4)), Some(Standing::Lost));
+    let plan = order(&state, 8, &[swap(S0, 4, 1004)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Order { job: 2, at: 0 });
+    let set: Vec<u16> = voters(&state, S0).into_iter().filter(|node| *node != 4).chain([1004]).collect();
+    let healed = next_config(&state, S0, &set, &[]);
+    apply(&mut state, &MetaCommand::Record { group: S0, config: healed, bytes: 0 });
+    assert_eq!((now(&state).jobs[1].state, now(&state).map.node(NodeId(4))), (JobState::Done, None));
+}
+
 #[test]
 fn plans_that_do_not_fit_are_refused() {
     let mut state = founded(3);
