@@ -4,7 +4,8 @@
 //! group's log, and by nothing else; each change makes the next [`Epoch`]. A shard's own log stays the truth of its
 //! replica set (R7): what stands here is the last one that was heard, and what was ordered.
 //!
-//! - E1: an applied command raises the epoch by one, or changes nothing at all. A refusal changes nothing.
+//! - E1: an applied command raises the epoch by one, or changes nothing at all. A refusal changes nothing. Only what goes on
+//!   from a copy ([`MetaCommand::Restore`]) has an epoch above the copy's.
 //! - E2: a command that was applied may be applied again: who gave it gets the same answer, and nothing changes. So
 //!   whoever does not know the fate of one gives it again.
 //! - E3: numbers of nodes and jobs are never given twice.

@@ -174,8 +174,37 @@ fn the_meta_group_begins_anew_with_the_newest_map_that_is_left() {
     assert_eq!(early, Err(Refusal::NotFounded));
     assert_eq!(MetaState::apply(&mut anew, &restore, NOW), Ok(2));
     assert_eq!(anew.as_ref().map(|state| (state.epoch(), &state.configs)), Some((Epoch(2), &state.configs)));
-    // Where there is a map it changes nothing.
+    // Where there is one that is as new it changes nothing.
     assert_eq!(apply(&mut state, &restore), Ok(1));
+    assert_eq!(MetaState::apply(&mut anew, &restore, NOW), Ok(2), "given again, neither");
+}
+
+/// The log that is kept may lack what a node that is left has a copy of: all that was decided so is in force again, and
+/// every node that has the copy is behind.
+#[test]
+fn a_log_that_lost_its_end_goes_on_from_a_newer_copy() {
+    let mut state = founded(3);
+    let mut copy = state.clone();
+    for number in [4, 5] {
+        apply(&mut copy, &MetaCommand::Join(row(number))).expect("a new name");
+    }
+    assert_eq!((state.epoch(), copy.epoch()), (Epoch(1), Epoch(3)));
+    let restore = MetaCommand::Restore(Box::new(copy.clone()));
+    assert_eq!(apply(&mut state, &restore), Ok(4));
+    assert_eq!((state.map.nodes.len(), state.check()), (5, Ok(())));
+    // A copy of what came before is no news, and one of another cluster none at all.
+    assert_eq!(apply(&mut state, &restore), Ok(4));
+    let mut other =
+        MetaState { map: ClusterMap { cluster_id: ClusterId([9; 20]), ..copy.map.clone() }, ..copy };
+    other.map.epoch = Epoch(9);
+    assert_eq!(apply(&mut state, &MetaCommand::Restore(Box::new(other))), Ok(4));
+    let order = RecoverOrder {
+        plan: planned(&state, &[2, 3]).number(),
+        by: String::new(),
+        lost: vec![],
+        groups: vec![],
+    };
+    assert_eq!(order.epoch(), Epoch(4));
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(crate) struct Meta {
     throttle: Throttle,
     /// The meta group's replica here is read up to this index.
     seen: Index,
+    /// The epoch of what was read there.
+    decided: Epoch,
     /// When a newer map was last asked for.
     asked_at: Option<Millis>,
 }
@@ -90,6 +92,7 @@ impl Meta {
             rescuer: Rescuer::default(),
             throttle: Throttle::default(),
             seen: Index::ZERO,
+            decided: Epoch(0),
             asked_at: None,
         }
     }

@@ -48,7 +48,8 @@ impl MetaState {
         let mut after = before.clone();
         let answer = after.carry_out(command, time)?;
         if after != *before {
-            after.map.epoch = Epoch(before.map.epoch.0 + 1);
+            // As it was, or as the copy had it.
+            after.map.epoch = Epoch(after.map.epoch.0 + 1);
             *before = after;
         }
         Ok(answer.unwrap_or(before.map.epoch.0))
@@ -57,7 +58,8 @@ impl MetaState {
     /// The answer, if it is not the epoch.
     fn carry_out(&mut self, command: &MetaCommand, time: Millis) -> Result<Option<u64>, Refusal> {
         match command {
-            MetaCommand::Found(_) | MetaCommand::Restore(_) => {}
+            MetaCommand::Found(_) => {}
+            MetaCommand::Restore(saved) => self.restore(saved)?,
             MetaCommand::Join(row) => return self.join(row, false).map(|id| Some(u64::from(id.0))),
             MetaCommand::Rejoin(row) => return self.join(row, true).map(|id| Some(u64::from(id.0))),
             MetaCommand::Readdress(row) => self.readdress(row)?,
@@ -80,6 +82,16 @@ impl MetaState {
             MetaCommand::EndRescue { recovery, group } => self.end_rescue(*recovery, *group)?,
         }
         Ok(None)
+    }
+
+    /// The group has lost the end of its log for good, and a node that is left has a copy of what that end decided. A state
+    /// that is as new stays: then the copy is of an earlier one.
+    fn restore(&mut self, saved: &MetaState) -> Result<(), Refusal> {
+        if saved.epoch() > self.epoch() && saved.map.cluster_id == self.map.cluster_id {
+            saved.check()?;
+            self.clone_from(saved);
+        }
+        Ok(())
     }
 
     /// Lets a node in; `again`: whoever bears its name has lost its directory.

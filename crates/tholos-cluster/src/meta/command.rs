@@ -85,8 +85,8 @@ pub enum MetaCommand {
     /// Nodes are gone for ever, and groups that have lost their majority with them go on without (R29). Answered with the
     /// number of the recovery.
     Recover(RecoverOrder),
-    /// The meta group has begun anew, for nothing was left of it: it goes on with this state, the newest that was left (R29).
-    /// Only the first such command counts, and none where there is a map. Answered with the epoch.
+    /// The meta group has begun anew, for nothing was left of it, or has lost the end of its log: it goes on with this state,
+    /// the newest that was left (R29). Changes nothing where there is one that is as new. Answered with the epoch.
     Restore(Box<MetaState>),
     /// A node's program knows feature levels up to this one. Answered with the epoch; so is the next one.
     Know {

@@ -98,6 +98,12 @@ impl RecoverOrder {
         config.move_id.0 & RESCUE != 0
     }
 
+    /// The epoch of the map that it was planned for: the newest that any node had which is left.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        Epoch(self.plan >> 32)
+    }
+
     /// What the owner of the log that one of its groups keeps is told.
     #[must_use]
     pub fn ask(&self, order: &RescueOrder) -> RescueAsk {

@@ -43,6 +43,7 @@ impl Node {
         }
         let decided = store::read(&shard.keyspace);
         self.meta.seen = applied;
+        self.meta.decided = decided.as_ref().map_or(Epoch(0), MetaState::epoch);
         if let Some(state) = decided {
             self.adopt(state, out);
         }
@@ -127,18 +128,24 @@ impl Node {
     /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with; or, after a recovery,
     /// the newest that was left.
     fn found_meta(&mut self) {
-        let Some(shard) = self.shard(self.meta.group()) else { return };
+        let Some(shard) = self.shard(self.meta.group()).filter(|shard| shard.group.serving()) else { return };
         // Each tick of a cluster that has not changed: the leader alone looks, and it decodes nothing.
-        let founded = self.meta.state.epoch() == FOUNDED;
-        let may_be = (founded || RecoverOrder::made(shard.group.config())) && shard.group.serving();
-        if may_be && !store::is_there(&shard.keyspace) {
-            let state = &self.meta.state;
-            self.propose_meta(&match founded {
-                true => MetaCommand::Found(state.map.clone()),
-                // Nothing was left of the group, and it has begun anew here.
-                false => MetaCommand::Restore(Box::new(state.clone())),
-            });
+        let state = &self.meta.state;
+        if state.epoch() == FOUNDED && !store::is_there(&shard.keyspace) {
+            self.propose_meta(&MetaCommand::Found(state.map.clone()));
+        } else if self.meta_lacks(state.epoch()) {
+            self.propose_meta(&MetaCommand::Restore(Box::new(state.clone())));
         }
+    }
+
+    /// Whether the meta group, led here, was recovered from the loss of its majority and has not decided what made the map of
+    /// this epoch: the end of its log is lost, or all of it (R29). Nodes would take no map of it for newer than the one
+    /// that they have (N1).
+    pub(crate) fn meta_lacks(&self, epoch: Epoch) -> bool {
+        self.shard(self.meta.group()).is_some_and(|shard| {
+            let has_read_all = self.meta.seen == shard.group.applied_index();
+            RecoverOrder::made(shard.group.config()) && has_read_all && self.meta.decided < epoch
+        })
     }
 
     /// The cluster's feature level, if this program does not know it: the driver stops the node, for it may not understand what

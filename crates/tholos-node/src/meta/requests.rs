@@ -9,7 +9,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::{MetaCommand, Refusal};
+use tholos_cluster::{Epoch, MetaCommand, RecoverOrder, Refusal};
 use tholos_paxos::Millis;
 use tholos_resp::Value;
 use tholos_ring::ShardId;
@@ -97,18 +97,24 @@ impl Node {
         (other && self.detector.hears_node(bearer.id)).then(|| bearer.name.clone())
     }
 
-    /// Whether this asks the meta group, which has no state yet, for something else than its first one: it would be refused
-    /// for good, and the state is on its way.
+    /// Whether this asks the meta group, which has no state yet, or not the newest that is left after a recovery, for something
+    /// else than that: it would be refused for good, or forgotten with what it was done to, and the state is on its way.
     pub(crate) fn comes_before_the_map(&self, group: ShardId, ask: &Ask) -> bool {
         if group != self.meta.group() {
             return false;
         }
         let (Ask::Write { operation, .. }, Some(shard)) = (ask, self.shard(group)) else { return false };
-        let is_first = match Operation::decode(operation.clone()) {
-            Ok(Operation::Meta(command)) => MetaCommand::is_first(&command),
-            _ => false,
+        let Ok(Operation::Meta(command)) = Operation::decode(operation.clone()) else { return false };
+        if MetaCommand::is_first(&command) {
+            return false;
+        }
+        let planned_for = |epoch: Epoch| match MetaCommand::decode(&command) {
+            Ok(MetaCommand::Recover(order)) => epoch.max(order.epoch()),
+            _ => epoch,
         };
-        !is_first && !store::is_there(&shard.keyspace)
+        let recovered = RecoverOrder::made(shard.group.config());
+        !store::is_there(&shard.keyspace)
+            || (recovered && self.meta_lacks(planned_for(self.meta.state().epoch())))
     }
 
     /// This node itself wants a command decided, if it does not wait for it already.
