@@ -194,7 +194,11 @@ impl MetaState {
         }
         let mut moves = order.moves.clone();
         if order.restarts.is_empty() && moves.iter().all(|step| step.shard != self.map.meta_group()) {
-            moves.extend(voters::moves(self));
+            let down = match &order.cause {
+                Cause::Lost(nodes) => &nodes[..],
+                Cause::Operator | Cause::Placement => &[],
+            };
+            moves.extend(voters::moves(self, down));
         }
         let sets = self.sets_after(&moves)?;
         for node in &order.removes {

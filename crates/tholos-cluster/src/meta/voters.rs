@@ -29,8 +29,9 @@ pub(super) fn founding(map: &ClusterMap) -> Vec<NodeId> {
     placed.replica_set(ShardId(0)).iter().map(|node| map.nodes[usize::from(node.0)].id).collect()
 }
 
-/// The moves that bring the meta group to nodes that stay: away from those that leave, and to as many as there should be.
-pub(super) fn moves(state: &MetaState) -> Vec<Move> {
+/// The moves that bring the meta group to nodes that stay: away from those that leave, and to as many as there should be. Who
+/// votes no more, being lost or `down`, goes first: else those that are left after a step could be too few to decide the next.
+pub(super) fn moves(state: &MetaState, down: &[NodeId]) -> Vec<Move> {
     let shard = state.map.meta_group();
     let stays = |row: &&NodeRow| state.standing(row.id) == Some(Standing::Member);
     let eligible: Vec<&NodeRow> = state.map.nodes.iter().filter(stays).collect();
@@ -39,7 +40,9 @@ pub(super) fn moves(state: &MetaState) -> Vec<Move> {
     let mut moves = Vec::new();
     let is_eligible = |node: &NodeId| eligible.iter().any(|row| row.id == *node);
     loop {
-        let leaver = voters.iter().position(|node| !is_eligible(node));
+        let votes = |node: &NodeId| state.standing(*node) != Some(Standing::Lost) && !down.contains(node);
+        let leaver = voters.iter().position(|node| !is_eligible(node) && !votes(node));
+        let leaver = leaver.or_else(|| voters.iter().position(|node| !is_eligible(node)));
         let newcomer = best(state, &eligible, &voters);
         let (from, to) = match (leaver, newcomer) {
             (Some(at), Some(to)) if voters.len() <= wanted => (Some(voters[at]), Some(to)),

@@ -124,6 +124,27 @@ fn what_a_lost_node_has_got_meanwhile_is_recorded_and_replaced() {
     assert_eq!((now(&state).jobs[1].state, now(&state).map.node(NodeId(4))), (JobState::Done, None));
 }
 
+/// Found by seed 341240 of the simulator: a spare and a lost node were both to leave the meta group. The spare's turn came
+/// first, and the set that would have been left, a voter and the lost one, could decide nothing: its leader refused for ever.
+#[test]
+fn the_lost_leave_the_meta_group_before_those_who_still_vote() {
+    let meta = ShardId(4);
+    let mut state = founded(3);
+    apply(&mut state, &MetaCommand::Join(row(4)));
+    // n4 votes in the meta group, though it is a spare.
+    let plan = order(&state, 7, &[swap(meta, 1, 4)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    apply(&mut state, &MetaCommand::Order { job: 1, at: 0 });
+    let made = next_config(&state, meta, &[4, 2, 3], &[]);
+    apply(&mut state, &MetaCommand::Record { group: meta, config: made, bytes: 0 });
+    assert_eq!(apply(&mut state, &MetaCommand::Rejoin(wiped(3, 99))), 1003);
+    let plan = order(&state, 8, &[swap(S0, 3, 1003)]);
+    apply(&mut state, &MetaCommand::StartJob(plan));
+    let moves: Vec<Move> = now(&state).jobs[1].moves.iter().map(|step| step.what).collect();
+    let leaves = |from| Move { shard: meta, from: Some(NodeId(from)), to: None };
+    assert_eq!(moves[1..], [leaves(3), leaves(4)]);
+}
+
 #[test]
 fn plans_that_do_not_fit_are_refused() {
     let mut state = founded(3);
