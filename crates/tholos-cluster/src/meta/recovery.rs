@@ -165,7 +165,7 @@ impl MetaState {
                 return Err(Refusal::UnknownNode(lost.id));
             }
         }
-        for rescue in &order.groups {
+        for rescue in order.groups.iter().filter(|rescue| !self.is_made(order, rescue)) {
             self.check_rescue(rescue, &order.lost)?;
         }
         if let Some(last) = self.recoveries.last_mut() {
@@ -187,11 +187,19 @@ impl MetaState {
         if self.recoveries.len() == RECOVERIES_MAX {
             self.recoveries.remove(0);
         }
-        let stages = alloc::vec![RescueStage::Ordered; order.groups.len()];
+        let stage =
+            |rescue| if self.is_made(order, rescue) { RescueStage::Done } else { RescueStage::Ordered };
+        let stages = order.groups.iter().map(stage).collect();
         self.recoveries.push(Recovery { id, at: time, epoch: self.map.epoch, order: order.clone(), stages });
         self.dismiss_lost();
         self.check()?;
         Ok(id)
+    }
+
+    /// Whether the set that this is to make is recorded: the meta group goes on before it can be told of the recovery.
+    fn is_made(&self, order: &RecoverOrder, rescue: &RescueOrder) -> bool {
+        let recorded = self.config(rescue.group);
+        recorded.is_some_and(|config| config.move_id == RecoverOrder::move_id(order.plan))
     }
 
     fn check_rescue(&self, order: &RescueOrder, lost: &[Departed]) -> Result<(), Refusal> {

@@ -114,7 +114,7 @@ impl Node {
 
     /// What the meta group needs of time.
     pub(crate) fn tick_meta(&mut self, out: &mut Effects) {
-        self.found_meta();
+        self.found_meta(out);
         self.announce_addresses();
         self.announce_level();
         self.drive_job(out);
@@ -127,7 +127,7 @@ impl Node {
 
     /// Who leads a meta group that has decided nothing gives it the map that the cluster was founded with; or, after a recovery,
     /// the newest that was left.
-    fn found_meta(&mut self) {
+    fn found_meta(&mut self, out: &mut Effects) {
         let Some(shard) = self.shard(self.meta.group()).filter(|shard| shard.group.serving()) else { return };
         // Each tick of a cluster that has not changed: the leader alone looks, and it decodes nothing.
         let state = &self.meta.state;
@@ -135,6 +135,27 @@ impl Node {
             self.propose_meta(&MetaCommand::Found(state.map.clone()));
         } else if self.meta_lacks(state.epoch()) {
             self.propose_meta(&MetaCommand::Restore(Box::new(state.clone())));
+        } else {
+            self.record_meta(out);
+        }
+    }
+
+    /// The leader of a meta group that was recovered records its set by itself: it may be led by a node that no map names among
+    /// its voters yet, and nobody would find it to ask for anything, nor for what is to come of the recovery.
+    fn record_meta(&mut self, out: &mut Effects) {
+        let group = self.meta.group();
+        let Some(shard) = self.shard(group) else { return };
+        let config = shard.group.config();
+        let recorded = self.meta.state.config(group).map_or(0, |config| config.number);
+        if !RecoverOrder::made(config) || config.number <= recorded || !store::is_there(&shard.keyspace) {
+            return;
+        }
+        let config = config.clone();
+        let known = self.most_know(group, &config);
+        self.mark_dirty(group);
+        self.collect(group, out);
+        if known {
+            self.propose_meta(&MetaCommand::Record { group, config, bytes: 0 });
         }
     }
 
