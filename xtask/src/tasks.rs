@@ -13,6 +13,9 @@ pub(crate) const MUTANT_SEEDS: &str = "10000";
 /// the long runs.
 const TEST_SEEDS: &str = "5000";
 
+/// Seeds in which a majority is lost for good and recovered from, within `test`: half a minute on two cores.
+const TEST_RECOVERIES: &str = "600";
+
 /// Random schedules of the core within `test`: one to two minutes on two cores. The ledger in `docs/protocol/schedules.md` has
 /// the long runs.
 const TEST_SCHEDULES: &str = "50000";
@@ -25,6 +28,7 @@ pub(crate) fn test() -> ExitCode {
     steps.run("schedules", scheduler().args(["--seeds", TEST_SCHEDULES]));
     if find("tholos-sim").is_ok_and(|package| package.has_target("bin", None)) {
         steps.run("simulation", simulator().args(["--seeds", TEST_SEEDS]));
+        steps.run("recoveries", simulator().args(["--recovery", "--seeds", TEST_RECOVERIES]));
     }
     if find(MODEL).is_ok() {
         steps.run("model", optimised(MODEL).args(["--config", "small"]));

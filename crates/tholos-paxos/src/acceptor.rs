@@ -315,9 +315,19 @@ impl Acceptor {
 
     /// Takes the whole log for decided, with `last` on top, accepted in `ballot`, which is the origin of `last` and of
     /// nothing else (R29): one record, so that a crash leaves all of it or nothing.
-    pub(crate) fn rescue(&mut self, ballot: Ballot, last: Entry, out: &mut Outbox) -> AppendSeq {
+    pub(crate) fn rescue(
+        &mut self,
+        ballot: Ballot,
+        mut last: Entry,
+        planted: Planted,
+        out: &mut Outbox,
+    ) -> AppendSeq {
         let from = self.log.decided().next();
         let mut entries = self.log.after(self.log.decided());
+        if planted == Planted::RescueDropsUnknown {
+            entries.clear();
+            last.index = from;
+        }
         entries.push(last);
         self.raise_promised(ballot);
         self.log.replace(from, entries.clone());

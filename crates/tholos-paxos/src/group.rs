@@ -172,7 +172,7 @@ impl Group {
             payload: Payload::Config(Box::new(order.config.clone())),
         };
         self.step_down(now, out);
-        self.acceptor.rescue(ballot, last, out);
+        self.acceptor.rescue(ballot, last, self.options.planted, out);
         self.election.see(ballot);
         self.election.lose_leader();
         self.role = Role::Follower(Following::lost_since(now));

@@ -162,4 +162,6 @@ pub enum Planted {
     AgeIgnored,
     /// A replica counts the age of its state from when the leader's answer came (breaks R32; likewise).
     AgeFromAnswer,
+    /// The survivor of a group that goes on without its majority drops what it does not know to be decided (breaks R29).
+    RescueDropsUnknown,
 }

@@ -12,8 +12,10 @@ use tholos_ring::ShardId;
 #[derive(Debug)]
 pub struct Agreement {
     shards: u16,
-    /// Digest of each shard's state at each index, as first seen.
-    digests: Vec<BTreeMap<u64, u64>>,
+    /// Digest of each shard's state at each index, and when it was first seen, in microseconds of true time.
+    digests: Vec<BTreeMap<u64, (u64, u64)>>,
+    /// The same before the shard was recovered from the loss of a majority (R29).
+    before: Vec<Option<BTreeMap<u64, (u64, u64)>>>,
     /// Who led in each ballot.
     leaders: BTreeMap<(ShardId, Ballot), NodeId>,
     /// What each replica showed last, in this boot: leading ballot, applied index, digest.
@@ -30,6 +32,7 @@ impl Agreement {
         Agreement {
             shards,
             digests: vec![BTreeMap::new(); usize::from(shards)],
+            before: vec![None; usize::from(shards)],
             leaders: BTreeMap::new(),
             shown: vec![Shown::default(); nodes * usize::from(shards)],
             epochs: vec![0; nodes],
@@ -43,8 +46,19 @@ impl Agreement {
         self.epochs[host] = 0;
     }
 
-    /// What a node shows now. An error says where and what does not agree.
-    pub fn check(&mut self, host: usize, node: &Node) -> Result<(), (ShardId, String)> {
+    /// A shard goes on from the entry at `length`, and what was after it is void (R29). Since when something had been
+    /// applied that is lost, if anything had. A recovery that no disk has yet may be followed by another.
+    pub fn rescued(&mut self, shard: ShardId, length: u64) -> Option<u64> {
+        let at = usize::from(shard.0);
+        let before = self.before[at].take().unwrap_or_else(|| std::mem::take(&mut self.digests[at]));
+        self.digests[at] = before.range(..=length).map(|(index, seen)| (*index, *seen)).collect();
+        let lost_since = before.range(length + 1..).map(|(_, (_, seen_at))| *seen_at).min();
+        self.before[at] = Some(before);
+        lost_since
+    }
+
+    /// What a node shows at a true time. An error says where and what does not agree.
+    pub fn check(&mut self, host: usize, node: &Node, now_us: u64) -> Result<(), (ShardId, String)> {
         let me = NodeId(host as u16 + 1);
         // N1
         let epoch = node.meta_state().epoch().0;
@@ -70,7 +84,7 @@ impl Agreement {
                 }
             }
             let digest = now.2;
-            let first = *self.digests[usize::from(number)].entry(applied).or_insert(digest);
+            let (first, _) = *self.digests[usize::from(number)].entry(applied).or_insert((digest, now_us));
             if first != digest {
                 let text = format!("{id}: {me} has another state at @{applied}: {digest:x}, not {first:x}");
                 return Err((id, text));

@@ -9,6 +9,7 @@ tholos-sim: the whole cluster in one thread from one seed
   --seeds N        run N seeds (default 1)
   --seed S         the first seed (default 1)
   --threads N      run so many at once (default: the processors)
+  --recovery       machines are lost for good, a majority of some group among them, and an operator recovers the rest
   --planted NAME   plant a fault in the protocol, and succeed when it is caught
   --list-planted   print the faults that can be planted
   --keep-going     do not stop at the first violation
@@ -31,6 +32,7 @@ pub(crate) struct Arguments {
     pub(crate) planted: Option<String>,
     pub(crate) keep_going: bool,
     pub(crate) shrink: bool,
+    pub(crate) recovery: bool,
     pub(crate) verbose: bool,
     narrow: Narrow,
 }
@@ -38,10 +40,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The run of a seed.
     pub(crate) fn settings(&self, seed: u64) -> Settings {
+        let planted = self.planted.as_deref().and_then(planted::by_name).unwrap_or_default();
         Settings {
             seed,
-            planted: self.planted.as_deref().and_then(planted::by_name).unwrap_or_default(),
+            planted,
             narrow: self.narrow.clone(),
+            recovery: self.recovery || planted::needs_recovery(planted),
             trail: self.verbose && self.seeds == 1,
         }
     }
@@ -56,6 +60,7 @@ pub(crate) fn parse() -> Result<Option<Arguments>, String> {
         planted: None,
         keep_going: false,
         shrink: true,
+        recovery: false,
         verbose: false,
         narrow: Narrow::default(),
     };
@@ -78,6 +83,7 @@ pub(crate) fn parse() -> Result<Option<Arguments>, String> {
                 planted::NAMES.iter().for_each(|(name, _)| println!("{name}"));
                 return Ok(None);
             }
+            "--recovery" => arguments.recovery = true,
             "--keep-going" => arguments.keep_going = true,
             "--no-shrink" => shrink = Some(false),
             "--shrink" => shrink = Some(true),

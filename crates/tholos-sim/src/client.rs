@@ -42,6 +42,8 @@ pub struct Client {
     under_way: Vec<UnderWay>,
     /// What is watched, once the watch is known to hold, and how it looked then.
     watched: Option<(Watched, Value)>,
+    /// A shard has lost something for good since (R29): what was watched may be what is lost.
+    watch_is_void: bool,
     /// Whether this connection only reads, at a replica.
     reads_only: bool,
     /// How old its answers may be, in microseconds; `None`: not at all.
@@ -96,6 +98,7 @@ impl Client {
             last_delivery: 0,
             under_way: Vec::new(),
             watched: None,
+            watch_is_void: false,
             reads_only: false,
             bound_us: None,
             has_said_so: false,
@@ -155,6 +158,7 @@ impl Client {
     /// WATCH, and a read of the same key.
     fn watch(&mut self, now: u64, seen: &mut Seen) -> Vec<Vec<Bytes>> {
         self.under_way.push(UnderWay::Watch);
+        self.watch_is_void = false;
         let mortal = seen.mortals.pick(&mut self.random).filter(|_| self.random.below(2) == 0);
         let (watched, key, read) = match mortal {
             Some(at) => (Watched::Mortal(at), seen.mortals.key(at), UnderWay::Mortal(at, now)),
@@ -318,7 +322,7 @@ impl Client {
             self.complete(operation, now, seen);
         }
         match (value, found) {
-            (_, Some(found)) if found != looked => {
+            (_, Some(found)) if found != looked && !self.watch_is_void => {
                 return Err(format!("EXEC went through, and what was watched as {looked:?} is {found:?}"));
             }
             (_, Some(_)) => seen.coverage.count(Reached::TransactionDone),
@@ -335,6 +339,11 @@ impl Client {
             _ => self.refused += 1,
         }
         seen.history.push(operation);
+    }
+
+    /// A shard has lost something for good (R29): what this client watches may be part of it.
+    pub fn forget_watch(&mut self) {
+        self.watch_is_void = true;
     }
 
     /// The connection is gone: whatever is under way has an unknown fate.

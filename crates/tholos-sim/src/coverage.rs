@@ -59,6 +59,7 @@ reached! {
     SwapOrdered: "learner ordered to vote",
     LeaderOrderedOut: "leader ordered out",
     LeaveOrdered: "learner ordered to go",
+    LostForGood: "machine lost for good",
     // What recovery found.
     Recovered: "recovery",
     TailRewritten: "unsynced tail written again",
@@ -129,6 +130,14 @@ reached! {
     NodeReturned: "node back while it was replaced",
     RestartOrdered: "restart ordered",
     JobThrottled: "job throttled",
+    // Recoveries from the loss of a majority.
+    RecoveryBlocked: "recovery blocked",
+    RecoveryOrdered: "recovery ordered",
+    GroupRescued: "group goes on without a majority",
+    EntriesLost: "entries lost with a majority",
+    NothingLost: "nothing lost with a majority, as was said",
+    MetaBegunAnew: "meta group begun anew",
+    LostReturned: "lost machine back",
     // Requests.
     Forwarded: "request forwarded",
     NotLeader: "answered not the leader",
@@ -146,6 +155,18 @@ reached! {
 
 /// So rare that hundreds of seeds, or even thousands, may not reach them: counted, and not asked for.
 const RARE: [Reached; 2] = [Reached::Expired, Reached::ZoneReplaced];
+
+/// What only runs with a recovery reach; of these nothing else is asked for.
+const OF_RECOVERIES: [Reached; 8] = [
+    Reached::LostForGood,
+    Reached::RecoveryBlocked,
+    Reached::RecoveryOrdered,
+    Reached::GroupRescued,
+    Reached::EntriesLost,
+    Reached::NothingLost,
+    Reached::MetaBegunAnew,
+    Reached::LostReturned,
+];
 
 /// How often each was reached.
 #[derive(Clone, Debug)]
@@ -185,9 +206,10 @@ impl Coverage {
         ALL.iter().map(|what| (*what, NAMES[*what as usize], self.of(*what)))
     }
 
-    /// What was never reached, and should be.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let missing = self.each().filter(|(what, _, count)| *count == 0 && !RARE.contains(what));
+    /// What was never reached, and should be; in runs with a `recovery`, of that.
+    pub fn missing(&self, recovery: bool) -> Vec<&'static str> {
+        let wanted = |what| OF_RECOVERIES.contains(&what) == recovery && !RARE.contains(&what);
+        let missing = self.each().filter(|(what, _, count)| *count == 0 && wanted(*what));
         missing.map(|(_, name, _)| name).collect()
     }
 }
@@ -211,8 +233,10 @@ mod tests {
         other.count(Reached::MessageLost);
         one.add(&other);
         assert_eq!((one.of(Reached::Elected), one.of(Reached::MessageLost)), (3, 1));
-        assert_eq!(one.missing().len(), NAMES.len() - RARE.len() - 2);
-        assert!(!one.missing().contains(&"election won"));
+        let never = RARE.len() + OF_RECOVERIES.len();
+        assert_eq!(one.missing(false).len(), NAMES.len() - never - 2);
+        assert!(!one.missing(false).contains(&"election won"));
+        assert_eq!(one.missing(true).len(), OF_RECOVERIES.len());
         assert!(Reached::WriteMisdirected.is_fault() && !Reached::Recovered.is_fault());
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tholos_node::{ClientId, Event};
+use tholos_ring::ShardId;
 
 use crate::client::{Client, Seen};
 use crate::random::Random;
@@ -120,6 +121,12 @@ impl Crowd {
     /// Bytes reach a client. An error is a violation.
     pub fn receive(&mut self, client: usize, bytes: &[u8], now: u64) -> Result<(), String> {
         self.clients[client].receive(bytes, now, &mut self.seen)
+    }
+
+    /// A shard has lost something for good (R29).
+    pub fn forget(&mut self, shard: ShardId) {
+        self.clients.iter_mut().for_each(Client::forget_watch);
+        self.seen.mortals.forget(shard);
     }
 
     /// A connection is gone.

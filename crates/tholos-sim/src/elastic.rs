@@ -196,6 +196,14 @@ fn moves(state: &MetaState, random: &mut Random) -> Vec<Move> {
             1 if voters.len() > VOTERS.0 => to = None,
             _ => {}
         }
+        // No plan leaves those who are lost a majority.
+        let lost = voters.iter().copied().find(|node| state.standing(*node) == Some(Standing::Lost));
+        let goes = |voter: &NodeId| from == Some(*voter);
+        let alive = voters.iter().filter(|voter| !goes(voter) && nodes.contains(voter)).count();
+        let after = voters.len() - usize::from(from.is_some()) + usize::from(to.is_some());
+        if 2 * (alive + usize::from(to.is_some())) <= after {
+            from = lost.or(from);
+        }
         if to.is_some() || (from.is_some() && voters.len() > VOTERS.0) {
             moves.push(Move { shard: group, from, to });
         }

@@ -107,6 +107,10 @@ pub struct Host {
     pub map: Option<MetaState>,
     /// It has refused to start.
     pub retired: bool,
+    /// It is lost for good, as far as the others are concerned.
+    pub is_lost: bool,
+    /// It is not to be started.
+    pub is_off: bool,
     /// Where its node wants leaders to sit.
     pub leader_zones: Vec<String>,
     /// What its node does by itself.
@@ -178,6 +182,8 @@ impl Host {
             begun: None,
             map: None,
             retired: false,
+            is_lost: false,
+            is_off: false,
             leader_zones: Vec::new(),
             by_itself: (None, false),
             options,

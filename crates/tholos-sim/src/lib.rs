@@ -7,6 +7,7 @@ pub mod agreement;
 pub mod client;
 pub mod coverage;
 pub mod crowd;
+pub mod disaster;
 pub mod durable;
 pub mod elastic;
 pub mod faults;

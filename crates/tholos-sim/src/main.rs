@@ -87,7 +87,7 @@ fn judge(arguments: &Arguments, totals: &Totals) -> ExitCode {
         println!("\n{} of {} seeds violate", totals.failures.len(), totals.seeds);
         return ExitCode::FAILURE;
     }
-    let missing = totals.missing();
+    let missing = totals.missing(arguments.recovery);
     if !missing.is_empty() {
         println!("\nnever reached in {} seeds: {}", totals.seeds, missing.join(", "));
         return ExitCode::FAILURE;
@@ -113,7 +113,7 @@ fn print_shrunk(settings: Settings, violation: &Violation) {
     let shrunk = shrink(settings, violation.clone(), SHRINK_RUNS_MAX);
     let settings = Settings { trail: true, ..shrunk.settings };
     println!("\nshrunk in {} runs to: cargo xtask sim {}", shrunk.runs, settings.flags());
-    let troubles = planned(settings.seed);
+    let troubles = planned(&settings);
     println!("faults left:");
     for (number, trouble) in troubles.iter().enumerate().filter(|(number, _)| settings.narrow.keeps(*number))
     {

@@ -1,9 +1,11 @@
 //! Keys that die of their TTL, and who has seen them gone: gone is gone (R17).
 
 use tholos_resp::Value;
+use tholos_ring::{ShardId, shard_of, slot};
 
 use crate::coverage::{Coverage, Reached};
 use crate::random::Random;
+use crate::sim::SHARDS;
 
 /// Where all clocks are right and nothing goes wrong, a key is gone so long after its TTL at the latest.
 const LATE_US: u64 = 100_000;
@@ -25,6 +27,8 @@ struct Mortal {
     seen_at: Option<u64>,
     /// When some client first had the answer that it is gone, after it was there.
     gone_at: Option<u64>,
+    /// Its shard has lost something for good (R29): nothing is known of it any more.
+    is_void: bool,
 }
 
 impl Mortals {
@@ -34,7 +38,7 @@ impl Mortals {
         let ttl_ms = random.between(20, 2_000);
         let words = ["SET", &key, "here", "PX", &ttl_ms.to_string()].map(String::from).to_vec();
         let ttl_us = ttl_ms * 1000;
-        self.keys.push(Mortal { key, ttl_us, set_by: None, seen_at: None, gone_at: None });
+        self.keys.push(Mortal { key, ttl_us, set_by: None, seen_at: None, gone_at: None, is_void: false });
         (self.keys.len() - 1, words)
     }
 
@@ -49,6 +53,12 @@ impl Mortals {
         self.keys[at].key.clone()
     }
 
+    /// A shard has lost something for good (R29).
+    pub fn forget(&mut self, shard: ShardId) {
+        let of_shard = |key: &str| shard_of(slot(key.as_bytes()), SHARDS) == shard;
+        self.keys.iter_mut().filter(|mortal| of_shard(&mortal.key)).for_each(|mortal| mortal.is_void = true);
+    }
+
     /// Takes a reply in, to what was asked at `asked` and answered at `now`. An error says which key came back from the
     /// dead; or, if `prompt`, which one is late to die.
     pub fn note(
@@ -60,6 +70,9 @@ impl Mortals {
         coverage: &mut Coverage,
     ) -> Result<(), String> {
         let mortal = &mut self.keys[at];
+        if mortal.is_void {
+            return Ok(());
+        }
         match reply {
             Value::Simple(_) => {
                 mortal.set_by.get_or_insert(now);

@@ -3,7 +3,7 @@
 use tholos_paxos::Planted;
 
 /// Every fault and its name on the command line.
-pub const NAMES: [(&str, Planted); 39] = [
+pub const NAMES: [(&str, Planted); 40] = [
     ("accepted-before-durable", Planted::AcceptedBeforeDurable),
     ("promise-forgotten", Planted::PromiseForgotten),
     ("vote-counted-twice", Planted::VoteCountedTwice),
@@ -43,7 +43,13 @@ pub const NAMES: [(&str, Planted); 39] = [
     ("replica-read-unasked", Planted::ReplicaReadUnasked),
     ("sent-read-unasked", Planted::SentReadUnasked),
     ("age-ignored", Planted::AgeIgnored),
+    ("rescue-drops-unknown", Planted::RescueDropsUnknown),
 ];
+
+/// Whether only runs with a recovery meet it.
+pub fn needs_recovery(planted: Planted) -> bool {
+    planted == Planted::RescueDropsUnknown
+}
 
 /// What of it the log does, which knows no group.
 pub fn of_log(planted: Planted) -> tholos_wal::Planted {

@@ -18,6 +18,8 @@ pub struct Settings {
     pub planted: Planted,
     /// Parts of the run that are left out.
     pub narrow: Narrow,
+    /// Machines are lost for good, a majority of some group among them, and recovered from (R29).
+    pub recovery: bool,
     /// Keep what happened, in words.
     pub trail: bool,
 }
@@ -87,9 +89,11 @@ impl Settings {
         let mut flags = format!("--seed {}", self.seed);
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
-                flags.push_str(&format!(" --{name} {value}"));
+                let value = if value.is_empty() { value } else { format!(" {value}") };
+                flags.push_str(&format!(" --{name}{value}"));
             }
         };
+        add("recovery", self.recovery.then(String::new));
         add("planted", planted::name_of(self.planted).map(String::from));
         let list = |kept: &Vec<usize>| kept.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         add("only", troubles.as_ref().map(list).map(|list| format!("'{list}'")));

@@ -74,7 +74,7 @@ impl Shrinker {
     }
 
     fn kept(&self) -> Vec<usize> {
-        let all = || (0..planned(self.settings.seed).len()).collect();
+        let all = || (0..planned(&self.settings).len()).collect();
         self.settings.narrow.troubles.clone().unwrap_or_else(all)
     }
 
@@ -131,7 +131,7 @@ mod tests {
     use tholos_paxos::Planted;
 
     fn settings(seed: u64, planted: Planted, end_us: Option<u64>) -> Settings {
-        Settings { seed, planted, narrow: Narrow { end_us, ..Narrow::default() }, trail: false }
+        Settings { seed, planted, narrow: Narrow { end_us, ..Narrow::default() }, ..Settings::default() }
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         let (settings, violation) = failing.expect("a forgotten promise shows");
         let shrunk = shrink(settings.clone(), violation, 40);
         let kept = shrunk.settings.narrow.troubles.clone().expect("faults were left out");
-        assert!(kept.len() < planned(settings.seed).len(), "{kept:?}");
+        assert!(kept.len() < planned(&settings).len(), "{kept:?}");
         let again = run(shrunk.settings).violation.expect("it fails again");
         assert_eq!((again.at, again.text), (shrunk.violation.at, shrunk.violation.text));
     }

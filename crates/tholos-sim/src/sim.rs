@@ -3,12 +3,13 @@
 mod leases;
 mod load;
 mod membership;
+mod rescue;
 mod rot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, MetaState, NodeId};
+use tholos_cluster::{ClusterMap, MetaState, NodeId, RecoverOrder};
 use tholos_node::{ClientId, Effects, Event, Node, Notice, PeerMessage};
 use tholos_paxos::{AppendSeq, Millis, Options, Planted};
 use tholos_ring::ShardId;
@@ -17,6 +18,7 @@ use tholos_wal::Crash;
 use crate::agreement::Agreement;
 use crate::coverage::{Coverage, Reached};
 use crate::crowd::{Crowd, Deed};
+use crate::disaster::Disaster;
 use crate::elastic::Elastic;
 use crate::faults::Fault;
 use crate::founding::{genesis, hosts_of, nodes_of};
@@ -97,6 +99,16 @@ enum Happening {
         connection: ClientId,
     },
     Membership,
+    /// Machines are lost for good.
+    Strike,
+    /// The operator looks at what is left.
+    Operator,
+    /// The operator has read a plan and wants it.
+    Recover {
+        host: usize,
+        boot: u64,
+        order: Box<RecoverOrder>,
+    },
     BarKept {
         host: usize,
         boot: u64,
@@ -145,6 +157,8 @@ pub struct Sim {
     /// Whether leaders read by leases.
     leases: bool,
     elastic: Elastic,
+    /// In runs in which machines are lost for good.
+    disaster: Option<Disaster>,
     /// Of chance that decides who has much to do.
     busy_salt: u64,
     /// Whether no clock was ever off.
@@ -169,10 +183,13 @@ pub fn run(settings: Settings) -> Report {
     sim.finish(end)
 }
 
-/// The faults that a seed plans, in words.
-pub fn planned(seed: u64) -> Vec<Vec<(u64, Fault)>> {
+/// The faults that a run plans, in words.
+pub fn planned(settings: &Settings) -> Vec<Vec<(u64, Fault)>> {
+    let seed = settings.seed;
     let elastic = Elastic::of(seed);
-    let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on, elastic.wipes);
+    // A minority that loses its disks is enough.
+    let no_rot = elastic.wipes || settings.recovery;
+    let mut troubles = plan(&mut Random::new(seed), hosts_of(seed), elastic.is_on, no_rot);
     let away = elastic.losses(seed, hosts_of(seed)).into_iter();
     let away: Vec<_> = away
         .map(|(at, host, down_us)| (at, Fault::Crash { host, power: seed.is_multiple_of(2), down_us }))
@@ -203,8 +220,10 @@ fn options(random: &mut Random, leases: bool, planted: Planted) -> Options {
 impl Sim {
     fn new(settings: Settings) -> Sim {
         let (narrow, nodes) = (&settings.narrow, hosts_of(settings.seed));
-        let elastic = Elastic::of(settings.seed);
-        let mut troubles = planned(settings.seed);
+        let mut elastic = Elastic::of(settings.seed);
+        let disaster = settings.recovery.then(|| Disaster::of(settings.seed));
+        elastic.wipes &= disaster.is_none();
+        let mut troubles = planned(&settings);
         let mut random = Random::new(settings.seed ^ 0x7a1e ^ (narrow.salt << 40));
         let mut number = 0..;
         troubles.retain(|_| narrow.keeps(number.next().expect("numbers do not end")));
@@ -238,6 +257,7 @@ impl Sim {
             crowd,
             agreement: Agreement::new(nodes, GROUPS),
             elastic,
+            disaster,
             busy_salt: settings.seed ^ 0xb5e7,
             clocks_true: true,
             hash: 0xcbf2_9ce4_8422_2325,
@@ -253,6 +273,9 @@ impl Sim {
         let clocks_differ = sim.random.below(2) == 0;
         if sim.elastic.is_on {
             sim.after(1_000_000, Happening::Membership);
+        }
+        if let Some(disaster) = &sim.disaster {
+            sim.after(disaster.at_us, Happening::Strike);
         }
         for host in 0..nodes {
             let offset = sim.random.below(6_000) as i64 - 3_000;
@@ -340,6 +363,9 @@ impl Sim {
                 }
             }
             Happening::Membership => self.membership(),
+            Happening::Strike => self.strike(),
+            Happening::Operator => self.operator(),
+            Happening::Recover { host, boot, order } => self.recover(host, boot, *order),
             Happening::MapKept { host, boot, state } => self.map_kept(host, boot, *state),
             Happening::ToClient { connection, bytes } => self.reach_client(connection, &bytes),
             Happening::Closed { connection } => self.crowd.closed(connection),
@@ -355,7 +381,7 @@ impl Sim {
     fn start(&mut self, host: usize) {
         let machine = &self.hosts[host];
         let is_member = self.map.node(machine.id).is_some() || machine.begun.is_some();
-        if self.hosts[host].node.is_some() || self.hosts[host].retired || !is_member {
+        if machine.node.is_some() || machine.retired || machine.is_off || !is_member {
             return;
         }
         let mut out = Effects::default();
@@ -448,6 +474,7 @@ impl Sim {
             leased.extend(answered.map(|(id, _)| id));
         }
         self.check_leases(host, &leased);
+        self.note_rescues(host, &out.notices);
         self.check_host(host);
         self.carry_out(host, cause, out);
     }
@@ -737,6 +764,7 @@ impl Sim {
     fn heal(&mut self) {
         self.trail.note(self.now, None, || String::from("the faults stop"));
         self.net.heal();
+        self.switch_lost_off();
         for host in 0..self.hosts.len() {
             let machine = &mut self.hosts[host];
             machine.sync_us = (100, 400);
@@ -787,8 +815,9 @@ impl Sim {
     }
 
     fn check_host(&mut self, host: usize) {
-        let Some(node) = self.hosts[host].node.as_ref() else { return };
-        if let Err((shard, wrong)) = self.agreement.check(host, node) {
+        // Who is lost for good goes its own way, should it come back: only what it tells clients counts.
+        let Some(node) = self.hosts[host].node.as_ref().filter(|_| !self.hosts[host].is_lost) else { return };
+        if let Err((shard, wrong)) = self.agreement.check(host, node, self.now) {
             self.violate(Some(shard), wrong);
         }
     }
@@ -800,10 +829,12 @@ impl Sim {
             }
         }
         if end >= RUN_END_US {
+            self.check_recovery();
             self.check_membership();
         }
         if self.violation.is_none() {
-            match linearizable(&self.crowd.seen.history, &Limits::default()) {
+            let judged = self.disaster.as_ref().map(|disaster| disaster.judge(&self.crowd.seen.history));
+            match linearizable(judged.as_ref().unwrap_or(&self.crowd.seen.history), &Limits::default()) {
                 Verdict::Ok(_) => {}
                 Verdict::Violation(violation) => {
                     let culprit = &violation.operations[violation.culprit];

@@ -59,7 +59,7 @@ impl Totals {
     }
 
     /// What should have been reached by now and was not.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
-        if self.seeds < SEEDS_THAT_REACH_ALL { Vec::new() } else { self.coverage.missing() }
+    pub(crate) fn missing(&self, recovery: bool) -> Vec<&'static str> {
+        if self.seeds < SEEDS_THAT_REACH_ALL { Vec::new() } else { self.coverage.missing(recovery) }
     }
 }

@@ -33,7 +33,10 @@ impl Sim {
             return;
         }
         let last = self.hosts.len() - 1;
-        let host = self.random.below(last as u64 + 1) as usize;
+        let any = self.random.below(last as u64 + 1) as usize;
+        // Somebody who is lost is not asked, but the next who is not.
+        let others = (any..=last).chain(0..any);
+        let Some(host) = others.into_iter().find(|host| !self.hosts[*host].is_lost) else { return };
         let Some(node) = self.hosts[host].node.as_ref() else { return };
         let (state, newcomer) = (node.meta_state().clone(), &mut self.hosts[last]);
         self.elastic.look(&state).into_iter().for_each(|reached| self.coverage.count(reached));
@@ -44,7 +47,11 @@ impl Sim {
             return self.after(self.now, Happening::Start { host: last });
         }
         let late = self.now > FAULTS_END_US;
-        let newcomer = row(last + 1, &self.elastic);
+        let newcomer = match self.hosts[last].is_lost {
+            // It is refused for ever; plans may be about another.
+            true => state.map.nodes[0].clone(),
+            false => row(last + 1, &self.elastic),
+        };
         let Some(command) = self.elastic.next(newcomer, &state, late, &mut self.random) else { return };
         match &command {
             MetaCommand::StartJob(_) => self.coverage.count(Reached::JobStarted),
@@ -107,7 +114,7 @@ impl Sim {
         // Who stays away for good is waited for without end.
         let wiped = self.elastic.wiped;
         let all_up = (self.hosts.iter().enumerate())
-            .all(|(at, host)| host.boot == 0 || host.node.is_some() || wiped == Some(at));
+            .all(|(at, host)| host.boot == 0 || host.node.is_some() || host.is_lost || wiped == Some(at));
         if !all_up {
             return;
         }
@@ -128,7 +135,8 @@ impl Sim {
         if let Some(wiped) = wiped {
             return self.violate(None, format!("n{} has lost its disk and is not let in again", wiped + 1));
         }
-        let nodes = self.hosts.iter().filter_map(|host| Some((host.id, host.node.as_ref()?)));
+        let left = self.hosts.iter().filter(|host| !host.is_lost);
+        let nodes = left.filter_map(|host| Some((host.id, host.node.as_ref()?)));
         if let Some(text) = elastic::verdict(nodes) {
             self.violate(None, text);
         }
