@@ -101,7 +101,8 @@ class Elastic(Tholos):
         done = subprocess.run(command, capture_output=True, text=True, env=self.env)
         if done.returncode not in exits:
             raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stdout}{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])
+        # A node that was busy, or is gone, may leave the command without an answer.
+        return json.loads((done.stdout.splitlines() or ["{}"])[-1])
 
     def status(self):
         return self.ask("cluster", "status", exits=(0, 1))
