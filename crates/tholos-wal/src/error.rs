@@ -57,7 +57,8 @@ pub enum LogError {
     },
 }
 
-/// Why a log cannot be opened. The directory holds what it held before, but for removed temporary files.
+/// Why a log cannot be opened. The directory holds what it held before, but for removed temporary files, and files that
+/// held nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -85,15 +86,6 @@ pub enum OpenError {
         /// The newest we read.
         supported: u32,
     },
-    /// There are segments, and no header of any of them can be read.
-    #[error(
-        "none of the segments in {} has a readable header: if this is a log, it is lost; empty the node's directory \
-         and let it join again, so that its peers restore it", path.display()
-    )]
-    Unreadable {
-        /// The log's directory.
-        path: PathBuf,
-    },
     /// Not all segments are of the same log.
     #[error(
         "{} is not of the same log as the segments before it: a file of another node's directory was put there; move \
@@ -119,10 +111,11 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The segment that recovery must write (R5) does not fit the disk.
+    /// The segment that recovery must write (R5) does not fit the disk, and no file of the log can become it.
     #[error(
-        "{} has {free_bytes} bytes free, and opening the log needs {wanted_bytes} for a fresh segment: free space there",
-        path.display()
+        "{} has {free_bytes} bytes free, and opening the log needs {wanted_bytes} for a fresh segment, for none of its \
+         files is spare: free space on this file system and start the node again; delete nothing in this directory, its \
+         log is whole", path.display()
     )]
     Full {
         /// The log's directory.

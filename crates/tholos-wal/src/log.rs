@@ -96,7 +96,8 @@ impl<D: Disk> Log<D> {
     ) -> Result<(Self, Recovery), OpenError> {
         options.validate()?;
         let (uses, unfinished) = list_segments(&disk)?;
-        let salt = read_salt(&disk, &uses)?.unwrap_or(options.salt);
+        let salt_read = read_salt(&disk, &uses)?;
+        let salt = salt_read.unwrap_or(options.salt);
         for name in &unfinished {
             disk.remove(name).map_err(open_error(&disk, "remove", name))?;
         }
@@ -107,7 +108,11 @@ impl<D: Disk> Log<D> {
             segments.push(read_segment(&bytes, use_number, salt));
         }
         drop(bytes);
-        let mut plan = Plan::judge(&segments);
+        let mut plan = match salt_read {
+            // Without the salt nothing in them can be verified, and an empty log would be a lie.
+            None if !segments.is_empty() => Plan::judge_unreadable(&segments),
+            _ => Plan::judge(&segments),
+        };
         let (tail, offset) = write_tail(&disk, &options, salt, &mut plan, &segments, visit)?;
         let active = Active { offset, ..Active::begin(tail, salt) };
         let mut log = Self {

@@ -36,6 +36,11 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Files of which a copy of the header cannot be read. Nothing is lost, but the disk is failing.
     pub worn: Vec<String>,
+    /// There were segments and not one of their headers could be read. A new log was begun behind them, and all that they
+    /// held counts as damage.
+    pub unreadable: bool,
+    /// The file system had no room for the segment that an opening writes, and a file of the log that held nothing became it.
+    pub short_of_room: bool,
 }
 
 /// How the log ended.
@@ -81,6 +86,8 @@ pub(crate) struct Found {
     pub(crate) offset: usize,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// The release that it states.
+    released_to: u64,
     /// Groups of records whose payload is broken.
     hurt: Vec<u32>,
 }
@@ -105,7 +112,10 @@ pub(crate) struct SegmentRead {
     pub(crate) file_bytes: u64,
     /// Where its batches begin, if a batch or the header says.
     base: Option<u64>,
+    /// The highest of its header and its batches.
     marks: Marks,
+    /// The release that its header states, which was durable before the file had its name.
+    header_released_to: u64,
     /// What its header names, and itself if an opening began it.
     openings: Vec<Opening>,
     worn: bool,
@@ -123,6 +133,10 @@ pub(crate) struct Kept {
     pub(crate) end: u64,
 }
 
+/// Where a log ends that is begun behind segments of which nothing can be read: above 0, so that there is something which
+/// was durable and is damaged.
+const UNREADABLE_END: u64 = SECTOR_BYTES as u64;
+
 /// What recovery decided.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -138,6 +152,8 @@ pub(crate) struct Plan {
     pub(crate) use_number_max: u64,
     /// Openings that still put something out of force.
     pub(crate) openings: Vec<Opening>,
+    /// Whether the oldest segment that is kept holds nothing but what was released, on disk for good.
+    oldest_is_spent: bool,
 }
 
 /// Reads a whole file; what the disk refuses to give reads as zeros, and so is judged like any other damage.
@@ -176,8 +192,8 @@ pub(crate) fn list_segments<D: Disk>(disk: &D) -> Result<(Vec<u64>, Vec<String>)
     Ok((segments, unfinished))
 }
 
-/// The salt of the log, which all headers have that can be read; `None` if there are no segments. Refuses newer
-/// formats before anything is changed.
+/// The salt of the log, which all headers have that can be read; `None` if there are none. Refuses newer formats before
+/// anything is changed.
 pub(crate) fn read_salt<D: Disk>(disk: &D, segments: &[u64]) -> Result<Option<u64>, OpenError> {
     let mut salt = None;
     for &use_number in segments {
@@ -204,10 +220,6 @@ pub(crate) fn read_salt<D: Disk>(disk: &D, segments: &[u64]) -> Result<Option<u6
             HeaderRead::Unreadable => {}
         }
     }
-    if salt.is_none() && !segments.is_empty() {
-        // Without it nothing can be verified, and an empty log would be a lie.
-        return Err(OpenError::Unreadable { path: disk.path("") });
-    }
     Ok(salt)
 }
 
@@ -219,6 +231,7 @@ pub(crate) fn read_segment(bytes: &[u8], use_number: u64, salt: u64) -> SegmentR
         file_bytes: bytes.len() as u64,
         base: None,
         marks: Marks::default(),
+        header_released_to: 0,
         openings: Vec::new(),
         worn: true,
         batches: Vec::new(),
@@ -226,12 +239,7 @@ pub(crate) fn read_segment(bytes: &[u8], use_number: u64, salt: u64) -> SegmentR
     };
     if let HeaderRead::Valid { header, worn } = SegmentHeader::decode(bytes) {
         segment.worn = worn;
-        segment.marks = header.marks;
-        // A file whose renaming for its next use did not reach the disk has the header of that use already.
-        segment.base = header.base.filter(|_| header.use_number == use_number).map(|lsn| lsn.0);
-        segment.openings = header.openings.list().to_vec();
-        // Only the segment that an opening begins knows its base beforehand.
-        segment.openings.extend(segment.base.map(|base| Opening { use_number, base }));
+        segment.take_header(&header);
     }
     let seed = seed(salt, use_number);
     let mut offset = HEADER_BYTES;
@@ -251,6 +259,29 @@ pub(crate) fn read_segment(bytes: &[u8], use_number: u64, salt: u64) -> SegmentR
 }
 
 impl SegmentRead {
+    /// The highest release that it states durably, where everything below `synced_to` is durable.
+    fn released_durably(&self, synced_to: u64) -> u64 {
+        let durable = self.batches.iter().filter(|found| found.end <= synced_to);
+        durable.map(|found| found.released_to).fold(self.header_released_to, u64::max)
+    }
+
+    fn take_header(&mut self, header: &SegmentHeader) {
+        // A file whose renaming for its next use did not reach the disk has the header of that use already.
+        let is_of_this_use = header.use_number == self.use_number;
+        if !is_of_this_use && header.base.is_some() {
+            // Of an opening that took this file for want of room. What it states holds together with its tail, from when it
+            // has its name, and it never got that.
+            return;
+        }
+        self.marks = header.marks;
+        self.header_released_to = header.marks.released_to.0;
+        self.base = header.base.map(|lsn| lsn.0);
+        self.openings = header.openings.list().to_vec();
+        // Only the segment that an opening begins knows its base beforehand.
+        let this = self.base.map(|base| Opening { use_number: self.use_number, base });
+        self.openings.extend(this);
+    }
+
     /// Notes a batch; `None` if it cannot be of this place.
     fn take_batch(&mut self, offset: usize, batch: &Batch<'_>) -> Option<usize> {
         let start = batch.head.start.0;
@@ -265,7 +296,8 @@ impl SegmentRead {
         hurt.dedup();
         self.marks = self.marks.max(batch.head.marks);
         let end = start + batch.length() as u64;
-        self.batches.push(Found { offset, start, end, hurt });
+        let released_to = batch.head.marks.released_to.0;
+        self.batches.push(Found { offset, start, end, released_to, hurt });
         Some(batch.length())
     }
 }
@@ -297,6 +329,8 @@ impl Plan {
             tail: judge_tail(segments, &limits, end),
             damage: judge.damage,
             worn: worn(segments, &limits, marks.released_to),
+            unreadable: false,
+            short_of_room: false,
         };
         let (mut kept, mut empty) = (Vec::new(), Vec::new());
         for (segment, limit) in segments.iter().zip(limits) {
@@ -314,7 +348,70 @@ impl Plan {
             let older = segments.iter().filter(|segment| segment.use_number < opening.use_number);
             older.into_iter().any(|segment| !segment.batches.is_empty())
         });
-        Self { recovery, batches: judge.taken, tail_from, kept, empty, use_number_max, openings }
+        // R22: it would be missed after a crash if its release were in the page cache only.
+        let released = segments.iter().map(|segment| segment.released_durably(synced_to)).max().unwrap_or(0);
+        let oldest = kept
+            .first()
+            .and_then(|kept: &Kept| segments.iter().find(|segment| segment.use_number == kept.use_number));
+        let oldest_is_spent = recovery.damage.is_empty()
+            && oldest.is_some_and(|oldest| oldest.batches.iter().all(|found| found.end <= released));
+        Self {
+            recovery,
+            batches: judge.taken,
+            tail_from,
+            kept,
+            empty,
+            use_number_max,
+            openings,
+            oldest_is_spent,
+        }
+    }
+
+    /// The same where not one header can be read, and with them no batch: all that the segments held was durable once and
+    /// is damage (R20). It stays so at each opening to come, by the header of the segment that this one begins, until the
+    /// owner has released it.
+    pub(crate) fn judge_unreadable(segments: &[SegmentRead]) -> Self {
+        let end = Lsn(UNREADABLE_END);
+        let kept = segments.iter().map(|segment| {
+            let SegmentRead { use_number, file_bytes, .. } = *segment;
+            Kept { use_number, file_bytes, end: end.0 }
+        });
+        Self {
+            recovery: Recovery {
+                records: 0,
+                released_to: Lsn(0),
+                recovered_lsn: end,
+                synced_to: end,
+                tail: Tail::Clean,
+                damage: vec![Damage { from: Lsn(0), to: end, groups: None }],
+                worn: Vec::new(),
+                unreadable: true,
+                short_of_room: false,
+            },
+            batches: Vec::new(),
+            tail_from: end.0,
+            kept: kept.collect(),
+            empty: Vec::new(),
+            use_number_max: segments.iter().map(|segment| segment.use_number).max().unwrap_or(0),
+            openings: Vec::new(),
+            oldest_is_spent: false,
+        }
+    }
+
+    /// A file of the log of this size that holds nothing: what an opening writes may go there if the file system has no
+    /// room for a new one. It is the owner's from here on.
+    pub(crate) fn take_material(&mut self, file_bytes: u64) -> Option<u64> {
+        // The latest is a spare, if any is, and not what an earlier opening began.
+        if let Some(at) = self.empty.iter().rposition(|(_, bytes)| *bytes == file_bytes) {
+            return Some(self.empty.remove(at).0);
+        }
+        // The oldest only, or what puts an older one out of force might go first.
+        let oldest = self.kept.first().filter(|oldest| oldest.file_bytes == file_bytes)?.use_number;
+        if !std::mem::take(&mut self.oldest_is_spent) {
+            return None;
+        }
+        self.kept.remove(0);
+        Some(oldest)
     }
 
     /// Reads the chosen batches again and hands their records to `visit`; the batches of the live tail also go to

@@ -33,12 +33,12 @@ pub(crate) fn write_tail<D: Disk>(
     let use_number = plan.use_number_max + 1 + skipped;
     let tail_end = HEADER_BYTES as u64 + plan.tail_bytes();
     let file_bytes = options.segment_bytes.max(tail_end + SEAL_BYTES);
-    let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
-    let full = || OpenError::Full { path: disk.path(""), wanted_bytes: file_bytes, free_bytes };
-    if free_bytes < file_bytes {
-        return Err(full());
-    }
-    let file = disk.create(OPENING).map_err(open_error(disk, "create", OPENING))?;
+    let (file, written) = begin_file(disk, plan, file_bytes)?;
+    let full = || OpenError::Full {
+        path: disk.path(""),
+        wanted_bytes: file_bytes,
+        free_bytes: disk.free_bytes().unwrap_or(0),
+    };
     let write = |offset: u64, bytes: &[u8]| {
         disk.write_at(&file, offset, bytes).map_err(|source| {
             if is_full(&source) { full() } else { open_error(disk, "write", OPENING)(source) }
@@ -60,6 +60,8 @@ pub(crate) fn write_tail<D: Disk>(
         Ok(())
     })?;
     assert_eq!(offset, tail_end, "the tail has the length it was planned with");
+    // What a file that was there has behind is of an earlier use.
+    offset = offset.max(written);
     while offset < file_bytes {
         let bytes = FILL_STEP_BYTES.min(file_bytes - offset);
         write(offset, &vec![0; usize::try_from(bytes).expect("a step fits memory")])?;
@@ -72,6 +74,22 @@ pub(crate) fn write_tail<D: Disk>(
     disk.rename(OPENING, &name).map_err(open_error(disk, "rename", OPENING))?;
     disk.sync_directory().map_err(open_error(disk, "sync the directory of", &name))?;
     Ok((Ready { use_number, file, file_bytes }, tail_end))
+}
+
+/// The file of the new segment, under its temporary name, and how much of it is written already. Where the file system has
+/// no room it is one of the log that holds nothing, so that a full disk does not keep a node from starting.
+fn begin_file<D: Disk>(disk: &D, plan: &mut Plan, file_bytes: u64) -> Result<(D::File, u64), OpenError> {
+    let free_bytes = disk.free_bytes().map_err(open_error(disk, "ask the free space of", ""))?;
+    if free_bytes >= file_bytes {
+        return Ok((disk.create(OPENING).map_err(open_error(disk, "create", OPENING))?, 0));
+    }
+    let Some(use_number) = plan.take_material(file_bytes) else {
+        return Err(OpenError::Full { path: disk.path(""), wanted_bytes: file_bytes, free_bytes });
+    };
+    plan.recovery.short_of_room = true;
+    let name = segment_name(use_number);
+    disk.rename(&name, OPENING).map_err(open_error(disk, "rename", &name))?;
+    Ok((disk.open(OPENING).map_err(open_error(disk, "open", OPENING))?, file_bytes))
 }
 
 /// `map_err` with the operation and the file.

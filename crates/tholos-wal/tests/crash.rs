@@ -15,8 +15,12 @@ fn live(seed: u64) {
             // R5: a crash during recovery must leave what the crash before it left.
             disk.die_after(Some(1 + random.below(12)));
         }
+        // A full disk must not keep a log from opening in what it has, nor lose what it had.
+        let full = random.below(4) == 0;
+        disk.set_capacity_bytes(full.then(|| disk.used_bytes()));
         let opened = open_with(&disk, tiny());
         disk.die_after(None);
+        disk.set_capacity_bytes(None);
         let Ok((mut log, recovery, seen)) = opened else {
             disk.crash(some_crash(&mut random));
             continue;

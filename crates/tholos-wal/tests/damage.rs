@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Seen, open, open_with, tiny};
-use tholos_wal::{Crash, Damage, Disk, Log, Lsn, MemDisk, OpenError, Options, Recovery, Tail};
+use tholos_wal::{Crash, Damage, Disk, Log, Lsn, MemDisk, OpenError, Options, Recovery, Spare, Tail};
 
 /// A clean log of some segments with everything synced batch by batch, and what it holds.
 fn small_log(sealed: bool) -> (MemDisk, Vec<Seen>) {
@@ -369,14 +369,58 @@ fn a_newer_format_is_refused_by_name() {
     assert!(text.contains(&name) && text.contains("format 7") && text.contains("up to 2"), "{text}");
 }
 
+/// R20: a log of which nothing can be read begins anew behind it, says so at each opening until that is released, and never
+/// shows an old record again.
 #[test]
 fn segments_without_any_readable_header_are_no_empty_log() {
     let (disk, _) = small_log(true);
-    for name in disk.list().expect("list") {
-        disk.tamper(&name, |bytes| bytes[..4096].fill(0xff));
+    let lost = disk.list().expect("list");
+    for name in &lost {
+        disk.tamper(name, |bytes| bytes[..4096].fill(0xff));
     }
-    let error = Log::open(disk, tiny(), |_, _, _| {}).expect_err("unreadable");
-    assert!(matches!(error, OpenError::Unreadable { .. }), "{error:?}");
+    let again = Options { salt: 1, ..tiny() };
+    let (mut log, recovery, seen) = open_with(&disk, again.clone()).expect("it opens");
+    let everything = Damage { from: Lsn(0), to: Lsn(512), groups: None };
+    assert!(recovery.unreadable && seen.is_empty(), "{recovery:?}");
+    assert_eq!((&recovery.damage, recovery.recovered_lsn), (&vec![everything.clone()], Lsn(512)));
+    let lsn = log.append(&[(3, b"muted")]).expect("append");
+    log.sync().expect("sync");
+    drop(log);
+    let (mut log, recovery, seen) = open_with(&disk, again.clone()).expect("it opens");
+    assert_eq!((&recovery.damage, recovery.unreadable), (&vec![everything], false));
+    assert_eq!(seen, [(3, lsn.0, b"muted".to_vec())]);
+    assert!(recovery.lost_records_of(4, None) && !recovery.lost_records_of(3, Some(lsn)));
+    assert!(lost.iter().all(|name| disk.contents(name).is_some()), "kept until the owner has released them");
+    log.release(lsn);
+    log.seal().expect("seal");
+    while log.prepare_spare().expect("prepare") == Spare::Working {}
+    drop(log);
+    assert!(
+        !lost.iter().all(|name| disk.contents(name).is_some()),
+        "what was lost and released is room again"
+    );
+    let (_, recovery, seen) = open_with(&disk, again).expect("it opens");
+    assert_eq!((recovery.damage, seen.len()), (Vec::new(), 0));
+}
+
+/// A crash anywhere in that opening leaves a log that begins anew all the same.
+#[test]
+fn an_unreadable_log_stays_unreadable_through_crashes() {
+    let (disk, _) = small_log(true);
+    for name in disk.list().expect("list") {
+        disk.tamper(&name, |bytes| bytes[..4096].fill(0));
+    }
+    for changes in 1.. {
+        let disk = disk.fork();
+        disk.die_after(Some(changes));
+        let opened = open_with(&disk, tiny()).is_ok();
+        disk.crash(Crash::Power(changes));
+        let (_, recovery, seen) = open_with(&disk, tiny()).expect("it opens");
+        assert!(seen.is_empty() && recovery.lost_records_of(1, None), "{changes}: {recovery:?}");
+        if opened {
+            return;
+        }
+    }
 }
 
 #[test]

@@ -227,6 +227,78 @@ fn a_full_disk_is_refused_before_it_is_reached() {
     assert_eq!(open(&disk).1.damage, []);
 }
 
+/// A node whose disk has filled up starts all the same: what an opening writes goes into a spare.
+#[test]
+fn a_log_opens_without_any_room_in_what_it_has_spare() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    log.append(&[(1, b"before")]).expect("append");
+    log.seal().expect("seal");
+    prepare_spares(&mut log);
+    log.append(&[(1, b"not sealed")]).expect("append");
+    log.sync().expect("sync");
+    drop(log);
+    disk.set_capacity_bytes(Some(disk.used_bytes()));
+    let (mut log, recovery, seen) = open(&disk);
+    assert!(recovery.short_of_room && recovery.damage.is_empty(), "{recovery:?}");
+    assert_eq!(seen.len(), 2);
+    log.append(&[(1, b"a promise")]).expect("what was opened has room");
+    log.sync().expect("sync");
+    drop(log);
+
+    // Nothing is spare now.
+    let error = open_with(&disk, tiny()).expect_err("no room at all");
+    assert!(matches!(error, OpenError::Full { free_bytes: 0, .. }), "{error}");
+    assert!(error.to_string().contains("free space on this file system and start the node again"), "{error}");
+    disk.set_capacity_bytes(None);
+    let (_, recovery, seen) = open(&disk);
+    assert!(!recovery.short_of_room);
+    assert_eq!(seen.len(), 3);
+}
+
+/// Nor does it matter how often: an opening that was not written to is the next one's spare.
+#[test]
+fn a_full_disk_is_opened_any_number_of_times() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    log.append(&[(1, b"before")]).expect("append");
+    log.seal().expect("seal");
+    prepare_spares(&mut log);
+    drop(log);
+    disk.set_capacity_bytes(Some(disk.used_bytes()));
+    for _ in 0..10 {
+        let (_, recovery, seen) = open(&disk);
+        assert!(recovery.short_of_room && recovery.damage.is_empty(), "{recovery:?}");
+        assert_eq!(seen.len(), 1);
+    }
+}
+
+/// R22: what is released is room for an opening once that is on disk for good.
+#[test]
+fn a_log_opens_without_any_room_in_what_was_released() {
+    let disk = MemDisk::new();
+    let (mut log, ..) = open(&disk);
+    for _ in 0..40 {
+        log.append(&[(1, vec![7; 900])]).expect("append");
+    }
+    log.sync().expect("sync");
+    log.release(Lsn(log.written_lsn().0 - 10_000));
+    log.sync().expect("sync");
+    let release_stated = log.append(&[(1, b"states the release")]).expect("append");
+    drop(log);
+    disk.crash(tholos_wal::Crash::Process);
+    disk.set_capacity_bytes(Some(disk.used_bytes()));
+    // It is in the page cache only.
+    let error = open_with(&disk.fork(), tiny()).expect_err("no room at all");
+    assert!(matches!(error, OpenError::Full { .. }), "{error}");
+    disk.set_capacity_bytes(None);
+    drop(open(&disk));
+    disk.set_capacity_bytes(Some(disk.used_bytes()));
+    let (_, recovery, seen) = open(&disk);
+    assert!(recovery.short_of_room && recovery.damage.is_empty(), "{recovery:?}");
+    assert_eq!(seen.last().map(|(_, lsn, _)| *lsn), Some(release_stated.0));
+}
+
 #[test]
 fn the_limit_of_the_log_holds() {
     let disk = MemDisk::new();
