@@ -149,6 +149,11 @@ impl Gateway {
 
     /// A command on keys.
     fn data(&mut self, client: ClientId, spec: &'static Spec, args: Vec<Bytes>, view: &View) {
+        let Some(connection) = self.connections.get(&client) else { return };
+        // As in Redis Cluster, slots are judged before a command looks at its options; alone, Redis knows no slots.
+        if connection.port == Port::Cluster && are_of_many_slots(table::keys(spec, &args)) {
+            return self.fail(client, error::cross_slot());
+        }
         let command = match Command::parse(&args) {
             Ok(command) => command,
             Err(error) => return self.fail(client, error),
@@ -165,9 +170,8 @@ impl Gateway {
             let operation = Operation::Command(args);
             return self.ask(client, Join::One, alloc::vec![(first, operation)], writes, view);
         }
-        let Some(connection) = self.connections.get(&client) else { return };
         let fans = matches!(spec.name, "mget" | "exists" | "touch" | "del" | "unlink");
-        if !fans || connection.port == Port::Cluster {
+        if !fans {
             return self.fail(client, error::cross_slot());
         }
         self.fan_out(client, spec, &args, writes, view);
@@ -501,10 +505,7 @@ fn not_queued(
     }
     // One command over two slots can never be done, and is told so at once, as in Redis Cluster. Commands that are each of
     // one slot meet at EXEC.
-    let mut slots = table::keys(spec, args).map(|key| slot(key));
-    if let Some(first) = slots.next()
-        && slots.any(|other| other != first)
-    {
+    if are_of_many_slots(table::keys(spec, args)) {
         return Err(error::cross_slot());
     }
     if spec.flags.has(Flags::DENYOOM)
@@ -522,6 +523,11 @@ fn not_queued(
         return Err(view.moved(slot(key).number(), leader));
     }
     Ok(())
+}
+
+fn are_of_many_slots<'a>(keys: impl Iterator<Item = &'a Bytes>) -> bool {
+    let mut slots = keys.map(|key| slot(key));
+    slots.next().is_some_and(|first| slots.any(|other| other != first))
 }
 
 fn queue(connection: &mut Connection, args: Vec<Bytes>) -> Result<(), Value> {

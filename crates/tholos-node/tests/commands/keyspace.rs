@@ -57,6 +57,33 @@ fn the_cluster_port_keeps_to_one_slot() {
     );
 }
 
+/// What Redis tells first: that a command or its number of arguments is unknown, then in a cluster that its keys are of many
+/// slots, then what is wrong with its options. Alone it knows no slots.
+#[test]
+fn slots_are_judged_before_options_and_after_the_number_of_arguments() {
+    let mut cluster = Cluster::single();
+    let (in_cluster, alone) = (cluster.connect(0, Port::Cluster), cluster.connect(0, Port::Gateway));
+    let odd = "-ERR wrong number of arguments for 'mset' command";
+    let syntax = "-ERR syntax error";
+    for (command, cluster_says, gateway_says) in [
+        ("COPY a b FOO", CROSS, syntax),
+        ("COPY a b DB 3", CROSS, "-ERR DB index is out of range"),
+        ("LCS a b MINMATCHLEN x", CROSS, "-ERR value is not an integer or out of range"),
+        ("LCS a b FOO", CROSS, syntax),
+        ("MSET a 1 b", CROSS, odd),
+        ("MSET a", odd, odd),
+        ("COPY {a} {a}b FOO", syntax, syntax),
+        (
+            "RENAME a",
+            "-ERR wrong number of arguments for 'rename' command",
+            "-ERR wrong number of arguments for 'rename' command",
+        ),
+    ] {
+        check(&mut cluster, in_cluster, &[(command, cluster_says)]);
+        check(&mut cluster, alone, &[(command, gateway_says)]);
+    }
+}
+
 /// The bulk strings of a reply, line by line.
 fn bulks(reply: &str) -> Vec<String> {
     let mut lines = reply.split("\r\n");
