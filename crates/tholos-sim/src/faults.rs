@@ -151,6 +151,8 @@ pub enum Rot {
     Bit,
     /// A sector of the log cannot be read.
     Sector,
+    /// No header of the log's segments can be read.
+    Headers,
     /// A bit of a snapshot flips.
     SnapshotBit,
     /// The next write of the log goes to another place.
@@ -253,6 +255,7 @@ impl fmt::Display for Fault {
                 let what = match rot {
                     Rot::Bit => "flips a bit of the log",
                     Rot::Sector => "loses a sector of the log",
+                    Rot::Headers => "loses all headers of the log",
                     Rot::SnapshotBit => "flips a bit of a snapshot",
                     Rot::Misdirect => "will misdirect a write",
                     Rot::Copy => "will be put back to what it is now",

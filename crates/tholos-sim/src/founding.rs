@@ -24,10 +24,15 @@ pub fn row(number: usize, elastic: &Elastic) -> NodeRow {
     // Two machines of one zone share the name of the first.
     let zone =
         if elastic.zone_mates.is_some_and(|(_, second)| second + 1 == number) { number - 1 } else { number };
+    NodeRow { zone: format!("z{zone}"), ..row_alone(number) }
+}
+
+/// The same of a machine that has a zone of its own.
+pub fn row_alone(number: usize) -> NodeRow {
     NodeRow {
         id: NodeId(number as u16),
         name: format!("n{number}"),
-        zone: format!("z{zone}"),
+        zone: format!("z{number}"),
         weight: 1,
         incarnation: Incarnation(number as u64),
         gateway: String::new(),

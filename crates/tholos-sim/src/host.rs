@@ -265,6 +265,12 @@ impl Host {
         if recovery.tail != Tail::Clean {
             coverage.count(Reached::TearDropped);
         }
+        if recovery.unreadable {
+            coverage.count(Reached::LogUnreadable);
+        }
+        if recovery.short_of_room {
+            coverage.count(Reached::OpenedWithoutRoom);
+        }
         node.recover_counted(recovery.recovered_lsn.0, self.counted.iter().copied());
         // Replicas that have lost records know it from here on (R20).
         node.start(self.now(true_us), out);

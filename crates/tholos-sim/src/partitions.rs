@@ -7,12 +7,13 @@
 use std::fmt;
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, ClusterMap, NodeId};
 use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Notice, Now, PeerMessage, Port};
 use tholos_paxos::{AppendSeq, Millis};
 use tholos_ring::ShardId;
 
 use crate::coverage::Coverage;
+use crate::founding::row_alone;
 use crate::net::Net;
 use crate::queue::Queue;
 use crate::random::Random;
@@ -210,18 +211,8 @@ pub fn run_slow(case: SlowCase, seed: u64) -> u64 {
 impl World {
     fn new(nodes: usize, seed: u64) -> World {
         let mut random = Random::new(seed);
-        let row = |number: usize| NodeRow {
-            id: NodeId(number as u16),
-            name: format!("n{number}"),
-            zone: format!("z{number}"),
-            weight: 1,
-            incarnation: Incarnation(number as u64),
-            gateway: String::new(),
-            cluster: format!("10.0.0.{number}:7001"),
-            peer: String::new(),
-            http: String::new(),
-        };
-        let map = ClusterMap::genesis(ClusterId([7; 20]), (1..=nodes).map(row).collect(), 1, nodes as u8)
+        let rows = (1..=nodes).map(row_alone).collect();
+        let map = ClusterMap::genesis(ClusterId([7; 20]), rows, 1, nodes as u8)
             .expect("the simulated cluster can be founded");
         let mut host = |number: usize| Host {
             node: Node::new(

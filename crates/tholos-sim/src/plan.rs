@@ -63,14 +63,16 @@ fn change(random: &mut Random) -> Trouble {
 }
 
 fn rot(host: usize, random: &mut Random) -> Fault {
-    let rot = match random.below(8) {
+    let (kind, seed) = (random.below(8), random.bits());
+    let rot = match kind {
         0 | 1 => Rot::Bit,
+        2 if seed.is_multiple_of(3) => Rot::Headers,
         2 => Rot::Sector,
         3 | 4 => Rot::SnapshotBit,
         5 | 6 => Rot::Copy,
         _ => Rot::Misdirect,
     };
-    Fault::Rot { host, rot, seed: random.bits(), kill_after_us: random.between(1_000, 1_500_000) }
+    Fault::Rot { host, rot, seed, kill_after_us: random.between(1_000, 1_500_000) }
 }
 
 fn plan_one(at: u64, random: &mut Random, nodes: usize) -> Trouble {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use tholos_cluster::{ClusterId, ClusterMap, Incarnation, MetaCommand, NodeId, NodeRow};
+use tholos_cluster::{ClusterId, ClusterMap, MetaCommand, NodeId, NodeRow};
 use tholos_node::{Effects, Event, Node, NodeConfig, Now, PeerMessage};
 use tholos_paxos::Millis;
 
+use crate::founding::row_alone;
 use crate::queue::Queue;
 use crate::random::Random;
 
@@ -71,16 +72,14 @@ pub fn run(nodes: usize, seed: u64) -> Result<Outcome, String> {
 }
 
 fn row(number: usize) -> NodeRow {
+    let address = |port: u16| format!("10.0.{}.{}:{port}", number / 250, number % 250);
     NodeRow {
-        id: NodeId(number as u16),
-        name: format!("n{number}"),
         zone: format!("z{}", number % 5),
-        weight: 1,
-        incarnation: Incarnation(number as u64),
-        gateway: format!("10.0.{}.{}:6379", number / 250, number % 250),
-        cluster: format!("10.0.{}.{}:7001", number / 250, number % 250),
-        peer: format!("10.0.{}.{}:7101", number / 250, number % 250),
-        http: format!("10.0.{}.{}:8080", number / 250, number % 250),
+        gateway: address(6379),
+        cluster: address(7001),
+        peer: address(7101),
+        http: address(8080),
+        ..row_alone(number)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is done to disks behind their nodes' backs: bits, sectors, writes that go astray, copies of the past.
 
+use tholos_wal::{Disk as _, HEADER_BYTES};
+
 use super::{Happening, Sim, TICK_US};
 use crate::coverage::Reached;
 use crate::faults::{Fault, Rot};
@@ -10,6 +12,13 @@ impl Sim {
         let (reached, done) = match rot {
             Rot::Bit => (Reached::BitFlipped, machine.disk.flip_bit(seed).is_some()),
             Rot::Sector => (Reached::SectorUnreadable, machine.disk.lose_sector(seed).is_some()),
+            Rot::Headers => {
+                let names = machine.disk.list().expect("a simulated directory can be listed");
+                for name in names.iter().filter(|name| name.ends_with(".wal")) {
+                    machine.disk.tamper(name, |bytes| bytes[..HEADER_BYTES].fill(0));
+                }
+                (Reached::HeadersLost, true)
+            }
             Rot::SnapshotBit => {
                 (Reached::SnapshotBitFlipped, machine.snapshots.disk.flip_bit(seed).is_some())
             }
