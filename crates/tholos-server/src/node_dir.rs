@@ -333,11 +333,12 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
         Err(error) => return Err(io_error("lock", &file)(error.into())),
     }
     let pid = format!("{}\n", std::process::id());
-    let written = lock
-        .set_len(0)
-        .and_then(|()| lock.seek(SeekFrom::Start(0)))
-        .and_then(|_| lock.write_all(pid.as_bytes()));
-    written.map_err(io_error("write", &file))?;
+    // Over the old one and not after a truncation, so that it needs no room: a full disk keeps no node from starting. It is
+    // for a message only, so without it the node starts all the same.
+    let _ = lock
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| lock.write_all(pid.as_bytes()))
+        .and_then(|()| lock.set_len(pid.len() as u64));
     Ok(lock)
 }
 

@@ -122,7 +122,19 @@ pub(crate) fn recover<D: Disk>(
     if let Some(error) = failed {
         return Err(error);
     }
-    for damage in &recovery.damage {
+    if recovery.short_of_room {
+        tracing::error!(
+            %path, "the disk is full: the log goes on in a segment that it had to spare, and clients' writes are refused \
+            until there is room; free space on this file system"
+        );
+    }
+    if recovery.unreadable {
+        tracing::error!(
+            %path, "nothing of the log can be read: this node's replicas vote nowhere until the others have repaired them, \
+            which they do by themselves while a majority of each shard is whole; check the disk, it may be failing"
+        );
+    }
+    for damage in recovery.damage.iter().filter(|_| !recovery.unreadable) {
         let lost = words(damage);
         tracing::error!(
             %path, lost, "the log is damaged: what was durable cannot be read; check the disk, it may be failing"

@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Client, DEADLINE, beside, http_request, in_time, rand};
@@ -92,6 +92,23 @@ async fn node_is_killed_and_comes_back_and_nothing_is_lost() {
 /// A node whose log and snapshots rot starts, says so, is repaired by the others, and then counts again (R20).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_with_rot_starts_mute_and_is_repaired() {
+    // The first batches: what comes after them says that they were durable.
+    rot_is_repaired(|segments| overwrite(&segments[0], 4096..5120)).await;
+}
+
+/// So does one that cannot read anything of its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_without_a_readable_log_starts_mute_and_is_repaired() {
+    rot_is_repaired(|segments| segments.iter().for_each(|segment| overwrite(segment, 0..5120))).await;
+}
+
+fn overwrite(file: &Path, range: std::ops::Range<usize>) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[range].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(file, bytes).unwrap();
+}
+
+async fn rot_is_repaired(rot: impl Fn(&[PathBuf])) {
     let dir = std::env::temp_dir().join(format!("tholos-test-{:016x}", rand()));
     let mut settings = settings();
     (settings.temp, settings.dir) = (false, dir.clone());
@@ -109,14 +126,11 @@ async fn node_with_rot_starts_mute_and_is_repaired() {
     write("one").await;
     cluster.kill("n2").await.unwrap();
     write("two").await;
-    // The first batches: what comes after them says that they were durable.
     let wal = dir.join("n2").join("wal");
     let mut segments: Vec<PathBuf> =
         std::fs::read_dir(wal).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.sort();
-    let mut bytes = std::fs::read(&segments[0]).unwrap();
-    bytes[4096..5120].iter_mut().for_each(|byte| *byte ^= 0x5a);
-    std::fs::write(&segments[0], bytes).unwrap();
+    rot(&segments);
 
     // As long as n3 is down, nobody can say what n2 may have promised.
     cluster.kill("n3").await.unwrap();
@@ -212,7 +226,7 @@ async fn node_that_fell_far_behind_gets_a_snapshot() {
     cluster.stop().await;
 }
 
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+fn copy_directory(from: &Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
