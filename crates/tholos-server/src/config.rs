@@ -51,6 +51,30 @@ impl Key {
         format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
     }
 
+    /// Whether it is about every node of a cluster alike, so that it makes sense for all nodes of `tholos dev` together, and
+    /// not about which node this is, where it is found or which machine it has.
+    #[must_use]
+    pub fn is_of_every_node(&self) -> bool {
+        const OF_ONE: [&str; 15] = [
+            "name",
+            "gateway",
+            "cluster",
+            "peer",
+            "http",
+            "advertise_gateway",
+            "advertise_cluster",
+            "advertise_peer",
+            "advertise_http",
+            "seeds",
+            "join",
+            "rejoin",
+            "zone",
+            "weight",
+            "workers",
+        ];
+        !OF_ONE.contains(&self.name) && !self.name.starts_with("cluster_secret")
+    }
+
     /// The first sentence of what it is about.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -295,8 +319,18 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_name()?;
         self.validate_addresses()?;
-        self.validate_cluster()?;
+        self.validate_founding()?;
         self.validate_secrets()?;
+        self.validate_every_node()
+    }
+
+    /// The part of [`validate`](Self::validate) that is about every node alike ([`Key::is_of_every_node`]).
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the key to change.
+    pub fn validate_every_node(&self) -> Result<(), ConfigError> {
+        self.validate_copies()?;
+        self.validate_timing()?;
         self.validate_sizes()
     }
 
@@ -331,7 +365,7 @@ impl Config {
         Ok(())
     }
 
-    fn validate_cluster(&self) -> Result<(), ConfigError> {
+    fn validate_copies(&self) -> Result<(), ConfigError> {
         if !self.shards.is_power_of_two() {
             let why = format!("{} is not a power of two", self.shards);
             return Err(ConfigError::invalid("shards", why, "use 64, or another power of two up to 16384"));
@@ -340,6 +374,10 @@ impl Config {
             let why = format!("{} copies survive no more than {} do", self.replicas, self.replicas - 1);
             return Err(ConfigError::invalid("replicas", why, "use 1, 3 or 5"));
         }
+        Ok(())
+    }
+
+    fn validate_founding(&self) -> Result<(), ConfigError> {
         if !self.seeds.0.is_empty() && !self.seeds.0.iter().any(|seed| seed.name == self.name) {
             let why = format!("the list does not name this node, {}", self.name);
             return Err(ConfigError::invalid(
@@ -352,6 +390,10 @@ impl Config {
             let why = "a node either founds a cluster with its seeds or joins one that runs".to_owned();
             return Err(ConfigError::invalid("join", why, "give one of the two"));
         }
+        Ok(())
+    }
+
+    fn validate_timing(&self) -> Result<(), ConfigError> {
         if self.election_timeout_ms < 4 * self.heartbeat_interval_ms {
             let why = format!("{} ms are fewer than four heartbeats", self.election_timeout_ms);
             let remedy =

@@ -292,6 +292,12 @@ fn with_addresses(mut map: ClusterMap, config: &Config, own: &NodeRow) -> Cluste
     map
 }
 
+impl From<&Config> for Tuning {
+    fn from(config: &Config) -> Tuning {
+        tuning(config)
+    }
+}
+
 fn tuning(config: &Config) -> Tuning {
     let limit = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Tuning {

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests, helpers included")]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -178,12 +179,16 @@ impl Dev {
     }
 
     fn start_with(more: &[&str]) -> Self {
+        Self::start_by(more, |command| command)
+    }
+
+    fn start_by(more: &[&str], change: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let dir = scratch(&format!("dev{}", more.join("")));
         let ready = dir.join("ready.json");
         let free = ["--port", "0", "--cluster-port", "0", "--peer-port", "0", "--http-port", "0"];
         let mut command = tholos(&["dev", "--temp", "--ready-file", ready.to_str().unwrap()]);
         command.args(free).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = change(&mut command).spawn().unwrap();
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Ok(text) = std::fs::read(&ready) {
@@ -204,11 +209,15 @@ impl Dev {
 
     /// An orderly end; with which exit code.
     fn end(&mut self) -> Option<i32> {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        self.end_by("-TERM")
+    }
+
+    fn end_by(&mut self, signal: &str) -> Option<i32> {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
         let deadline = Instant::now() + DEADLINE;
         while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "SIGTERM does not end it");
+            assert!(Instant::now() < deadline, "SIG{signal} does not end it");
             std::thread::sleep(Duration::from_millis(10));
         }
         self.child.wait().unwrap().code()
@@ -337,6 +346,51 @@ fn a_server_runs_on_when_nobody_can_read_what_it_says() {
     drop(status.stdout.take());
     assert_eq!(status.wait().unwrap().code(), Some(0));
     assert_eq!(dev.end(), Some(0));
+}
+
+/// A terminal that closes says so by SIGHUP.
+#[test]
+fn what_is_temporary_is_gone_after_every_signal_that_ends_it() {
+    let dir = scratch("temporary");
+    // Under nohup these tests ignore it, and so do their children: then it must not end them.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let outlives = ignored.is_none_or(|mask| mask.trim().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']));
+    for signal in ["-HUP", "-TERM", "-INT"].iter().skip(usize::from(outlives)) {
+        let mut dev = Dev::start_by(&["--nodes", "1"], |command| command.env("TMPDIR", &dir));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "where its data is");
+        assert_eq!(dev.end_by(signal), Some(0), "{signal}");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "{signal}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// What is about every node alike can be told to `dev` as to a node of its own.
+#[test]
+fn dev_takes_settings_of_nodes_by_flag_variable_and_file() {
+    let dir = scratch("devconfig");
+    let file = dir.join("tholos.toml");
+    std::fs::write(&file, "shards = 16\n[limits]\nclients = 9\nkey_bytes = 8\n").unwrap();
+    let mut dev = Dev::start_by(&["--limits-key-bytes", "10"], |command| {
+        command.env("THOLOS_CONFIG", &file).env("THOLOS_LIMITS_CLIENTS", "7")
+    });
+    let mut redis = TcpStream::connect(dev.addresses["gateway"].as_str().unwrap()).unwrap();
+    let mut ask = |command: &str, answer: &str| {
+        redis.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut got = vec![0; answer.len()];
+        redis.read_exact(&mut got).unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), answer, "{command}");
+    };
+    ask("CONFIG GET maxclients", "*2\r\n$10\r\nmaxclients\r\n$1\r\n7\r\n");
+    ask("SET 0123456789 x", "+OK\r\n");
+    ask("SET 01234567890 x", "-ERR ");
+    let (_, json) = dev.ask(&["cluster", "locate", "x", "--json"]);
+    let shard = serde_json::from_str::<Value>(&json).unwrap()["shard"].as_u64().unwrap();
+    assert!(shard < 16, "{json}");
+    assert_eq!(dev.end(), Some(0));
+    fails(&["dev", "--temp", "--limits-clients", "0"], 2, &["limits.clients", "it must be 1 to 1000000"]);
+    fails(&["dev", "--temp", "--limits-value-bytes", "512MiB"], 2, &["limits.query_buffer_bytes"]);
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

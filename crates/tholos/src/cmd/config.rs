@@ -51,14 +51,61 @@ pub(crate) fn wrong(error: ConfigError) -> Failure {
     Failure::new(Exit::Usage, "the configuration is wrong", error, "")
 }
 
-impl Args for ConfigFlags {
-    fn augment_args(command: Command) -> Command {
+impl ConfigFlags {
+    fn add_to(command: Command, keys: impl Iterator<Item = &'static Key>) -> Command {
         let file = Arg::new("config")
             .long("config")
             .value_name("PATH")
             .help("The configuration file. Default: THOLOS_CONFIG, then ./tholos.toml if it is there")
             .value_parser(clap::value_parser!(PathBuf));
-        KEYS.iter().filter(|key| !key.secret).map(argument).fold(command.arg(file), Command::arg)
+        keys.map(argument).fold(command.arg(file), Command::arg)
+    }
+
+    fn of_matches(matches: &ArgMatches, keys: impl Iterator<Item = &'static Key>) -> Self {
+        let given = keys.filter_map(|key| Some((key.name, matches.get_one::<String>(key.name)?.clone())));
+        Self { file: matches.get_one::<PathBuf>("config").cloned(), given: given.collect() }
+    }
+}
+
+fn keys_of_serve() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| !key.secret)
+}
+
+/// Those that are about every node alike, but for the few that `dev` has as flags of its own. Where its data is and what is
+/// written when it is ready it learns by these alone: a file may be about another cluster.
+fn keys_of_dev() -> impl Iterator<Item = &'static Key> {
+    const OWN: [&str; 4] = ["dir", "shards", "replicas", "ready_file"];
+    keys_of_serve().filter(|key| key.is_of_every_node() && !OWN.contains(&key.name))
+}
+
+/// The same for `dev`, whose nodes all have the same settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DevConfigFlags(pub(crate) ConfigFlags);
+
+impl Args for DevConfigFlags {
+    fn augment_args(command: Command) -> Command {
+        ConfigFlags::add_to(command, keys_of_dev())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for DevConfigFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(ConfigFlags::of_matches(matches, keys_of_dev())))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ConfigFlags {
+    fn augment_args(command: Command) -> Command {
+        Self::add_to(command, keys_of_serve())
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -78,13 +125,7 @@ fn argument(key: &'static Key) -> Arg {
 
 impl FromArgMatches for ConfigFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut flags = Self { file: matches.get_one::<PathBuf>("config").cloned(), given: Vec::new() };
-        for key in KEYS.iter().filter(|key| !key.secret) {
-            if let Some(text) = matches.get_one::<String>(key.name) {
-                flags.given.push((key.name, text.clone()));
-            }
-        }
-        Ok(flags)
+        Ok(Self::of_matches(matches, keys_of_serve()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use tholos_server::config::{LogFormat, LogLevel};
-use tholos_server::{Addresses, DevCluster, DevSettings, NewNode};
+use tholos_server::config::{LogLevel, Origin, Resolved};
+use tholos_server::{Addresses, DevCluster, DevSettings, NewNode, Tuning};
 use tokio::sync::mpsc;
 
 use crate::cmd::cluster::{number, status_text, word};
+use crate::cmd::config::{DevConfigFlags, wrong};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
 use crate::out::{out, outln};
@@ -29,7 +30,8 @@ const LOOK: Duration = Duration::from_millis(10);
     args_conflicts_with_subcommands = true,
     after_help = "\
 A port of 0 takes any free one. Ports of further nodes follow: n2 has --cluster-port + 1. Without --nodes all nodes are
-started that --dir has, also those that were added.
+started that --dir has, also those that were added. Keys of `tholos config example` that are about every node alike are
+flags, variables (THOLOS_LIMITS_CLIENTS) and keys of the file here too, also those not listed.
 
 Examples:
   tholos dev
@@ -56,7 +58,7 @@ pub(crate) struct DevArgs {
     /// Port of the admin HTTP interface.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
-    /// Where data is kept.
+    /// Where data is kept. By this flag only, so that no cluster is met here that another node's file tells of.
     #[arg(long, value_name = "PATH", default_value = "./tholos-data")]
     dir: PathBuf,
     /// Start anew: delete what an earlier cluster left in --dir (only a directory with our marker).
@@ -68,15 +70,17 @@ pub(crate) struct DevArgs {
     /// Write all addresses to this file, as JSON, once every shard takes writes.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// Shards of a new cluster, a power of two.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=16384))]
-    shards: u16,
-    /// Copies of each shard of a new cluster, if it has so many nodes: 1, 3 or 5.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = copies)]
-    replicas: u8,
+    /// Shards of a new cluster, a power of two [default: 64].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16384))]
+    shards: Option<u16>,
+    /// Copies of each shard of a new cluster, if it has so many nodes: 1, 3 or 5 [default: 3].
+    #[arg(long, value_name = "N", value_parser = copies)]
+    replicas: Option<u8>,
     /// Print the addresses as JSON instead of the banner.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    config: DevConfigFlags,
 }
 
 #[derive(Subcommand, Debug)]
@@ -274,22 +278,15 @@ fn watch(at: &At, begin: Instant, wanted: impl Fn(&Value) -> bool) -> Option<Dur
 }
 
 async fn cluster(args: &DevArgs) -> Result<Exit, Failure> {
-    let settings = DevSettings {
-        nodes: args.nodes,
-        port: args.port,
-        cluster_port: args.cluster_port,
-        peer_port: args.peer_port,
-        http_port: args.http_port,
-        dir: args.dir.clone(),
-        fresh: args.fresh,
-        temp: args.temp,
-        ready_file: args.ready_file.clone(),
-        shards: args.shards,
-        replicas: args.replicas,
-        ..DevSettings::default()
+    let resolved = args.config.0.resolve()?;
+    resolved.config.validate_every_node().map_err(wrong)?;
+    let settings = settings(args, &resolved);
+    // In the foreground only what a human must know, unless more is asked for.
+    let level = match resolved.origin("log_level") {
+        Origin::Default => LogLevel::Warn,
+        _ => resolved.config.log_level,
     };
-    // In the foreground only what a human must know.
-    super::serve::log_to_stderr(LogLevel::Warn, LogFormat::Text);
+    super::serve::log_to_stderr(level, resolved.config.log_format);
     let mut signals = super::serve::Signals::new()?;
     let cluster = tokio::select! {
         started = DevCluster::start(settings) => {
@@ -324,6 +321,25 @@ async fn cluster(args: &DevArgs) -> Result<Exit, Failure> {
     }
     cluster.stop().await;
     Ok(Exit::Ok)
+}
+
+/// What the cluster is told: by flags of `dev` alone, and by what a node of its own can be told as well.
+fn settings(args: &DevArgs, resolved: &Resolved) -> DevSettings {
+    let config = &resolved.config;
+    DevSettings {
+        nodes: args.nodes,
+        port: args.port,
+        cluster_port: args.cluster_port,
+        peer_port: args.peer_port,
+        http_port: args.http_port,
+        dir: args.dir.clone(),
+        fresh: args.fresh,
+        temp: args.temp,
+        ready_file: args.ready_file.clone(),
+        shards: args.shards.unwrap_or_else(|| u16::try_from(config.shards).expect("the key has bounds")),
+        replicas: args.replicas.unwrap_or_else(|| u8::try_from(config.replicas).expect("the key has bounds")),
+        tuning: Tuning::from(config),
+    }
 }
 
 /// Lines typed at a terminal; nothing elsewhere.

@@ -136,10 +136,12 @@ pub(crate) fn runtime(threads: Option<usize>) -> Result<tokio::runtime::Runtime,
     })
 }
 
-/// SIGINT and SIGTERM: both mean an orderly stop.
+/// SIGINT, SIGTERM and SIGHUP: all mean an orderly stop.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` if whoever started this program wants it to outlive the terminal.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -149,21 +151,52 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            hang_up: (!ignores_hang_up())
+                .then(|| signal(SignalKind::hangup()))
+                .transpose()
+                .map_err(failed)?,
         })
     }
 
     /// Waits for one, and says how a command that has not begun its work should exit.
     pub(crate) async fn next(&mut self) -> Exit {
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Ok,
+            _ = hung_up => Exit::Ok,
         }
     }
+}
+
+/// Whether this program was started to ignore SIGHUP, as `nohup` does: a handler of ours would take that back. Where nobody
+/// tells, it is taken for so, and the signal does what the system does with it.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_signals(&status).is_none_or(|mask| mask & 1 != 0)
+}
+
+/// The mask of ignored signals in what Linux says of a process; the lowest bit is signal 1, SIGHUP.
+fn ignored_signals(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored_signals(status), Some(0x1001));
+        assert_eq!(ignored_signals("SigCgt:\t0\n"), None);
+    }
 
     #[test]
     fn a_program_that_was_replaced_is_found_where_it_was() {
