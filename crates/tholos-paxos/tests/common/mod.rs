@@ -9,14 +9,16 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tholos_paxos::{
-    AppendSeq, Ballot, Change, ChangeError, Config, Entry, Group, Index, Message, Millis, MoveId, Options,
-    Outbox, Payload, ProposeError, ReplicaId, Rescue, RescueError, RoleChange, Survivor,
+    Ballot, Config, Entry, Group, Index, Message, Millis, Options, Outbox, Payload, ReplicaId, RoleChange,
 };
 
+mod asks;
 pub mod coverage;
 pub mod disk;
 pub mod facts;
+mod failures;
 pub mod links;
+mod membership;
 mod renewal;
 
 use coverage::{Coverage, Reached};
@@ -147,87 +149,6 @@ impl Council {
             nonces: 0,
             trace: None,
         }
-    }
-
-    /// One more replica, which joins under the next id.
-    pub fn join(&mut self) -> ReplicaId {
-        let id = self.await_replica(None);
-        self.begin(id);
-        id
-    }
-
-    /// The next id is given, to one in the home of another or to a new one.
-    fn await_replica(&mut self, home: Option<ReplicaId>) -> ReplicaId {
-        let id = ReplicaId(self.size() as u32 + 1);
-        self.links.grow();
-        self.replicas.push(Replica {
-            id,
-            group: None,
-            outbox: Outbox::default(),
-            disk: Disk::default(),
-            state: Vec::new(),
-            decided_max: Index::ZERO,
-            paused: false,
-            life: Life::Awaited,
-            home: home.unwrap_or(id),
-            instead_of: None,
-        });
-        id
-    }
-
-    fn begin(&mut self, id: ReplicaId) {
-        let options = self.options;
-        let replica = self.at(id);
-        replica.group = Some(Group::join(id, options, &mut replica.outbox));
-        replica.life = Life::Here;
-        self.carry_out(id);
-    }
-
-    /// Orders a change of the replica set of the leader `id`; replicas that are named and not there join.
-    pub fn change(&mut self, id: ReplicaId, voters: &[u32], learners: &[u32]) -> Result<Index, ChangeError> {
-        let number = self.at(id).group.as_ref().map_or(0, |group| group.config().number);
-        self.change_from(number, id, voters, learners)
-    }
-
-    /// The same by an order that was made for the configuration `number`.
-    pub fn change_from(
-        &mut self,
-        number: u64,
-        id: ReplicaId,
-        voters: &[u32],
-        learners: &[u32],
-    ) -> Result<Index, ChangeError> {
-        while voters.iter().chain(learners).any(|replica| *replica as usize > self.size()) {
-            self.join();
-        }
-        for replica in voters.iter().chain(learners).copied().map(ReplicaId) {
-            if self.at(replica).life == Life::Awaited {
-                // The order that it was to come by came to nothing, so its id is that of whoever comes next.
-                self.at(replica).home = replica;
-                self.begin(replica);
-            }
-        }
-        let ids = |replicas: &[u32]| replicas.iter().copied().map(ReplicaId).collect();
-        let change = Change {
-            number,
-            move_id: MoveId(number),
-            voters: ids(voters),
-            learners: ids(learners),
-            used_up: ReplicaId(0),
-        };
-        let mut result = Err(ChangeError::Refused(ProposeError::NotServing));
-        self.with(id, |group, now, _, out| {
-            let latest = group.config().number;
-            result = group.change_replicas(&change, now, out);
-            assert!(
-                result.is_err() || number == latest,
-                "R7: an order for {number}, but {latest} was in force"
-            );
-        });
-        if let Err(error) = result {
-            self.coverage.note_change_refused(error);
-        }
-        result
     }
 
     /// The configuration decided last, as far as anybody knows.
@@ -383,222 +304,9 @@ impl Council {
         self.with(id, |group, now, _, out| group.handle_durable(seq, now, out));
     }
 
-    /// Nothing of what was on its way to the disk is kept.
-    pub fn crash(&mut self, id: ReplicaId) {
-        self.crash_keeping(id, 0);
-    }
-
-    /// The oldest `kept` of the records on their way are found on the disk, and nobody was told.
-    pub fn crash_keeping(&mut self, id: ReplicaId, kept: usize) {
-        let pending = self.at(id).disk.pending.len();
-        let kept = kept.min(pending);
-        self.say(|| match kept {
-            0 => format!("{id} crashes"),
-            _ => format!("{id} crashes, and {kept} of {pending} records on their way are kept"),
-        });
-        self.coverage.count(Reached::Crashed);
-        (0..kept).for_each(|_| self.coverage.count(Reached::RecordKept));
-        (kept..pending).for_each(|_| self.coverage.count(Reached::RecordLost));
-        let replica = self.at(id);
-        (0..kept).for_each(|_| replica.disk.sync_one());
-        replica.group = None;
-        replica.paused = false;
-        replica.disk.pending.clear();
-        replica.state.clear();
-        // What it was asked to read gets no answer.
-        replica.outbox = Outbox::default();
-    }
-
-    /// Its process stands still; `unheard`: the others notice.
-    pub fn pause(&mut self, id: ReplicaId, unheard: bool) {
-        if !self.is_up(id) || self.at(id).paused {
-            return;
-        }
-        self.say(|| format!("{id} stands still"));
-        self.coverage.count(if unheard { Reached::PausedUnheard } else { Reached::Paused });
-        self.at(id).paused = true;
-        self.links.set_unheard(id.0 as usize - 1, unheard);
-    }
-
-    /// Its process goes on.
-    pub fn resume(&mut self, id: ReplicaId) {
-        if std::mem::take(&mut self.at(id).paused) {
-            self.say(|| format!("{id} goes on"));
-            self.links.set_unheard(id.0 as usize - 1, false);
-        }
-    }
-
-    pub fn restart(&mut self, id: ReplicaId) {
-        if self.is_up(id) || self.at(id).life != Life::Here {
-            return;
-        }
-        if let Some(before) = self.at(id).instead_of.filter(|_| self.at(id).disk.durable.is_empty()) {
-            // Nothing of it is durable, so what starts is the one before it.
-            self.at(id).life = Life::Gone;
-            self.at(before).life = Life::Here;
-            return self.restart(before);
-        }
-        if self.at(id).disk.shows_rot() {
-            return self.rot(id);
-        }
-        self.say(|| format!("{id} restarts"));
-        let (founders, options, now) = (self.founders, self.options, self.now);
-        let nonce = self.fresh_nonce();
-        let replica = self.at(id);
-        let joins_again = id.0 > founders && replica.disk.durable.is_empty();
-        if joins_again {
-            self.coverage.count(Reached::JoinedAgain);
-        }
-        let replica = &mut self.replicas[id.0 as usize - 1];
-        let mut group = match id.0 > founders {
-            // It died before anything of it was durable, so nobody has heard anything that binds it.
-            true if joins_again => Group::join(id, options, &mut replica.outbox),
-            true => Group::new(id, Config::default(), options),
-            false => Group::new(id, Council::config(founders), options),
-        };
-        for record in &replica.disk.durable {
-            group.recover(record.clone()).expect("durable records follow each other");
-        }
-        let (promised, durable) = (group.promised(), replica.disk.promised);
-        assert!(promised >= durable, "R2: {id} comes back with {promised}, and {durable} was promised");
-        group.begin(nonce);
-        group.remember_grants(now);
-        replica.disk.seq = AppendSeq(0);
-        replica.state = match group.base().index {
-            Index::ZERO => Vec::new(),
-            index => replica.disk.files[&index].state.clone(),
-        };
-        replica.decided_max = group.decided_index();
-        replica.group = Some(group);
-        self.carry_out(id);
-    }
-
-    /// Restarts a replica that is down, with all of its disk rotten but for what its driver can tell of it.
-    pub fn rot(&mut self, id: ReplicaId) {
-        assert!(!self.is_up(id), "{id} is up");
-        self.say(|| format!("{id} restarts and finds rot"));
-        self.coverage.count(Reached::Rotted);
-        let (founders, options) = (self.founders, self.options);
-        let nonce = self.fresh_nonce();
-        let founding = if id.0 > founders { Config::default() } else { Council::config(founders) };
-        let replica = self.at(id);
-        let mut group = Group::new(id, founding, options);
-        replica.disk.rot();
-        replica.decided_max = Index::ZERO;
-        group.lose(nonce, &mut replica.outbox);
-        replica.group = Some(group);
-        self.carry_out(id);
-    }
-
-    /// Whether a replica has lost records and is not repaired, running or not.
-    pub fn is_mute(&self, id: ReplicaId) -> bool {
-        let replica = &self.replicas[id.0 as usize - 1];
-        replica.disk.is_rotten() || replica.group.as_ref().is_some_and(|group| group.repair().is_some())
-    }
-
     fn fresh_nonce(&mut self) -> u64 {
         self.nonces += 1;
         self.nonces
-    }
-
-    /// Proposes the next value. `None`: refused.
-    pub fn propose(&mut self, id: ReplicaId) -> Option<Index> {
-        self.try_propose(id).ok()
-    }
-
-    pub fn try_propose(&mut self, id: ReplicaId) -> Result<Index, ProposeError> {
-        let number = self.facts.next_value();
-        let mut result = Err(ProposeError::NotServing);
-        self.with(id, |group, now, _, out| {
-            result = group.propose(value(number), now, number, out);
-        });
-        if let Err(error) = result {
-            self.coverage.note_refused(error);
-        }
-        result
-    }
-
-    /// Asks for a read and returns its token, if the replica took it.
-    pub fn read(&mut self, id: ReplicaId) -> Option<u64> {
-        let token = self.facts.next_read();
-        let taken = self.with(id, |group, _, _, _| group.read(token));
-        if taken {
-            self.facts.read_taken();
-        }
-        taken.then_some(token)
-    }
-
-    /// Reads by its lease, if it has one, and says until when it may.
-    pub fn read_by_lease(&mut self, id: ReplicaId) -> Option<Millis> {
-        let until = self.step(id, |group, now, _, _| group.lease_until(now))?;
-        let (applied, decided) = (self.at(id).state.len(), self.facts.decided.len());
-        assert!(applied >= decided, "{id} reads @{applied} by its lease, but @{decided} is decided");
-        self.coverage.count(Reached::LeaseRead);
-        Some(until)
-    }
-
-    pub fn transfer(&mut self, from: ReplicaId, to: ReplicaId) -> bool {
-        let begun = self.with(from, |group, now, _, out| group.transfer(to, now, out));
-        if begun {
-            self.coverage.count(Reached::Transfer);
-        }
-        begun
-    }
-
-    /// What the replicas that are up say of themselves.
-    pub fn survivors(&self) -> Vec<Survivor> {
-        self.replicas.iter().filter_map(|replica| Some(replica.group.as_ref()?.survivor())).collect()
-    }
-
-    /// All that a replica has: what it has applied, and what follows in its log.
-    pub fn whole_log(&self, id: ReplicaId) -> Vec<Entry> {
-        let replica = &self.replicas[id.0 as usize - 1];
-        let Some(group) = &replica.group else { return Vec::new() };
-        let tail = (group.applied_index().0 + 1..=group.accepted_index().0).map(Index);
-        let tail = tail.map(|at| group.entry(at).expect("what is not applied is in memory").clone());
-        replica.state.iter().cloned().chain(tail).collect()
-    }
-
-    /// Orders `id` to go on without those who are gone. From then on its log is what is decided, whatever the others had
-    /// decided by themselves.
-    pub fn rescue(&mut self, id: ReplicaId, order: &Rescue) -> Result<(), RescueError> {
-        let mut result = Err(RescueError::Mute);
-        self.step(id, |group, now, _, out| result = group.rescue(order, now, now, out));
-        if result.is_ok() {
-            let log = self.whole_log(id);
-            self.facts.rescued(log);
-        }
-        self.carry_out(id);
-        result
-    }
-
-    /// Saves what is applied as a snapshot, asks for a checkpoint, and forgets the entries if
-    /// `trim`. Entries may be forgotten at once: they are still in the durable log.
-    pub fn snapshot(&mut self, id: ReplicaId, trim: bool) {
-        let Some(file) = self.snapshot_file(id).filter(|_| !self.replicas[id.0 as usize - 1].paused) else {
-            return;
-        };
-        self.say(|| format!("{id} saves a snapshot to {}", file.base.index));
-        if trim {
-            self.coverage.count(Reached::Trimmed);
-        }
-        self.at(id).disk.files.insert(file.base.index, file.clone());
-        self.with(id, |group, _, _, out| {
-            group.append_checkpoint(file.base, file.config.clone(), out);
-            if trim {
-                group.trim(file.base.index);
-            }
-        });
-    }
-
-    fn snapshot_file(&mut self, id: ReplicaId) -> Option<SnapshotFile> {
-        let replica = self.at(id);
-        let group = replica.group.as_ref()?;
-        let base = group.applied_base();
-        if base.index == Index::ZERO {
-            return None;
-        }
-        Some(SnapshotFile { base, config: group.applied_config().clone(), state: replica.state.clone() })
     }
 
     // --- Effects. ----------------------------------------------------------------------------
@@ -829,30 +537,5 @@ impl Council {
             }
         }
         panic!("{id} was not elected");
-    }
-
-    /// Nothing is cut and nobody deaf, down or standing still from here on.
-    pub fn heal(&mut self) {
-        self.links.heal();
-        for id in self.ids() {
-            self.resume(id);
-            self.restart(id);
-        }
-    }
-
-    /// No message passes between these two, and neither hears the other.
-    pub fn cut_between(&mut self, a: u32, b: u32) {
-        let (a, b) = (a as usize - 1, b as usize - 1);
-        self.links.cut[a][b] = true;
-        self.links.cut[b][a] = true;
-    }
-
-    /// Cuts every connection of a replica.
-    pub fn isolate(&mut self, number: u32) {
-        for other in 1..=self.size() as u32 {
-            if other != number {
-                self.cut_between(number, other);
-            }
-        }
     }
 }
