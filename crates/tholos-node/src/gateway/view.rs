@@ -41,14 +41,16 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// The leader of a shard, if one is known.
+    /// The leader of a shard, if one is known that the map names. Of another there is no address: it has left the map, and
+    /// the shard has a new leader soon, or it has joined and the map here is old. Both will be known soon.
     pub fn leader(&self, shard: ShardId) -> Option<(NodeId, Ballot)> {
         let own = self.shard(shard).and_then(|shard| shard.group.leader());
         let own = own.map(|ballot| (crate::detector::node_of(ballot.replica), ballot));
         // A replica that was removed knows an old one at best; the higher ballot is the better hint (R11).
         let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
         let hint = self.hints.leader(shard, promised);
-        own.into_iter().chain(hint).max_by_key(|(_, ballot)| *ballot)
+        let known = own.into_iter().chain(hint).max_by_key(|(_, ballot)| *ballot);
+        known.filter(|(node, _)| *node == self.config.me || self.map.node(*node).is_some())
     }
 
     /// The nodes that vote on a shard, in walk order, as far as is known here.

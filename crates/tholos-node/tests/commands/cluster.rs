@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Client, Cluster, check, flat};
 use tholos_cluster::NodeId;
-use tholos_node::{PeerMessage, Port};
+use tholos_node::{Event, Outcome, PeerMessage, Port, replica_of};
+use tholos_paxos::Ballot;
 use tholos_ring::ShardId;
 
 const DISABLED: &str = "-ERR This instance has cluster support disabled";
@@ -230,6 +231,27 @@ fn all_nodes_show_the_same_leaders() {
             assert!(leader.shard(shard).unwrap().group.serving(), "{shard}");
         }
     }
+}
+
+/// A node that has left the map, or is not in it yet, has no address here: nobody can be sent there.
+#[test]
+fn no_client_is_sent_to_a_leader_that_the_map_does_not_name() {
+    const QUESTION: u64 = 1 << 63;
+    let mut cluster = three();
+    let client = cluster.connect(0, Port::Cluster);
+    let slot = tholos_ring::slot(b"k");
+    let shard = cluster.nodes[0].map().shard_of_key(b"k");
+    let hear = |cluster: &mut Cluster, node: u16, round: u64| {
+        let leader = Some((NodeId(node), Ballot { round, replica: replica_of(NodeId(node)) }));
+        let (request, boot) = (QUESTION | u64::from(shard.0), cluster.nodes[0].gateway().boot());
+        let message = PeerMessage::Answer { request, boot, outcome: Outcome::NotLeader { leader } };
+        cluster.handle(0, Event::Peer { from: NodeId(2), message });
+    };
+    hear(&mut cluster, 9, 1000);
+    assert_eq!(cluster.ask(client, &["GET k"]), "");
+    hear(&mut cluster, 3, 1001);
+    cluster.advance(100);
+    assert_eq!(cluster.read(client), format!("-MOVED {} 127.0.0.1:7003\r\n", slot.number()));
 }
 
 #[test]
