@@ -307,7 +307,7 @@ QUIT
 nosuch
 nosuch a
 nosuch a b c
-GET%00
+%00GET
 ""
 "" a
 verylongcommandnameverylongcommandnameverylongcommandnameverylongcommandnameverylongcommandnameverylongcommandnameverylongcommandnameverylongcommandname a
