@@ -7,7 +7,7 @@
 //! - **L2** So what is mute is not forgotten: it is dropped only when the map has retired it and nobody speaks to it any
 //!   more, and from then on this node begins no others in that way either (C4).
 
-use tholos_paxos::{Config, Group, Millis, Renewal, Repair, ReplicaId, Serial};
+use tholos_paxos::{Config, Group, Millis, Renewal, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 use crate::counted::Bar;
@@ -72,7 +72,7 @@ impl Node {
     pub(crate) fn tell_contacts(&mut self, id: ShardId) {
         let me = self.config.me.0;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        if !matches!(shard.group.repair(), Some(Repair::Asks { .. } | Repair::WaitsForId)) {
+        if shard.group.repair().is_none() {
             return;
         }
         let recorded = self.meta.state().config(id).into_iter().flat_map(|config| &config.voters).copied();

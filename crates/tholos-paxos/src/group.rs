@@ -245,6 +245,7 @@ impl Group {
     pub fn handle_message(&mut self, from: ReplicaId, message: Message, now: Millis, out: &mut Outbox) {
         let planted = self.options.planted;
         if self.acceptor.is_mute() && !repair::concerns(&message) {
+            self.tell_follower(from, &message, out);
             return;
         }
         if let Message::Accepted { ballot, .. } = message {

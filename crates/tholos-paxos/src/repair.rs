@@ -26,6 +26,10 @@ use crate::message::{Config, Message};
 /// them binds too late.
 pub(crate) const ROUNDS_SKIPPED: u64 = 1 << 20;
 
+/// Who waits for a leader asks again once none has spoken to it for so long, many times as long as leaders take to ask those
+/// they miss: it may have been replaced since it was answered, or its place been given to another id, and then nobody tells it.
+const LEFT_ALONE: Millis = Millis(2_000);
+
 /// What a replica that has lost records still waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Repair {
@@ -59,6 +63,8 @@ pub(crate) struct Asking {
     renewed: Option<ReplicaId>,
     /// When to ask again.
     next: Millis,
+    /// When a leader spoke to it last, or when it began to wait for one.
+    led: Option<Millis>,
 }
 
 impl Asking {
@@ -93,13 +99,27 @@ impl Asking {
         self.renewed
     }
 
+    /// A leader that it may follow has spoken to it.
+    pub(crate) fn note_led(&mut self, now: Millis) {
+        self.led = Some(now);
+    }
+
+    /// Whether it has waited long enough for a leader.
+    pub(crate) fn is_left_alone(&mut self, now: Millis) -> bool {
+        now.since(*self.led.get_or_insert(now)) >= LEFT_ALONE
+    }
+
     /// What to ask, if it is time to.
     pub(crate) fn tick(&mut self, now: Millis, interval: Millis) -> Option<Message> {
         if now < self.next {
             return None;
         }
         self.next = now.plus(interval);
-        Some(Message::Repair { nonce: self.nonce })
+        Some(self.question())
+    }
+
+    pub(crate) fn question(&self) -> Message {
+        Message::Repair { nonce: self.nonce }
     }
 
     pub(crate) fn has_answered(&self, replica: ReplicaId) -> bool {

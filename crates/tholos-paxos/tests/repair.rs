@@ -265,6 +265,61 @@ fn who_cannot_be_repaired_for_long_gets_another_id_too() {
     assert_eq!(council.group(6).accepted_index(), council.group(1).accepted_index());
 }
 
+/// While it waits for a leader it may be replaced, and nobody tells it: whoever leads says nothing to the old id. Seed 1643 of
+/// the simulator is such a case to its end.
+#[test]
+fn who_waits_for_a_leader_and_is_left_alone_asks_again() {
+    let asks = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Repair { .. }));
+    let answers = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Bound { .. }));
+    let mut council = rotten();
+    council.rot(replica(3));
+    for _ in 0..30 {
+        council.tick_all(10);
+        council.sync_all();
+        council.deliver_where(|envelope| asks(envelope) || answers(envelope));
+    }
+    assert!(matches!(council.group(3).repair(), Some(Repair::Waits { .. })));
+    let mut asked_within = |millis: u64| {
+        council.network.clear();
+        for _ in 0..millis / 10 {
+            council.tick_all(10);
+            council.sync_all();
+        }
+        council.network.iter().filter(|envelope| asks(envelope)).count()
+    };
+    assert_eq!(asked_within(1_000), 0, "it waits");
+    assert!(asked_within(2_000) > 0);
+}
+
+/// A leader loses its records. A voter that joined after all that it remembers is not asked, and goes on following it; when
+/// another wants to lead, it speaks to its leader, and learns. (Seeds 1654 and 3337 of the simulator.)
+#[test]
+fn who_follows_a_leader_that_has_lost_its_records_learns_it_when_another_stands() {
+    let mut council = rotten();
+    council.restart(replica(3));
+    council.run(300);
+    assert_eq!(council.group(3).leader(), Some(ballot(1, 1)));
+    council.network.clear();
+    council.crash(replica(1));
+    council.rot(replica(1));
+    council.network.clear();
+    let canvass = Message::Canvass { ballot: ballot(2, 2), decided: Index(3) };
+    assert_eq!(
+        answers(&mut council, 2, canvass.clone()),
+        [Message::Accepted { ballot: ballot(1, 1), index: Index(3) }]
+    );
+    let says = Message::Accepted { ballot: ballot(1, 1), index: Index(3) };
+    let to_1 = Envelope { from: replica(3), to: replica(1), parcel: Parcel::Message(says) };
+    council.deliver(to_1);
+    let told = |envelope: &Envelope| {
+        envelope.to == replica(3) && matches!(envelope.parcel, Parcel::Message(Message::Repair { .. }))
+    };
+    assert!(council.network.iter().any(told));
+    council.deliver_where(told);
+    assert_eq!(council.group(3).leader(), None);
+    assert_eq!(answers(&mut council, 2, canvass), [Message::Endorse { ballot: ballot(2, 2) }]);
+}
+
 /// Of one that has lived somewhere nothing is known any more, not even under which id: it asks whom it is told of.
 #[test]
 fn who_knows_nothing_of_itself_is_mute_and_asks() {

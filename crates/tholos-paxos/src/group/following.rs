@@ -27,6 +27,9 @@ impl Group {
         }
         let Role::Follower(following) = &mut self.role else { return false };
         self.election.follow(ballot);
+        if self.acceptor.is_mute() {
+            self.asking.note_led(now);
+        }
         // Patience was for the time until somebody leads.
         following.patient_until = Millis(0);
         true

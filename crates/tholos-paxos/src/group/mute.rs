@@ -3,6 +3,7 @@
 use super::Group;
 use crate::acceptor::Lost;
 use crate::ballot::{Ballot, Millis, ReplicaId};
+use crate::message::Message;
 use crate::options::Planted;
 use crate::outbox::Outbox;
 
@@ -17,11 +18,21 @@ impl Group {
             for voter in self.acceptor.log().latest_config().voters.iter().filter(|voter| **voter != me) {
                 self.acceptor.reject(*voter, out);
             }
-            return;
+            if !self.asking.is_left_alone(now) {
+                return;
+            }
         }
         // Also those who have answered: one of them may lead by now, and give it another id.
         let voters = self.acceptor.log().latest_config().voters.iter();
         self.acceptor.tell(voters.chain(self.asking.contacts()), &ask, out);
+    }
+
+    /// Whoever takes it for the leader learns that it is none, lest it wait for it without end: a voter that joined after all
+    /// that this replica remembers is not among those whom it asks.
+    pub(super) fn tell_follower(&self, from: ReplicaId, message: &Message, out: &mut Outbox) {
+        if matches!(message, Message::Accepted { ballot, .. } if ballot.replica == self.acceptor.me()) {
+            out.send(from, self.asking.question());
+        }
     }
 
     /// Whom a replica that has lost records asks besides the voters that it knows of, if it does.

@@ -43,8 +43,14 @@ impl Group {
             return;
         }
         self.election.handle_higher(from, ballot);
-        if self.election.leader().is_none() && self.may_vote_for(decided) {
-            out.send(from, Message::Endorse { ballot });
+        match self.election.leader() {
+            None if self.may_vote_for(decided) => out.send(from, Message::Endorse { ballot }),
+            // It may have lost its records and ask others than this replica, which it does not know (R20): it says so when it
+            // is spoken to.
+            Some(leader) if self.acceptor.log().accepted() == leader => {
+                self.acceptor.say_accepted(leader.replica, leader, self.options.planted, out);
+            }
+            _ => {}
         }
     }
 
