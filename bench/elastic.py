@@ -101,8 +101,11 @@ class Elastic(Tholos):
         done = subprocess.run(command, capture_output=True, text=True, env=self.env)
         if done.returncode not in exits:
             raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stdout}{done.stderr}")
-        # A node that was busy, or is gone, may leave the command without an answer.
-        return json.loads((done.stdout.splitlines() or ["{}"])[-1])
+        lines = done.stdout.splitlines()
+        if not lines and done.returncode != 0:
+            # A node that was busy, or is gone, has left the command without an answer: whoever looks looks again.
+            return {}
+        return json.loads(lines[-1])
 
     def status(self):
         return self.ask("cluster", "status", exits=(0, 1))

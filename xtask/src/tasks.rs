@@ -19,7 +19,7 @@ const TEST_SEED_FIRST: &str = "1645";
 /// Seeds in which a majority is lost for good and recovered from, within `test`: half a minute on two cores.
 const TEST_RECOVERIES: &str = "600";
 
-/// Random schedules of the core within `test`: one to two minutes on two cores. The ledger in `docs/protocol/schedules.md` has
+/// Random schedules of the core within `test`: some two minutes on two cores. The ledger in `docs/protocol/schedules.md` has
 /// the long runs.
 const TEST_SCHEDULES: &str = "50000";
 

@@ -1,7 +1,6 @@
 //! Requests on their way: to the leader of their shard or to a replica that may answer, and back.
 
 use tholos_cluster::NodeId;
-use tholos_resp::Value;
 use tholos_ring::ShardId;
 
 use super::Node;
@@ -28,9 +27,7 @@ impl Node {
         let pick = self.choose_reader(request, leader);
         let (gateway, view) = self.gateway_and_view();
         if let Some(slot) = gateway.must_move(request, leader) {
-            let address = view.map.node(leader).map_or("", |row| row.cluster.as_str());
-            let moved = alloc::format!("MOVED {slot} {address}");
-            return gateway.refuse(request, &Value::error(moved), &view);
+            return gateway.refuse(request, &view.moved(slot, leader), &view);
         }
         let me = view.config.me;
         if leader != me && !view.detector.hears_node(leader) {

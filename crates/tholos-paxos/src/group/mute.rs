@@ -1,4 +1,4 @@
-//! A replica that has lost what it may have promised (R20): it asks, and says nothing else.
+//! A replica that has lost what it may have promised (R20): it asks, gives no vote, and tells those who take it for more.
 
 use super::Group;
 use crate::acceptor::Lost;
