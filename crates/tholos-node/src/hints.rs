@@ -29,8 +29,9 @@ pub(crate) struct Hints {
     /// How often in a row the leader that is known has said so itself.
     confirmed: Vec<u8>,
     asked_at: Vec<Millis>,
-    /// Counts questions, so that one replica after the other is asked.
-    turn: usize,
+    /// Counts the questions about each shard, so that one replica after the other is asked. One count for all shards could come to
+    /// the same replica each time that it is the turn of a shard.
+    turns: Vec<u16>,
 }
 
 impl Hints {
@@ -40,7 +41,8 @@ impl Hints {
             known: alloc::vec![None; count],
             confirmed: alloc::vec![0; count],
             asked_at: alloc::vec![Millis(0); count],
-            turn: 0,
+            // Not all begin with the same node.
+            turns: (0..shard_count).collect(),
         }
     }
 
@@ -91,8 +93,8 @@ impl Hints {
             return None;
         }
         self.asked_at[at] = now;
-        self.turn = self.turn.wrapping_add(1);
-        Some(self.known[at].map_or(heard[self.turn % heard.len()], |(node, _)| node))
+        self.turns[at] = self.turns[at].wrapping_add(1);
+        Some(self.known[at].map_or(heard[usize::from(self.turns[at]) % heard.len()], |(node, _)| node))
     }
 }
 
@@ -177,6 +179,25 @@ mod tests {
         // Its leader is not heard any more.
         assert_eq!(hints.ask(S0, &heard[1..], Millis(1300)), Some(NodeId(2)));
         assert_eq!(hints.all(), [None]);
+    }
+
+    /// Four shards that have moved away, two to each of two nodes: asked one after the other, each must come to the node that
+    /// knows. With one turn for all, each shard asked the same node for ever.
+    #[test]
+    fn each_shard_asks_all_replicas_however_many_others_ask() {
+        let heard = [NodeId(2), NodeId(3)];
+        for count in 1..=6 {
+            let mut hints = Hints::new(count);
+            let mut asked = alloc::vec![Vec::new(); usize::from(count)];
+            for at in 1..=4 {
+                for shard in 0..count {
+                    asked[usize::from(shard)].extend(hints.ask(ShardId(shard), &heard, Millis(at * 50)));
+                }
+            }
+            for nodes in asked {
+                assert!(heard.iter().all(|node| nodes.contains(node)), "{count} shards: {nodes:?}");
+            }
+        }
     }
 
     #[test]
