@@ -400,7 +400,10 @@ impl Node {
         let standing = |id: ShardId, node: NodeId| {
             let group = &shards[usize::from(id.0)].as_ref()?.group;
             let accepted = group.followers().find(|(replica, _)| node_of(*replica) == node);
-            Some((group.leading()?, accepted.map_or(Index::ZERO, |(_, accepted)| accepted)))
+            Some((
+                group.snapshots_in(|receiver| node_of(receiver) == node)?,
+                accepted.map_or(Index::ZERO, |(_, accepted)| accepted),
+            ))
         };
         let meta = &self.meta;
         let rate = |id, to| meta.send_rate(id, to);
@@ -416,7 +419,8 @@ impl Node {
     pub(crate) fn send_snapshot(&mut self, id: ShardId, to: NodeId, out: &mut Effects) {
         let now = self.time().mono;
         let Some(shard) = self.shards[usize::from(id.0)].as_ref() else { return };
-        let Some(ballot) = shard.group.leading() else { return };
+        let ballot = shard.group.snapshots_in(|receiver| node_of(receiver) == to);
+        let Some(ballot) = ballot else { return };
         if shard.group.applied_index() == Index::ZERO
             || self.transfers.outgoing.is_under_way(id, to, ballot, now)
             // It will be asked for again.

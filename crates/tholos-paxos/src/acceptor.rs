@@ -374,7 +374,7 @@ impl Acceptor {
         seq
     }
 
-    /// Takes over a durable snapshot that came from the leader of `ballot`, and promises that
+    /// Takes over a durable snapshot that holds what was decided in `ballot` or lower ones, and promises that
     /// ballot: what the snapshot holds is known here now, and a leader of a lower one might lack it (P6).
     pub(crate) fn install(
         &mut self,
@@ -384,15 +384,18 @@ impl Acceptor {
         planted: Planted,
         out: &mut Outbox,
     ) -> AppendSeq {
-        self.raise_promised(ballot);
+        self.raise_promised(ballot.max(self.promised));
         self.log.install(base, config.clone(), planted == Planted::TailKeptAfterSnapshot);
-        let seq = self.append_checkpoint(base, config, planted, out);
+        self.append_checkpoint(base, config, planted, out)
+    }
+
+    /// Tells the leader of `ballot`, whose snapshot was taken over, where this log stands.
+    pub(crate) fn say_installed(&mut self, ballot: Ballot, planted: Planted, out: &mut Outbox) {
         if self.log.accepted() == ballot {
             self.say_accepted(ballot.replica, ballot, planted, out);
         } else {
             self.send_when_durable(ballot.replica, self.behind(ballot), out);
         }
-        seq
     }
 
     fn raise_promised(&mut self, ballot: Ballot) {
@@ -485,7 +488,10 @@ impl Acceptor {
             self.reject(from, out);
             return;
         }
-        // What is not in memory any more the candidate may have itself; if not, its time-out will tell it.
+        // What is not in memory any more the candidate may have itself. If not, it needs what covers it.
+        if !self.log.resends_after(Index(first.0.saturating_sub(1)), options.resent_bytes_max) {
+            out.snapshots_wanted.push(from);
+        }
         let first = first.max(self.log.base().index.next());
         let whole_to = self.log.last();
         let entries = self.log.slice(first, whole_to, options.message_bytes_max);

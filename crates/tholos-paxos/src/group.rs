@@ -455,11 +455,12 @@ impl Group {
         seq
     }
 
-    /// Takes over a snapshot from the leader of `ballot` that is durable in its own file (R22).
-    /// Returns nothing if it is not news or a higher ballot was promised. The caller replaces
+    /// Takes over a snapshot that is durable in its own file (R22), from the leader of `ballot`, or, if that ballot is one
+    /// that this replica has stood in, from one that has lost its vote ([`Group::snapshots_in`]).
+    /// Returns nothing if it is not news or, from a leader, if a higher ballot was promised. The caller replaces
     /// the applied state.
     ///
-    /// What it holds is decided, as far as is known, in `ballot`: so this replica promises
+    /// What it holds is decided, as far as is known, in `ballot` or a lower one: so this replica promises
     /// that ballot, and no leader of a lower one can build on a log that is not its own (P6).
     pub fn install(
         &mut self,
@@ -469,9 +470,25 @@ impl Group {
         now: Millis,
         out: &mut Outbox,
     ) -> Option<AppendSeq> {
-        if base.index <= self.acceptor.log().applied() || !self.heed(ballot.replica, ballot, now, out) {
+        if base.index <= self.acceptor.log().applied() {
             return None;
         }
-        Some(self.acceptor.install(ballot, base, config, self.options.planted, out))
+        let planted = self.options.planted;
+        if ballot.replica == self.acceptor.me() {
+            // Its own ballots it has promised. Whoever leads finds out by itself what is decided.
+            let takes =
+                !self.acceptor.is_mute() && ballot <= self.acceptor.promised() && self.leading().is_none();
+            return takes.then(|| {
+                // A candidate has counted on what it knew to be decided before.
+                self.step_down(now, out);
+                self.acceptor.install(ballot, base, config, planted, out)
+            });
+        }
+        if !self.heed(ballot.replica, ballot, now, out) {
+            return None;
+        }
+        let seq = self.acceptor.install(ballot, base, config, planted, out);
+        self.acceptor.say_installed(ballot, planted, out);
+        Some(seq)
     }
 }

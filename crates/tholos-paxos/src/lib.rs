@@ -95,7 +95,9 @@
 //! then holds all that recovery needs. It may be appended before its snapshot is durable, if what is before it in the
 //! log stays until then: [`Group::recover_known`] does without the snapshot where it can. A follower that lacks what was forgotten is reported in
 //! [`Outbox::snapshots_wanted`]; carrying the snapshot over is the driver's work, [`Group::install`] takes
-//! it in. Three things are to be got right there:
+//! it in. So is a candidate that has a promise of one that was removed, and lacks what that one has forgotten: the new voters have it,
+//! too, but it knows nothing of them. It is handed the snapshot in its own ballot, which both have promised, takes it over,
+//! and stands again ([`Group::snapshots_in`]). Three things are to be got right there:
 //!
 //! - The log's ballot stays: the snapshot may be shorter than the log that its sender adopted, so it is not
 //!   the whole of it (R1). A log that says too low a ballot is at worst passed over in an election, where

@@ -17,7 +17,8 @@ pub struct Outbox {
     pub reads_ready: Vec<u64>,
     /// Reads that were not confirmed: leadership is gone.
     pub reads_failed: Vec<u64>,
-    /// Replicas that need a snapshot, for the log no longer holds what they lack.
+    /// Replicas that need a snapshot, for the log no longer holds what they lack. They are to be given one if
+    /// [`Group::snapshots_in`](crate::Group::snapshots_in) says so.
     pub snapshots_wanted: Vec<ReplicaId>,
     /// Replicas that have lost records and need another id, each with its question's nonce: to be given to
     /// [`Group::renew`](crate::Group::renew).

@@ -409,6 +409,30 @@ fn who_was_removed_is_needed_no_more() {
     assert!(council.server().is_some());
 }
 
+/// A voter that knows nothing of a change stands, with the vote of one that was removed and has forgotten what it lacks. It is handed
+/// that one's snapshot, and learns from it whom to ask. Without it asked for ever for entries that are nowhere (simulator, seed 1644).
+#[test]
+fn who_has_lost_its_vote_hands_its_snapshot_to_a_candidate() {
+    let mut council = with_learners(3, &[4]);
+    council.cut_between(1, 3);
+    council.cut_between(3, 4);
+    council.order(1, &[1, 3, 4], &[]).expect("taken");
+    council.run(400);
+    council.snapshot(ReplicaId(2), true);
+    assert!(council.group(2).is_retired() && council.group(3).config().is_voter(ReplicaId(2)));
+    council.crash(ReplicaId(1));
+    council.crash(ReplicaId(4));
+    council.run(5_000);
+    let (applied, config) = (council.group(2).applied_index(), council.group(2).config().clone());
+    assert_eq!(council.group(3).applied_index(), applied);
+    assert_eq!(*council.group(3).config(), config);
+    // It leads nothing with that vote: two of the new voters are needed.
+    assert_eq!(council.server(), None);
+    council.heal();
+    council.run(2_000);
+    assert!(council.server().is_some());
+}
+
 /// Several replicas are changed one after the other while one is away; it comes back and finds itself removed, or
 /// replaced, or still there.
 #[test]

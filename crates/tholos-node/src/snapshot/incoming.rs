@@ -1,4 +1,4 @@
-//! Snapshots arriving from leaders, chunk by chunk and in order.
+//! Snapshots arriving, mostly from leaders, chunk by chunk and in order.
 //!
 //! One for each shard: the latest of the highest ballot, unless it stands still. A chunk goes to a file at once, and its
 //! contents to a state that is built beside the one in use, both on the driver's side; here is only how far that is.

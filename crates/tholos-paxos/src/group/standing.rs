@@ -55,7 +55,8 @@ impl Group {
     }
 
     /// A candidate that would need a snapshot from us could not adopt our log if ours is the one to adopt, so it must do
-    /// without us. Who has lost its vote does not lead instead, and what it has forgotten the new voters have.
+    /// without us. Who has lost its vote does not lead instead, and hands it over ([`Group::snapshots_in`]): the new voters
+    /// have all of it, too, but the candidate may know none of them.
     fn may_vote_for(&self, decided: Index) -> bool {
         let log = self.acceptor.log();
         log.has_lost_its_vote(self.acceptor.me()) || log.resends_after(decided, self.options.resent_bytes_max)

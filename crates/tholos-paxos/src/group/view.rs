@@ -122,6 +122,16 @@ impl Group {
         self.acceptor.log().resends_after(index, self.options.resent_bytes_max)
     }
 
+    /// The ballot in which this replica gives its snapshots to others: to all if it leads in it. If it has lost its vote for
+    /// good, only to the candidate of that ballot, which it has promised, and which may know of nobody else who has what is
+    /// decided: all of that was in this ballot or a lower one.
+    pub fn snapshots_in(&self, is_receiver: impl FnOnce(ReplicaId) -> bool) -> Option<Ballot> {
+        let (me, promised) = (self.me(), self.promised());
+        let has_lost_its_vote = || self.acceptor.log().has_lost_its_vote(me) && !self.acceptor.is_mute();
+        let hands_over = || promised.replica != me && has_lost_its_vote() && is_receiver(promised.replica);
+        self.leading().or_else(|| hands_over().then_some(promised))
+    }
+
     /// On the leader: for each other replica, how far it has durably accepted.
     pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
         let leader = match &self.role {

@@ -368,8 +368,11 @@ impl Council {
             }
         }
         for to in wanted {
-            // Only leaders give snapshots; this one may have let go since it was asked.
-            let Some(ballot) = self.at(id).group.as_ref().and_then(Group::leading) else { continue };
+            // A leader may have let go since it was asked.
+            let group = self.at(id).group.as_ref();
+            let Some(ballot) = group.and_then(|group| group.snapshots_in(|receiver| receiver == to)) else {
+                continue;
+            };
             if let Some(file) = self.snapshot_file(id) {
                 self.coverage.count(Reached::SnapshotSent);
                 self.send(Envelope { from: id, to, parcel: Parcel::Snapshot { ballot, file } });
