@@ -22,7 +22,8 @@
 //!
 //! A server measures its load with a [`LoadMeter`]. Servers that report none are judged by what their answers took.
 //!
-//! `examples/proxy.rs` is a whole program around it: a TCP proxy that spreads connections over servers that tell nothing.
+//! Whole programs around it: `examples/proxy.rs`, a TCP proxy that spreads connections over servers that tell nothing, and
+//! `examples/service.rs`, a `tower` service over others, for whatever takes one (tonic, hyper, a stack of layers).
 //!
 //! # Load balancing in ten minutes
 //!
