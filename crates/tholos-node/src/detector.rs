@@ -276,6 +276,12 @@ impl Detector {
     /// The latest shard time that may be proposed: the own wall clock, or the median of the
     /// voters' if that is earlier (R16). Clocks never heard do not count.
     pub fn shard_time(&self, voters: &[NodeId]) -> Millis {
+        self.now.wall.min(self.median_time(voters))
+    }
+
+    /// What the shard time of these voters is about, whatever the own clock says: the median of theirs. The own clock, if
+    /// none of theirs was ever heard.
+    pub fn median_time(&self, voters: &[NodeId]) -> Millis {
         // Asked at each tick for each shard that is led here: nothing is allocated.
         let mut walls = [Millis(0); REPLICAS_MAX];
         let mut count = 0;
@@ -288,7 +294,7 @@ impl Detector {
             return self.now.wall;
         }
         walls.sort_unstable();
-        self.now.wall.min(walls[(walls.len() - 1) / 2])
+        walls[(walls.len() - 1) / 2]
     }
 }
 
@@ -418,6 +424,10 @@ mod tests {
         detector.handle_heartbeat(NodeId(2), &heartbeat(1_000_010));
         detector.handle_heartbeat(NodeId(3), &heartbeat(9_999_999));
         assert_eq!(detector.shard_time(&all), Millis(1_000_000));
+        // The own clock is far behind: what it proposes is not, for the log's time holds it, but what it expects of others is theirs.
+        detector.set_now(Now { mono: Millis(3), wall: Millis(5_000) }, Millis(0));
+        assert_eq!(detector.shard_time(&all), Millis(5_000));
+        assert_eq!(detector.median_time(&all), Millis(1_000_013));
         // The own clock is the wild one: the median holds it back.
         detector.set_now(Now { mono: Millis(5), wall: Millis(9_000_000) }, Millis(0));
         detector.handle_heartbeat(NodeId(3), &heartbeat(1_000_020));

@@ -79,10 +79,10 @@ impl View<'_> {
         self.shards.get(usize::from(shard.0))?.as_ref()
     }
 
-    /// The shard time that an entry proposed now would have, about: never below what this
-    /// node has seen in the shard's log.
+    /// The shard time that an entry has which its leader proposes now, about: never below what this
+    /// node has seen in the shard's log. The own clock, which may be the wrong one, has no part in it (R16).
     pub fn shard_time(&self, shard: ShardId) -> Millis {
-        let time = self.detector.shard_time(self.replicas(shard));
+        let time = self.detector.median_time(self.replicas(shard));
         self.shard(shard).map_or(time, |shard| time.max(shard.group.last_time()))
     }
 

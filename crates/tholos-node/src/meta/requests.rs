@@ -131,11 +131,13 @@ impl Node {
             return None;
         }
         let (now, session) = (self.time().mono, self.fresh_chance());
+        // Not by the own clock, which may be the wrong one (R16).
+        let time = self.detector.median_time(self.replica_nodes(self.meta.group()));
         let ask = Ask::Write {
             session,
             sequence: 1,
             acknowledged: 0,
-            expires_at: self.shard_time(self.meta.group()).plus(EXPIRES_AFTER),
+            expires_at: time.plus(EXPIRES_AFTER),
             operation: operation.clone(),
         };
         let until = now.plus(self.config.request_timeout);

@@ -254,6 +254,22 @@ fn no_client_is_sent_to_a_leader_that_the_map_does_not_name() {
     assert_eq!(cluster.read(client), format!("-MOVED {} 127.0.0.1:7003\r\n", slot.number()));
 }
 
+/// R16: nor does it lose writes. What such a gateway says of the time until which a write may be applied would be over for the leader, and
+/// each write to a shard of which it has no replica would be refused for ever.
+#[test]
+fn a_gateway_whose_clock_is_far_behind_writes_to_all_shards() {
+    let mut cluster = Cluster::start(5, 3, |_| {});
+    cluster.clock_behind = |at| if at == 4 { 3_600_000 } else { 0 };
+    cluster.wait_for_leaders();
+    cluster.advance(1000);
+    let client = cluster.connect(4, Port::Gateway);
+    for key in 0..20 {
+        cluster.send(client, &[&format!("SET key:{key} {key}")]);
+        cluster.advance(200);
+        assert_eq!(flat(&cluster.read(client)), "+OK", "key:{key}");
+    }
+}
+
 #[test]
 fn a_key_of_another_leader_is_moved() {
     let mut cluster = three();

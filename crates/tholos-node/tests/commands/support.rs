@@ -76,6 +76,8 @@ pub struct Cluster {
     pub lost_between: fn(usize, usize, &PeerMessage) -> bool,
     /// Those that are held up on their way, until [`Cluster::release_mail`].
     pub held_up: fn(usize, usize, &PeerMessage) -> bool,
+    /// By how much each node's wall clock is behind, in milliseconds.
+    pub clock_behind: fn(usize) -> u64,
     held_mail: Vec<(NodeId, usize, PeerMessage)>,
     /// What happens to messages to a node on their way.
     pub spoil: fn(usize, &mut PeerMessage),
@@ -177,6 +179,7 @@ impl Cluster {
             lost: |_| false,
             lost_between: |_, _, _| false,
             held_up: |_, _, _| false,
+            clock_behind: |_| 0,
             held_mail: Vec::new(),
             spoil: |_, _| {},
             genesis: map,
@@ -274,6 +277,12 @@ impl Cluster {
 
     pub fn now(&self) -> Now {
         Now { mono: Millis(self.now), wall: Millis(WALL + self.now) }
+    }
+
+    /// What the clocks of a node say.
+    fn now_at(&self, at: usize) -> Now {
+        let now = self.now();
+        Now { wall: Millis(now.wall.0 - (self.clock_behind)(at)), ..now }
     }
 
     /// Time passes, and nobody has looked at the clock yet.
@@ -386,7 +395,7 @@ impl Cluster {
     }
 
     pub fn handle(&mut self, at: usize, event: Event) {
-        let (now, mut effects) = (self.now(), Effects::default());
+        let (now, mut effects) = (self.now_at(at), Effects::default());
         self.nodes[at].handle(now, event, &mut effects);
         self.carry_out(at, effects);
     }
@@ -396,11 +405,11 @@ impl Cluster {
         for _ in 0..ROUNDS_MAX {
             let mut idle = true;
             for at in 0..self.nodes.len() {
-                let (now, mut effects) = (self.now(), Effects::default());
+                let (now, mut effects) = (self.now_at(at), Effects::default());
                 self.nodes[at].flush(now, &mut effects);
                 while self.nodes[at].keeps_back() {
                     self.now += std::mem::take(&mut self.stands_still);
-                    let later = self.now();
+                    let later = self.now_at(at);
                     self.nodes[at].release(later, &mut effects);
                 }
                 idle &= effects.appends.is_empty() && effects.sends.is_empty();
