@@ -42,7 +42,7 @@ impl Hints {
             confirmed: alloc::vec![0; count],
             asked_at: alloc::vec![Millis(0); count],
             // Not all begin with the same node.
-            turns: (0..shard_count).collect(),
+            turns: (0..shard_count).map(|shard| shard.wrapping_mul(2)).collect(),
         }
     }
 
@@ -82,8 +82,15 @@ impl Hints {
         }
     }
 
-    /// Whom to ask about a shard now, if it is time; `heard` are those of its replicas that are heard.
-    pub(crate) fn ask(&mut self, shard: ShardId, heard: &[NodeId], now: Millis) -> Option<NodeId> {
+    /// Whom to ask about a shard now, if it is time: of those that are heard each has its turn, and every other time one of
+    /// them that is likely to know.
+    pub(crate) fn ask(
+        &mut self,
+        shard: ShardId,
+        heard: &[NodeId],
+        is_likely: impl Fn(NodeId) -> bool,
+        now: Millis,
+    ) -> Option<NodeId> {
         let at = usize::from(shard.0);
         if self.known[at].is_some_and(|(node, _)| !heard.contains(&node)) {
             self.known[at] = None;
@@ -93,8 +100,20 @@ impl Hints {
             return None;
         }
         self.asked_at[at] = now;
+        let turn = usize::from(self.turns[at]);
+        if let Some((leader, _)) = self.known[at] {
+            // If it is lost, those who are likely to know are asked first.
+            self.turns[at] &= !1;
+            return Some(leader);
+        }
         self.turns[at] = self.turns[at].wrapping_add(1);
-        Some(self.known[at].map_or(heard[usize::from(self.turns[at]) % heard.len()], |(node, _)| node))
+        let likely: Vec<NodeId> = heard.iter().copied().filter(|node| is_likely(*node)).collect();
+        let (among, nth) = match turn % 2 {
+            _ if likely.is_empty() => (heard, turn),
+            0 => (&likely[..], turn / 2),
+            _ => (heard, turn / 2),
+        };
+        Some(among[nth % among.len()])
     }
 }
 
@@ -170,15 +189,35 @@ mod tests {
     #[test]
     fn replicas_are_asked_in_turn_and_a_leader_seldom() {
         let (mut hints, heard) = (Hints::new(1), [NodeId(1), NodeId(2)]);
-        let asked: Vec<_> = (1..=4).filter_map(|at| hints.ask(S0, &heard, Millis(at * 50))).collect();
-        assert_eq!(asked, [NodeId(2), NodeId(1), NodeId(2), NodeId(1)]);
-        assert_eq!(hints.ask(S0, &heard, Millis(210)), None);
+        let nobody = |_: NodeId| false;
+        let asked: Vec<_> = (1..=4).filter_map(|at| hints.ask(S0, &heard, nobody, Millis(at * 50))).collect();
+        assert_eq!(asked, [NodeId(1), NodeId(2), NodeId(1), NodeId(2)]);
+        assert_eq!(hints.ask(S0, &heard, nobody, Millis(210)), None);
         hints.learn(S0, NodeId(1), hint(1, 1));
-        assert_eq!(hints.ask(S0, &heard, Millis(300)), None);
-        assert_eq!(hints.ask(S0, &heard, Millis(1200)), Some(NodeId(1)));
+        assert_eq!(hints.ask(S0, &heard, nobody, Millis(300)), None);
+        assert_eq!(hints.ask(S0, &heard, nobody, Millis(1200)), Some(NodeId(1)));
         // Its leader is not heard any more.
-        assert_eq!(hints.ask(S0, &heard[1..], Millis(1300)), Some(NodeId(2)));
+        assert_eq!(hints.ask(S0, &heard[1..], nobody, Millis(1300)), Some(NodeId(2)));
         assert_eq!(hints.all(), [None]);
+    }
+
+    #[test]
+    fn who_is_likely_to_know_is_asked_first_and_every_other_time() {
+        let (mut hints, heard) = (Hints::new(1), [1, 2, 3, 4, 5].map(NodeId));
+        let is_likely = |node: NodeId| node.0 >= 4;
+        let mut asked = |from: u64, to: u64| -> Vec<u16> {
+            (from..=to)
+                .filter_map(|at| hints.ask(S0, &heard, is_likely, Millis(at * 50)))
+                .map(|node| node.0)
+                .collect()
+        };
+        assert_eq!(asked(1, 10), [4, 1, 5, 2, 4, 3, 5, 4, 4, 5]);
+        asked(11, 11);
+        hints.learn(S0, NodeId(1), hint(1, 1));
+        assert_eq!(hints.ask(S0, &heard, is_likely, Millis(2000)), Some(NodeId(1)));
+        hints.learn(S0, NodeId(1), None);
+        let next = hints.ask(S0, &heard, is_likely, Millis(2050)).map(is_likely);
+        assert_eq!(next, Some(true));
     }
 
     /// Four shards that have moved away, two to each of two nodes: asked one after the other, each must come to the node that
@@ -191,7 +230,8 @@ mod tests {
             let mut asked = alloc::vec![Vec::new(); usize::from(count)];
             for at in 1..=4 {
                 for shard in 0..count {
-                    asked[usize::from(shard)].extend(hints.ask(ShardId(shard), &heard, Millis(at * 50)));
+                    let asked_now = hints.ask(ShardId(shard), &heard, |_| false, Millis(at * 50));
+                    asked[usize::from(shard)].extend(asked_now);
                 }
             }
             for nodes in asked {

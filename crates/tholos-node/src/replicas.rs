@@ -214,7 +214,9 @@ impl Node {
         heard.sort_unstable();
         heard.dedup();
         let now = self.time().mono;
-        if let Some(node) = self.hints.ask(id, &heard, now) {
+        // Who was removed knows who has come instead.
+        let voters = voters_known(&self.shards, id).unwrap_or_default();
+        if let Some(node) = self.hints.ask(id, &heard, |node| voters.contains(&node), now) {
             let question = hints::question(id, self.gateway.boot());
             out.sends.push((node, PeerMessage::Forward(question)));
         }
