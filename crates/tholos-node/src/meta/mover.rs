@@ -25,6 +25,7 @@ use tholos_ring::ShardId;
 
 use crate::detector::node_of;
 use crate::event::{Effects, Notice, ReplicaOrder};
+use crate::hints;
 use crate::meta::progress::{JobProgress, Progress};
 use crate::node::Node;
 use crate::peer::{MoveOrder, MoveReport, PeerMessage, Wait};
@@ -230,7 +231,14 @@ impl Node {
             let me = self.config.me;
             match leader {
                 Some(leader) if leader == me => self.handle_move_order(me, &order, out),
-                Some(leader) => out.sends.push((leader, PeerMessage::MoveOrder(order))),
+                Some(leader) => {
+                    if self.meta.mover.progress.is_unheard(order.shard, now) {
+                        // A replica here may have been removed and not know it, and follow one that leads no more.
+                        let question = hints::question(order.shard, self.gateway.boot());
+                        out.sends.push((leader, PeerMessage::Forward(question)));
+                    }
+                    out.sends.push((leader, PeerMessage::MoveOrder(order)));
+                }
                 None => {}
             }
         }

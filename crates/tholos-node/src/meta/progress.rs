@@ -140,6 +140,12 @@ impl Progress {
         true
     }
 
+    /// Whether nobody has said for a while, or ever, how far the move of a shard is.
+    pub(super) fn is_unheard(&self, shard: ShardId, now: Millis) -> bool {
+        let heard_at = self.moves.get(&shard).and_then(|under_way| under_way.heard_at);
+        heard_at.is_none_or(|at| now.since(at) >= SILENT_AFTER)
+    }
+
     /// What the leader of a shard says.
     pub(super) fn hear(&mut self, from: NodeId, report: &MoveReport, now: Millis) {
         let Some(under_way) = self.moves.get_mut(&report.shard) else { return };

@@ -1,7 +1,9 @@
 //! How far a job is, how fast it may go, and what holds it up.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tholos_cluster::{JobOrder, JobState, MetaCommand, Move, NodeId};
-use tholos_node::{JobProgress, MoveProgress, Port, Wait};
+use tholos_node::{Ask, Forward, JobProgress, MoveProgress, PeerMessage, Port, Wait};
 use tholos_ring::{ShardId, shard_of, slot};
 
 use crate::support::{Cluster, flat, row};
@@ -166,6 +168,41 @@ fn a_target_that_does_not_begin_is_told_of() {
 }
 
 /// Of the shard's voters one is left, and the meta group has its majority elsewhere.
+/// Simulator, seed 2578: the meta leader's own replica of a shard had been removed and did not know it. It followed one that led no more
+/// for ever, and so did the orders.
+#[test]
+fn who_does_not_answer_an_order_is_asked_who_leads() {
+    static QUESTIONS: AtomicUsize = AtomicUsize::new(0);
+    fn is_question(message: &PeerMessage) -> bool {
+        let PeerMessage::Forward(Forward { shard: of, ask: Ask::Read { operation }, .. }) = message else {
+            return false;
+        };
+        *of == shard() && operation.is_empty()
+    }
+    let mut cluster = with_data();
+    cluster.lost_between = |from, to, message| {
+        // Between those that hold it, who ask nobody as long as they follow a leader.
+        let asks = from < 3 && to < 3 && is_question(message);
+        QUESTIONS.fetch_add(usize::from(asks), Ordering::Relaxed);
+        matches!(message, PeerMessage::MoveReport(_))
+    };
+    start(&mut cluster, 1_000_000);
+    cluster.advance(1_500);
+    let leads = |node: &tholos_node::Node| node.shard(shard()).is_some_and(|shard| shard.group.serving());
+    let leader = cluster.nodes.iter().position(leads);
+    let ordered_by = cluster.nodes.iter().position(|node| node.job_progress().is_some());
+    assert_ne!(leader, ordered_by, "or it need not be asked");
+    assert!(QUESTIONS.load(Ordering::Relaxed) > 0);
+    cluster.lost_between = |from, to, message| {
+        QUESTIONS.fetch_add(usize::from(from < 3 && to < 3 && is_question(message)), Ordering::Relaxed);
+        false
+    };
+    cluster.advance(300);
+    let before = QUESTIONS.load(Ordering::Relaxed);
+    cluster.advance(1_000);
+    assert_eq!(QUESTIONS.load(Ordering::Relaxed), before, "it answers");
+}
+
 #[test]
 fn a_shard_without_a_leader_is_told_of() {
     let mut cluster = with_data();
