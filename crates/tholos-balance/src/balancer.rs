@@ -54,7 +54,8 @@ pub struct Balancer {
 pub struct Pick {
     id: ServerId,
     server: Option<Arc<Server>>,
-    sent_at: Duration,
+    /// Nanoseconds.
+    sent_at: u64,
 }
 
 /// What a balancer knows of a server.
@@ -114,7 +115,7 @@ impl Balancer {
     /// A server told its load other than with an answer.
     pub fn report(&self, id: ServerId, report: LoadReport, now: Duration) {
         if let Some(server) = self.server(id) {
-            server.note_report(report, in_flight(server), now);
+            server.note_report(report, in_flight(server), nanos(now));
         }
     }
 
@@ -129,8 +130,8 @@ impl Balancer {
             .or_else(|| self.choose(candidates, clock, chance, false))?;
         let id = candidates[at].server;
         let server = Arc::clone(self.server(id)?);
-        server.note_sent(now);
-        Some(Pick { id, server: Some(server), sent_at: now })
+        server.note_sent(clock);
+        Some(Pick { id, server: Some(server), sent_at: clock })
     }
 
     /// Each server's part of the whole, `c_i / Σ c_j` with c its spare capacity: workers that are free over the time of
@@ -320,6 +321,7 @@ impl Pick {
     /// The request ended, and the server told its load if it did.
     pub fn done(mut self, now: Duration, outcome: Outcome, report: Option<LoadReport>) {
         if let Some(server) = self.server.take() {
+            let now = nanos(now);
             server.note_ended(self.sent_at, now, outcome);
             if let Some(report) = report {
                 // All but this one.

@@ -32,8 +32,9 @@ impl Time {
         Time(AtomicU64::new(Time::NEVER))
     }
 
-    pub(crate) fn set(&self, time: Duration) {
-        self.0.store(nanos(time), Relaxed);
+    /// In nanoseconds.
+    pub(crate) fn set(&self, time: u64) {
+        self.0.store(time, Relaxed);
     }
 
     /// Nanoseconds; `None` if it was never set.

@@ -119,13 +119,14 @@ impl Server {
         }
     }
 
-    /// A request goes there.
-    pub(crate) fn note_sent(&self, now: Duration) {
+    /// A request goes there; `now` in nanoseconds, here and below: durations take longer to be calculated with than all else
+    /// that is done for an answer.
+    pub(crate) fn note_sent(&self, now: u64) {
         // These may lose one of two that come at once, and are right again with the next report.
         self.unseen.store(self.unseen.load(Relaxed).saturating_add(1), Relaxed);
         let sent = self.sent.load(Relaxed);
         self.sent.store(sent.wrapping_add(1), Relaxed);
-        self.sent_at[sent % SENT_MAX].store(nanos(now), Relaxed);
+        self.sent_at[sent % SENT_MAX].store(now, Relaxed);
     }
 
     /// A request was given up: nothing is learned of it.
@@ -135,10 +136,10 @@ impl Server {
     }
 
     /// A request of `sent_at` ended.
-    pub(crate) fn note_ended(&self, sent_at: Duration, now: Duration, outcome: Outcome) {
+    pub(crate) fn note_ended(&self, sent_at: u64, now: u64, outcome: Outcome) {
         let options = &self.options;
         self.probed.store(false, Relaxed);
-        let took = micros(now.saturating_sub(sent_at));
+        let took = micros_between(sent_at, now);
         match outcome {
             Outcome::Answered => {
                 self.least.set(self.least.get().min(took));
@@ -146,7 +147,7 @@ impl Server {
                 self.failures.store(0, Relaxed);
                 if self.left_out.load(Relaxed) > 0 && self.left_out.swap(0, Relaxed) > 0 {
                     self.suspects.fetch_sub(1, Relaxed);
-                    self.warm_at.store(nanos(now.saturating_add(options.slow_start)), Relaxed);
+                    self.warm_at.store(now.saturating_add(nanos(options.slow_start)), Relaxed);
                 }
             }
             Outcome::Failed => {
@@ -161,23 +162,23 @@ impl Server {
         }
     }
 
-    fn leave_out(&self, now: Duration, options: &Options) {
+    fn leave_out(&self, now: u64, options: &Options) {
         self.failures.store(0, Relaxed);
         let times = self.left_out.fetch_add(1, Relaxed);
         if times == 0 {
             self.suspects.fetch_add(1, Relaxed);
         }
         let times = times.min(DOUBLINGS_MAX);
-        let until = now.saturating_add(options.left_out_for.saturating_mul(1 << times));
-        self.left_out_until.store(nanos(until), Relaxed);
+        let until = now.saturating_add(nanos(options.left_out_for.saturating_mul(1 << times)));
+        self.left_out_until.store(until, Relaxed);
     }
 
     /// Follows a peak at once and forgets it slowly, as peak-EWMA does (Finagle's `PeakEwma`).
-    fn note_latency(&self, took: f64, now: Duration, options: &Options) {
+    fn note_latency(&self, took: f64, now: u64, options: &Options) {
         let old = self.latency.get();
         let fresh = match self.latency_at.get() {
             Some(at) if took < old => {
-                let since = micros(now.saturating_sub(Duration::from_nanos(at)));
+                let since = micros_between(at, now);
                 old + (took - old) * since / (since + micros(options.memory))
             }
             _ => took,
@@ -187,9 +188,9 @@ impl Server {
     }
 
     /// The server told its load; `in_flight` own requests are under way there.
-    pub(crate) fn note_report(&self, report: LoadReport, in_flight: u32, now: Duration) {
+    pub(crate) fn note_report(&self, report: LoadReport, in_flight: u32, now: u64) {
         if let Some(at) = self.reported_at.get() {
-            let since = micros(now.saturating_sub(Duration::from_nanos(at)));
+            let since = micros_between(at, now);
             self.gap.set(self.gap.get() + (since - self.gap.get()) * GAP_STEP);
         }
         let (workers, service) = (f64::from(report.workers.max(1)), micros(report.service).max(1e-3));
@@ -203,7 +204,7 @@ impl Server {
         self.reported_at.set(now);
         // What was sent less than a way there and back ago was not there yet when this was said.
         let way = if self.least.get() < 1e12 { self.least.get() } else { 0.0 };
-        let since = nanos(now).saturating_sub((way * 1e3) as u64);
+        let since = now.saturating_sub((way * 1e3) as u64);
         let sent = self.sent.load(Relaxed).min(SENT_MAX);
         let unseen = self.sent_at[..sent].iter().filter(|at| at.load(Relaxed) > since).count() as u32;
         self.unseen.store(unseen.min(in_flight), Relaxed);
@@ -282,4 +283,9 @@ impl Server {
     pub(crate) fn latency(&self) -> f64 {
         self.latency.get()
     }
+}
+
+/// Microseconds from one time in nanoseconds to a later one.
+fn micros_between(from: u64, to: u64) -> f64 {
+    to.saturating_sub(from) as f64 * 1e-3
 }
