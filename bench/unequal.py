@@ -9,13 +9,15 @@ For each kind of slowness two clusters run one after the other, `leaders = "load
  * processor: n1 gets half of the processor time that it used while it was well (--half cgroup, where one can be made), half the weight
    of the others (nice, 3 more), or is stopped and continued (SIGSTOP, SIGCONT) for 5 ms each, which is all that is left if this
    runs under a real-time policy.
- * disk: n1 runs with a shim (built by cc) that makes each fdatasync and fsync take --times as long while a file exists.
+ * disk: n1 runs with a shim (built by cc) that adds to each fdatasync and fsync, while a file exists, what makes an idle one
+   take --times as long. Not a multiple of each one's own time: that is mostly waiting for a processor here.
 
 Clients: `tholos bench --cluster`, --connections of them, 90 % reads. Needs Linux and cc. Prints Markdown; ends with 1 if a bar is missed.
 """
 
 import os
 import signal
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -32,22 +34,16 @@ QUOTA_US_MIN = 1000
 # A group can be removed once the kernel has let go of its last process.
 REMOVE_TRIES = 50
 REMOVE_WAIT_SECONDS = 0.1
+SYNCS = 300
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
-static double now(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec * 1e6 + at.tv_nsec / 1e3;
-}
 static int slowly(int (*real)(int), int file) {
-    const char *flag = getenv("SLOW_SYNC_FLAG"), *times = getenv("SLOW_SYNC_TIMES");
-    double began = now();
+    const char *flag = getenv("SLOW_SYNC_FLAG"), *more = getenv("SLOW_SYNC_MORE_US");
     int result = real(file);
-    if (flag && times && access(flag, F_OK) == 0) usleep((now() - began) * (atof(times) - 1));
+    if (flag && more && access(flag, F_OK) == 0) usleep(atol(more));
     return result;
 }
 int fdatasync(int file) { return slowly((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"), file); }
@@ -58,8 +54,8 @@ int fsync(int file) { return slowly((int (*)(int))dlsym(RTLD_NEXT, "fsync"), fil
 class Slower:
     """Makes n1 slow."""
 
-    def __init__(self, args, cluster, kind, flag):
-        self.args, self.kind, self.flag = args, kind, flag
+    def __init__(self, args, cluster, kind, flag, more_us):
+        self.args, self.kind, self.flag, self.more_us = args, kind, flag, more_us
         self.process = cluster.processes[0]
         self.used_at = self.used()
         self.stopping = threading.Event()
@@ -74,7 +70,7 @@ class Slower:
         """Slows it; how, in words."""
         if self.kind == "disk":
             open(self.flag, "w").close()
-            return f"each sync takes {self.args.times:.0f} x as long"
+            return f"each sync takes {self.more_us / 1e3:.1f} ms more: {self.args.times:.0f} x as long as an idle one"
         (began, before), (now, after) = self.used_at, self.used()
         part = max(0.02, (after - before) / (now - began) / 2)
         how = self.args.half
@@ -167,12 +163,26 @@ def build_shim(directory):
     return shim
 
 
+def idle_sync_us(directory):
+    """What a sync of 4 KiB takes while nothing else goes on, in microseconds: the median of many."""
+    taken = []
+    with open(os.path.join(directory, "sync"), "wb") as out:
+        for _ in range(SYNCS):
+            out.write(bytes(4096))
+            out.flush()
+            began = time.monotonic()
+            os.fdatasync(out.fileno())
+            taken.append((time.monotonic() - began) * 1e6)
+    return statistics.median(taken)
+
+
 def measure(args, kind, leaders):
     """Figures of the cluster while all are well, of the first seconds with one slow, and after these."""
     with tempfile.TemporaryDirectory(dir=args.dir) as directory:
         shim = build_shim(directory) if kind == "disk" else None
         flag = os.path.join(directory, "slow")
-        slow_disk = {"LD_PRELOAD": shim, "SLOW_SYNC_FLAG": flag, "SLOW_SYNC_TIMES": str(args.times)}
+        more_us = int(idle_sync_us(directory) * (args.times - 1)) if shim else 0
+        slow_disk = {"LD_PRELOAD": shim, "SLOW_SYNC_FLAG": flag, "SLOW_SYNC_MORE_US": str(more_us)}
         environment = lambda at: slow_disk if shim and at == 0 else {}
         cluster = Three(args.tholos, directory, ["--leaders", leaders], environment=environment)
         slower = None
@@ -184,7 +194,7 @@ def measure(args, kind, leaders):
         try:
             # What is measured of a node is measured under load, so clients go on all the time.
             figures(bench(2))
-            slower = Slower(args, cluster, kind, flag)
+            slower = Slower(args, cluster, kind, flag, more_us)
             well = figures(bench(args.seconds))
             before = cluster.leads()
             say(slower.begin())
