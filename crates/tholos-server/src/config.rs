@@ -246,8 +246,9 @@ settings! {
     rare "placement.auto" placement_auto: bool = "false";
     /// Size of one file of the log. 1MiB to 1GiB. Larger means fewer changes of file and coarser recycling.
     rare "wal.segment_bytes" wal_segment_bytes: ByteSize = "16MiB" in 1048576..=1073741824;
-    /// What all files of the log may take together; near it, snapshots are made sooner and writers wait. 256MiB to
-    /// 1TiB, at least eight segments.
+    /// What all files of the log may take together before clients' writes are refused; snapshots are made long before. What is under
+    /// way then, and what nodes must write to be rid of older files, may take three times as much besides. 256MiB to 1TiB, at least
+    /// eight segments.
     rare "wal.bytes_max" wal_bytes_max: ByteSize = "1GiB" in 268435456..=1099511627776;
     /// What the node leaves free on the file system of `dir`: below it writes are refused and reads go on.
     rare "wal.disk_reserve_bytes" wal_disk_reserve_bytes: ByteSize = "256MiB";

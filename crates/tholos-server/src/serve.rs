@@ -337,6 +337,7 @@ fn tuning(config: &Config) -> Tuning {
         wal: tholos_wal::Options {
             segment_bytes: config.wal_segment_bytes.0,
             log_bytes_max: config.wal_bytes_max.0,
+            overdraft_bytes: config.wal_bytes_max.0.saturating_mul(3),
             disk_reserve_bytes: config.wal_disk_reserve_bytes.0,
             // The reserve and the spares must leave most of a small log to writers.
             writer_reserve_bytes: (128 << 20).min(config.wal_bytes_max.0 / 4),

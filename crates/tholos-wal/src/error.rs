@@ -40,7 +40,7 @@ pub enum LogError {
         wanted_bytes: u64,
         /// What all the log's files take now.
         used_bytes: u64,
-        /// `Options::log_bytes_max`.
+        /// `Options::log_bytes_max`, and the overdraft.
         max_bytes: u64,
         /// Free bytes of the file system.
         free_bytes: u64,

@@ -249,6 +249,9 @@ impl<D: Disk> Log<D> {
             return Ok(Spare::Enough);
         }
         if self.pool.ready_count() < self.options.segments_spare {
+            if !self.pool.has_material() && self.creatable_bytes(0) < self.options.segment_bytes {
+                return Err(self.full(self.options.segment_bytes));
+            }
             self.step_spare(self.options.spare_step_bytes)?;
             return Ok(Spare::Working);
         }
@@ -268,7 +271,7 @@ impl<D: Disk> Log<D> {
     pub fn lend_spare(&mut self) -> Result<Option<LentSpare<D>>, LogError> {
         self.check()?;
         let wanted = self.pool.ready_count() < self.options.segments_spare && self.pool.can_lend();
-        if !wanted || (!self.pool.has_material() && self.creatable_bytes() < self.options.segment_bytes) {
+        if !wanted || (!self.pool.has_material() && self.creatable_bytes(0) < self.options.segment_bytes) {
             return Ok(None);
         }
         self.pool
@@ -295,7 +298,7 @@ impl<D: Disk> Log<D> {
     /// How much more can be appended. Asks the file system, which costs about a microsecond.
     #[must_use]
     pub fn headroom(&self) -> Headroom {
-        let creatable = self.creatable_bytes() / self.options.segment_bytes;
+        let creatable = self.creatable_bytes(0) / self.options.segment_bytes;
         let bytes = self.room_bytes(creatable);
         Headroom { bytes, writers_welcome: bytes > self.options.writer_reserve_bytes }
     }
@@ -489,16 +492,18 @@ impl<D: Disk> Log<D> {
         kept + self.active.file_bytes + self.pool.file_bytes()
     }
 
-    /// Bytes of new files that the limits allow.
-    fn creatable_bytes(&self) -> u64 {
-        let by_limit = self.options.log_bytes_max.saturating_sub(self.file_bytes());
+    /// Bytes of new files that the limits allow, with so much more than the limit of the log.
+    fn creatable_bytes(&self, overdraft_bytes: u64) -> u64 {
+        let limit = self.options.log_bytes_max.saturating_add(overdraft_bytes);
+        let by_limit = limit.saturating_sub(self.file_bytes());
         // If the file system does not say, let the write find out.
         let free = self.disk.free_bytes().unwrap_or(u64::MAX);
         by_limit.min(free.saturating_sub(self.options.disk_reserve_bytes))
     }
 
     fn check_room(&self, wanted_bytes: u64) -> Result<(), LogError> {
-        if self.creatable_bytes() >= wanted_bytes { Ok(()) } else { Err(self.full(wanted_bytes)) }
+        let creatable = self.creatable_bytes(self.options.overdraft_bytes);
+        if creatable >= wanted_bytes { Ok(()) } else { Err(self.full(wanted_bytes)) }
     }
 
     fn full(&self, wanted_bytes: u64) -> LogError {
@@ -506,7 +511,7 @@ impl<D: Disk> Log<D> {
             path: self.disk.path(""),
             wanted_bytes,
             used_bytes: self.file_bytes(),
-            max_bytes: self.options.log_bytes_max,
+            max_bytes: self.options.log_bytes_max.saturating_add(self.options.overdraft_bytes),
             free_bytes: self.disk.free_bytes().unwrap_or(0),
             reserve_bytes: self.options.disk_reserve_bytes,
         }

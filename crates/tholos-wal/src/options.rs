@@ -19,8 +19,11 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Segments kept written ahead, so that going on to the next costs nothing. Default 2.
     pub segments_spare: usize,
-    /// What all files of the log may take together. Default 1 GiB.
+    /// What all files of the log may take together as long as writers are welcome. Default 1 GiB.
     pub log_bytes_max: u64,
+    /// What appends may take beyond that. They are not for the owner to refuse then: what others have decided, or what must be
+    /// written again to release anything. A log that let none of them pass could wait for itself for ever. Default 3 GiB.
+    pub overdraft_bytes: u64,
     /// Below this much [`Headroom::bytes`], [`Headroom::writers_welcome`] is false: the rest is for promises, and for what must be
     /// written again before old segments can be released (R22). Default 128 MiB.
     pub writer_reserve_bytes: u64,
@@ -57,6 +60,7 @@ impl Default for Options {
             segment_bytes: 16 << 20,
             segments_spare: 2,
             log_bytes_max: 1 << 30,
+            overdraft_bytes: 3 << 30,
             writer_reserve_bytes: 128 << 20,
             disk_reserve_bytes: 256 << 20,
             spare_step_bytes: 256 << 10,
@@ -74,6 +78,7 @@ impl Options {
             segment_bytes: 16 << 10,
             segments_spare: 1,
             log_bytes_max: 64 << 20,
+            overdraft_bytes: 0,
             writer_reserve_bytes: 32 << 10,
             disk_reserve_bytes: 0,
             spare_step_bytes: 8 << 10,
@@ -116,7 +121,7 @@ pub enum Spare {
 /// How much more the log can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// Bytes that can be appended before `append` answers [`LogError::Full`]; framing included. What does
+    /// Bytes that can be appended within [`Options::log_bytes_max`]; framing included. What does
     /// not fit the end of a segment is lost to it, so it may be up to a batch less for each segment.
     pub bytes: u64,
     /// False when the reserve is reached: refuse clients' writes, serve reads, release old segments.

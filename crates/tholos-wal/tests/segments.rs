@@ -324,6 +324,32 @@ fn the_limit_of_the_log_holds() {
     assert!(refused > 0);
 }
 
+/// Beyond its limit the log welcomes no writers, and takes what must be written all the same; once that is released it is as small as ever.
+#[test]
+fn what_must_be_written_may_exceed_the_limit() {
+    let disk = MemDisk::new();
+    let options = Options { log_bytes_max: 100_000, overdraft_bytes: 100_000, ..tiny() };
+    let (mut log, ..) = open_with(&disk, options).expect("open");
+    let mut over = 0;
+    while let Ok(_lsn) = log.append(&[(1, vec![1; 900])]) {
+        log.sync().expect("sync");
+        let used = log.usage().file_bytes;
+        assert!(used <= 200_000);
+        if used > 100_000 {
+            over += 1;
+            assert!(!log.writers_welcome() && !log.headroom().writers_welcome);
+            // Nothing is made ahead of its time with what is not meant for it.
+            log.prepare_spare().expect_err("no spare beyond the limit");
+        }
+    }
+    assert!(over > 20, "{over}");
+    log.release(log.written_lsn());
+    log.seal().expect("a seal has room in the last segment");
+    while matches!(log.prepare_spare(), Ok(tholos_wal::Spare::Working)) {}
+    assert!(log.writers_welcome());
+    assert!(log.usage().file_bytes <= 100_000, "{:?}", log.usage());
+}
+
 #[test]
 fn contradicting_options_are_refused() {
     for options in [

@@ -152,6 +152,24 @@ fn room_that_a_release_makes_is_told_without_a_further_append() {
     harness.thread.join().unwrap();
 }
 
+/// Records of the largest values that came when the log was nearly full waited for room, and the checkpoints that would have made it
+/// waited behind them.
+#[test]
+fn what_is_under_way_when_the_log_is_full_is_written() {
+    let mut options = Options::small();
+    (options.log_bytes_max, options.overdraft_bytes) = (1 << 20, 3 << 20);
+    let disk = MemDisk::new();
+    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
+    let mut harness = start_with(disk, log);
+    harness.queue.push(&mut (1..=6).map(|seq| large(seq, 300 << 10)).collect(), None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(6)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let told = runtime.block_on(harness.control.recv());
+    assert!(matches!(told, Some(Input::Event(Event::DiskFull(true)))), "clients are refused all the same");
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
 /// A node that led every shard refused writes for ever after its disk had been full once: nothing woke the thread.
 #[test]
 fn room_that_others_make_is_told_without_any_append() {
