@@ -33,7 +33,7 @@ pub fn wire_frames(bytes: &[u8]) {
         rest = after;
         if let Ok(message) = message {
             builder.push(message);
-            assert_eq!(builder.take(), frame);
+            assert_eq!(builder.take().into_bytes(), frame);
         }
     }
     assert!(rest.is_empty(), "{} bytes are in no message", rest.len());

@@ -169,7 +169,7 @@ impl Trio {
             }
             for to in 0..3 {
                 if !trio.frames[to].is_empty() {
-                    let payload = trio.frames[to].take();
+                    let payload = trio.frames[to].take().into_bytes();
                     trio.counts.frames += 1;
                     trio.counts.frame_bytes += payload.len() as u64;
                     trio.mail.push((me, to, payload));

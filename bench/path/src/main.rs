@@ -181,7 +181,7 @@ impl Cluster {
             for to in 0..NODES {
                 let frames = &mut self.members[at].frames[to];
                 if !frames.is_empty() {
-                    let payload = frames.take();
+                    let payload = frames.take().into_bytes();
                     self.members[to].inbox.push((NodeId(at as u16 + 1), payload));
                 }
             }

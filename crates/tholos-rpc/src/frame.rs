@@ -15,6 +15,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::queue::Message;
 use crate::secret::Sealer;
 
 /// Payload bytes of one frame, at most: longer messages are cut into pieces of this size.
@@ -172,29 +173,50 @@ impl Buf for Batch {
 
 /// A message that is being sent in pieces.
 pub(crate) struct Cut {
-    rest: Bytes,
+    /// The part that is being cut, and those after it, the next one last.
+    part: Bytes,
+    rest: Vec<Bytes>,
+    /// Bytes that are left.
+    left: usize,
     started: bool,
 }
 
 impl Cut {
-    pub(crate) fn new(message: Bytes) -> Cut {
-        Cut { rest: message, started: false }
+    pub(crate) fn new(message: impl Into<Message>) -> Cut {
+        let message = message.into();
+        let left = message.len();
+        let Message { first: part, mut rest } = message;
+        rest.reverse();
+        Cut { part, rest, left, started: false }
     }
 
     /// Appends the next piece and says whether it was the last.
     pub(crate) fn push_piece(&mut self, batch: &mut Batch, sealer: &mut Sealer) -> bool {
         if self.started {
-            let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+            let piece = self.next_piece(PIECE_BYTES);
             batch.push(Kind::More, &[], piece, sealer);
-        } else if self.rest.len() <= PIECE_BYTES {
-            batch.push_whole(std::mem::take(&mut self.rest), sealer);
+        } else if self.rest.is_empty() && self.left <= PIECE_BYTES {
+            let whole = self.next_piece(PIECE_BYTES);
+            batch.push_whole(whole, sealer);
         } else {
             self.started = true;
-            let total = u32::try_from(self.rest.len()).expect("limits keep a message under 4 GiB");
-            let piece = self.rest.split_to(PIECE_BYTES - 4);
+            let total = u32::try_from(self.left).expect("limits keep a message under 4 GiB");
+            let piece = self.next_piece(PIECE_BYTES - 4);
             batch.push(Kind::First, &total.to_le_bytes(), piece, sealer);
         }
-        self.rest.is_empty()
+        self.left == 0
+    }
+
+    /// So many bytes at most; no piece is of two parts, or it would have to be copied.
+    fn next_piece(&mut self, bytes_max: usize) -> Bytes {
+        while self.part.is_empty()
+            && let Some(next) = self.rest.pop()
+        {
+            self.part = next;
+        }
+        let piece = self.part.split_to(self.part.len().min(bytes_max));
+        self.left -= piece.len();
+        piece
     }
 }
 

@@ -42,7 +42,7 @@ struct State {
     open: bool,
     /// Overtakes `normal`, between the pieces of a long message too.
     urgent: VecDeque<Bytes>,
-    normal: VecDeque<Bytes>,
+    normal: VecDeque<Message>,
     /// Cost of the normal messages that wait, the one being cut included.
     bytes: usize,
     /// Cost of the urgent ones.
@@ -50,13 +50,34 @@ struct State {
     ping: bool,
 }
 
+/// One message, in parts that are sent one behind the other.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) first: Bytes,
+    pub(crate) rest: Vec<Bytes>,
+}
+
+impl Message {
+    /// All its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(first: Bytes) -> Message {
+        Message { first, rest: Vec::new() }
+    }
+}
+
 /// What the writer took in one go.
 #[derive(Default)]
 pub(crate) struct Taken {
     /// Messages that fit into a frame, in the order to send.
     pub(crate) whole: Vec<Bytes>,
-    /// A message to be cut, after `whole`. Its cost stays counted until `release`.
-    pub(crate) long: Option<Bytes>,
+    /// A message to be cut, after `whole`: one that is too long for a frame, or comes in parts. Its cost stays counted until
+    /// `release`.
+    pub(crate) long: Option<Message>,
     /// Send a ping whatever else there is.
     pub(crate) ping: bool,
 }
@@ -67,28 +88,48 @@ impl SendQueue {
     }
 
     /// Queues a message. A message that alone exceeds the bound is taken when nothing else waits.
-    pub(crate) fn send(&self, message: Bytes, urgent: bool) -> Result<(), SendError> {
-        if message.len() > if urgent { PIECE_BYTES } else { self.message_bytes_max } {
+    pub(crate) fn send(&self, message: Message) -> Result<(), SendError> {
+        let length = message.len();
+        self.push(length, self.message_bytes_max, |state| {
+            let cost = length + MESSAGE_COST_BYTES;
+            if state.bytes > 0 && state.bytes + cost > self.bytes_max {
+                return Err(SendError::Full);
+            }
+            state.bytes += cost;
+            state.normal.push_back(message);
+            Ok(())
+        })
+    }
+
+    /// Queues a message that overtakes all others.
+    pub(crate) fn send_urgent(&self, message: Bytes) -> Result<(), SendError> {
+        self.push(message.len(), PIECE_BYTES, |state| {
+            let cost = message.len() + MESSAGE_COST_BYTES;
+            if state.urgent_bytes > 0 && state.urgent_bytes + cost > URGENT_BYTES_MAX {
+                return Err(SendError::Full);
+            }
+            state.urgent_bytes += cost;
+            state.urgent.push_back(message);
+            Ok(())
+        })
+    }
+
+    fn push(
+        &self,
+        length: usize,
+        length_max: usize,
+        queue: impl FnOnce(&mut State) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        if length > length_max {
             return Err(SendError::TooLarge);
         }
-        let cost = cost(&message);
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        let mut state = self.lock();
         if !state.open {
             return Err(SendError::NotConnected);
         }
         let was_empty = state.urgent.is_empty() && state.normal.is_empty();
-        let (queue, bytes, bytes_max) = if urgent {
-            (&mut state.urgent, &mut state.urgent_bytes, URGENT_BYTES_MAX)
-        } else {
-            (&mut state.normal, &mut state.bytes, self.bytes_max)
-        };
-        if *bytes > 0 && *bytes + cost > bytes_max {
-            return Err(SendError::Full);
-        }
-        *bytes += cost;
-        queue.push_back(message);
-        drop(guard);
+        queue(&mut state)?;
+        drop(state);
         // The writer sleeps only on an empty queue, and `Notify` keeps a wake-up that comes before the wait.
         if was_empty {
             self.ready.notify_one();
@@ -111,13 +152,14 @@ impl SendQueue {
         taken.whole.extend(state.urgent.drain(..));
         while !cutting && left > 0 {
             let Some(message) = state.normal.pop_front() else { break };
-            if message.len() > PIECE_BYTES {
+            if message.len() > PIECE_BYTES || !message.rest.is_empty() {
                 taken.long = Some(message);
                 break;
             }
-            state.bytes -= cost(&message);
-            left = left.saturating_sub(cost(&message));
-            taken.whole.push(message);
+            let cost = message.first.len() + MESSAGE_COST_BYTES;
+            state.bytes -= cost;
+            left = left.saturating_sub(cost);
+            taken.whole.push(message.first);
         }
     }
 
@@ -152,10 +194,6 @@ impl SendQueue {
     }
 }
 
-fn cost(message: &Bytes) -> usize {
-    message.len() + MESSAGE_COST_BYTES
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,29 +208,29 @@ mod tests {
     fn closed_queue_takes_nothing() {
         let queue = queue(1000);
         queue.close();
-        assert_eq!(queue.send(Bytes::from_static(b"x"), false), Err(SendError::NotConnected));
+        assert_eq!(queue.send(Bytes::from_static(b"x").into()), Err(SendError::NotConnected));
     }
 
     #[test]
     fn full_queue_refuses_and_does_not_grow() {
         let queue = queue(1000);
         let mut queued = 0;
-        while queue.send(Bytes::from(vec![0; 100]), false).is_ok() {
+        while queue.send(Bytes::from(vec![0; 100]).into()).is_ok() {
             queued += 1;
         }
         assert_eq!(queued, 1000 / (100 + MESSAGE_COST_BYTES));
         let before = queue.status();
-        assert_eq!(queue.send(Bytes::from(vec![0; 100]), false), Err(SendError::Full));
+        assert_eq!(queue.send(Bytes::from(vec![0; 100]).into()), Err(SendError::Full));
         assert_eq!(queue.status(), before);
         let mut urgent = 0;
-        while queue.send(Bytes::from(vec![0; 100]), true).is_ok() {
+        while queue.send_urgent(Bytes::from(vec![0; 100])).is_ok() {
             urgent += 1;
         }
         assert_eq!(urgent, URGENT_BYTES_MAX / (100 + MESSAGE_COST_BYTES), "a full queue stops no heartbeat");
         let mut empty = 0;
         let tiny = SendQueue::new(1000, 10);
         tiny.open();
-        while tiny.send(Bytes::new(), false).is_ok() {
+        while tiny.send(Bytes::new().into()).is_ok() {
             empty += 1;
         }
         assert_eq!(empty, 1000 / MESSAGE_COST_BYTES, "empty messages are bounded too");
@@ -202,21 +240,21 @@ mod tests {
     fn one_long_message_passes_alone_and_counts_until_released() {
         let queue = queue(1000);
         let long = Bytes::from(vec![0; 200_000]);
-        queue.send(long.clone(), false).unwrap();
-        assert_eq!(queue.send(Bytes::new(), false), Err(SendError::Full));
+        queue.send(long.clone().into()).unwrap();
+        assert_eq!(queue.send(Bytes::new().into()), Err(SendError::Full));
         let mut taken = Taken::default();
         queue.take(&mut taken, false, PIECE_BYTES);
-        assert_eq!(taken.long.as_ref(), Some(&long));
-        assert_eq!(queue.send(Bytes::new(), false), Err(SendError::Full), "it is still in memory");
+        assert_eq!(taken.long, Some(Message::from(long.clone())));
+        assert_eq!(queue.send(Bytes::new().into()), Err(SendError::Full), "it is still in memory");
         queue.release(long.len());
-        queue.send(Bytes::new(), false).unwrap();
+        queue.send(Bytes::new().into()).unwrap();
     }
 
     #[test]
     fn urgent_overtakes_and_passes_a_message_being_cut() {
         let queue = queue(1 << 20);
-        queue.send(Bytes::from_static(b"first"), false).unwrap();
-        queue.send(Bytes::from_static(b"beat"), true).unwrap();
+        queue.send(Bytes::from_static(b"first").into()).unwrap();
+        queue.send_urgent(Bytes::from_static(b"beat")).unwrap();
         let mut taken = Taken::default();
         queue.take(&mut taken, true, PIECE_BYTES);
         assert_eq!(taken.whole, [Bytes::from_static(b"beat")]);
@@ -229,7 +267,7 @@ mod tests {
     #[test]
     fn message_limits_hold() {
         let queue = queue(1 << 30);
-        assert_eq!(queue.send(Bytes::from(vec![0; (1 << 20) + 1]), false), Err(SendError::TooLarge));
-        assert_eq!(queue.send(Bytes::from(vec![0; PIECE_BYTES + 1]), true), Err(SendError::TooLarge));
+        assert_eq!(queue.send(Bytes::from(vec![0; (1 << 20) + 1]).into()), Err(SendError::TooLarge));
+        assert_eq!(queue.send_urgent(Bytes::from(vec![0; PIECE_BYTES + 1])), Err(SendError::TooLarge));
     }
 }

@@ -18,7 +18,7 @@ use crate::config::{ADVERTISED_BYTES_MAX, Config, Lane, LocalHello, NAME_BYTES_M
 use crate::event::Event;
 use crate::hello::Identity;
 use crate::peers::Peer;
-use crate::queue::SendError;
+use crate::queue::{Message, SendError, SendQueue};
 use crate::refusal::{Limiter, Refusal};
 use crate::secret::Keyring;
 use crate::{dial, listen};
@@ -221,7 +221,16 @@ impl Rpc {
     /// # Errors
     /// See [`SendError`]; the message was not queued then.
     pub fn send(&self, node: u16, lane: Lane, message: Bytes) -> Result<(), SendError> {
-        self.push(node, lane, message, false)
+        self.send_parts(node, lane, message, Vec::new())
+    }
+
+    /// The same for a message in parts, which arrives as one: a large one need not be copied together to be sent. No part of `rest`
+    /// should be empty.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the message was not queued then.
+    pub fn send_parts(&self, node: u16, lane: Lane, first: Bytes, rest: Vec<Bytes>) -> Result<(), SendError> {
+        self.with_queue(node, lane, |queue| queue.send(Message { first, rest }))
     }
 
     /// As [`send`](Self::send) on the log lane, overtaking all that waits there, between the pieces of a long
@@ -231,13 +240,18 @@ impl Rpc {
     /// # Errors
     /// See [`SendError`]; the message was not queued then.
     pub fn send_urgent(&self, node: u16, message: Bytes) -> Result<(), SendError> {
-        self.push(node, Lane::Log, message, true)
+        self.with_queue(node, Lane::Log, |queue| queue.send_urgent(message))
     }
 
-    fn push(&self, node: u16, lane: Lane, message: Bytes, urgent: bool) -> Result<(), SendError> {
+    fn with_queue(
+        &self,
+        node: u16,
+        lane: Lane,
+        send: impl FnOnce(&SendQueue) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
         let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
         let peer = peers.get(&node).ok_or(SendError::NotConnected)?;
-        peer.lane(lane).queue.send(message, urgent)
+        send(&peer.lane(lane).queue)
     }
 
     /// All peers, by node id.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_node::PeerMessage;
 use tholos_rpc::{Lane, PeerAddress, Rpc, SendError};
-use tholos_wire::FrameBuilder;
+use tholos_wire::{FrameBuilder, Payload};
 
 use crate::metrics::{Counters, add};
 
@@ -50,20 +50,22 @@ impl Peers {
             if let PeerMessage::Heartbeat(_) = message {
                 let mut alone = FrameBuilder::new();
                 alone.push(&message);
-                note(self.rpc.send_urgent(to.0, alone.take()), counters);
+                note(self.rpc.send_urgent(to.0, alone.take().into_bytes()), counters);
                 continue;
             }
             let (builder, lane) =
                 if message.is_bulk() { (&mut row.bulk, Lane::Bulk) } else { (&mut row.log, Lane::Log) };
             builder.push(&message);
             if builder.len() >= PAYLOAD_BYTES {
-                note(self.rpc.send(to.0, lane, builder.take()), counters);
+                let Payload { first, rest } = builder.take();
+                note(self.rpc.send_parts(to.0, lane, first, rest), counters);
             }
         }
         for row in &mut self.rows {
             for (builder, lane) in [(&mut row.log, Lane::Log), (&mut row.bulk, Lane::Bulk)] {
                 if !builder.is_empty() {
-                    note(self.rpc.send(row.node.0, lane, builder.take()), counters);
+                    let Payload { first, rest } = builder.take();
+                    note(self.rpc.send_parts(row.node.0, lane, first, rest), counters);
                 }
             }
         }

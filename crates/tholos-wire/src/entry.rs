@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use tholos_paxos::{Ballot, Config, Entry, Index, Millis, MoveId, Payload, ReplicaId};
 
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_bytes, push_number, push_replica, push_signed, push_u64};
+use crate::writer::{Out, push_ballot, push_number, push_replica, push_shared, push_signed, push_u64};
 use crate::{VERSION, WireError};
 
 const PAYLOAD_MASK: u8 = 0b0000_0111;
@@ -51,7 +51,7 @@ impl Last {
     }
 }
 
-pub(crate) fn push_entries(version: u8, ballot: Ballot, entries: &[Entry], out: &mut Vec<u8>) {
+pub(crate) fn push_entries(version: u8, ballot: Ballot, entries: &[Entry], out: &mut Out) {
     push_number(entries.len() as u64, out);
     let mut last = Last::before_first(ballot);
     for entry in entries {
@@ -60,7 +60,7 @@ pub(crate) fn push_entries(version: u8, ballot: Ballot, entries: &[Entry], out: 
     }
 }
 
-fn push_entry(version: u8, last: &Last, entry: &Entry, out: &mut Vec<u8>) {
+fn push_entry(version: u8, last: &Last, entry: &Entry, out: &mut Out) {
     let mut flags = match &entry.payload {
         Payload::Batch(_) => BATCH,
         Payload::Config(_) => CONFIG,
@@ -88,7 +88,7 @@ fn push_entry(version: u8, last: &Last, entry: &Entry, out: &mut Vec<u8>) {
         push_u64(entry.seed, out);
     }
     match &entry.payload {
-        Payload::Batch(bytes) => push_bytes(bytes, out),
+        Payload::Batch(bytes) => push_shared(bytes, out),
         Payload::Config(config) => push_config(version, config, out),
         Payload::Noop | Payload::Tick => {}
     }
@@ -134,7 +134,7 @@ fn read_entry(last: &Last, reader: &mut Reader) -> Result<Entry, WireError> {
 }
 
 /// Version 1 has number and voters alone.
-pub(crate) fn push_config(version: u8, config: &Config, out: &mut Vec<u8>) {
+pub(crate) fn push_config(version: u8, config: &Config, out: &mut Out) {
     push_number(config.number, out);
     push_replicas(&config.voters, out);
     if version > VERSION {
@@ -144,7 +144,7 @@ pub(crate) fn push_config(version: u8, config: &Config, out: &mut Vec<u8>) {
     }
 }
 
-fn push_replicas(replicas: &[ReplicaId], out: &mut Vec<u8>) {
+fn push_replicas(replicas: &[ReplicaId], out: &mut Out) {
     push_number(replicas.len() as u64, out);
     replicas.iter().for_each(|replica| push_replica(*replica, out));
 }

@@ -32,7 +32,7 @@ mod version;
 mod writer;
 
 pub use error::WireError;
-pub use frame::{FrameBuilder, Frames, frames};
+pub use frame::{FrameBuilder, Frames, Payload, frames};
 pub use peer::{decode_peer, encode_peer};
 pub use record::{decode_record, encode_record};
 

@@ -1,13 +1,11 @@
 //! Messages of one Paxos group (docs/protocol/wire.md, "Messages of a group").
 
-use alloc::vec::Vec;
-
 use tholos_paxos::Message;
 
 use crate::WireError;
 use crate::entry::{push_entries, read_entries};
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_number, push_replica, push_u64};
+use crate::writer::{Out, push_ballot, push_number, push_replica, push_u64};
 
 /// The kinds of these messages share one space with those of `peer`, to save a byte in the hot ones.
 pub(crate) const CANVASS: u8 = 16;
@@ -61,7 +59,7 @@ pub(crate) fn kind_of(message: &Message) -> u8 {
 }
 
 /// Appends the fields that follow kind and shard: the ballot first, then as declared, entries last.
-pub(crate) fn push_message(version: u8, message: &Message, out: &mut Vec<u8>) {
+pub(crate) fn push_message(version: u8, message: &Message, out: &mut Out) {
     match message {
         Message::Endorse { ballot } | Message::Released { ballot } | Message::Reject { promised: ballot } => {
             push_ballot(*ballot, out);

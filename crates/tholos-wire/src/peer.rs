@@ -16,7 +16,7 @@ use crate::entry::{push_config, read_config};
 use crate::paxos::{CANVASS, RENEWED, kind_of, push_message, read_message};
 use crate::reader::Reader;
 use crate::value::{push_value, read_value};
-use crate::writer::{push_ballot, push_bytes, push_number, push_u64};
+use crate::writer::{Out, push_ballot, push_bytes, push_number, push_shared, push_u64};
 use crate::{VERSION, WireError, version};
 
 const HEARTBEAT: u8 = 1;
@@ -56,6 +56,10 @@ const NOT_RESCUED: u8 = 2;
 
 /// Appends the bytes of a message.
 pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
+    Out::append(out, |out| push_peer(message, out));
+}
+
+pub(crate) fn push_peer(message: &PeerMessage, out: &mut Out) {
     let version = version::of_peer(message);
     out.push(version);
     match message {
@@ -114,7 +118,7 @@ pub fn encode_peer(message: &PeerMessage, out: &mut Vec<u8>) {
                 push_u64(chunk.file, out);
                 push_number(u64::from(chunk.checksum), out);
             }
-            push_bytes(&chunk.bytes, out);
+            push_shared(&chunk.bytes, out);
         }
         PeerMessage::SnapshotWanted { shard, ballot, index, file, chunk } => {
             out.push(SNAPSHOT_WANTED);
@@ -187,7 +191,7 @@ fn read_chunk(reader: &mut Reader) -> Result<SnapshotChunk, WireError> {
     Ok(SnapshotChunk { shard, ballot, index, file, chunk, chunks, checksum, bytes: reader.bytes()? })
 }
 
-fn push_shard(shard: ShardId, out: &mut Vec<u8>) {
+fn push_shard(shard: ShardId, out: &mut Out) {
     push_number(u64::from(shard.0), out);
 }
 
@@ -199,7 +203,7 @@ fn read_node(reader: &mut Reader) -> Result<NodeId, WireError> {
     reader.narrow().map(NodeId)
 }
 
-fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Vec<u8>) {
+fn push_heartbeat(version: u8, heartbeat: &Heartbeat, out: &mut Out) {
     out.push(HEARTBEAT);
     push_u64(heartbeat.boot, out);
     push_number(heartbeat.heard.len() as u64, out);
@@ -255,7 +259,7 @@ fn read_percent(reader: &mut Reader) -> Result<u8, WireError> {
     }
 }
 
-fn push_queue(queue: QueueReport, out: &mut Vec<u8>) {
+fn push_queue(queue: QueueReport, out: &mut Out) {
     push_number(u64::from(queue.waiting), out);
     push_number(u64::from(queue.service_ns), out);
 }
@@ -264,7 +268,7 @@ fn read_queue(reader: &mut Reader) -> Result<QueueReport, WireError> {
     Ok(QueueReport { waiting: reader.narrow()?, service_ns: reader.narrow()? })
 }
 
-fn push_order(order: &MoveOrder, out: &mut Vec<u8>) {
+fn push_order(order: &MoveOrder, out: &mut Out) {
     out.push(MOVE_ORDER);
     push_shard(order.shard, out);
     push_number(order.move_id.0, out);
@@ -288,7 +292,7 @@ fn read_order(reader: &mut Reader) -> Result<MoveOrder, WireError> {
 }
 
 /// Nodes count from 1, so 0 is nobody.
-fn push_somebody(node: Option<NodeId>, out: &mut Vec<u8>) {
+fn push_somebody(node: Option<NodeId>, out: &mut Out) {
     push_number(node.map_or(0, |node| u64::from(node.0)), out);
 }
 
@@ -296,7 +300,7 @@ fn read_somebody(reader: &mut Reader) -> Result<Option<NodeId>, WireError> {
     Ok(Some(read_node(reader)?).filter(|node| node.0 > 0))
 }
 
-fn push_report(version: u8, report: &MoveReport, out: &mut Vec<u8>) {
+fn push_report(version: u8, report: &MoveReport, out: &mut Out) {
     out.push(MOVE_REPORT);
     push_shard(report.shard, out);
     out.push(u8::from(report.behind.is_some()));
@@ -325,7 +329,7 @@ fn read_report(reader: &mut Reader) -> Result<MoveReport, WireError> {
     Ok(MoveReport { shard, config, behind, number, sent, total, wait })
 }
 
-fn push_facts(said: &NodeSaid, out: &mut Vec<u8>) {
+fn push_facts(said: &NodeSaid, out: &mut Out) {
     out.push(FACTS);
     push_perhaps(said.disk_free, out);
     push_perhaps(said.memory_free, out);
@@ -364,7 +368,7 @@ fn read_facts(reader: &mut Reader) -> Result<NodeSaid, WireError> {
     })
 }
 
-fn push_perhaps(number: Option<u64>, out: &mut Vec<u8>) {
+fn push_perhaps(number: Option<u64>, out: &mut Out) {
     out.push(u8::from(number.is_some()));
     if let Some(number) = number {
         push_number(number, out);
@@ -375,7 +379,7 @@ fn read_perhaps(reader: &mut Reader) -> Result<Option<u64>, WireError> {
     Ok(if reader.flag("facts flag")? { Some(reader.number()?) } else { None })
 }
 
-fn push_rescue_report(version: u8, report: &RescueReport, out: &mut Vec<u8>) {
+fn push_rescue_report(version: u8, report: &RescueReport, out: &mut Out) {
     out.push(RESCUE_REPORT);
     push_u64(report.plan, out);
     push_shard(report.group, out);
@@ -410,7 +414,7 @@ fn read_text(reader: &mut Reader) -> Result<String, WireError> {
     String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError::NotText)
 }
 
-fn push_digest(note: &DigestNote, out: &mut Vec<u8>) {
+fn push_digest(note: &DigestNote, out: &mut Out) {
     out.push(match note.said {
         DigestSaid::Asked => DIGEST_ASKED,
         DigestSaid::Is(_) => DIGEST_IS,
@@ -433,7 +437,7 @@ fn read_digest(kind: u8, reader: &mut Reader) -> Result<DigestNote, WireError> {
     Ok(DigestNote { shard, index, said })
 }
 
-fn push_counted(counted: &Counted, out: &mut Vec<u8>) {
+fn push_counted(counted: &Counted, out: &mut Out) {
     out.push(COUNTED);
     push_u64(counted.boot, out);
     push_u64(counted.of_boot, out);
@@ -453,7 +457,7 @@ fn read_counted(reader: &mut Reader) -> Result<Counted, WireError> {
     })
 }
 
-fn push_forward(forward: &Forward, out: &mut Vec<u8>) {
+fn push_forward(forward: &Forward, out: &mut Out) {
     out.push(match forward.ask {
         Ask::Write { .. } => FORWARD_WRITE,
         Ask::Read { .. } => FORWARD_READ,
@@ -468,9 +472,9 @@ fn push_forward(forward: &Forward, out: &mut Vec<u8>) {
             push_number(*sequence, out);
             push_number(*acknowledged, out);
             push_number(expires_at.0, out);
-            push_bytes(operation, out);
+            push_shared(operation, out);
         }
-        Ask::Read { operation } | Ask::ReplicaRead { operation } => push_bytes(operation, out),
+        Ask::Read { operation } | Ask::ReplicaRead { operation } => push_shared(operation, out),
     }
 }
 
@@ -492,7 +496,7 @@ fn read_forward(kind: u8, reader: &mut Reader) -> Result<Forward, WireError> {
     Ok(Forward { request, boot, shard, ask })
 }
 
-fn push_outcome(outcome: &Outcome, out: &mut Vec<u8>) {
+fn push_outcome(outcome: &Outcome, out: &mut Out) {
     match outcome {
         Outcome::Done(value) => {
             out.push(DONE);

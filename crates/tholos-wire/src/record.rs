@@ -8,7 +8,7 @@ use tholos_paxos::{Checkpoint, Record, ReplicaId};
 
 use crate::entry::{push_config, push_entries, read_config, read_entries};
 use crate::reader::Reader;
-use crate::writer::{push_ballot, push_number, push_replica};
+use crate::writer::{Out, push_ballot, push_number, push_replica};
 use crate::{VERSION, WireError, version};
 
 const PROMISED: u8 = 1;
@@ -22,6 +22,10 @@ const RESCUED: u8 = 8;
 
 /// Appends the bytes of a record.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    Out::append(out, |out| push_record(record, out));
+}
+
+fn push_record(record: &Record, out: &mut Out) {
     let version = version::of_record(record);
     out.push(version);
     match record {
@@ -90,7 +94,7 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
     Ok(record)
 }
 
-fn push_checkpoint(version: u8, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+fn push_checkpoint(version: u8, checkpoint: &Checkpoint, out: &mut Out) {
     push_ballot(checkpoint.promised, out);
     push_ballot(checkpoint.accepted, out);
     push_number(checkpoint.snapshot.0, out);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use tholos_resp::Value;
 
 use crate::reader::Reader;
-use crate::writer::{push_bytes, push_number, push_signed};
+use crate::writer::{Out, push_bytes, push_number, push_shared, push_signed};
 use crate::{VALUE_DEPTH_MAX, WireError};
 
 const SIMPLE: u8 = 0;
@@ -25,7 +25,7 @@ const VERBATIM: u8 = 12;
 const BIG_NUMBER: u8 = 13;
 const PUSH: u8 = 14;
 
-pub(crate) fn push_value(value: &Value, out: &mut Vec<u8>) {
+pub(crate) fn push_value(value: &Value, out: &mut Out) {
     match value {
         Value::Simple(text) => push_text(SIMPLE, text, out),
         Value::Error(text) => push_text(ERROR, text, out),
@@ -33,7 +33,10 @@ pub(crate) fn push_value(value: &Value, out: &mut Vec<u8>) {
             out.push(INTEGER);
             push_signed(*number, out);
         }
-        Value::Bulk(bytes) => push_text(BULK, bytes, out),
+        Value::Bulk(bytes) => {
+            out.push(BULK);
+            push_shared(bytes, out);
+        }
         Value::Array(values) => push_list(ARRAY, values, out),
         Value::Null => out.push(NULL),
         Value::NullArray => out.push(NULL_ARRAY),
@@ -61,12 +64,12 @@ pub(crate) fn push_value(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn push_text(kind: u8, text: &[u8], out: &mut Vec<u8>) {
+fn push_text(kind: u8, text: &[u8], out: &mut Out) {
     out.push(kind);
     push_bytes(text, out);
 }
 
-fn push_list(kind: u8, values: &[Value], out: &mut Vec<u8>) {
+fn push_list(kind: u8, values: &[Value], out: &mut Out) {
     out.push(kind);
     push_number(values.len() as u64, out);
     for value in values {

@@ -573,14 +573,55 @@ fn an_unknown_message_does_not_take_the_others_with_it() {
     let (first, last) = (paxos(Message::Endorse { ballot: ballot(3, 2) }), answer(Outcome::Unknown));
     let mut builder = FrameBuilder::new();
     builder.push(&first);
-    let mut bytes = builder.take().to_vec();
+    let mut bytes = builder.take().into_bytes().to_vec();
     bytes.extend([3, 0, 0, 0, 1, 99, 0]);
     builder.push(&last);
-    bytes.extend_from_slice(&builder.take());
+    bytes.extend_from_slice(&builder.take().into_bytes());
     bytes.extend([9, 0, 0, 0, 1]);
     let decoded: Vec<_> = frames(Bytes::from(bytes)).collect();
     let unknown = Err(WireError::Kind { what: "message", byte: 99 });
     assert_eq!(decoded, [Ok(first), unknown, Ok(last), Err(WireError::Truncated)]);
+}
+
+/// A leader that copied a value of 64 MiB for each follower did nothing else meanwhile, and its heartbeats were missed.
+#[test]
+fn large_values_are_not_copied() {
+    let value = Bytes::from(vec![b'x'; 100_000]);
+    let entry = |index: u64, payload| Entry {
+        index: Index(index),
+        origin: ballot(3, 2),
+        time: Millis(7),
+        seed: 0,
+        payload,
+    };
+    let entries = vec![
+        entry(5, Payload::Noop),
+        entry(6, Payload::Batch(value.clone())),
+        entry(7, Payload::Batch(Bytes::from_static(b"small"))),
+        entry(8, Payload::Batch(value.clone())),
+    ];
+    let messages = [
+        paxos(Message::Accept { ballot: ballot(3, 2), entries, decided: Index(4) }),
+        answer(Outcome::Done(Value::Bulk(value.clone()))),
+        answer(Outcome::Unknown),
+    ];
+    let mut builder = FrameBuilder::new();
+    let mut copied = Vec::new();
+    for message in &messages {
+        builder.push(message);
+        copied.extend((bytes_of(message).len() as u32).to_le_bytes());
+        copied.extend(bytes_of(message));
+    }
+    assert_eq!(builder.len(), copied.len());
+    let payload = builder.take();
+    assert!(builder.is_empty());
+    let shared = payload.rest.iter().filter(|part| part.as_ptr() == value.as_ptr()).count();
+    assert_eq!((shared, payload.rest.len()), (3, 6), "and what is between and after them");
+    let bytes = payload.into_bytes();
+    assert_eq!(bytes, copied);
+    assert_eq!(frames(bytes).collect::<Result<Vec<_>, _>>().unwrap(), messages);
+    builder.push(&messages[2]);
+    assert!(builder.take().rest.is_empty(), "nothing of it stays");
 }
 
 #[test]
@@ -590,7 +631,7 @@ fn payloads_of_any_size_go_out_whole_and_leave_nothing_behind() {
         let message = answer(Outcome::Done(Value::bulk(vec![b'x'; count])));
         builder.push(&message);
         assert_eq!(builder.len(), 4 + bytes_of(&message).len());
-        let payload = builder.take();
+        let payload = builder.take().into_bytes();
         assert!(builder.is_empty());
         assert_eq!(frames(payload).collect::<Vec<_>>(), [Ok(message)], "{count} bytes");
     }

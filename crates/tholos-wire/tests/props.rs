@@ -429,7 +429,7 @@ proptest! {
             builder.push(message);
         }
         prop_assert_eq!(builder.is_empty(), messages.is_empty());
-        let frame = builder.take();
+        let frame = builder.take().into_bytes();
         prop_assert!(builder.is_empty());
         let decoded: Result<Vec<PeerMessage>, _> = frames(frame).collect();
         prop_assert_eq!(decoded, Ok(messages));

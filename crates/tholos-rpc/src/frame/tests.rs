@@ -83,6 +83,28 @@ fn messages_of_all_sizes_round_trip() {
 }
 
 #[test]
+fn a_message_in_parts_arrives_as_one() {
+    for sizes in [
+        vec![1, 1],
+        vec![10, PIECE_BYTES, 3],
+        vec![PIECE_BYTES - 4, 1],
+        vec![3 * PIECE_BYTES + 5, 7, 2 * PIECE_BYTES],
+    ] {
+        let whole = message(sizes.iter().sum());
+        let mut left = whole.clone();
+        let mut parts = sizes.iter().map(|size| left.split_to(*size));
+        let first = parts.next().unwrap();
+        let mut cut = Cut::new(Message { first, rest: parts.collect() });
+        let (mut batch, mut out) = (Batch::new(), sealer(true));
+        while !cut.push_piece(&mut batch, &mut out) {}
+        batch.push_whole(Bytes::from_static(b"next"), &mut out);
+        batch.seal_tail();
+        let bytes = batch.copy_to_bytes(batch.remaining());
+        assert_eq!(read(&bytes, 4096, true).unwrap(), [whole, Bytes::from_static(b"next")], "{sizes:?}");
+    }
+}
+
+#[test]
 fn urgent_message_passes_between_pieces() {
     let long = message(5 * PIECE_BYTES);
     let mut out = sealer(true);
