@@ -9,16 +9,16 @@ use crate::{layers, links, picture, rules, tidy};
 /// Seeds within which a planted fault must be caught.
 pub(crate) const MUTANT_SEEDS: &str = "10000";
 
-/// Seeds of the simulation within `test`: some five minutes on two cores. The ledger in `docs/protocol/simulation.md` has
+/// Seeds of the simulation within `test`: some four minutes on two cores. The ledger in `docs/protocol/simulation.md` has
 /// the long runs.
-const TEST_SEEDS: &str = "3000";
+const TEST_SEEDS: &str = "2500";
 
 /// Seeds in which a majority is lost for good and recovered from, within `test`: half a minute on two cores.
 const TEST_RECOVERIES: &str = "600";
 
-/// Random schedules of the core within `test`: some two minutes on two cores. The ledger in `docs/protocol/schedules.md` has
+/// Random schedules of the core within `test`: a minute or two on two cores. The ledger in `docs/protocol/schedules.md` has
 /// the long runs.
-const TEST_SCHEDULES: &str = "50000";
+const TEST_SCHEDULES: &str = "30000";
 
 const MODEL: &str = "tholos-model";
 
