@@ -16,9 +16,9 @@ const TEST_SEEDS: &str = "2500";
 /// Seeds in which a majority is lost for good and recovered from, within `test`: half a minute on two cores.
 const TEST_RECOVERIES: &str = "600";
 
-/// Random schedules of the core within `test`: a minute or two on two cores. The ledger in `docs/protocol/schedules.md` has
-/// the long runs.
-const TEST_SCHEDULES: &str = "30000";
+/// Random schedules of the core within `test`: some two minutes on two cores. With fewer, not every branch is reached, which is a
+/// failure. The ledger in `docs/protocol/schedules.md` has the long runs.
+const TEST_SCHEDULES: &str = "50000";
 
 const MODEL: &str = "tholos-model";
 

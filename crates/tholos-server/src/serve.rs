@@ -254,14 +254,20 @@ async fn found(
         }
         Err(error) => return Err(error.into()),
     };
-    let map = match genesis::run(directory, own.clone(), settings, &mut events, secret).await? {
-        Ended::Belongs(map) => map,
-        Ended::Known { reason, .. } if config.rejoin == YesNo::No => {
-            return Err(StartError::Settings(reason));
-        }
-        Ended::Known { address, .. } => join(directory, own, true, &address, secret).await?,
+    let map = match genesis::run(directory, own.clone(), settings, &mut events, secret).await {
+        Ok(Ended::Belongs(map)) => Ok(map),
+        Ok(Ended::Known { reason, .. }) if config.rejoin == YesNo::No => Err(StartError::Settings(reason)),
+        Ok(Ended::Known { address, .. }) => join(directory, own, true, &address, secret).await,
+        Err(error) => Err(error),
     };
-    Ok((map, PeerPort::Open(rpc, events)))
+    match map {
+        Ok(map) => Ok((map, PeerPort::Open(rpc, events))),
+        Err(error) => {
+            // Whoever tries again, with other settings say, finds the port free.
+            rpc.shutdown().await;
+            Err(error)
+        }
+    }
 }
 
 /// Joins the cluster of a member; its map.
