@@ -474,10 +474,14 @@ impl Group {
             return None;
         }
         let planted = self.options.planted;
-        if ballot.replica == self.acceptor.me() {
-            // Its own ballots it has promised. Whoever leads finds out by itself what is decided.
-            let takes =
-                !self.acceptor.is_mute() && ballot <= self.acceptor.promised() && self.leading().is_none();
+        let me = self.acceptor.me();
+        if ballot.replica.node() == me.node() {
+            // It was handed over. Its own ballots it has promised, those of whoever lived here before it has not. Whoever leads finds
+            // out by itself what is decided.
+            let takes = ballot.replica == me
+                && !self.acceptor.is_mute()
+                && ballot <= self.acceptor.promised()
+                && self.leading().is_none();
             return takes.then(|| {
                 // A candidate has counted on what it knew to be decided before.
                 self.step_down(now, out);

@@ -1,6 +1,6 @@
 //! What review and random schedules have found wrong once, each as the smallest scenario that shows it.
 
-use tholos_paxos::{Ballot, Entry, Index, Message, Millis, Options, Payload, ReplicaId};
+use tholos_paxos::{Ballot, Entry, Index, Message, Millis, Options, Payload, ReplicaId, Serial};
 
 mod common;
 use common::{Council, Envelope, Parcel, ballot, replica};
@@ -269,6 +269,29 @@ fn a_leader_known_is_not_replaced_by_a_lower_one() {
     assert_eq!(council.group(3).leader(), Some(new));
     council.deliver(say(old));
     assert_eq!(council.group(3).leader(), Some(new));
+}
+
+/// A snapshot that was handed to the replica that lived here before, in its ballot, is of no leader: whoever followed that ballot would
+/// follow somebody who is gone and whose node it hears for ever, for it is its own.
+#[test]
+fn a_snapshot_for_the_replica_that_lived_here_before_is_not_taken_for_a_leaders() {
+    let mut council = Council::new(3, Options::default());
+    council.isolate(3);
+    council.elect(1);
+    council.propose(replica(1)).expect("n1 serves");
+    council.settle();
+    let (file, config) = (council.group(2).applied_base(), council.group(2).applied_config().clone());
+    let state = council.at(replica(2)).state.clone();
+    let before_it = ReplicaId::new(3, Serial(1));
+    council.deliver(Envelope {
+        from: replica(2),
+        to: replica(3),
+        parcel: Parcel::Snapshot {
+            ballot: Ballot { round: 7, replica: before_it },
+            file: common::SnapshotFile { base: file, config, state },
+        },
+    });
+    assert_eq!((council.group(3).leader(), council.group(3).applied_index()), (None, Index::ZERO));
 }
 
 /// A candidate that would need a snapshot cannot adopt the log of those who have forgotten what it lacks. They
