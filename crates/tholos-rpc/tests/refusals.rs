@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{CLUSTER, DEADLINE, Node, address, config, introduce, pair, secret};
 use tholos_rpc::{Config, Event, Lane, PeerAddress, QueryError, Refusal, Rpc, StartError, query};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -109,9 +109,17 @@ async fn taken_port_is_named() {
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
 }
 
+/// An address that nobody listens on, and nobody else can while the socket lives.
+fn closed() -> (TcpSocket, String) {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    (held, address)
+}
+
 #[tokio::test]
 async fn dead_address_is_told_and_shown() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let (_held, closed) = closed();
     let mut one = Node::start(config(1, secret(1)));
     one.rpc.set_peers(vec![PeerAddress { node: 2, name: "n2".into(), address: closed.clone() }]);
     let reason = one.refusal("unreachable").await.to_string();
@@ -122,7 +130,7 @@ async fn dead_address_is_told_and_shown() {
 /// Who was told the right address, and then a wrong one, by somebody who had not heard yet, still finds the peer.
 #[tokio::test]
 async fn the_address_before_the_newest_is_tried_as_well() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let (_held, closed) = closed();
     let (mut one, mut two) = (Node::start(config(1, None)), Node::start(config(2, None)));
     one.rpc.set_peers(vec![address(2, &two)]);
     one.refusal("unknown_there").await;

@@ -109,14 +109,18 @@ pub(crate) async fn ask(admin: &Admin, command: MetaCommand) -> Response {
 /// The same; the answer, or the response that says why there is none.
 pub(crate) async fn ask_meta(admin: &Admin, command: MetaCommand) -> Result<u64, Response> {
     let Some(node) = admin.handles().into_iter().next() else { return Err(stopped()) };
-    let starts = matches!(command, MetaCommand::StartJob(_));
+    let (job, recovery) =
+        (matches!(command, MetaCommand::StartJob(_)), matches!(command, MetaCommand::Recover(_)));
     let answer = node.ask_meta(command).await.map_err(|failure| {
         let code = if failure.retry { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::CONFLICT };
         (code, Json(Failure { error: failure.text })).into_response()
     })?;
-    if starts {
-        // Who is told of a job looks for it next, and here.
+    // Who is told of a job or a recovery looks for it next, and here.
+    if job {
         node.knows(|state| state.job(answer).is_some()).await;
+    }
+    if recovery {
+        node.knows(|state| state.recoveries.iter().any(|known| known.id == answer)).await;
     }
     Ok(answer)
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cmd::cluster::{list, number, word};
 use crate::failure::{Exit, Failure};
@@ -97,19 +97,30 @@ fn apply(at: &At, json: bool, id: &str) -> Result<Exit, Failure> {
     let deadline = Instant::now() + FOLLOW;
     loop {
         let history = at.get("/v1/recoveries", PLAN_TIMEOUT)?;
-        let own = list(&history["recoveries"]).iter().find(|one| number(&one["id"]) == recovery);
-        let finished = own.is_none_or(|own| own["finished"] == true);
-        if finished || Instant::now() > deadline {
-            let own = own.cloned().unwrap_or(Value::Null);
+        let own = own(&history, recovery);
+        let exit = exit(&own);
+        if exit != Exit::TimedOut || Instant::now() > deadline {
             out!("{}", if json { format!("{own}\n") } else { recovery_text(&own) });
-            let refused = list(&own["groups"]).iter().any(|group| group["state"] == "refused");
-            return Ok(match (finished, refused) {
-                (false, _) => Exit::TimedOut,
-                (true, true) => Exit::NotSo,
-                (true, false) => Exit::Ok,
-            });
+            return Ok(exit);
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+/// What the node knows of a recovery. One that it has not heard of yet is as open as one can be: the node that is asked
+/// need not be one that decided it.
+fn own(history: &Value, recovery: usize) -> Value {
+    let known = list(&history["recoveries"]).iter().find(|one| number(&one["id"]) == recovery);
+    known.cloned().unwrap_or_else(|| json!({"id": recovery, "finished": false, "groups": []}))
+}
+
+/// What the command would end with now; [`Exit::TimedOut`] as long as some groups are still to go on.
+fn exit(recovery: &Value) -> Exit {
+    let refused = list(&recovery["groups"]).iter().any(|group| group["state"] == "refused");
+    match (recovery["finished"] == true, refused) {
+        (false, _) => Exit::TimedOut,
+        (true, true) => Exit::NotSo,
+        (true, false) => Exit::Ok,
     }
 }
 
@@ -196,6 +207,12 @@ fn plan_text(plan: &Value) -> String {
 }
 
 fn recovery_text(recovery: &Value) -> String {
+    if recovery["by"].is_null() {
+        let id = number(&recovery["id"]);
+        return format!(
+            "recovery {id} has begun; this node has not heard of it yet: tholos cluster recover --history\n"
+        );
+    }
     let groups = list(&recovery["groups"]);
     let of = |state: &str| groups.iter().filter(|group| group["state"] == state).count();
     let (done, refused, open) = (of("done"), of("refused"), of("ordered"));
@@ -264,8 +281,6 @@ fn time_text(millis: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -321,6 +336,21 @@ mod tests {
              s0     n1         @5       @7  not known  refused\n"
         );
         assert_eq!(history_text(&json!({"recoveries": []})), "no recovery was ever made\n");
+    }
+
+    #[test]
+    fn a_recovery_ends_when_the_node_knows_that_it_did() {
+        let of = |id: u64, finished: bool, state: &str| json!({"id": id, "finished": finished, "groups": [{"group": "s0", "state": state}]});
+        let check = |recoveries: &[Value], expected: Exit| {
+            let own = own(&json!({"recoveries": recoveries}), 7);
+            assert_eq!((number(&own["id"]), exit(&own)), (7, expected), "{own}");
+        };
+        check(&[], Exit::TimedOut);
+        check(&[of(6, true, "done")], Exit::TimedOut);
+        check(&[of(6, true, "done"), of(7, false, "ordered")], Exit::TimedOut);
+        check(&[of(7, true, "done")], Exit::Ok);
+        check(&[of(7, true, "refused")], Exit::NotSo);
+        assert!(recovery_text(&own(&json!({"recoveries": []}), 7)).starts_with("recovery 7 has begun"));
     }
 
     #[test]
