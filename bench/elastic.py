@@ -44,6 +44,7 @@ STEPS = [
     ("5 → 3", [], ["remove", "n4", "n5"]),
 ]
 JOB_SECONDS = 1800
+PLANS_MAX = 5
 
 
 def say(text):
@@ -218,9 +219,15 @@ def redis_grows(args):
 
 def carry_out(system, words, begun=lambda: None):
     """Plans, applies, calls `begun` and waits for the job's end: the plan and the seconds."""
-    plan = system.ask("cluster", "plan", *words)
-    began = time.monotonic()
-    job = system.ask("cluster", "apply", plan["id"], "--detach")["job"]
+    for _ in range(PLANS_MAX):
+        # A plan is refused when the map has moved since: the meta group's own voters follow a job that has just ended.
+        plan = system.ask("cluster", "plan", *words)
+        began = time.monotonic()
+        job = system.ask("cluster", "apply", plan["id"], "--detach", exits=(0, 1)).get("job")
+        if job is not None:
+            break
+    else:
+        raise RuntimeError(f"{' '.join(words)}: planned {PLANS_MAX} times, and refused each time")
     begun()
     while True:
         # A node that was just killed may be the one that the meta group is asked by.

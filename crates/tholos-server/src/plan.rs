@@ -299,7 +299,9 @@ pub(crate) async fn apply(State(admin): State<Admin>, Query(query): Query<ApplyQ
     }
     let Some(made) = made(&admin, &state, &answers, id) else {
         let epoch = state.epoch();
-        let why = format!("no node that answers remembers a plan {id} for the map {epoch}: plan again");
+        let why = format!(
+            "no node that answers remembers a plan {id} for the map as it is now, {epoch}: plan again"
+        );
         return failure(StatusCode::NOT_FOUND, why);
     };
     if state.epoch().0 != made.epoch {
