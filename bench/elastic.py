@@ -12,21 +12,23 @@ With `--redis` the first step is made with Redis Cluster 7 as well, in the same 
 `appendfsync everysec`, and a fourth pair, to which `redis-cli --cluster rebalance` moves a quarter of the slots; the bench's
 clients follow MOVED and ASK.
 
-With `--kills N` nothing is measured: n4's share moves to it and back, N times, and each time one of the four processes, by
-chance, is killed with `kill -9` at some moment of the job and started again; each job must end by itself.
+With `--kills N` nothing is measured: n4's share moves to it and back, and each time a process is killed with `kill -9` and
+started again: who leads the meta group, who gives a replica up, who gets it or who leads the shard, while a move is at one of
+its stages, N times each; every job must end by itself.
 
 Needs Linux and Rust, and redis-server with `--redis`. Prints Markdown, and exits with 1 if a bar is missed: nothing acknowledged is lost, the history
 is linearizable, no errors but connections that a leaving node closes, moved ≤ 1.05 × the fewest, the fullest node ≤ 1.02 × its share or that rounded up, p99 ≤ 3 × the quiet one.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -45,6 +47,7 @@ STEPS = [
 ]
 JOB_SECONDS = 1800
 PLANS_MAX = 5
+JOBS_PER_KILL = 5
 
 
 def say(text):
@@ -110,6 +113,15 @@ class Elastic(Tholos):
 
     def status(self):
         return self.ask("cluster", "status", exits=(0, 1))
+
+    def reports(self):
+        """What each node that answers says of itself."""
+        found = {}
+        for name in self.nodes:
+            with contextlib.suppress(OSError, ValueError):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.nodes[name]['http']}/v1/node", timeout=1) as answer:
+                    found[name] = json.load(answer)[0]
+        return found
 
     def addresses(self, kind, names):
         return [f"127.0.0.1:{self.nodes[name][kind]}" for name in names]
@@ -217,8 +229,8 @@ def redis_grows(args):
         return quiet, seconds, seen
 
 
-def carry_out(system, words, begun=lambda: None):
-    """Plans, applies, calls `begun` and waits for the job's end: the plan and the seconds."""
+def carry_out(system, words, begun=lambda _plan: None):
+    """Plans, applies, calls `begun` with the plan and waits for the job's end: the plan and the seconds."""
     for _ in range(PLANS_MAX):
         # A plan is refused when the map has moved since: the meta group's own voters follow a job that has just ended.
         plan = system.ask("cluster", "plan", *words)
@@ -228,7 +240,7 @@ def carry_out(system, words, begun=lambda: None):
             break
     else:
         raise RuntimeError(f"{' '.join(words)}: planned {PLANS_MAX} times, and refused each time")
-    begun()
+    begun(plan)
     while True:
         # A node that was just killed may be the one that the meta group is asked by.
         answer = system.ask("job", "list", exits=(0, 1, 3, 5))
@@ -241,35 +253,88 @@ def carry_out(system, words, begun=lambda: None):
         time.sleep(0.1)
 
 
+# What a move waits for at each stage, as `tholos job list --json` has it, in the order in which a move meets them.
+STAGES = {"begins": ("target-begins", "snapshot"), "sending": ("sending", "throttle"), "entries": ("entries",),
+          "switch": ("decision",), "told": ("told",)}
+# Who is killed: who leads the meta group, who gives the replica up, who gets it, and who leads the shard and sends it.
+ROLES = ("meta leader", "source", "target", "leader")
+
+
+class Striker(threading.Thread):
+    """Looks at a job until a move is at a stage, and kills who plays a role in it, once."""
+
+    def __init__(self, system, role, stage, moves):
+        super().__init__()
+        self.system, self.role, self.waits = system, role, STAGES[stage]
+        self.moves = {move["shard"]: move for move in moves}
+        self.over = threading.Event()
+        self.killed = None
+
+    def run(self):
+        while self.killed is None and not self.over.is_set():
+            reports = self.system.reports()
+            jobs = [(name, report["job"]) for name, report in reports.items() if report["job"]]
+            for name, job in jobs:
+                for stands in job["moves"]:
+                    if stands["wait"] in self.waits and stands["shard"] in self.moves and self.killed is None:
+                        self.killed = self.victim(reports, name, stands["shard"])
+            if self.killed:
+                self.system.kill_and_restart(self.killed)
+
+    def victim(self, reports, meta_leader, shard):
+        if self.role == "meta leader":
+            return meta_leader
+        if self.role == "leader":
+            leads = [name for name, report in reports.items() for row in report["shards"] if row["shard"] == shard and row["leads"]]
+            return leads[0] if leads else None
+        return self.moves[shard]["from" if self.role == "source" else "to"]
+
+
 def strike(args):
-    """Kills at any moment of a job; exits with 1 if a job does not end by itself or anything is lost."""
-    chance = random.Random(args.kills)
+    """Kills each role at each stage of a move, so many times; exits with 1 if a job does not end by itself or anything is
+    lost, or if a stage was not met so often."""
     with Elastic(args.dir, args.tholos) as system:
         fill(system, args)
         system.join("n4")
         check = [system.binary, "check", "--json", "--connections", "16", "--think-ms", "5", "--seconds", "7200", "--at",
                  ",".join(system.addresses("gateway", system.nodes))]
         checker = system.spawn_piped(check)
-        took, slowest = {}, 0.0
-        for turn in range(args.kills):
-            words = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"]
+        killed = {(role, stage): 0 for role in ROLES for stage in STAGES}
+        tried, slowest, turn = dict(killed), 0.0, 0
+        while min(killed.values()) < args.kills and turn < JOBS_PER_KILL * args.kills * len(killed):
+            # Some stages are short: others are not held up by one that is not met.
+            role, stage = min((cell for cell in killed if killed[cell] < args.kills), key=tried.get)
+            tried[role, stage] += 1
+            words, turn = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"], turn + 1
             # The node that was killed last may not be up again.
             healthy = lambda: system.status()["verdict"] == "healthy"
             wait_until("every node", healthy, system.dir)
-            victim, moment = chance.choice(sorted(system.nodes)), chance.uniform(0, args.moment)
-            striker = threading.Timer(moment, system.kill_and_restart, [victim])
+            striker = None
+
+            def begun(plan):
+                nonlocal striker
+                striker = Striker(system, role, stage, plan["moves"])
+                striker.start()
+
             try:
-                _, seconds = carry_out(system, words, striker.start)
+                _, seconds = carry_out(system, words, begun)
             finally:
-                striker.join()
-            took[victim] = took.get(victim, 0) + 1
-            slowest = max(slowest, seconds)
-            say(f"{turn + 1}: {' '.join(words)}, {victim} killed after {moment:.2f} s, done after {seconds:.1f} s")
+                if striker is not None:
+                    striker.over.set()
+                    striker.join()
+            if striker.killed:
+                killed[role, stage] += 1
+                slowest = max(slowest, seconds)
+            say(f"{turn}: {' '.join(words)}, {role} at {stage}: {striker.killed or 'not met'}, done after {seconds:.1f} s")
         checker.send_signal(2)
         verdict = json.loads(checker.communicate(timeout=120)[0].splitlines()[-1])
-    print(f"{args.kills} jobs, killed {took}: each ended by itself, the slowest after {slowest:.1f} s. "
+    print("| killed | " + " | ".join(STAGES) + " |\n|---|" + "--:|" * len(STAGES))
+    for role in ROLES:
+        print(f"| {role} | " + " | ".join(str(killed[role, stage]) for stage in STAGES) + " |")
+    print(f"\n{turn} jobs: each ended by itself, the slowest with a kill after {slowest:.1f} s. "
           f"`tholos check`: {verdict['verdict']}, {verdict['operations']} operations, {verdict['lost']} lost.")
-    return 0 if verdict["verdict"] == "linearizable" and verdict["lost"] == 0 else 1
+    held = verdict["verdict"] == "linearizable" and verdict["lost"] == 0 and min(killed.values()) >= args.kills
+    return 0 if held else 1
 
 
 def fullest(system):
@@ -289,8 +354,7 @@ def parse_args():
     parser.add_argument("--megabytes", type=int, default=300, help="of values, in 10^6 bytes (300)")
     parser.add_argument("--connections", type=int, default=64, help="clients of the bench (64)")
     parser.add_argument("--quiet", type=float, default=10, help="seconds of the quiet time (10)")
-    parser.add_argument("--kills", type=int, default=0, help="only this: so many jobs, in each of which a process is killed (0)")
-    parser.add_argument("--moment", type=float, default=2.5, help="the kill comes within so many seconds of the job (2.5)")
+    parser.add_argument("--kills", type=int, default=0, help="only this: each role is killed at each stage, so many times (0)")
     parser.add_argument("--redis", action="store_true", help="the first step with Redis Cluster, too")
     parser.add_argument("--tholos", default=os.path.join(target, "release", "tholos"), help="the binary")
     parser.add_argument("--dir", default=target, help="where data is kept while this runs")
