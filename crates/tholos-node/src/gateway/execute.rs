@@ -331,6 +331,9 @@ impl Gateway {
 
     fn watch(&mut self, client: ClientId, keys: &[Bytes], view: &View) {
         let Some(connection) = self.connections.get(&client) else { return };
+        if connection.port == Port::Cluster && are_of_many_slots(keys.iter()) {
+            return self.fail(client, error::cross_slot());
+        }
         let wanted: usize = keys.iter().map(|key| key.len() + WATCHED_KEY_BYTES).sum();
         if connection.watched_bytes() + wanted > WATCHED_BYTES_MAX {
             let text = "ERR the keys watched by this connection are larger than 16 MiB";

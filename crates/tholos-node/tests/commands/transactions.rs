@@ -121,6 +121,17 @@ fn two_slots_are_refused_at_exec() {
 }
 
 #[test]
+fn keys_of_two_slots_are_watched_at_the_gateway_only() {
+    let cross = "-CROSSSLOT Keys in request don't hash to the same slot";
+    for (port, answer) in [(Port::Gateway, "+OK"), (Port::Cluster, cross)] {
+        let mut cluster = Cluster::single();
+        let client = cluster.connect(0, port);
+        assert_eq!(flat(&cluster.ask(client, &["WATCH a b"])), answer, "{port:?}");
+        assert_eq!(flat(&cluster.ask(client, &["WATCH {a}1 {a}2"])), "+OK", "{port:?}");
+    }
+}
+
+#[test]
 fn a_watched_key_that_changed_aborts() {
     let mut cluster = Cluster::single();
     let (client, other) = (cluster.connect(0, Port::Gateway), cluster.connect(0, Port::Gateway));
