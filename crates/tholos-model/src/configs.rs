@@ -41,6 +41,7 @@ const NOTHING: Budget = Budget {
     reads: 0,
     transfers: 0,
     changes: 0,
+    spans: 0,
 };
 
 const N3: Option<ReplicaId> = Some(ReplicaId(3));
@@ -83,6 +84,22 @@ pub fn all() -> Vec<Named> {
         Budget { time_outs: 2, ..NOTHING },
     );
     pieces.council.options.message_bytes_max = 1;
+    // The least that makes a lease: n3 has granted it, n2 knows of nothing.
+    let nothing_at_n2 = Start::Led { commands: 0, without: Some(ReplicaId(2)), tail: false };
+    let mut lease = named(
+        "lease",
+        "a leader that reads by a lease of n3's, one read, one crash, another election, and time for the lease to end",
+        nothing_at_n2,
+        Budget { reads: 1, spans: 3, ..crash_and_election },
+    );
+    let mut leases = named(
+        "leases",
+        "the same without the crash and the read, with a tick by which the lease is renewed, and more time",
+        nothing_at_n2,
+        Budget { time_outs: 1, ticks: 1, spans: 4, ..NOTHING },
+    );
+    lease.council.options.leases = true;
+    leases.council.options.leases = true;
     vec![
         named(
             "small",
@@ -115,6 +132,8 @@ pub fn all() -> Vec<Named> {
             Budget { reads: 1, ..crash_and_election },
         ),
         reads,
+        lease,
+        leases,
         named(
             "crash",
             "a leader, one command, one crash, another election",

@@ -18,6 +18,8 @@ pub(crate) const ONE_LEADER: &str = "one leader to a ballot";
 pub(crate) const ONE_LOG: &str = "one log to a ballot";
 /// A read is answered by what was decided before it came, at least.
 pub(crate) const READ_FRESHNESS: &str = "read freshness";
+/// Nobody else is elected while a leader may read without asking (R12 to R14).
+pub(crate) const LEASE_EXCLUSION: &str = "lease exclusion";
 /// The records of a disk can be taken back at any time.
 pub(crate) const RECOVERY: &str = "recovery";
 /// The assertions of the core itself.
@@ -39,11 +41,21 @@ pub(crate) fn properties() -> Vec<Property<Council>> {
         always::<5>(),
         always::<6>(),
         always::<7>(),
+        always::<8>(),
     ]
 }
 
-const NAMES: [&str; 8] =
-    [AGREEMENT, VALIDITY, DURABILITY, ONE_LEADER, ONE_LOG, READ_FRESHNESS, RECOVERY, ASSERTIONS];
+const NAMES: [&str; 9] = [
+    AGREEMENT,
+    VALIDITY,
+    DURABILITY,
+    ONE_LEADER,
+    ONE_LOG,
+    READ_FRESHNESS,
+    LEASE_EXCLUSION,
+    RECOVERY,
+    ASSERTIONS,
+];
 
 /// Checks what is to be seen in the state alone, whatever led to it.
 pub(crate) fn check(state: &mut State) {
@@ -53,6 +65,19 @@ pub(crate) fn check(state: &mut State) {
     if let Some(seen) = two_logs(state) {
         state.break_with(ONE_LOG, seen);
     }
+    if let Some(seen) = reads_beside_another(state) {
+        state.break_with(LEASE_EXCLUSION, seen);
+    }
+}
+
+fn reads_beside_another(state: &State) -> Option<String> {
+    let newest = state.facts.elected.last()?;
+    let leading =
+        state.replicas.iter().filter_map(|replica| Some((&replica.group, replica.group.leading()?)));
+    let mut deposed = leading.filter(|(_, ballot)| ballot < newest);
+    // To be asked leaves a mark, so a copy is asked.
+    let (group, ballot) = deposed.find(|(group, _)| Group::clone(group).lease_until(state.now).is_some())?;
+    Some(format!("{} may read in {ballot}, and {newest} was elected", group.me()))
 }
 
 fn not_durable(state: &State) -> Option<String> {
@@ -92,6 +117,7 @@ pub(crate) enum Wanted {
     DecidedInTwoBallots,
     TwoLeaders,
     ReadAnswered,
+    ReadByLease,
     Repaired,
     SetChanged,
     AllHasHappened,
@@ -104,6 +130,7 @@ impl Wanted {
             Wanted::DecidedInTwoBallots => "entries of two ballots are decided",
             Wanted::TwoLeaders => "two lead at once",
             Wanted::ReadAnswered => "a read is answered",
+            Wanted::ReadByLease => "a read is answered by a lease",
             Wanted::Repaired => "a replica with rot counts again",
             Wanted::SetChanged => "a change of the replica set is decided",
             Wanted::AllHasHappened => "all that may happen has happened",
@@ -119,6 +146,7 @@ impl Wanted {
                 state.replicas.iter().filter(|replica| replica.group.leading().is_some()).count() > 1
             }
             Wanted::ReadAnswered => state.facts.answered > 0,
+            Wanted::ReadByLease => state.facts.answered_by_lease > 0,
             Wanted::Repaired => {
                 state.left.rots == 0 && state.replicas.iter().all(|replica| replica.lost.is_none())
             }
@@ -138,6 +166,7 @@ impl Wanted {
             }
             Wanted::TwoLeaders => Property::sometimes(name, |_, state| Wanted::TwoLeaders.holds(state)),
             Wanted::ReadAnswered => Property::sometimes(name, |_, state| Wanted::ReadAnswered.holds(state)),
+            Wanted::ReadByLease => Property::sometimes(name, |_, state| Wanted::ReadByLease.holds(state)),
             Wanted::Repaired => Property::sometimes(name, |_, state| Wanted::Repaired.holds(state)),
             Wanted::SetChanged => Property::sometimes(name, |_, state| Wanted::SetChanged.holds(state)),
             Wanted::AllHasHappened => {
@@ -192,6 +221,19 @@ mod tests {
         assert_eq!(state.broken, None);
         two.replicas[1] = Arc::clone(&empty.replicas[1]);
         expect(two, DURABILITY, "@1 no-op of 1.n1 is decided, and on 1 disks only");
+    }
+
+    #[test]
+    fn nobody_is_elected_while_another_may_read() {
+        let options = tholos_paxos::Options { leases: true, ..configs::options() };
+        let start = Start::Led { commands: 1, without: None, tail: false };
+        let mut state = Council::new(3, options, start, Budget::default()).begin();
+        state.facts.elected.push(Ballot { round: 2, replica: ReplicaId(3) });
+        let mut over = state.clone();
+        expect(state, LEASE_EXCLUSION, "n1 may read in 1.n1, and 2.n3 was elected");
+        over.now = tholos_paxos::LEASE;
+        check(&mut over);
+        assert_eq!(over.broken, None, "the lease is over");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //!
 //! How it is kept small, and why no behaviour is lost by it:
 //!
-//! - **No clock.** All time-outs are zero. Whoever is ticked finds that enough time has passed, and the model
+//! - **No clock but for leases.** All time-outs are zero. Whoever is ticked finds that enough time has passed, and the model
 //!   decides who is ticked when, and whom it hears. Any order of time-outs that clocks could bring about is one of them.
+//!   Leases alone count time: where they are given, one clock for all goes on by half a lease, now and then.
 //! - **A lost message is one that never arrives.** Nothing depends on whether it still could, so loss needs no step and
 //!   no bound: each state stands also for those in which any of the messages on their way are lost. For the same
 //!   reason a message whose arrival would change nothing and be answered by nothing is left where it is.
@@ -74,12 +75,22 @@ impl Council {
             return state;
         };
         let leader = ReplicaId(1);
-        state.left = Budget { time_outs: 1, commands: commands + u8::from(tail), ..Budget::default() };
+        let asked = u8::from(self.options.leases);
+        let commands_all = commands + u8::from(tail);
+        state.left =
+            Budget { time_outs: 1, commands: commands_all, reads: asked, ticks: asked, ..Budget::default() };
         let wanted = |envelope: &Envelope| Some(envelope.to) != without;
         state = self.happened(&state, Action::TimeOut { at: leader });
         self.settle(&mut state, wanted);
         for _ in 0..commands {
             state = self.happened(&state, Action::Propose { at: leader });
+            self.settle(&mut state, wanted);
+        }
+        if self.options.leases {
+            // Somebody has read, so that leases are asked for.
+            state = self.happened(&state, Action::Read { at: leader });
+            self.settle(&mut state, wanted);
+            state = self.happened(&state, Action::Tick { at: leader });
             self.settle(&mut state, wanted);
         }
         if tail {
@@ -149,6 +160,9 @@ impl Council {
         }
         if budget.reads > 0 {
             wanted.push(Wanted::ReadAnswered);
+        }
+        if budget.reads > 0 && self.options.leases {
+            wanted.push(Wanted::ReadByLease);
         }
         if budget.rots > 0 {
             wanted.push(Wanted::Repaired);

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
-use tholos_paxos::{AppendSeq, Change, Entry, Group, MoveId, Outbox, Record, ReplicaId, RoleChange};
+use tholos_paxos::{AppendSeq, Change, Entry, Group, Millis, MoveId, Outbox, Record, ReplicaId, RoleChange};
 
-use crate::state::{Envelope, Hears, NOW, Replica, command};
+use crate::state::{Envelope, Hears, Replica, command};
 
 /// Something that happens to one replica.
 #[derive(Clone, Copy, Debug)]
@@ -74,22 +74,22 @@ type Shard<K, V> = Mutex<HashMap<K, Arc<V>, FixedState>>;
 const SHARDS: usize = 16;
 
 impl Memory {
-    /// What comes of `event` at `replica`.
-    pub(crate) fn outcome(&self, replica: &Arc<Replica>, event: Event) -> Arc<Outcome> {
-        let key = (replica.fingerprint(), event.fingerprint());
+    /// What comes of `event` at `replica`, whose clock says `now`.
+    pub(crate) fn outcome(&self, replica: &Arc<Replica>, event: Event, now: Millis) -> Arc<Outcome> {
+        let key = (replica.fingerprint(), crate::state::fingerprint(&(event.fingerprint(), now)));
         let shard = &self.outcomes[((key.0 ^ key.1) % SHARDS as u64) as usize];
         if let Some(known) = shard.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(known);
         }
         // Not under the lock: two that run the same find the same.
-        let outcome = Arc::new(self.run(replica, event));
+        let outcome = Arc::new(self.run(replica, event, now));
         shard.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&outcome));
         outcome
     }
 
-    fn run(&self, before: &Arc<Replica>, event: Event) -> Outcome {
+    fn run(&self, before: &Arc<Replica>, event: Event, now: Millis) -> Outcome {
         let mut replica = Replica::clone(before);
-        let result = catch_unwind(AssertUnwindSafe(|| happen(&mut replica, event)));
+        let result = catch_unwind(AssertUnwindSafe(|| happen(&mut replica, event, now)));
         let (news, wrong) = match result {
             Ok(Ok(news)) => (news, None),
             Ok(Err(error)) => (Vec::new(), Some(Wrong::Recovery(error))),
@@ -127,46 +127,51 @@ fn kept<V>(shards: &[Shard<u64, V>; SHARDS], fingerprint: u64, value: V) -> Arc<
 }
 
 /// The driver of one replica: the event, a flush, and all that is decided is applied.
-fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static str> {
+fn happen(replica: &mut Replica, event: Event, now: Millis) -> Result<Vec<Entry>, &'static str> {
     match event {
         Event::Message { envelope, lost } => {
             let Replica { group, outbox, .. } = replica;
             if lost {
-                group.handle_tick(NOW, &Hears::Nobody, outbox);
+                group.handle_tick(now, &Hears::Nobody, outbox);
             }
-            group.handle_message(envelope.from, envelope.message.clone(), NOW, outbox);
+            group.handle_message(envelope.from, envelope.message.clone(), now, outbox);
         }
         Event::Durable { count } => {
             let seq = write(replica, count)?;
-            replica.group.handle_durable(seq, NOW, &mut replica.outbox);
+            replica.group.handle_durable(seq, now, &mut replica.outbox);
         }
         Event::Crash { kept, nonce } => {
             stop(replica, kept)?;
             replica.group = replica.disk.clone();
             if replica.lost.is_some() && replica.disk.repair().is_none() {
                 // The damage is found at each opening until something durable says that it is known.
-                begin_rotten(replica, nonce);
+                begin_rotten(replica, nonce, now);
             } else if replica.group.repair().is_some() {
                 // Only a mute one will ever use it.
                 replica.group.begin(nonce);
+            }
+            if replica.leases {
+                replica.group.remember_grants(now);
             }
         }
         Event::Rot { kept, nonce } => {
             stop(replica, kept)?;
             replica.lost = Some(Arc::new(std::mem::replace(&mut replica.disk, Group::clone(&replica.blank))));
-            begin_rotten(replica, nonce);
+            begin_rotten(replica, nonce, now);
         }
-        Event::TimeOut => time_out(&mut replica.group, &mut replica.outbox),
-        Event::Tick => replica.group.handle_tick(NOW, &Hears::Everybody, &mut replica.outbox),
+        Event::TimeOut => time_out(&mut replica.group, now, &mut replica.outbox),
+        Event::Tick => replica.group.handle_tick(now, &Hears::Everybody, &mut replica.outbox),
         Event::Propose { number } => {
             // A refusal changes nothing, and so is seen.
-            let _ = replica.group.propose(command(number), NOW, 0, &mut replica.outbox);
+            let _ = replica.group.propose(command(number), now, 0, &mut replica.outbox);
         }
-        Event::Read { token } => {
-            replica.group.read(token);
-        }
+        Event::Read { token } => match replica.group.lease_until(now) {
+            // A driver would look at its clock again before it answers (R13); here nothing comes between.
+            Some(_) => replica.outbox.reads_ready.push(token),
+            None => _ = replica.group.read(token),
+        },
         Event::Transfer { to } => {
-            replica.group.transfer(to, NOW, &mut replica.outbox);
+            replica.group.transfer(to, now, &mut replica.outbox);
         }
         Event::Change { goes, comes } => {
             let config = replica.group.config();
@@ -178,10 +183,10 @@ fn happen(replica: &mut Replica, event: Event) -> Result<Vec<Entry>, &'static st
                 learners: Vec::new(),
                 used_up: ReplicaId(0),
             };
-            let _ = replica.group.change_replicas(&change, NOW, &mut replica.outbox);
+            let _ = replica.group.change_replicas(&change, now, &mut replica.outbox);
         }
     }
-    replica.group.flush(NOW, &mut replica.outbox);
+    replica.group.flush(now, &mut replica.outbox);
     let mut news = Vec::new();
     while let Some(entry) = replica.group.take_decided() {
         news.push(entry.clone());
@@ -210,25 +215,25 @@ fn stop(replica: &mut Replica, kept: usize) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn begin_rotten(replica: &mut Replica, nonce: u64) {
+fn begin_rotten(replica: &mut Replica, nonce: u64, now: Millis) {
     replica.group = Group::clone(&replica.blank);
     replica.group.lose(nonce, &mut replica.outbox);
     if replica.group.repair().is_some() {
         // It asks the others at once; when they answer is open.
-        replica.group.handle_tick(NOW, &Hears::Everybody, &mut replica.outbox);
+        replica.group.handle_tick(now, &Hears::Everybody, &mut replica.outbox);
     }
 }
 
-fn time_out(group: &mut Group, out: &mut Outbox) {
+fn time_out(group: &mut Group, now: Millis, out: &mut Outbox) {
     if group.leading().is_some() {
-        group.handle_tick(NOW, &Hears::Nobody, out);
+        group.handle_tick(now, &Hears::Nobody, out);
         return;
     }
     let hears = group.leader().map_or(Hears::Everybody, |ballot| Hears::EverybodyBut(ballot.replica));
-    group.handle_tick(NOW, &hears, out);
+    group.handle_tick(now, &hears, out);
     if out.sends.is_empty() {
         // That gave up a candidacy; who has given up stands again.
-        group.handle_tick(NOW, &hears, out);
+        group.handle_tick(now, &hears, out);
     }
 }
 

@@ -18,7 +18,7 @@ const fn fault(name: &'static str, planted: Planted, config: &'static str) -> Fa
 }
 
 /// All faults of the group itself; those of the state machine around it are out of the model's reach.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 20] = [
     fault("accepted-before-durable", Planted::AcceptedBeforeDurable, "small"),
     fault("own-vote-before-durable", Planted::OwnVoteBeforeDurable, "small"),
     fault("vote-counted-twice", Planted::VoteCountedTwice, "small"),
@@ -32,6 +32,10 @@ pub const FAULTS: [Fault; 16] = [
     fault("rotten-votes", Planted::RottenVotes, "rot"),
     fault("read-unconfirmed", Planted::ReadUnconfirmed, "reads"),
     fault("read-confirmed-late", Planted::ReadConfirmedLate, "reads"),
+    fault("grant-does-not-bind", Planted::GrantDoesNotBind, "lease"),
+    fault("own-grant-ignored", Planted::OwnGrantIgnored, "lease"),
+    fault("grant-forgotten", Planted::GrantForgotten, "lease"),
+    fault("lease-from-arrival", Planted::LeaseFromArrival, "leases"),
     fault("new-set-only", Planted::NewSetOnly, "change"),
     fault("old-set-only", Planted::OldSetOnly, "swap"),
     fault("retired-id-counts", Planted::RetiredIdCounts, "swap"),

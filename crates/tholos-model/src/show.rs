@@ -3,7 +3,7 @@
 use tholos_paxos::{Entry, Index, ReplicaId};
 
 use crate::local::Outcome;
-use crate::state::State;
+use crate::state::{SPAN, State};
 use crate::step::Action;
 
 /// What happens.
@@ -40,6 +40,7 @@ pub(crate) fn action(before: &State, action: Action) -> String {
             format!("{at} is asked for read {token}, after {decided} was decided")
         }
         Action::Change { at, goes } => format!("{at} is to have n{} for {goes}", before.replicas.len()),
+        Action::Pass => format!("{} ms pass", SPAN.0),
         Action::Transfer { at, to } => format!("{at} is to hand over to {to}"),
     }
 }

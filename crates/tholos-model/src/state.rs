@@ -11,12 +11,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use tholos_paxos::{
-    Ballot, Config, Connectivity, Entry, Group, Index, Message, Millis, Options, Outbox, Payload, Record,
-    ReplicaId,
+    Ballot, Config, Connectivity, Entry, Group, Index, LEASE, Message, Millis, Options, Outbox, Payload,
+    Record, ReplicaId,
 };
 
-/// Time stands still: all time-outs are zero, so that whoever is ticked finds that enough of it has passed.
-pub(crate) const NOW: Millis = Millis(0);
+/// The clock at the beginning. All time-outs are zero, so that whoever is ticked finds that enough of it has passed; the clock
+/// goes on only for leases ([`Budget::spans`]).
+pub(crate) const BEGINNING: Millis = Millis(0);
+
+/// How far the clock goes on in one step: a lease lasts a little longer than two of these for whoever has granted it, and
+/// ends within the second for its leader.
+pub(crate) const SPAN: Millis = Millis(LEASE.0 / 2);
 
 /// One replica: its process, its disk, and what is between them.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub(crate) struct Replica {
     pub(crate) lost: Option<Arc<Group>>,
     /// The replica as it began, and as it begins again after rot.
     pub(crate) blank: Arc<Group>,
+    /// It may have granted a lease that it does not remember after a crash (R14).
+    pub(crate) leases: bool,
     fingerprint: u64,
 }
 
@@ -65,6 +72,8 @@ pub struct Budget {
     pub transfers: u8,
     /// A leader is ordered to change the replica set.
     pub changes: u8,
+    /// Half a lease passes, on all clocks alike.
+    pub spans: u8,
 }
 
 /// What has been learnt by anybody, ever: the history that the invariants speak of.
@@ -85,6 +94,8 @@ pub(crate) struct Facts {
     pub(crate) boots: u64,
     /// How many were answered; nothing depends on it, but a search without any is worth little.
     pub(crate) answered: u8,
+    /// How many of them at once, by a lease.
+    pub(crate) answered_by_lease: u8,
 }
 
 /// A read under way: what its answer must have seen at least.
@@ -110,6 +121,8 @@ pub struct State {
     pub(crate) network: Vec<Arc<Envelope>>,
     pub(crate) facts: Facts,
     pub(crate) left: Budget,
+    /// What all clocks say.
+    pub(crate) now: Millis,
     pub(crate) broken: Option<Arc<Broken>>,
 }
 
@@ -153,8 +166,16 @@ impl Replica {
     pub(crate) fn new(me: ReplicaId, config: Config, options: Options) -> Replica {
         let group = Group::new(me, config, options);
         let (disk, blank, outbox) = (group.clone(), Arc::new(group.clone()), Outbox::default());
-        let mut replica =
-            Replica { group, disk, pending: Vec::new(), outbox, lost: None, blank, fingerprint: 0 };
+        let mut replica = Replica {
+            group,
+            disk,
+            pending: Vec::new(),
+            outbox,
+            lost: None,
+            blank,
+            leases: options.leases,
+            fingerprint: 0,
+        };
         replica.seal();
         replica
     }
@@ -167,7 +188,7 @@ impl Replica {
         for record in std::mem::take(&mut replica.outbox.appends) {
             replica.disk.recover(record).expect("the first record follows nothing");
         }
-        replica.group.handle_durable(seq, NOW, &mut replica.outbox);
+        replica.group.handle_durable(seq, BEGINNING, &mut replica.outbox);
         replica.seal();
         replica
     }
@@ -215,6 +236,7 @@ impl State {
             network: Vec::new(),
             facts: Facts { founding: config, ..Facts::default() },
             left,
+            now: BEGINNING,
             broken: None,
         }
     }
@@ -254,6 +276,7 @@ impl Hash for State {
         self.network.iter().for_each(|envelope| to.write_u64(envelope.fingerprint));
         self.facts.hash(to);
         self.left.hash(to);
+        self.now.hash(to);
         self.broken.hash(to);
     }
 }

@@ -11,7 +11,7 @@ use crate::invariants;
 use crate::invariants::{AGREEMENT, ASSERTIONS, ONE_LEADER, READ_FRESHNESS, RECOVERY, VALIDITY};
 use crate::local::{Event, Memory, Outcome, Wrong};
 use crate::show;
-use crate::state::{Budget, Read, State, number_of};
+use crate::state::{Budget, Read, SPAN, State, number_of};
 
 /// Something that can happen next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +73,8 @@ pub enum Action {
         /// The heir.
         to: ReplicaId,
     },
+    /// Half a lease passes.
+    Pass,
     /// A leader is ordered to have the one that has joined for another.
     Change {
         /// The leader.
@@ -92,6 +94,9 @@ pub(crate) fn actions(state: &State, into: &mut Vec<Action>) {
     }
     deliveries(state, into);
     let left = state.left;
+    if left.spans > 0 {
+        into.push(Action::Pass);
+    }
     for at in state.ids() {
         let replica = state.replica(at);
         let group = &replica.group;
@@ -165,6 +170,10 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
             step.event(at, Event::Propose { number })
         }
         Action::Read { at } => step.read(at),
+        Action::Pass => {
+            step.state.now = step.state.now.plus(SPAN);
+            true
+        }
         Action::Transfer { at, to } => step.event(at, Event::Transfer { to }),
         Action::Change { at, goes } => {
             // The one that joined has the last number.
@@ -191,6 +200,7 @@ fn spend(left: &mut Budget, action: Action) {
         Action::Read { .. } => left.reads -= 1,
         Action::Transfer { .. } => left.transfers -= 1,
         Action::Change { .. } => left.changes -= 1,
+        Action::Pass => left.spans -= 1,
     }
 }
 
@@ -231,12 +241,17 @@ impl Step<'_> {
         // Everything that anybody knows to be decided by now must be seen (R15).
         let floor = Index(self.state.facts.decided.len() as u64);
         self.state.facts.reads.push(Read { token, at, floor });
-        self.event(at, Event::Read { token })
+        let changed = self.event(at, Event::Read { token });
+        // A round would take messages.
+        if self.state.facts.reads.last().is_none_or(|read| read.token != token) {
+            self.state.facts.answered_by_lease += 1;
+        }
+        changed
     }
 
     /// Something happens to a replica, and its effects are carried out. Whether anything has come of it.
     fn event(&mut self, at: ReplicaId, event: Event) -> bool {
-        let outcome = self.memory.outcome(self.state.shared(at), event);
+        let outcome = self.memory.outcome(self.state.shared(at), event, self.state.now);
         *self.state.shared_mut(at) = Arc::clone(&outcome.replica);
         match &outcome.wrong {
             Some(Wrong::Recovery(error)) => {
@@ -355,7 +370,7 @@ mod tests {
 
     fn entry(at: u64, number: u8) -> Entry {
         let origin = Ballot { round: 2, replica: N2 };
-        Entry { index: Index(at), origin, time: crate::state::NOW, seed: 0, payload: command(number) }
+        Entry { index: Index(at), origin, time: crate::state::BEGINNING, seed: 0, payload: command(number) }
     }
 
     #[test]

@@ -61,6 +61,19 @@ fn a_violation_is_told_step_by_step() {
     assert_eq!(violation.trace[10], "       n1 applies [@2 command 1 of 1.n1]");
 }
 
+/// The fault with the shortest way to a broken lease, and none.
+#[test]
+fn a_grant_that_does_not_bind_is_seen() {
+    let named = configs::all().into_iter().find(|named| named.name == "lease").expect("it is there");
+    let mut council = named.council;
+    council.budget = Budget { time_outs: 1, spans: 3, ..Budget::default() };
+    let report = search(&council, 1);
+    assert!(report.violation.is_none() && report.whole && report.missed.is_empty(), "{report:?}");
+    let options = Options { planted: Planted::GrantDoesNotBind, ..council.options };
+    let violation = search(&Council::new(3, options, council.start, council.budget), 1).violation;
+    assert_eq!(violation.expect("it is caught").seen, "n1 may read in 1.n1, and 2.n3 was elected");
+}
+
 #[test]
 fn every_fault_names_a_council_and_every_council_has_its_name() {
     let all = configs::all();
