@@ -336,6 +336,9 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
                             tracing::error!(%error, "the log waits for room");
                         }
                         waits += 1;
+                        // Among what is written already may be the checkpoint that makes room.
+                        self.sync(written.take(), std::mem::take(&mut took))?;
+                        self.report_room();
                         if !self.wait_for_room() {
                             return Ok(false);
                         }

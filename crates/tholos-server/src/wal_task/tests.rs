@@ -152,6 +152,43 @@ fn what_is_under_way_when_the_log_is_full_is_written() {
     harness.thread.join().unwrap();
 }
 
+/// A round that had room for its beginning only told nothing of that until all of it was written: its checkpoint could release nothing.
+#[test]
+fn what_is_written_before_the_log_is_full_is_durable_and_told() {
+    let mut harness = start_with(MemDisk::new(), Options::small());
+    harness.queue.push(&mut vec![large(1, 30 << 20), large(2, 20 << 20), large(3, 40 << 20)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(2)));
+    // As if the second were a checkpoint.
+    harness.queue.push(&mut Vec::new(), Some(AppendSeq(2)));
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(3)));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
+/// Clients' writes went on to gather behind a record that waited for room, and were in doubt, until the worker took no more.
+#[test]
+fn that_something_waits_for_room_is_told() {
+    let disk = MemDisk::new();
+    let options = Options { writer_reserve_bytes: 1, ..Options::small() };
+    let mut harness = start_with(disk.clone(), options);
+    harness.queue.push(&mut vec![append(1)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(1)));
+    disk.set_capacity_bytes(Some(0));
+    // It needs a segment of its own; there is room for many others in the one that is written.
+    harness.queue.push(&mut vec![large(2, 20 << 10)], None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut told = || {
+        let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
+        runtime.block_on(next).expect("the thread tells")
+    };
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    disk.set_capacity_bytes(None);
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(2)));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
 /// A node that led every shard refused writes for ever after its disk had been full once: nothing woke the thread.
 #[test]
 fn room_that_others_make_is_told_without_any_append() {
