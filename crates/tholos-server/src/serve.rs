@@ -342,12 +342,8 @@ fn tuning(config: &Config) -> Tuning {
         auto_placement: config.placement_auto,
         wal: tholos_wal::Options {
             segment_bytes: config.wal_segment_bytes.0,
-            log_bytes_max: config.wal_bytes_max.0,
-            overdraft_bytes: config.wal_bytes_max.0.saturating_mul(3),
             disk_reserve_bytes: config.wal_disk_reserve_bytes.0,
-            // The reserve and the spares must leave most of a small log to writers.
-            writer_reserve_bytes: (128 << 20).min(config.wal_bytes_max.0 / 4),
-            ..tholos_wal::Options::default()
+            ..tholos_wal::Options::default().limited_to(config.wal_bytes_max.0)
         },
     }
 }

@@ -15,7 +15,7 @@ use tholos_node::{Event, MetaFailure, Node, NodeConfig, Port, node_of};
 use tholos_paxos::{AppendSeq, Millis};
 use tholos_ring::ShardId;
 use tholos_rpc::{LocalHello, Rpc, Secret};
-use tholos_wal::{Disk, FileDisk};
+use tholos_wal::{Disk, FileDisk, NumberedLog};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -306,8 +306,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.replica_read_staleness = millis(tuning.replica_read_staleness);
     config.steers = tuning.steers;
     config.leader_zones = tuning.leader_zones.clone();
-    // Snapshots release the log long before writers would be refused.
-    config.log_bytes_max = config.log_bytes_max.min(tuning.wal.log_bytes_max / 2);
+    config.log_bytes_max = config.log_bytes_max.min(tuning.wal.snapshot_from_bytes());
     config
 }
 
@@ -385,6 +384,7 @@ impl Wired {
         let wal = Arc::new(WalQueue::new());
         let plans = Plans::of_directory(self.directory.path());
 
+        let log = NumberedLog::new(log);
         let wal_task = WalTask { log, queue: Arc::clone(&wal), state: wal_sender, control: control.clone() };
         let snapshot_task = SnapshotTask::new(
             snapshots,

@@ -7,14 +7,13 @@
 //! Rules kept here: appends in the order given; nothing is reported durable before its sync has returned; R20 (a seal
 //! after 10 ms of idleness and at a clean stop); R23 (after a failed write or sync nothing more is done).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tholos_node::{Append, Event};
 use tholos_paxos::{AppendSeq, Entry, Record};
-use tholos_wal::{Disk, Log, LogError, Lsn, Spare};
+use tholos_wal::{Disk, LogError, NumberedLog, Spare};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::spare_thread::SpareThread;
@@ -27,8 +26,6 @@ const SEAL_AFTER: Duration = Duration::from_millis(10);
 pub(crate) const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one batch, about.
 const BATCH_BYTES: usize = 16 << 20;
-/// Distance of the positions in the log that are remembered for releases, in bytes.
-const LSN_STEP_BYTES: u64 = 256 << 10;
 /// How often a log without room is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 /// How many tries pass until it is told again that there is no room.
@@ -158,7 +155,7 @@ fn record_cost(record: &Record) -> usize {
 
 /// The thread's own state.
 pub(crate) struct WalTask<D: Disk> {
-    pub(crate) log: Log<D>,
+    pub(crate) log: NumberedLog<D>,
     pub(crate) queue: Arc<WalQueue>,
     /// Told how far the log is durable, or that it failed.
     pub(crate) state: watch::Sender<WalState>,
@@ -192,10 +189,7 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
     }
 
     fn serve(&mut self) -> Result<(), LogError> {
-        // Appends of earlier boots are all below the first one of this boot.
-        let mut lsns = VecDeque::from([(AppendSeq(0), self.log.durable_lsn())]);
         let mut round = Round::default();
-        let mut welcome = true;
         let mut encoded = Encoded::default();
         // Nothing to state or prepare is known yet, so the first idle moment looks.
         let mut tidy = false;
@@ -203,48 +197,46 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
         let mut pace = SyncPace::default();
         let mut began = None;
         loop {
-            match self.take(&mut round, tidy, welcome, began.map(|began| began + pace.gap())) {
+            match self.take(&mut round, tidy, began.map(|began| began + pace.gap())) {
                 Taken::Work => tidy = false,
                 Taken::Idle => {
                     tidy = self.tidy()?;
                     // What was released is room only now, and with writes refused nothing else would tell.
                     self.report_usage();
-                    self.report_room(&mut welcome);
+                    self.report_room();
                     continue;
                 }
                 Taken::Stop(Stop::Abandon) => return Ok(()),
                 Taken::Stop(Stop::Clean) => {
-                    self.write(&mut round, &mut lsns, &mut encoded)?;
-                    self.log.seal()?;
+                    self.write(&mut round, &mut encoded)?;
+                    self.log.log.seal()?;
                     return Ok(());
                 }
             }
             let appends = round.appends.len();
             let now = Instant::now();
-            if !self.write(&mut round, &mut lsns, &mut encoded)? {
+            if !self.write(&mut round, &mut encoded)? {
                 return Ok(());
             }
             pace.note(appends, now.elapsed());
             began = Some(now);
-            spares.look(&mut self.log)?;
+            spares.look(&mut self.log.log)?;
             self.report_usage();
-            self.report_room(&mut welcome);
+            self.report_room();
         }
     }
 
     /// Tells the worker when the log's room gets short, and when it is enough again.
-    fn report_room(&mut self, welcome: &mut bool) {
-        let now_welcome = self.log.writers_welcome();
-        if now_welcome != *welcome {
-            *welcome = now_welcome;
+    fn report_room(&mut self) {
+        if let Some(welcome) = self.log.room_changed() {
             // The worker never waits for this thread, so this ends soon; if the worker is gone, so are we.
-            let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!*welcome)));
+            let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!welcome)));
         }
     }
 
     /// Waits until `not_before`, and then for work; with nothing left to tidy, for as long as it takes. While writers are refused nothing may ever
     /// come, and others may make room on the disk, so then it waits for a moment only.
-    fn take(&self, round: &mut Round, tidy: bool, welcome: bool, not_before: Option<Instant>) -> Taken {
+    fn take(&self, round: &mut Round, tidy: bool, not_before: Option<Instant>) -> Taken {
         let mut state = self.queue.lock();
         if let Some(not_before) = not_before {
             // Appends that come meanwhile wake nobody.
@@ -279,7 +271,7 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
                 return Taken::Stop(stop);
             }
             state.asleep = true;
-            state = if tidy && welcome {
+            state = if tidy && self.log.told_welcome() {
                 self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -295,9 +287,9 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
 
     /// Seals, and prepares spare segments for as long as nothing waits; true when nothing is left to do.
     fn tidy(&mut self) -> Result<bool, LogError> {
-        self.log.seal()?;
+        self.log.log.seal()?;
         loop {
-            match self.log.prepare_spare() {
+            match self.log.log.prepare_spare() {
                 Ok(Spare::Enough) => return Ok(true),
                 Ok(Spare::Working) => {}
                 // No room for a spare is no failure: the log goes on in what it has.
@@ -312,109 +304,88 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
     }
 
     /// Writes and syncs a round; false if the thread was abandoned while the log had no room.
-    fn write(
-        &mut self,
-        round: &mut Round,
-        lsns: &mut VecDeque<(AppendSeq, Lsn)>,
-        encoded: &mut Encoded,
-    ) -> Result<bool, LogError> {
-        if let Some(release) = round.release.take() {
-            self.release(release, lsns);
+    fn write(&mut self, round: &mut Round, encoded: &mut Encoded) -> Result<bool, LogError> {
+        if let Some(AppendSeq(release)) = round.release.take() {
+            self.log.release(release);
         }
         let mut appends = round.appends.drain(..).peekable();
-        let mut last = None;
+        // The last append that is written and not synced.
+        let mut written = None;
         let mut took = Duration::ZERO;
-        while appends.peek().is_some() {
+        while let Some(first) = appends.peek() {
+            let mut last = first.seq;
             encoded.clear();
             // A large record goes alone: a batch has an upper bound.
             let fits =
                 |bytes: usize, next: &Append| bytes == 0 || bytes + record_cost(&next.record) < BATCH_BYTES;
             while let Some(append) = appends.next_if(|next| fits(encoded.bytes.len(), next)) {
-                last = Some(append.seq);
+                last = append.seq;
                 encoded.push(&append);
             }
             let records = encoded.records();
             let mut waits = 0_u32;
-            let lsn = loop {
+            loop {
                 let began = Instant::now();
-                let appended = self.log.append(&records);
-                match appended {
-                    Ok(lsn) => {
+                match self.log.append(last.0, &records) {
+                    Ok(_) => {
                         took += began.elapsed();
-                        break lsn;
+                        break;
                     }
                     Err(error @ LogError::Full { .. }) => {
                         if waits.is_multiple_of(FULL_RETRIES_BETWEEN_TELLING) {
                             tracing::error!(%error, "the log waits for room");
                         }
                         waits += 1;
-                        if !self.wait_for_room(lsns) {
+                        // Among what is written already may be the checkpoint that makes room.
+                        self.sync(written.take(), std::mem::take(&mut took))?;
+                        self.report_room();
+                        if !self.wait_for_room() {
                             return Ok(false);
                         }
                     }
                     Err(error) => return Err(error),
                 }
-            };
-            note_lsn(lsns, last.expect("a batch holds at least one append"), lsn);
+            }
+            written = Some(last);
             self.queue.counters.appends.fetch_add(records.len() as u64, Ordering::Relaxed);
         }
-        drop(appends);
-        if let Some(seq) = last {
-            let began = Instant::now();
-            let synced = self.log.sync()?;
-            self.queue.counters.note_batch(took + began.elapsed());
-            assert!(
-                lsns.back().is_some_and(|(_, lsn)| *lsn <= synced),
-                "a sync reaches what was written before it"
-            );
-            self.queue.counters.durable_lsn.store(synced.0, Ordering::Relaxed);
-            self.state.send_replace(WalState::Durable(seq));
-        }
+        self.sync(written, took)?;
         Ok(true)
     }
 
-    /// Releases everything whose last append is below `seq`.
-    fn release(&mut self, seq: AppendSeq, lsns: &mut VecDeque<(AppendSeq, Lsn)>) {
-        let mut before = None;
-        while let Some((_, lsn)) = lsns.pop_front_if(|(last, _)| *last < seq) {
-            before = Some(lsn);
-        }
-        if let Some(before) = before {
-            self.log.release(before);
-        }
+    /// Syncs what was written up to an append, which took so long, and tells that it is durable.
+    fn sync(&mut self, written: Option<AppendSeq>, took: Duration) -> Result<(), LogError> {
+        let Some(seq) = written else { return Ok(()) };
+        let began = Instant::now();
+        let synced = self.log.log.sync()?;
+        self.queue.counters.note_batch(took + began.elapsed());
+        assert!(self.log.log.written_lsn() <= synced, "a sync reaches what was written before it");
+        self.queue.counters.durable_lsn.store(synced.0, Ordering::Relaxed);
+        self.state.send_replace(WalState::Durable(seq));
+        Ok(())
     }
 
     /// Waits a moment for a release to make room; false if the thread was abandoned.
-    fn wait_for_room(&mut self, lsns: &mut VecDeque<(AppendSeq, Lsn)>) -> bool {
+    fn wait_for_room(&mut self) -> bool {
         let state = self.queue.lock();
         let waited = self.queue.ready.wait_timeout(state, FULL_RETRY);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let (stop, release) = (state.stop, state.release.take());
         drop(state);
-        if let Some(release) = release {
-            self.release(release, lsns);
+        if let Some(AppendSeq(release)) = release {
+            self.log.release(release);
         }
         // A clean stop cannot be had without room either: what waits was never acknowledged.
         stop.is_none()
     }
 
     fn report_usage(&self) {
-        let usage = self.log.usage();
+        let usage = self.log.log.usage();
         let counters = &self.queue.counters;
         counters.written_bytes.store(usage.written_bytes, Ordering::Relaxed);
         counters.syncs.store(usage.syncs, Ordering::Relaxed);
         counters.live_bytes.store(usage.live_bytes, Ordering::Relaxed);
         counters.file_bytes.store(usage.file_bytes, Ordering::Relaxed);
-    }
-}
-
-/// Remembers where an append ended. Neighbours within [`LSN_STEP_BYTES`] share a row: a release is rounded down by as
-/// much, and the rows are as few as the log is long in such steps.
-fn note_lsn(lsns: &mut VecDeque<(AppendSeq, Lsn)>, seq: AppendSeq, lsn: Lsn) {
-    let before = lsns.len().checked_sub(2).map(|at| lsns[at].1);
-    match (before, lsns.back_mut()) {
-        (Some(before), Some(last)) if lsn.0 - before.0 < LSN_STEP_BYTES => *last = (seq, lsn),
-        _ => lsns.push_back((seq, lsn)),
     }
 }
 

@@ -67,6 +67,7 @@ reached! {
     TearDropped: "tear dropped",
     LogUnreadable: "log of which nothing can be read begun anew",
     OpenedWithoutRoom: "log opened on a full disk",
+    OpenedOverdrawn: "log opened beyond its limit",
     RotFound: "replica found rotten",
     RotRepaired: "rotten replica repaired",
     RotRenewed: "another id for a rotten replica",
@@ -92,6 +93,9 @@ reached! {
     TailReplaced: "tail replaced",
     Checkpointed: "checkpoint",
     Released: "log released",
+    Overdrawn: "log beyond its limit",
+    OverdraftRepaid: "log within its limit again",
+    OverdraftWaits: "log beyond its limit waits for room",
     SnapshotSent: "snapshot sent",
     SnapshotAsked: "snapshot chunk asked for",
     SnapshotResumed: "snapshot transfer resumed",
@@ -157,7 +161,7 @@ reached! {
 }
 
 /// So rare that hundreds of seeds, or even thousands, may not reach them: counted, and not asked for.
-const RARE: [Reached; 2] = [Reached::Expired, Reached::ZoneReplaced];
+const RARE: [Reached; 3] = [Reached::Expired, Reached::ZoneReplaced, Reached::OverdraftWaits];
 
 /// What only runs with a recovery reach; of these nothing else is asked for.
 const OF_RECOVERIES: [Reached; 8] = [

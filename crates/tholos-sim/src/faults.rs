@@ -117,6 +117,15 @@ pub enum Fault {
         /// So many bytes are left.
         left_bytes: u64,
     },
+    /// The disk of the log will have no more room, for a while, once the log is beyond its limit.
+    DiskFullOverdrawn {
+        /// Which machine.
+        host: usize,
+        /// So many bytes are left then.
+        left_bytes: u64,
+        /// For so long.
+        for_us: u64,
+    },
     /// There is room again.
     DiskRoom {
         /// Which machine.
@@ -179,6 +188,7 @@ impl Fault {
             Fault::DiskFull { .. } => Reached::DiskFull,
             // These count when they come true.
             Fault::CrashInWrite { .. }
+            | Fault::DiskFullOverdrawn { .. }
             | Fault::DiskFails { .. }
             | Fault::Rot { .. }
             | Fault::ChangeReplicas { .. } => return None,
@@ -248,6 +258,13 @@ impl fmt::Display for Fault {
             }
             Fault::DiskFull { host, left_bytes } => {
                 write!(f, "the disk of {} has {left_bytes} bytes left", n(host))
+            }
+            Fault::DiskFullOverdrawn { host, left_bytes, for_us } => {
+                let (n, ms) = (n(host), ms(for_us));
+                write!(
+                    f,
+                    "the disk of {n} will have {left_bytes} bytes left for {ms} once its log is too long"
+                )
             }
             Fault::ChangeReplicas { shard, step, .. } => write!(f, "s{shard}: {step}"),
             Fault::DiskRoom { host } => write!(f, "the disk of {} has room again", n(host)),

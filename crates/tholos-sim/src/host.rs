@@ -8,7 +8,7 @@ use tholos_cluster::{ClusterMap, MetaState, NodeId};
 use tholos_node::{Append, CountedOf, Effects, Event, MoveReason, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options, Planted};
 use tholos_ring::ShardId;
-use tholos_wal::{Crash, LentSpare, Log, LogError, Lsn, MemDisk, OpenError, Recovery, Tail};
+use tholos_wal::{Crash, LentSpare, Log, LogError, Lsn, MemDisk, NumberedLog, OpenError, Recovery, Tail};
 
 use crate::coverage::{Coverage, Reached};
 use crate::durable::Durable;
@@ -45,7 +45,9 @@ pub struct Host {
     pub disk: MemDisk,
     /// The snapshots, on a disk of their own.
     pub snapshots: Snapshots,
-    log: Option<Log<MemDisk>>,
+    log: Option<NumberedLog<MemDisk>>,
+    /// How large the log may get.
+    pub wal: tholos_wal::Options,
     /// The spare that is written beside the log.
     lent: Option<LentSpare<MemDisk>>,
     durable: Durable,
@@ -55,10 +57,12 @@ pub struct Host {
     waiting: VecDeque<Append>,
     /// The last append of the write under way.
     pub writing: Option<AppendSeq>,
-    /// Lsn of each append written, for releases.
-    lsns: VecDeque<(AppendSeq, Lsn)>,
-    /// Whether the log has room for clients' writes, as the node was told last.
-    welcome: bool,
+    /// What waits has found no room, and is to be tried again.
+    pub waits_for_room: bool,
+    /// Its log is beyond its limit.
+    overdrawn: bool,
+    /// Its disk is full, with so many bytes left and for so long, once its log is beyond its limit.
+    pub fills_overdrawn: Option<(u64, u64)>,
     /// Added to the true time, in milliseconds, for the wall clock.
     pub wall_offset_ms: i64,
     /// By how much the other clock runs too fast, in millionths: up to 5 % either way is what leases allow for.
@@ -151,13 +155,18 @@ impl Host {
             disk: MemDisk::new(),
             snapshots: Snapshots::default(),
             log: None,
+            wal: tholos_wal::Options {
+                planted: planted::of_log(options.planted),
+                ..tholos_wal::Options::small()
+            },
             lent: None,
             durable: Durable::default(),
             boot: 0,
             waiting: VecDeque::new(),
             writing: None,
-            lsns: VecDeque::new(),
-            welcome: true,
+            waits_for_room: false,
+            overdrawn: false,
+            fills_overdrawn: None,
             wall_offset_ms: 0,
             clock_rate_ppm: 0,
             paused_until: 0,
@@ -197,6 +206,7 @@ impl Host {
             wall_offset_ms: self.wall_offset_ms,
             clock_rate_ppm: self.clock_rate_ppm,
             sync_us: self.sync_us,
+            wal: self.wal.clone(),
             leader_zones: self.leader_zones.clone(),
             by_itself: self.by_itself,
             ..Host::new(id, self.options)
@@ -239,7 +249,7 @@ impl Host {
         config.leader_zones = self.leader_zones.clone();
         config.hot_from_per_second = HOT_FROM_PER_SECOND;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
-        config.log_bytes_max = LOG_BYTES_MAX;
+        config.log_bytes_max = LOG_BYTES_MAX.min(self.wal.snapshot_from_bytes());
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
         let mut node = Node::new(config, self.begun.as_ref().unwrap_or(map).clone());
@@ -287,9 +297,13 @@ impl Host {
             }
         }
         self.durable.recovered(&node);
+        let log = NumberedLog::new(log);
+        self.overdrawn = log.log.overdrawn_bytes() > 0;
+        if self.overdrawn {
+            coverage.count(Reached::OpenedOverdrawn);
+        }
         self.log = Some(log);
         self.lent = None;
-        self.welcome = true;
         self.node = Some(node);
         Started::Up
     }
@@ -307,9 +321,7 @@ impl Host {
                 Err(reason) => refused = refused.take().or(Some(reason)),
             }
         };
-        let planted = planted::of_log(self.options.planted);
-        let options = tholos_wal::Options { planted, ..tholos_wal::Options::small() };
-        let (log, recovery) = match Log::open(self.disk.clone(), options, visit) {
+        let (log, recovery) = match Log::open(self.disk.clone(), self.wal.clone(), visit) {
             Ok(opened) => opened,
             Err(OpenError::Io { .. } | OpenError::Full { .. }) => return Err(Started::DiskFailed),
             Err(error) => return Err(Started::Refused(error.to_string())),
@@ -333,7 +345,7 @@ impl Host {
         self.lent = None;
         self.waiting.clear();
         self.writing = None;
-        self.lsns.clear();
+        self.waits_for_room = false;
         self.stalled.clear();
         self.read_clock_at = None;
         self.failing = None;
@@ -416,12 +428,13 @@ impl Host {
         self.disk.fail_writes(false);
         self.failing = None;
         self.dies_in_long_write = false;
+        self.fills_overdrawn = None;
     }
 
     /// Takes appends in; `true`: the disk is idle and a write should begin.
     pub fn append(&mut self, appends: Vec<Append>) -> bool {
         self.waiting.extend(appends);
-        self.writing.is_none() && !self.waiting.is_empty()
+        self.writing.is_none() && !self.waits_for_room && !self.waiting.is_empty()
     }
 
     /// Writes everything that waits as one batch.
@@ -437,20 +450,15 @@ impl Host {
                 (u32::from(append.shard.0), bytes)
             })
             .collect();
-        match log.append(&records) {
-            Ok(lsn) => {
+        match log.append(last.0, &records) {
+            Ok(_) => {
                 self.waiting.clear();
-                self.lsns.push_back((last, lsn));
                 self.writing = Some(last);
                 self.writing_bytes = records.iter().map(|(_, bytes)| bytes.len()).sum();
                 self.durable.write(node);
                 Begun::Writing
             }
-            // What was released is room only once it is stated.
-            Err(LogError::Full { .. }) => match log.seal() {
-                Ok(_) | Err(LogError::Full { .. }) => Begun::NoRoom,
-                Err(_) => Begun::Failed,
-            },
+            Err(LogError::Full { .. }) => Begun::NoRoom,
             Err(_) => {
                 // Some of it may have reached the disk, and stay.
                 self.durable.write(node);
@@ -462,7 +470,7 @@ impl Host {
     /// Syncs. `Some`: everything up to this append is durable. `None`: the node must stop (R23).
     pub fn end_write(&mut self) -> Option<AppendSeq> {
         let seq = self.writing.take()?;
-        self.log.as_mut()?.sync().ok()?;
+        self.log.as_mut()?.log.sync().ok()?;
         self.durable.sync();
         self.step_lent()?;
         Some(seq)
@@ -470,7 +478,7 @@ impl Host {
 
     /// Does what a thread of the driver does, which writes spares of a busy log. `None`: the node must stop (R23).
     fn step_lent(&mut self) -> Option<()> {
-        let log = self.log.as_mut()?;
+        let log = &mut self.log.as_mut()?.log;
         match self.lent.take() {
             None => self.lent = log.lend_spare().ok()?,
             Some(mut spare) => {
@@ -486,7 +494,7 @@ impl Host {
 
     /// Up to where the log is durable.
     pub fn durable_lsn(&self) -> u64 {
-        self.log.as_ref().map_or(0, |log| log.durable_lsn().0)
+        self.log.as_ref().map_or(0, |log| log.log.durable_lsn().0)
     }
 
     /// Whether more waits to be written.
@@ -499,31 +507,37 @@ impl Host {
         if self.writing.is_some() {
             return true;
         }
-        let Some(log) = self.log.as_mut() else { return true };
+        let Some(NumberedLog { log, .. }) = self.log.as_mut() else { return true };
         log.seal().is_ok() && matches!(log.prepare_spare(), Ok(_) | Err(LogError::Full { .. }))
     }
 
     /// What the node is to be told of the log's room, if that has changed.
     pub fn room_changed(&mut self) -> Option<Event> {
-        let welcome = self.log.as_mut()?.writers_welcome();
-        let changed = std::mem::replace(&mut self.welcome, welcome) != welcome;
-        changed.then_some(Event::DiskFull(!welcome))
+        let welcome = self.log.as_mut()?.room_changed()?;
+        Some(Event::DiskFull(!welcome))
     }
 
     /// Whether clients' writes are refused for want of room.
     pub fn is_full(&self) -> bool {
-        !self.welcome
+        self.log.as_ref().is_some_and(|log| !log.told_welcome())
+    }
+
+    /// How its log has got beyond its limit or back since it was asked last.
+    pub fn overdraft_changed(&mut self) -> Option<Reached> {
+        let overdrawn = self.is_overdrawn();
+        let changed = std::mem::replace(&mut self.overdrawn, overdrawn) != overdrawn;
+        changed.then_some(if overdrawn { Reached::Overdrawn } else { Reached::OverdraftRepaid })
+    }
+
+    /// Whether its log is beyond its limit.
+    pub fn is_overdrawn(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.log.overdrawn_bytes() > 0)
     }
 
     /// Gives up the log below an append.
-    pub fn release(&mut self, before: AppendSeq) {
-        let mut released = None;
-        while let Some((_, lsn)) = self.lsns.front().filter(|(seq, _)| *seq < before).copied() {
-            released = Some(lsn);
-            self.lsns.pop_front();
-        }
-        if let (Some(lsn), Some(log)) = (released, self.log.as_mut()) {
-            log.release(lsn);
+    pub fn release(&mut self, AppendSeq(before): AppendSeq) {
+        if let Some(log) = self.log.as_mut() {
+            log.release(before);
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod elastic;
 pub mod faults;
 pub mod founding;
 pub mod host;
+pub mod log_limits;
 pub mod mortals;
 pub mod moves;
 pub mod net;

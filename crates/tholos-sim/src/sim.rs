@@ -4,6 +4,7 @@ mod leases;
 mod load;
 mod membership;
 mod rescue;
+mod room;
 mod rot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +24,7 @@ use crate::elastic::Elastic;
 use crate::faults::Fault;
 use crate::founding::{genesis, hosts_of, nodes_of};
 use crate::host::{Begun, Host, Started};
+use crate::log_limits::LogLimits;
 use crate::net::Net;
 use crate::observer::{Cause, Observer};
 use crate::plan::plan;
@@ -76,6 +78,11 @@ enum Happening {
         boot: u64,
     },
     WriteDone {
+        host: usize,
+        boot: u64,
+    },
+    /// A log that refuses writers looks for room, though nothing may have come.
+    LookForRoom {
         host: usize,
         boot: u64,
     },
@@ -196,8 +203,9 @@ pub fn planned(settings: &Settings) -> Vec<Vec<(u64, Fault)>> {
         .collect();
     if !away.is_empty() {
         troubles.push(away);
-        troubles.sort_by_key(|trouble| trouble[0].0);
     }
+    troubles.extend(LogLimits::of(seed).full_disks(hosts_of(seed)));
+    troubles.sort_by_key(|trouble| trouble[0].0);
     troubles
 }
 
@@ -244,6 +252,7 @@ impl Sim {
             }
             host.by_itself = (elastic.replace_after_ms.map(Millis), elastic.auto_placement);
         }
+        LogLimits::of(settings.seed).give(&mut hosts);
         let mut sim = Sim {
             through_bytes: random.below(8) == 0,
             leases,
@@ -349,6 +358,7 @@ impl Sim {
                 }
             }
             Happening::WriteDone { host, boot } => self.write_done(host, boot),
+            Happening::LookForRoom { host, boot } => self.look_for_room(host, boot),
             Happening::SnapshotWork { host, boot } => self.snapshot_work(host, boot),
             Happening::Resume { host } => self.resume(host),
             Happening::ToNode { host, boot, event } => {
@@ -578,12 +588,19 @@ impl Sim {
                 return self.after(self.now + delay, Happening::Start { host });
             }
             Begun::Writing => {
+                self.hosts[host].waits_for_room = false;
                 let (low, high) = self.hosts[host].sync_us;
                 let delay = self.random.between(low, high);
                 self.hosts[host].write_began = self.now;
                 self.after(self.now + delay, Happening::WriteDone { host, boot });
             }
-            Begun::NoRoom => self.after(self.now + ROOM_RETRY_US, Happening::Write { host, boot }),
+            Begun::NoRoom => {
+                let waited = std::mem::replace(&mut self.hosts[host].waits_for_room, true);
+                if !waited && self.hosts[host].is_overdrawn() {
+                    self.coverage.count(Reached::OverdraftWaits);
+                }
+                self.after(self.now + ROOM_RETRY_US, Happening::Write { host, boot });
+            }
             Begun::Failed => return self.disk_failed(host),
         }
         self.tell_room(host);
@@ -615,14 +632,6 @@ impl Sim {
                 }
                 self.tell_room(host);
             }
-        }
-    }
-
-    /// The driver tells the node when the log's room gets short, and when it is enough again.
-    fn tell_room(&mut self, host: usize) {
-        if let Some(event) = self.hosts[host].room_changed() {
-            let boot = self.hosts[host].boot;
-            self.after(self.now, Happening::ToNode { host, boot, event });
         }
     }
 
@@ -745,6 +754,9 @@ impl Sim {
             Fault::DiskFull { host, left_bytes } => {
                 let disk = &self.hosts[host].disk;
                 disk.set_capacity_bytes(Some(disk.used_bytes() + left_bytes));
+            }
+            Fault::DiskFullOverdrawn { host, left_bytes, for_us } => {
+                self.hosts[host].fills_overdrawn = Some((left_bytes, for_us));
             }
             Fault::ChangeReplicas { shard, step, pick } => self.change_replicas(ShardId(shard), step, pick),
             Fault::DiskRoom { host } => self.hosts[host].disk.set_capacity_bytes(None),

@@ -364,6 +364,17 @@ impl<D: Disk> Log<D> {
         self.written.0 - self.release.asked.unwrap_or(self.release.stated).0
     }
 
+    /// By how much its files exceed [`Options::log_bytes_max`].
+    #[must_use]
+    pub fn overdrawn_bytes(&self) -> u64 {
+        self.file_bytes().saturating_sub(self.options.log_bytes_max)
+    }
+
+    /// [`Options::segment_bytes`].
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes
+    }
+
     /// Figures for metrics.
     #[must_use]
     pub fn usage(&self) -> Usage {

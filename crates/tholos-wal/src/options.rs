@@ -11,6 +11,10 @@ use crate::format::SECTOR_BYTES;
 /// Far more than the largest command: a record may hold a whole window of entries beside one that large.
 pub const BATCH_BYTES_MAX: u64 = 256 << 20;
 
+/// How many times its limit a log may take besides. The largest value may be a sixteenth of the limit or even a quarter, and it is
+/// in the log once for each leadership that could not decide it, and once more in each checkpoint.
+const OVERDRAFT_TIMES: u64 = 3;
+
 /// How a log behaves. All sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -85,6 +89,22 @@ impl Options {
             salt: 0x7408_0105,
             planted: Planted::Nothing,
         }
+    }
+
+    /// The same with so much for all files as long as writers are welcome, and what goes by that: an overdraft of three times as
+    /// much, and a reserve that leaves most of a small log to writers.
+    #[must_use]
+    pub fn limited_to(self, log_bytes_max: u64) -> Self {
+        let writer_reserve_bytes = Self::default().writer_reserve_bytes.min(log_bytes_max / 4);
+        let overdraft_bytes = log_bytes_max.saturating_mul(OVERDRAFT_TIMES);
+        Self { log_bytes_max, overdraft_bytes, writer_reserve_bytes, ..self }
+    }
+
+    /// How much may be live until the owner should take snapshots and release: so they free the log long before writers would be
+    /// refused.
+    #[must_use]
+    pub fn snapshot_from_bytes(&self) -> u64 {
+        self.log_bytes_max / 2
     }
 
     pub(crate) fn validate(&self) -> Result<(), OpenError> {

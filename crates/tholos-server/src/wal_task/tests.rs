@@ -2,7 +2,7 @@ use super::*;
 
 use tholos_paxos::{Ballot, ReplicaId};
 use tholos_ring::ShardId;
-use tholos_wal::{MemDisk, Options};
+use tholos_wal::{Log, MemDisk, Options};
 
 fn append(seq: u64) -> Append {
     let ballot = Ballot { round: seq, replica: ReplicaId(1) };
@@ -31,11 +31,12 @@ struct Harness {
 }
 
 fn start(disk: MemDisk) -> Harness {
-    let (log, _) = Log::open(disk.clone(), Options::small(), |_, _, _| {}).unwrap();
-    start_with(disk, log)
+    start_with(disk, Options::small())
 }
 
-fn start_with(disk: MemDisk, log: Log<MemDisk>) -> Harness {
+fn start_with(disk: MemDisk, options: Options) -> Harness {
+    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
+    let log = NumberedLog::new(log);
     let queue = Arc::new(WalQueue::new());
     let (sender, state) = watch::channel(WalState::Durable(AppendSeq(0)));
     let (control_sender, control) = mpsc::channel(8);
@@ -87,19 +88,6 @@ fn clean_stop_writes_what_waits() {
 }
 
 #[test]
-fn neighbours_share_a_row_and_releases_are_rounded_down() {
-    let mut lsns = VecDeque::from([(AppendSeq(0), Lsn(0))]);
-    for seq in 1..=1000 {
-        note_lsn(&mut lsns, AppendSeq(seq), Lsn(seq * 1024));
-    }
-    assert!(lsns.len() < 1000 * 1024 / (LSN_STEP_BYTES as usize) + 3, "{}", lsns.len());
-    assert_eq!(lsns.back(), Some(&(AppendSeq(1000), Lsn(1000 * 1024))));
-    for (seq, lsn) in lsns {
-        assert_eq!(seq.0 * 1024, lsn.0, "a row says where exactly its append ended");
-    }
-}
-
-#[test]
 fn failed_disk_is_told_and_nothing_more_is_durable() {
     let mut harness = start(MemDisk::new());
     harness.queue.push(&mut vec![append(1)], None);
@@ -115,9 +103,7 @@ fn failed_disk_is_told_and_nothing_more_is_durable() {
 fn large_records_go_alone() {
     let mut options = Options::small();
     options.log_bytes_max = 1 << 30;
-    let disk = MemDisk::new();
-    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
-    let mut harness = start_with(disk, log);
+    let mut harness = start_with(MemDisk::new(), options);
     // Together they are far more than one batch should have.
     harness.queue.push(&mut vec![append(1), large(2, 15 << 20), large(3, 120 << 20), append(4)], None);
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(4)));
@@ -129,9 +115,7 @@ fn large_records_go_alone() {
 fn room_that_a_release_makes_is_told_without_a_further_append() {
     let mut options = Options::small();
     options.log_bytes_max = 1 << 20;
-    let disk = MemDisk::new();
-    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
-    let mut harness = start_with(disk, log);
+    let mut harness = start_with(MemDisk::new(), options);
     let mut seq = 0;
     while harness.control.is_empty() {
         seq += 1;
@@ -158,14 +142,49 @@ fn room_that_a_release_makes_is_told_without_a_further_append() {
 fn what_is_under_way_when_the_log_is_full_is_written() {
     let mut options = Options::small();
     (options.log_bytes_max, options.overdraft_bytes) = (1 << 20, 3 << 20);
-    let disk = MemDisk::new();
-    let (log, _) = Log::open(disk.clone(), options, |_, _, _| {}).unwrap();
-    let mut harness = start_with(disk, log);
+    let mut harness = start_with(MemDisk::new(), options);
     harness.queue.push(&mut (1..=6).map(|seq| large(seq, 300 << 10)).collect(), None);
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(6)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let told = runtime.block_on(harness.control.recv());
     assert!(matches!(told, Some(Input::Event(Event::DiskFull(true)))), "clients are refused all the same");
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
+/// A round that had room for its beginning only told nothing of that until all of it was written: its checkpoint could release nothing.
+#[test]
+fn what_is_written_before_the_log_is_full_is_durable_and_told() {
+    let mut harness = start_with(MemDisk::new(), Options::small());
+    harness.queue.push(&mut vec![large(1, 30 << 20), large(2, 20 << 20), large(3, 40 << 20)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(2)));
+    // As if the second were a checkpoint.
+    harness.queue.push(&mut Vec::new(), Some(AppendSeq(2)));
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(3)));
+    harness.queue.stop(Stop::Clean);
+    harness.thread.join().unwrap();
+}
+
+/// Clients' writes went on to gather behind a record that waited for room, and were in doubt, until the worker took no more.
+#[test]
+fn that_something_waits_for_room_is_told() {
+    let disk = MemDisk::new();
+    let options = Options { writer_reserve_bytes: 1, ..Options::small() };
+    let mut harness = start_with(disk.clone(), options);
+    harness.queue.push(&mut vec![append(1)], None);
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(1)));
+    disk.set_capacity_bytes(Some(0));
+    // It needs a segment of its own; there is room for many others in the one that is written.
+    harness.queue.push(&mut vec![large(2, 20 << 10)], None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut told = || {
+        let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
+        runtime.block_on(next).expect("the thread tells")
+    };
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    disk.set_capacity_bytes(None);
+    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    harness.wait_for(|state| *state == WalState::Durable(AppendSeq(2)));
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }
