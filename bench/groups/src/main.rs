@@ -2,7 +2,7 @@
 //!
 //! `cd bench && cargo run --release -p bench-groups [-- idle | many]`
 //!
-//! The cores of three nodes in one thread. Memory is what was asked of the allocator and not given back; time is that
+//! The cores of three nodes in one thread. Memory is what they have asked of the allocator and not given back; time is that
 //! of the cores and of encoding, without sockets and disks.
 
 mod trio;
@@ -41,6 +41,7 @@ fn idle() {
         let mut young = Trio::new(IDLE_GROUPS);
         // Until all followers know what is decided, and all states are compared.
         young.advance(Millis(30_000));
+        young.forget_spare();
         trio = Some(young);
     });
     let Some(mut trio) = trio else { return };

@@ -118,6 +118,13 @@ impl Trio {
         }
     }
 
+    /// Gives back what this driver keeps of its largest round. It grows with that, and not with the replicas.
+    pub(crate) fn forget_spare(&mut self) {
+        self.effects = Effects::default();
+        self.frames = (0..3).map(|_| FrameBuilder::new()).collect();
+        (self.records, self.mail) = (Vec::new(), Vec::new());
+    }
+
     pub(crate) fn connect(&mut self, at: usize, client: ClientId) {
         let (remote, local) = ("127.0.0.1:9".to_string(), "127.0.0.1:6379".to_string());
         self.handle(at, Event::Connected { client, port: Port::Cluster, remote, local, loopback: true });

@@ -32,6 +32,7 @@ mod level;
 mod recovery;
 mod voters;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Config, ReplicaId, Serial};
@@ -101,7 +102,7 @@ pub struct MetaState {
     /// Who has left, by ascending id.
     pub departed: Vec<Departed>,
     /// Of each shard, and after them of the meta group itself, the last configuration recorded.
-    pub configs: Vec<Config>,
+    pub configs: Vec<Arc<Config>>,
     /// The jobs, oldest first; only the last may be unfinished.
     pub jobs: Vec<Job>,
     /// The number of the last job ever.
@@ -129,10 +130,10 @@ impl MetaState {
     #[must_use]
     pub fn founded(map: ClusterMap) -> MetaState {
         let founders = |set: &[NodeId]| {
-            Config::founding(set.iter().map(|node| ReplicaId::new(node.0, Serial(0))).collect())
+            Arc::new(Config::founding(set.iter().map(|node| ReplicaId::new(node.0, Serial(0))).collect()))
         };
-        let mut configs: Vec<Config> = map.shards.iter().map(|set| founders(set)).collect();
-        configs.push(founders(&voters::founding(&map)));
+        let meta_group = founders(&voters::founding(&map));
+        let configs = map.shards.iter().map(|set| founders(set)).chain([meta_group]).collect();
         MetaState {
             standings: alloc::vec![Standing::Member; map.nodes.len()],
             departed: Vec::new(),
@@ -156,7 +157,7 @@ impl MetaState {
     /// The last recorded configuration of a shard or of the meta group; `None` if there is no such group.
     #[must_use]
     pub fn config(&self, group: ShardId) -> Option<&Config> {
-        self.configs.get(usize::from(group.0))
+        self.configs.get(usize::from(group.0)).map(|config| &**config)
     }
 
     /// The nodes that voted in a group when that was recorded last, in walk order.

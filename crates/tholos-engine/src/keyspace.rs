@@ -10,6 +10,7 @@
 //! K4. An absent key's version is the slot's `absent` stamp, which moves at each deletion and each time a key is
 //!     given an expiry. The second makes a key that came, and died of its TTL, between WATCH and EXEC a change.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -68,7 +69,7 @@ pub struct Keyspace {
     len: usize,
     digest: u64,
     allocated_bytes: usize,
-    walk: Option<Walk>,
+    walk: Option<Box<Walk>>,
     discarded: Vec<Slots>,
 }
 
@@ -315,12 +316,12 @@ impl Keyspace {
     }
 
     /// The snapshot under way, beside the entries it walks.
-    pub(crate) fn walk_mut(&mut self) -> (&Slots, &mut Option<Walk>) {
+    pub(crate) fn walk_mut(&mut self) -> (&Slots, &mut Option<Box<Walk>>) {
         (&self.store, &mut self.walk)
     }
 
     pub(crate) fn walk(&self) -> Option<&Walk> {
-        self.walk.as_ref()
+        self.walk.as_deref()
     }
 
     /// Puts aside entries that are gone, if there are any.

@@ -17,6 +17,7 @@
 //! Numbers are little-endian. `kind` is 0 integer, 1 plain, 2 raw, plus 4 if there is an expiry. Slots and entries
 //! come in any order. Every bit of the stream is covered by the sum or by a check.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
@@ -210,7 +211,8 @@ impl Keyspace {
             }
         }
         let next = Some(Place::FIRST);
-        *self.walk_mut().1 = Some(Walk { next, done: BTreeSet::new(), chunks, kept: None, entries, sum });
+        let walk = Walk { next, done: BTreeSet::new(), chunks, kept: None, entries, sum };
+        *self.walk_mut().1 = Some(Box::new(walk));
     }
 
     /// The next chunk of the snapshot under way, all but the last of the length asked for; `None` after the last. An
@@ -230,7 +232,7 @@ impl Keyspace {
 
     /// Drops the snapshot under way, if there is one.
     pub fn cancel_snapshot(&mut self) {
-        let kept = self.walk_mut().1.take().and_then(Walk::into_kept);
+        let kept = self.walk_mut().1.take().and_then(|walk| walk.into_kept());
         self.discard(kept);
     }
 

@@ -1,6 +1,7 @@
 //! Settings of a node core.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ pub struct NodeConfig {
     pub boot: u64,
     /// A random number, fresh at each start: all chance of this node comes of it.
     pub seed: u64,
-    /// Limits and times of every group.
-    pub group: Options,
+    /// Limits and times of every group, which share them.
+    pub group: Arc<Options>,
     /// Silence after which a node counts as lost.
     pub election_timeout: Millis,
     /// How often nodes tell that they live; well below `election_timeout`.
@@ -80,7 +81,7 @@ impl NodeConfig {
             me,
             boot,
             seed,
-            group: Options::default(),
+            group: Arc::default(),
             election_timeout: Millis(300),
             heartbeat_interval: Millis(50),
             reads_at_replicas: true,

@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// Planted.
-    const fn forgets_what_was_counted(&self) -> bool {
+    fn forgets_what_was_counted(&self) -> bool {
         matches!(self.config.group.planted, Planted::BackInTimeVotes | Planted::WipedVotes)
     }
 

@@ -9,6 +9,7 @@
 //! - **D2** A leader that differs from a majority hands over first, then it is a follower that differs.
 //! - **D3** Where no majority agrees nothing is repaired: somebody must look.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tholos_cluster::NodeId;
@@ -50,9 +51,9 @@ pub enum DigestSaid {
 #[derive(Debug, Default)]
 pub(crate) struct Digests {
     /// Asked by this node for the state after this index, which is not applied yet.
-    asked: Option<(NodeId, Index)>,
-    answer: Option<(NodeId, Index, u64)>,
-    comparison: Option<Comparison>,
+    asked: Option<Box<(NodeId, Index)>>,
+    answer: Option<Box<(NodeId, Index, u64)>>,
+    comparison: Option<Box<Comparison>>,
     next_at: Millis,
     /// Everybody agreed after this index.
     agreed: Index,
@@ -97,7 +98,8 @@ impl Digests {
         }
         self.next_at = now.plus(INTERVAL);
         let unjudged = self.comparison.take().is_some_and(|last| last.differs());
-        self.comparison = Some(Comparison { index: applied, digests: alloc::vec![(me, digest())] });
+        let digests = alloc::vec![(me, digest())];
+        self.comparison = Some(Box::new(Comparison { index: applied, digests }));
         if unjudged {
             self.differ = Some(applied);
             return (Some(applied), Finding::NoMajority);
@@ -142,24 +144,22 @@ impl Digests {
     /// On a follower: the leader asks for the digest after `index`.
     pub(crate) fn ask(&mut self, leader: NodeId, index: Index, applied: Index, digest: impl FnOnce() -> u64) {
         if applied == index {
-            self.answer = Some((leader, index, digest()));
+            self.answer = Some(Box::new((leader, index, digest())));
         } else if applied < index {
-            self.asked = Some((leader, index));
+            self.asked = Some(Box::new((leader, index)));
         }
     }
 
     /// `index` is applied.
     pub(crate) fn note_applied(&mut self, index: Index, digest: impl FnOnce() -> u64) {
-        if let Some((leader, _)) =
-            self.asked.take_if(|(_, asked)| *asked <= index).filter(|(_, asked)| *asked == index)
-        {
-            self.answer = Some((leader, index, digest()));
+        if let Some(asked) = self.asked.take_if(|asked| asked.1 <= index).filter(|asked| asked.1 == index) {
+            self.answer = Some(Box::new((asked.0, index, digest())));
         }
     }
 
     /// An answer that is due: to whom, and the digest after which index.
     pub(crate) fn take_answer(&mut self) -> Option<(NodeId, Index, u64)> {
-        self.answer.take()
+        self.answer.take().map(|answer| *answer)
     }
 }
 

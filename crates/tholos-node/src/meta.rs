@@ -24,6 +24,7 @@ pub(crate) mod store;
 mod survey;
 mod throttle;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tholos_cluster::{ClusterMap, Epoch, MetaState, NodeId, NodeRow};
@@ -48,9 +49,8 @@ const FOUNDED: Epoch = Epoch(1);
 #[derive(Debug)]
 pub(crate) struct Meta {
     state: MetaState,
-    /// The state that the cluster was founded with, unless this node joined later: it says what the replicas of the
-    /// founding began with.
-    founded: Option<MetaState>,
+    /// What the groups were founded with, unless this node joined later.
+    founded: Option<Vec<Arc<Config>>>,
     /// Who votes in the meta group as far as is recorded.
     voters: Vec<NodeId>,
     /// The map of this epoch, or a later one, is durable here.
@@ -80,7 +80,7 @@ impl Meta {
         let state = MetaState::founded(map);
         Meta {
             voters: state.voters(state.map.meta_group()).collect(),
-            founded: Some(state.clone()).filter(|state| state.epoch() == FOUNDED),
+            founded: (state.epoch() == FOUNDED).then(|| state.configs.clone()),
             state,
             kept,
             own,
@@ -106,8 +106,8 @@ impl Meta {
     }
 
     /// What a group was founded with, if this node was there.
-    pub(crate) fn founders(&self, group: ShardId) -> Option<&Config> {
-        self.founded.as_ref()?.config(group)
+    pub(crate) fn founders(&self, group: ShardId) -> Option<&Arc<Config>> {
+        self.founded.as_ref()?.get(usize::from(group.0))
     }
 
     /// Bytes of a snapshot that a replica may be sent in a second: by the order for it; by the own map where none has come

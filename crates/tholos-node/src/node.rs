@@ -5,6 +5,7 @@
 mod peers;
 mod requests;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -178,7 +179,8 @@ impl Node {
             return Ok(false);
         }
         if !known && let Err(reason) = shard.group.recover(record) {
-            shard.unfit = Some(Unfit::Records(alloc::format!("{}: the log holds {reason}", shard.id)));
+            let reason = alloc::format!("{}: the log holds {reason}", shard.id);
+            shard.unfit = Some(Box::new(Unfit::Records(reason)));
             return Ok(false);
         }
         // Nobody waits for these.
@@ -205,7 +207,7 @@ impl Node {
                 continue;
             };
             let id = shard.id;
-            let loss = match (&shard.unfit, lost_records(id)) {
+            let loss = match (shard.unfit.as_deref(), lost_records(id)) {
                 (_, true) => Loss::Log,
                 (Some(Unfit::Snapshot(_)), false) => Loss::Snapshot,
                 (Some(Unfit::Records(reason)), false) => return Err(reason.clone()),

@@ -33,6 +33,11 @@ pub(crate) enum Before {
 }
 
 impl RefusedWrites {
+    /// Whether nothing that was refused is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.refused.is_empty()
+    }
+
     /// `time` is shard time.
     pub(crate) fn before(&mut self, session: u64, sequence: u64, time: impl Fn() -> Millis) -> Before {
         if self.refused.is_empty() {

@@ -7,6 +7,8 @@
 //! - **L2** So what is mute is not forgotten: it is dropped only when the map has retired it and nobody speaks to it any
 //!   more, and from then on this node begins no others in that way either (C4).
 
+use alloc::sync::Arc;
+
 use tholos_paxos::{Config, Group, Millis, Renewal, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
@@ -113,7 +115,7 @@ impl Node {
 
     fn stand_in(&mut self, id: ShardId, out: &mut Effects) {
         let (me, nonce) = (ReplicaId::new(self.config.me.0, Serial(0)), self.fresh_chance());
-        let group = Group::unknown(me, self.config.group, nonce);
+        let group = Group::unknown(me, Arc::clone(&self.config.group), nonce);
         let mut shard = shard_of(&self.config, self.meta.map(), id, group);
         shard.loss = Some(Loss::Log);
         self.shards[usize::from(id.0)] = Some(shard);

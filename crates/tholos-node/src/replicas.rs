@@ -2,6 +2,7 @@
 //!
 //! What a group says of itself goes before what the map said last: the shard's own log is the truth of its replica set.
 
+use alloc::sync::Arc;
 use core::fmt;
 
 use tholos_cluster::{ClusterMap, NodeId};
@@ -52,7 +53,7 @@ impl core::error::Error for OrderError {}
 pub(crate) fn founding_shard(config: &NodeConfig, meta: &Meta, id: ShardId) -> Option<Shard> {
     let me = replica_of(config.me);
     let founders = meta.founders(id).filter(|founders| founders.is_voter(me))?;
-    Some(shard_of(config, meta.map(), id, Group::new(me, founders.clone(), config.group)))
+    Some(shard_of(config, meta.map(), id, Group::new(me, Arc::clone(founders), Arc::clone(&config.group))))
 }
 
 /// A replica under the id `me`, to be given its records.
@@ -60,7 +61,7 @@ pub(crate) fn shard_under(config: &NodeConfig, meta: &Meta, id: ShardId, me: Rep
     if me.serial() == Serial(0) {
         return founding_shard(config, meta, id);
     }
-    Some(shard_of(config, meta.map(), id, Group::new(me, Config::default(), config.group)))
+    Some(shard_of(config, meta.map(), id, Group::new(me, Config::default(), Arc::clone(&config.group))))
 }
 
 pub(crate) fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) -> Shard {
@@ -191,7 +192,7 @@ impl Node {
             return;
         }
         self.transfers.begin_anew(id, out);
-        let group = Group::join(me, self.config.group, &mut self.outbox);
+        let group = Group::join(me, Arc::clone(&self.config.group), &mut self.outbox);
         let before = place.replace(shard_of(&self.config, self.meta.map(), id, group));
         if let Some(shard) = before {
             out.snapshots.push(SnapshotJob::Drop(Discarded::state(shard.keyspace, shard.sessions)));

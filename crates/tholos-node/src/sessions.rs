@@ -3,6 +3,7 @@
 //! Part of the replicated state: every replica keeps the same table, snapshots carry it. As with keys (R24), a snapshot
 //! walks through the table in slices, and a session that changes before the walk is there hands in its old image first.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque, vec_deque};
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -26,7 +27,7 @@ pub struct Sessions {
     ends: BTreeSet<(Millis, u64)>,
     /// Nothing in `ends` is before this: most entries find nothing to expire without a look at the set.
     next_end: Millis,
-    walk: Option<Walk>,
+    walk: Option<Box<Walk>>,
 }
 
 /// A snapshot's way through the table, in the order of `ends`.
@@ -221,7 +222,7 @@ impl Sessions {
 
     /// Starts a walk through the table as it is now, instead of one under way.
     pub fn begin_walk(&mut self) {
-        self.walk = Some(Walk::default());
+        self.walk = Some(Box::default());
     }
 
     /// Up to `max` (at least 1) sessions more of the walk under way, each at least once and as it was at the start, for

@@ -4,6 +4,7 @@
 //! - S1: the keyspace and the sessions are exactly what the entries up to `applied_index` make.
 //! - S2: a waiter is answered once: from its own entry's application, or when leadership ends.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -86,7 +87,7 @@ pub struct Shard {
     pub named_snapshot: Index,
     /// In recovery: why the records so far do not make a state. The log may begin in the middle
     /// of what a later checkpoint replaces (R22), so this counts only at the end.
-    pub unfit: Option<Unfit>,
+    pub unfit: Option<Box<Unfit>>,
     /// What it has lost, while it is mute (R20).
     pub loss: Option<Loss>,
     /// The comparison of its state with the other replicas' (R24).
@@ -102,17 +103,15 @@ pub struct Shard {
     proposed: VecDeque<Proposed>,
     reads: BTreeMap<u64, PendingRead>,
     next_token: u64,
-    /// Reads that wait until a Tick at this index is applied (R17).
-    after_tick: VecDeque<(Index, PendingRead)>,
     last_tick_at: Millis,
-    durable_waits: Vec<DurableWait>,
+    waits: Option<Box<Waits>>,
     planted: Planted,
-    refused: RefusedWrites,
+    refused: Option<Box<RefusedWrites>>,
     /// The last entry and the last read whose look-ups are foreseen. Only a hint: the entry may be another by now.
     foreseen_write: Index,
     foreseen_read: u64,
     /// A change of the replica set was applied and not told of yet.
-    changed: Option<(u64, MoveId)>,
+    changed: Option<Box<(u64, MoveId)>>,
     /// Writes applied by this replica in this boot, for metrics.
     pub writes_applied: u64,
     /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
@@ -150,6 +149,14 @@ struct PendingRead {
     origin: Origin,
 }
 
+/// Those who wait for more than the applied state or the next entry. Most shards never have one.
+#[derive(Debug, Default)]
+struct Waits {
+    /// Reads that wait until a Tick at this index is applied (R17).
+    after_tick: VecDeque<(Index, PendingRead)>,
+    durable: Vec<DurableWait>,
+}
+
 /// A WAIT or WAITAOF on the leader (R32).
 #[derive(Debug)]
 struct DurableWait {
@@ -185,11 +192,10 @@ impl Shard {
             proposed: VecDeque::new(),
             reads: BTreeMap::new(),
             next_token: 0,
-            after_tick: VecDeque::new(),
             last_tick_at: Millis(0),
-            durable_waits: Vec::new(),
+            waits: None,
             planted,
-            refused: RefusedWrites::default(),
+            refused: None,
             foreseen_write: Index::ZERO,
             foreseen_read: 0,
             changed: None,
@@ -234,7 +240,9 @@ impl Shard {
         answers: &mut Answers,
     ) -> bool {
         let Ask::Write { session, sequence, expires_at, .. } = *ask else { return false };
-        let before = self.refused.before(session, sequence, || detector.shard_time(&self.voters));
+        let before = self.refused.as_mut().map_or(Before::New, |refused| {
+            refused.before(session, sequence, || detector.shard_time(&self.voters))
+        });
         if (why.is_none() && before == Before::New) || self.has_taken(session, sequence, &origin) {
             return false;
         }
@@ -252,7 +260,7 @@ impl Shard {
             },
         };
         let time = detector.shard_time(&self.voters);
-        self.refused.note(session, sequence, expires_at, &why, time);
+        self.refused.get_or_insert_default().note(session, sequence, expires_at, &why, time);
         answers.push((origin, Outcome::Refused(why)));
         true
     }
@@ -289,7 +297,8 @@ impl Shard {
 
     fn read(&mut self, operation: Operation, origin: Origin, now: Millis, answers: &mut Answers) {
         if let Operation::Durable { replicas, local, timeout } = operation {
-            if let Some(wait) = self.durable_waits.iter_mut().find(|wait| wait.origin == origin) {
+            let waits = &mut self.waits.get_or_insert_default().durable;
+            if let Some(wait) = waits.iter_mut().find(|wait| wait.origin == origin) {
                 wait.asked_at = now;
                 return;
             }
@@ -299,7 +308,7 @@ impl Shard {
                 true => self.group.decided_index(),
                 false => self.group.accepted_index(),
             };
-            self.durable_waits.push(DurableWait { index, replicas, local, until, origin, asked_at: now });
+            waits.push(DurableWait { index, replicas, local, until, origin, asked_at: now });
             return;
         }
         self.next_token += 1;
@@ -354,7 +363,7 @@ impl Shard {
 
     /// The number and order of a change of the replica set that was applied since the last call.
     pub(crate) fn take_change(&mut self) -> Option<(u64, MoveId)> {
-        self.changed.take()
+        self.changed.take().map(|change| *change)
     }
 
     /// Whether writes wait to be proposed.
@@ -430,6 +439,15 @@ impl Shard {
             && self.group.is_idle(net)
     }
 
+    /// Gives back memory that was reserved for what is to come (I3).
+    pub(crate) fn shrink(&mut self) {
+        self.group.shrink();
+        self.batches.shrink_to_fit();
+        self.proposed.shrink_to_fit();
+        self.waits.take_if(|waits| waits.after_tick.is_empty() && waits.durable.is_empty());
+        self.refused.take_if(|refused| refused.is_empty());
+    }
+
     /// Applies everything decided and answers whoever waited for it.
     pub fn apply_decided(&mut self, answers: &mut Answers) {
         while let Some(entry) = self.group.take_decided().cloned() {
@@ -450,7 +468,7 @@ impl Shard {
         }
         .into_iter();
         if let Payload::Config(config) = &entry.payload {
-            self.changed = Some((config.number, config.move_id));
+            self.changed = Some(Box::new((config.number, config.move_id)));
         }
         if let Payload::Batch(mut batch) = entry.payload {
             let mut position = 0;
@@ -552,19 +570,23 @@ impl Shard {
         for token in ready {
             let Some(read) = self.reads.remove(&token) else { continue };
             match self.needs_tick(&read.operation, time, &mut seed, out) {
-                Some(index) => self.after_tick.push_back((index, read)),
+                Some(index) => self.waits.get_or_insert_default().after_tick.push_back((index, read)),
                 None => answers.push((read.origin, self.read_now(read.operation, time))),
             }
         }
-        while self.after_tick.front().is_some_and(|(index, _)| *index <= self.group.applied_index()) {
-            let Some((_, read)) = self.after_tick.pop_front() else { break };
+        let applied = self.group.applied_index();
+        while let Some((_, read)) = self
+            .waits
+            .as_mut()
+            .and_then(|waits| waits.after_tick.pop_front_if(|(index, _)| *index <= applied))
+        {
             answers.push((read.origin, self.read_now(read.operation, time)));
         }
     }
 
     /// Whether reads wait until a Tick is applied.
     pub fn waits_for_a_tick(&self) -> bool {
-        !self.after_tick.is_empty()
+        self.waits.as_ref().is_some_and(|waits| !waits.after_tick.is_empty())
     }
 
     /// Whether the wall clock says dead and shard time says alive.
@@ -592,7 +614,7 @@ impl Shard {
         if !self.is_disputed(operation, time) {
             return None;
         }
-        if let Some((index, _)) = self.after_tick.back()
+        if let Some((index, _)) = self.waits.as_ref().and_then(|waits| waits.after_tick.back())
             && self.group.entry(*index).is_some_and(|entry| entry.time >= time)
         {
             return Some(*index);
@@ -652,8 +674,8 @@ impl Shard {
 
     /// Answers WAIT and WAITAOF whose condition holds or whose time is over (R32).
     pub fn answer_durable_waits(&mut self, now: Millis, answers: &mut Answers) {
-        let group = &self.group;
-        self.durable_waits.retain(|wait| {
+        let (group, Some(waits)) = (&self.group, &mut self.waits) else { return };
+        waits.durable.retain(|wait| {
             let replicas = group.followers().filter(|(_, accepted)| *accepted >= wait.index).count() as u64;
             let local = group.own_durable_index() >= wait.index;
             let done = replicas >= wait.replicas && (local || !wait.local);
@@ -669,17 +691,19 @@ impl Shard {
 
     /// Whoever waited with this request has left.
     pub fn forget_wait(&mut self, origin: &Origin) {
-        self.durable_waits.retain(|wait| wait.origin != *origin);
+        if let Some(waits) = &mut self.waits {
+            waits.durable.retain(|wait| wait.origin != *origin);
+        }
     }
 
     /// How many WAIT and WAITAOF are open.
     pub fn durable_waits(&self) -> usize {
-        self.durable_waits.len()
+        self.waits.as_ref().map_or(0, |waits| waits.durable.len())
     }
 
     /// Whether a WAIT or WAITAOF is open.
     pub fn has_durable_waits(&self) -> bool {
-        !self.durable_waits.is_empty()
+        self.durable_waits() > 0
     }
 
     /// Reads that could not be confirmed.
@@ -698,8 +722,9 @@ impl Shard {
         }
         self.waiting_bytes = 0;
         let waiting = self.batches.drain(..).flat_map(|batch| batch.waiters);
-        let ticked = self.after_tick.drain(..).map(|(_, read)| read.origin);
-        let durable = self.durable_waits.drain(..).map(|wait| wait.origin);
+        let Waits { after_tick, durable } = self.waits.take().map(|waits| *waits).unwrap_or_default();
+        let ticked = after_tick.into_iter().map(|(_, read)| read.origin);
+        let durable = durable.into_iter().map(|wait| wait.origin);
         let not_leader = |origin| (origin, Outcome::NotLeader { leader: None });
         answers.extend(waiting.chain(ticked).chain(durable).map(not_leader));
     }

@@ -235,14 +235,14 @@ pub(crate) fn recover(
         if shard.snapshot > Index::ZERO {
             let later = shard.snapshot;
             let reason = alloc::format!("{id}: a checkpoint without a snapshot after one at {later}");
-            shard.unfit = Some(Unfit::Records(reason));
+            shard.unfit = Some(Box::new(Unfit::Records(reason)));
         }
         return Ok(());
     }
     let Some(loaded) = load_file(id, index) else {
         // A checkpoint that a later one has replaced, or the replica is mute (`finish_recovery`).
         let reason = alloc::format!("{id} needs its snapshot {index}, and there is no whole file of it");
-        shard.unfit = Some(Unfit::Snapshot(reason));
+        shard.unfit = Some(Box::new(Unfit::Snapshot(reason)));
         return Ok(());
     };
     let LoadedSnapshot { base, sessions, keyspace, .. } = loaded;

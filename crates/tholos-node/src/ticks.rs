@@ -3,6 +3,8 @@
 //! - **I1** A shard is left out only while time brings it nothing: no timer of its group runs, nothing waits in it, and
 //!   whom the nodes hear is what it was when that was found. Whatever happens to it brings it back.
 //! - **I2** Every shard is looked at now and then. What needs no more than that does not count as waiting.
+//! - **I3** What a shard has reserved beyond what it holds it gives back when it is found idle then, and not sooner: one that
+//!   is at work would reserve it again at once.
 
 use alloc::vec::Vec;
 
@@ -43,13 +45,18 @@ impl Restless {
         self.shards.push(shard);
     }
 
-    /// The shards that a tick must look at now, each once: all `count` if something has `turned` that concerns all.
-    fn take_due(&mut self, turned: bool, count: usize, now: Millis) -> Vec<ShardId> {
+    /// Whether it is time to look at all shards.
+    fn take_sweep(&mut self, now: Millis) -> bool {
         let sweeps = self.last_sweep.is_none_or(|last| now.since(last) >= SWEEP_INTERVAL);
         if sweeps {
             self.last_sweep = Some(now);
         }
-        if turned || sweeps {
+        sweeps
+    }
+
+    /// The shards that a tick must look at now, each once: `all` of them, as many as `count`, if something concerns all.
+    fn take_due(&mut self, all: bool, count: usize) -> Vec<ShardId> {
+        if all {
             self.shards = (0..count).map(|shard| ShardId(shard as u16)).collect();
         }
         let mut due = core::mem::take(&mut self.shards);
@@ -72,10 +79,14 @@ impl Node {
     /// when whom this node or another hears has changed (R9).
     pub(crate) fn tick_shards(&mut self, now: Millis, out: &mut Effects) {
         let turned = self.detector.take_turned();
-        for id in self.restless.take_due(turned, self.shards.len(), now) {
+        let sweeps = self.restless.take_sweep(now);
+        for id in self.restless.take_due(turned || sweeps, self.shards.len()) {
             self.tick_shard(id, now, out);
             if !self.is_idle(id) {
                 self.mark_restless(id);
+            } else if sweeps && let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
+                // I3
+                shard.shrink();
             }
         }
     }
@@ -114,5 +125,17 @@ impl Node {
         let until = self.time().wall.plus(SWEEP_INTERVAL);
         let Some(shard) = self.shards[at].as_ref() else { return has_hint };
         (has_hint || shard.has_vote()) && shard.is_idle(&self.detector, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Most of what an idle replica costs (bench/README.md). What exists only while something is under way, or only for one
+    /// role now and then, is better in a box of its own than here.
+    #[test]
+    fn a_shard_is_small() {
+        assert!(size_of::<Option<Shard>>() <= 1144, "{}", size_of::<Option<Shard>>());
     }
 }

@@ -12,6 +12,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -36,7 +37,7 @@ pub(crate) struct Acceptor {
     durable: AppendSeq,
     held: VecDeque<Held>,
     /// What it begins with, and begins with again when it has lost everything.
-    initial: Config,
+    initial: Arc<Config>,
     lost: Option<Lost>,
 }
 
@@ -89,13 +90,13 @@ impl Standing {
 }
 
 impl Acceptor {
-    pub(crate) fn new(me: ReplicaId, config: Config) -> Acceptor {
+    pub(crate) fn new(me: ReplicaId, config: Arc<Config>) -> Acceptor {
         Acceptor {
             me,
             joined: ReplicaId::default(),
             promised: Ballot::ZERO,
             promised_at: AppendSeq(0),
-            log: Log::new(config.clone()),
+            log: Log::new(Arc::clone(&config)),
             appended: AppendSeq(0),
             durable: AppendSeq(0),
             held: VecDeque::new(),
@@ -113,7 +114,7 @@ impl Acceptor {
     }
 
     fn joined(me: ReplicaId) -> Acceptor {
-        Acceptor { joined: me, ..Acceptor::new(me, Config::default()) }
+        Acceptor { joined: me, ..Acceptor::new(me, Arc::default()) }
     }
 
     /// Takes back one record, in order. All are durable.
@@ -212,7 +213,7 @@ impl Acceptor {
     pub(crate) fn forget(&mut self) {
         self.promised = Ballot::ZERO;
         self.held.clear();
-        self.log = Log::new(self.initial.clone());
+        self.log = Log::new(Arc::clone(&self.initial));
         self.lost = Some(Lost::Unknown);
     }
 
@@ -385,7 +386,7 @@ impl Acceptor {
         out: &mut Outbox,
     ) -> AppendSeq {
         self.raise_promised(ballot.max(self.promised));
-        self.log.install(base, config.clone(), planted == Planted::TailKeptAfterSnapshot);
+        self.log.install(base, Arc::new(config.clone()), planted == Planted::TailKeptAfterSnapshot);
         self.append_checkpoint(base, config, planted, out)
     }
 
@@ -568,6 +569,12 @@ impl Acceptor {
         }
     }
 
+    /// Gives back memory that was reserved for what is to come.
+    pub(crate) fn shrink(&mut self) {
+        self.log.shrink();
+        self.held.shrink_to_fit();
+    }
+
     pub(crate) fn handle_durable(&mut self, seq: AppendSeq, out: &mut Outbox) {
         self.durable = self.durable.max(seq);
         while let Some(held) = self.held.front() {
@@ -600,7 +607,7 @@ mod tests {
     const BALLOT: Ballot = Ballot { round: 2, replica: ReplicaId(2) };
 
     fn acceptor() -> Acceptor {
-        Acceptor::new(ReplicaId(1), Config::founding(vec![ReplicaId(1), ReplicaId(2)]))
+        Acceptor::new(ReplicaId(1), Config::founding(vec![ReplicaId(1), ReplicaId(2)]).into())
     }
 
     fn entries(indexes: core::ops::RangeInclusive<u64>) -> Vec<Entry> {

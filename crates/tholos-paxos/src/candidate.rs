@@ -241,7 +241,7 @@ impl Candidate {
     /// the last one that anybody of them knows to be decided, and all after it (R6).
     fn has_quorum(&self, acceptor: &Acceptor, planted: Planted) -> bool {
         let log = acceptor.log();
-        let own = log.configs_at().iter().map(|(at, config)| (*at, config));
+        let own = log.configs_at();
         let configs: Vec<(Index, &Config)> = match &self.held {
             None => own.collect(),
             Some(held) => own.take(1).chain(configs_at(&held.entries)).collect(),
@@ -345,7 +345,7 @@ mod tests {
     /// Of five, with two entries accepted in [`OWN`]; its own promise counts already.
     fn preparing() -> (Candidate, Acceptor) {
         let voters = (1..=5).map(ReplicaId).collect();
-        let mut acceptor = Acceptor::new(ReplicaId(1), Config::founding(voters));
+        let mut acceptor = Acceptor::new(ReplicaId(1), Config::founding(voters).into());
         let mut out = Outbox::default();
         acceptor.adopt(OWN, vec![entry(1), entry(2)], &mut out);
         let seq = acceptor.promise(BALLOT, &mut out);

@@ -3,6 +3,7 @@
 //! Rules kept here: R1 (pieces are neither in the log nor in a promise before the whole is here), R9 (it stands only
 //! when its leader is lost and its turn has come).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::acceptor::Acceptor;
@@ -20,7 +21,7 @@ pub(crate) struct Following {
     removed_since: Option<Millis>,
     /// No candidacy before this: another candidate was promised, or an heir was named.
     pub(crate) patient_until: Millis,
-    staging: Option<Staging>,
+    staging: Option<Box<Staging>>,
     /// The decided index, and since when entries after it have waited.
     undecided_since: Option<(Index, Millis)>,
 }
@@ -127,7 +128,7 @@ impl Following {
                 staging.entries.extend(piece.entries);
                 staging
             }
-            _ if piece.entries.first().is_none_or(|entry| entry.index == piece.from) => piece,
+            _ if piece.entries.first().is_none_or(|entry| entry.index == piece.from) => Box::new(piece),
             other => {
                 self.staging = other;
                 return None;
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_marks_is_not_idle() {
-        let mut log = Log::new(Config::founding(alloc::vec![ReplicaId(1), ReplicaId(2)]));
+        let mut log = Log::new(Config::founding(alloc::vec![ReplicaId(1), ReplicaId(2)]).into());
         log.raise_accepted(BALLOT);
         let following = Following::default();
         assert!(following.is_idle(BALLOT, &log));

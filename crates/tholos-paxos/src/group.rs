@@ -20,6 +20,7 @@ mod standing;
 mod view;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use crate::acceptor::{Acceptor, Standing};
 use crate::ballot::{AppendSeq, Ballot, Index, Millis, ReplicaId};
@@ -44,48 +45,49 @@ use crate::rescue::{Rescue, RescueError};
 /// what it will do. So a model checker can keep its states, and tell those that it has met.
 #[derive(Clone, Hash, Debug)]
 pub struct Group {
-    options: Options,
+    /// Most drivers give all their groups the same.
+    options: Arc<Options>,
     acceptor: Acceptor,
     election: Election,
     role: Role,
     grants: Grants,
-    /// Used while records are lost (R20).
-    asking: Asking,
+    /// What it asks and hears while records are lost (R20).
+    asking: Option<Box<Asking>>,
 }
 
 #[derive(Clone, Hash, Debug)]
 enum Role {
     Follower(Following),
-    Candidate(Candidate),
+    Candidate(Box<Candidate>),
     Leader(Leader),
 }
 
 impl Group {
     /// A replica that remembers nothing yet. Give it its records by [`Group::recover`].
-    pub fn new(me: ReplicaId, config: Config, options: Options) -> Group {
+    pub fn new(me: ReplicaId, config: impl Into<Arc<Config>>, options: impl Into<Arc<Options>>) -> Group {
         Group {
-            options,
-            acceptor: Acceptor::new(me, config),
+            options: options.into(),
+            acceptor: Acceptor::new(me, config.into()),
             election: Election::default(),
             role: Role::Follower(Following::default()),
             grants: Grants::default(),
-            asking: Asking::default(),
+            asking: None,
         }
     }
 
     /// A replica that joins a running group under an id that no replica of it has ever had (R7). It gets entries and
     /// snapshots once a configuration of the group names it, and that first one is how it learns of any.
-    pub fn join(me: ReplicaId, options: Options, out: &mut Outbox) -> Group {
+    pub fn join(me: ReplicaId, options: impl Into<Arc<Options>>, out: &mut Outbox) -> Group {
         Group { acceptor: Acceptor::join(me, out), ..Group::new(me, Config::default(), options) }
     }
 
     /// A replica of which no more is known than that one may have lived here, and voted: mute until a leader gives it another
     /// id ([`Group::renewed`]). It writes nothing, so that after a restart the driver has to know it again. `nonce` is
     /// fresh chance.
-    pub fn unknown(me: ReplicaId, options: Options, nonce: u64) -> Group {
+    pub fn unknown(me: ReplicaId, options: impl Into<Arc<Options>>, nonce: u64) -> Group {
         let mut group = Group::new(me, Config::default(), options);
         group.acceptor.forget();
-        group.asking = Asking::new(nonce);
+        group.asking = Some(Box::new(Asking::new(nonce)));
         group
     }
 
@@ -109,7 +111,7 @@ impl Group {
 
     /// Called once after the last record was given back, before anything else. `nonce` is fresh chance.
     pub fn begin(&mut self, nonce: u64) {
-        self.asking = Asking::new(nonce);
+        self.asking = self.acceptor.is_mute().then(|| Box::new(Asking::new(nonce)));
     }
 
     /// Called as well unless nobody in this group ever asks for leases: an earlier boot may have granted one. A replica
@@ -123,7 +125,7 @@ impl Group {
     /// Records of this replica that were durable are lost, and which is not known. It forgets the rest and is mute until
     /// it is repaired (R20). The caller forgets the applied state. `nonce` is fresh chance.
     pub fn lose(&mut self, nonce: u64, out: &mut Outbox) {
-        self.asking = Asking::new(nonce);
+        self.asking = Some(Box::new(Asking::new(nonce)));
         self.election = Election::default();
         if let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower(Following::default()))
         {
@@ -189,7 +191,7 @@ impl Group {
         if let Some((from, message)) = self.grants.take_held(now) {
             self.handle_message(from, message, now, out);
         }
-        let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &self.options);
+        let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &*self.options);
         let reaches_quorum = log.quorum_of_known(|replica| net.reaches(me, replica));
         match &mut self.role {
             Role::Leader(leader) => {
@@ -322,7 +324,7 @@ impl Group {
             }
             Message::Renewed { nonce, replica } => {
                 if self.acceptor.is_mute() && replica > self.acceptor.me() {
-                    self.asking.handle_renewed(nonce, replica);
+                    self.asking().handle_renewed(nonce, replica);
                 }
             }
         }
@@ -439,6 +441,14 @@ impl Group {
         self.acceptor.trim(to);
     }
 
+    /// Gives back memory that was reserved for what is to come. Worth calling when the group has come to rest.
+    pub fn shrink(&mut self) {
+        self.acceptor.shrink();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.shrink();
+        }
+    }
+
     /// The whole durable state, for the head of the log (R22), with `snapshot` as the last
     /// index that a durable snapshot covers. Entries after it must still be in memory.
     pub fn checkpoint(&self, snapshot: Base, config: Config) -> Checkpoint {
@@ -494,5 +504,16 @@ impl Group {
         let seq = self.acceptor.install(ballot, base, config, planted, out);
         self.acceptor.say_installed(ballot, planted, out);
         Some(seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be thousands of groups, most of them at rest: what only some need, or only now and then, is in a box.
+    #[test]
+    fn a_group_is_small() {
+        assert!(size_of::<Group>() <= 528, "{}", size_of::<Group>());
     }
 }

@@ -46,16 +46,23 @@ pub(crate) struct Leader {
     /// Own appends under way, and the last index each makes durable.
     own_pending: VecDeque<(AppendSeq, Index)>,
     own_durable: Index,
-    reads: Reads,
+    /// Made with the first read that needs a round, and kept: its rounds are numbered through the whole ballot.
+    reads: Option<Box<Reads>>,
     lease: Lease,
-    /// Who leadership is being handed to, and until when the drain may last (R10).
+    handover: Option<Box<Handover>>,
+    /// Who have lost records (R20).
+    renewals: Option<Box<Renewals>>,
+    /// When followers that made no progress are next asked.
+    next_probe: Millis,
+}
+
+/// Leadership on its way to another.
+#[derive(Clone, Hash, Debug, Default)]
+struct Handover {
+    /// Who it is being handed to, and until when the drain may last (R10).
     heir: Option<(ReplicaId, Millis)>,
     /// Once this replica is removed: the no-op by whose Accept the others learn that this is decided.
     farewell: Option<Index>,
-    /// Who have lost records (R20).
-    renewals: Renewals,
-    /// When followers that made no progress are next asked.
-    next_probe: Millis,
 }
 
 /// What the leader knows of one other replica.
@@ -114,11 +121,10 @@ impl Leader {
             followers: Vec::new(),
             own_pending: VecDeque::new(),
             own_durable: Index::ZERO,
-            reads: Reads::default(),
+            reads: None,
             lease: Lease::default(),
-            heir: None,
-            farewell: None,
-            renewals: Renewals::default(),
+            handover: None,
+            renewals: None,
             next_probe: now.plus(options.probe_interval),
         };
         leader.note_append(seq, first);
@@ -146,10 +152,12 @@ impl Leader {
         now: Millis,
         out: &mut Outbox,
     ) {
-        if self.heir.is_some_and(|(_, until)| now >= until) {
-            self.heir = None;
+        if let Some(handover) = &mut self.handover
+            && handover.heir.is_some_and(|(_, until)| now >= until)
+        {
+            handover.heir = None;
         }
-        if self.heir.is_none() && self.is_removed(acceptor) {
+        if !self.draining() && self.is_removed(acceptor) {
             self.bid_farewell(&heard, acceptor, options, now, out);
         }
         let log = acceptor.log();
@@ -158,7 +166,7 @@ impl Leader {
             self.next_probe = now.plus(options.probe_interval);
         }
         self.tell_followers(log, heard, probe, out);
-        if options.leases && self.serving && self.heir.is_none() && self.lease.asks(now) {
+        if options.leases && self.serving && !self.draining() && self.lease.asks(now) {
             for follower in &self.followers {
                 out.send(follower.replica, Message::Lease { ballot: self.ballot, asked: now });
             }
@@ -175,9 +183,9 @@ impl Leader {
             false => !heard(follower.replica),
         };
         self.serving
-            && self.heir.is_none()
+            && !self.draining()
             && decided == last
-            && self.reads.is_empty()
+            && self.reads.as_ref().is_none_or(|reads| reads.is_empty())
             && self.lease.is_idle()
             && !self.is_removed(acceptor)
             && self.followers.iter().all(knows_all)
@@ -196,7 +204,7 @@ impl Leader {
         if !self.serving {
             return Err(ProposeError::NotServing);
         }
-        if self.heir.is_some() {
+        if self.draining() {
             return Err(ProposeError::Draining);
         }
         let log = acceptor.log();
@@ -259,8 +267,8 @@ impl Leader {
         if let Some(follower) = self.follower(asker) {
             *follower = Follower::new(asker);
         }
-        if self.serving && self.heir.is_none() && !log.is_joint() {
-            self.renewals.ask(asker, nonce, log.latest_config(), now, out);
+        if self.serving && !self.draining() && !log.is_joint() {
+            self.renewals.get_or_insert_default().ask(asker, nonce, log.latest_config(), now, out);
         }
     }
 
@@ -287,7 +295,9 @@ impl Leader {
             used_up: renewal.by,
         };
         let index = self.change_replicas(&change, time, acceptor, options, out)?;
-        self.renewals.ordered(renewal);
+        if let Some(renewals) = &mut self.renewals {
+            renewals.ordered(renewal);
+        }
         Ok(index)
     }
 
@@ -312,10 +322,9 @@ impl Leader {
         let voters = acceptor.log().latest_config().voters.iter().rev().copied();
         let here = voters.filter(|voter| mark(*voter) > Index::ZERO && heard(*voter));
         let Some(heir) = here.max_by_key(|voter| mark(*voter)) else { return };
-        self.farewell = self.propose(Payload::Noop, Millis(0), 0, acceptor, options, out).ok();
-        if self.farewell.is_some() {
-            self.heir = Some((heir, now.plus(options.election_timeout)));
-        }
+        let farewell = self.propose(Payload::Noop, Millis(0), 0, acceptor, options, out).ok();
+        let heir = farewell.map(|_| (heir, now.plus(options.election_timeout)));
+        self.handover = Some(Box::new(Handover { heir, farewell }));
     }
 
     /// Whether `replica` has the farewell, and by an Accept.
@@ -367,7 +376,7 @@ impl Leader {
         self.lease.note_read(now);
         let log = acceptor.log();
         // R10: none once leadership is being handed over.
-        if !self.serving || self.heir.is_some() || log.applied() < log.decided() {
+        if !self.serving || self.draining() || log.applied() < log.decided() {
             return None;
         }
         let granted = self.followers.iter().filter_map(|of| of.granted.map(|asked| (of.replica, asked)));
@@ -380,12 +389,12 @@ impl Leader {
 
     /// Takes a read in, unless leadership is being handed over.
     pub(crate) fn read(&mut self, token: u64, log: &Log, planted: Planted) -> bool {
-        if self.heir.is_some() {
+        if self.draining() {
             return false;
         }
         // R15: never before the no-op of the leader's own ballot.
         let first = if planted == Planted::ReadBeforeNoop { Index::ZERO } else { self.first };
-        self.reads.arrive(token, log.decided().max(first));
+        self.reads.get_or_insert_default().arrive(token, log.decided().max(first));
         true
     }
 
@@ -393,16 +402,17 @@ impl Leader {
     pub(crate) fn flush(&mut self, acceptor: &Acceptor, options: &Options, out: &mut Outbox) {
         let log = acceptor.log();
         self.stream(log, options, out);
+        let Some(reads) = &mut self.reads else { return };
         if options.planted == Planted::ReadUnconfirmed {
-            self.reads.confirm_arrived();
+            reads.confirm_arrived();
         }
-        if let Some(round) = self.reads.start_round(options.read_rounds_max) {
+        if let Some(round) = reads.start_round(options.read_rounds_max) {
             for follower in &self.followers {
                 out.send(follower.replica, Message::Confirm { ballot: self.ballot, round });
             }
             self.count_confirmed(acceptor.me(), round, log, out);
         } else {
-            self.reads.take_ready(log.decided(), out);
+            reads.take_ready(log.decided(), out);
         }
     }
 
@@ -415,15 +425,18 @@ impl Leader {
         planted: Planted,
         out: &mut Outbox,
     ) {
-        if planted == Planted::ReadConfirmedLate {
-            self.reads.confirm_arrived();
+        if planted == Planted::ReadConfirmedLate
+            && let Some(reads) = &mut self.reads
+        {
+            reads.confirm_arrived();
         }
         self.count_confirmed(from, round, log, out);
     }
 
     fn count_confirmed(&mut self, from: ReplicaId, round: u64, log: &Log, out: &mut Outbox) {
-        self.reads.confirm(from, round, |by| log.quorum(|replica| by.contains(&replica)));
-        self.reads.take_ready(log.decided(), out);
+        let Some(reads) = &mut self.reads else { return };
+        reads.confirm(from, round, |by| log.quorum(|replica| by.contains(&replica)));
+        reads.take_ready(log.decided(), out);
     }
 
     /// Counts votes and decides what a quorum has. Returns whether that is news.
@@ -445,25 +458,30 @@ impl Leader {
             reached = self.planted_reached(planted, acceptor).max(reached);
             acceptor.decide(reached);
             let log = acceptor.log();
-            self.reads.count(|by| log.quorum(|replica| by.contains(&replica)));
+            if let Some(reads) = &mut self.reads {
+                reads.count(|by| log.quorum(|replica| by.contains(&replica)));
+            }
         }
         if !self.serving && reached >= self.first {
             self.serving = true;
             out.changes.push(RoleChange::Serving(self.ballot));
         }
-        self.reads.take_ready(acceptor.log().decided(), out);
+        if let Some(reads) = &mut self.reads {
+            reads.take_ready(acceptor.log().decided(), out);
+        }
         true
     }
 
     /// Names who leadership is handed to, and until when that may take (R10).
     pub(crate) fn transfer(&mut self, heir: ReplicaId, until: Millis) {
-        self.heir = Some((heir, until));
+        self.handover.get_or_insert_default().heir = Some((heir, until));
     }
 
     /// The heir, once all is decided and it has everything (R10).
     pub(crate) fn ready_heir(&self, acceptor: &Acceptor) -> Option<ReplicaId> {
-        let (heir, _) = self.heir?;
-        if let Some(farewell) = self.farewell
+        let handover = self.handover.as_ref()?;
+        let (heir, _) = handover.heir?;
+        if let Some(farewell) = handover.farewell
             && !(self.was_told(farewell, heir)
                 && acceptor.log().latest_config().majority(|voter| self.was_told(farewell, voter)))
         {
@@ -476,7 +494,9 @@ impl Leader {
     /// Leadership is gone.
     pub(crate) fn end(self, out: &mut Outbox) {
         out.changes.push(RoleChange::Stopped(self.ballot));
-        self.reads.fail(out);
+        if let Some(reads) = self.reads {
+            reads.fail(out);
+        }
     }
 
     /// Whether the no-op of this ballot is decided.
@@ -486,7 +506,7 @@ impl Leader {
 
     /// Whether leadership is being handed over.
     pub(crate) fn draining(&self) -> bool {
-        self.heir.is_some()
+        self.handover.as_ref().is_some_and(|handover| handover.heir.is_some())
     }
 
     /// How far each other replica's vote reaches.
@@ -510,6 +530,12 @@ impl Leader {
             self.own_durable = *index;
             self.own_pending.pop_front();
         }
+    }
+
+    /// Gives back memory that was reserved for what is to come.
+    pub(crate) fn shrink(&mut self) {
+        self.followers.shrink_to_fit();
+        self.own_pending.shrink_to_fit();
     }
 
     fn follower(&mut self, replica: ReplicaId) -> Option<&mut Follower> {
@@ -676,7 +702,7 @@ impl Leader {
     ) {
         let ballot = self.ballot;
         let (decided, last) = (log.decided(), log.last());
-        if probe && let Some(round) = self.reads.open_round() {
+        if probe && let Some(round) = self.reads.as_ref().and_then(|reads| reads.open_round()) {
             for follower in &self.followers {
                 out.send(follower.replica, Message::Confirm { ballot, round });
             }

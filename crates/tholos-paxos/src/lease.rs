@@ -28,6 +28,8 @@
 //! [`Group::lease_until`]: crate::Group::lease_until
 //! [`Message::Lease`]: crate::Message::Lease
 
+use alloc::boxed::Box;
+
 use crate::ballot::{Ballot, Millis, ReplicaId};
 use crate::log::Log;
 use crate::message::Message;
@@ -53,7 +55,7 @@ pub(crate) struct Grants {
     /// Until then an earlier boot's grants may bind (R14).
     forgotten_until: Millis,
     /// The highest Prepare, or the heir's Released, that waits until nothing binds.
-    held: Option<(ReplicaId, Message)>,
+    held: Option<Box<(ReplicaId, Message)>>,
 }
 
 impl Grants {
@@ -79,14 +81,14 @@ impl Grants {
 
     /// Keeps what may not be done yet. Of several, the one of the highest ballot: the others would be refused after it.
     pub(crate) fn hold(&mut self, from: ReplicaId, ballot: Ballot, message: Message) {
-        let higher = match &self.held {
-            Some((_, Message::Prepare { ballot: held, .. } | Message::Released { ballot: held })) => {
+        let higher = match self.held.as_ref().map(|held| &held.1) {
+            Some(Message::Prepare { ballot: held, .. } | Message::Released { ballot: held }) => {
                 ballot >= *held
             }
             _ => true,
         };
         if higher {
-            self.held = Some((from, message));
+            self.held = Some(Box::new((from, message)));
         }
     }
 
@@ -100,7 +102,7 @@ impl Grants {
         if self.held.is_none() || self.bind(now) {
             return None;
         }
-        self.held.take()
+        self.held.take().map(|held| *held)
     }
 }
 

@@ -9,10 +9,14 @@
 //!   leader that it still heeds lacks it.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::message::{Checkpoint, Config, Entry, Payload};
+
+/// Entries that are moved to a smaller piece of memory when their group comes to rest, at most.
+const FEW_ENTRIES: usize = 8;
 
 /// The last entry that is no longer in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -37,13 +41,13 @@ pub(crate) struct Log {
     decided: Index,
     applied: Index,
     /// The configuration last decided, then every one after it in the log (R6).
-    configs: Vec<(Index, Config)>,
+    configs: Vec<(Index, Arc<Config>)>,
     /// The configuration in force at `applied`.
-    applied_config: Config,
+    applied_config: Arc<Config>,
 }
 
 impl Log {
-    pub(crate) fn new(config: Config) -> Log {
+    pub(crate) fn new(config: Arc<Config>) -> Log {
         Log {
             accepted: Ballot::ZERO,
             base: Base::default(),
@@ -52,21 +56,20 @@ impl Log {
             undecided_bytes: 0,
             decided: Index::ZERO,
             applied: Index::ZERO,
-            applied_config: config.clone(),
+            applied_config: Arc::clone(&config),
             configs: alloc::vec![(Index::ZERO, config)],
         }
     }
 
     /// A log that holds nothing but what a snapshot covers.
-    pub(crate) fn at_snapshot(accepted: Ballot, base: Base, config: Config) -> Log {
+    pub(crate) fn at_snapshot(accepted: Ballot, base: Base, config: Arc<Config>) -> Log {
         Log {
             accepted,
             base,
             decided: base.index,
             applied: base.index,
-            applied_config: config.clone(),
-            configs: alloc::vec![(base.index, config)],
-            ..Log::new(Config::default())
+            configs: alloc::vec![(base.index, Arc::clone(&config))],
+            ..Log::new(config)
         }
     }
 
@@ -120,7 +123,7 @@ impl Log {
             origin: checkpoint.snapshot_origin,
             time: checkpoint.snapshot_time,
         };
-        let mut log = Log::at_snapshot(checkpoint.accepted, base, checkpoint.config);
+        let mut log = Log::at_snapshot(checkpoint.accepted, base, checkpoint.config.into());
         log.recover_entries(checkpoint.entries)?;
         log.recover_decided(checkpoint.decided)?;
         Ok(log)
@@ -198,7 +201,7 @@ impl Log {
 
     /// Every configuration that a quorum must satisfy: the last decided and all after it.
     pub(crate) fn configs(&self) -> impl DoubleEndedIterator<Item = &Config> {
-        self.configs.iter().map(|(_, config)| config)
+        self.configs.iter().map(|(_, config)| &**config)
     }
 
     /// Whether those for whom `has` is true are a majority of each of them.
@@ -219,8 +222,8 @@ impl Log {
     }
 
     /// The configurations that count, each with its index; that of the last decided one is at most the decided index.
-    pub(crate) fn configs_at(&self) -> &[(Index, Config)] {
-        &self.configs
+    pub(crate) fn configs_at(&self) -> impl Iterator<Item = (Index, &Config)> {
+        self.configs.iter().map(|(index, config)| (*index, &**config))
     }
 
     /// Whether a configuration is under way, so that more than one counts.
@@ -289,7 +292,7 @@ impl Log {
         assert_eq!(entry.index, self.last().next(), "an entry must follow the last one");
         assert!(entry.time >= self.last_time(), "P3: time runs back at {}", entry.index);
         if let Payload::Config(config) = &entry.payload {
-            self.configs.push((entry.index, Config::clone(config)));
+            self.configs.push((entry.index, Arc::new(Config::clone(config))));
         }
         self.cost_bytes += entry.cost_bytes();
         self.undecided_bytes += entry.cost_bytes();
@@ -352,7 +355,7 @@ impl Log {
         let offset = self.offset(self.applied).expect("P1: base is not beyond applied");
         let entry = self.entries.get(offset).expect("P1: what is not applied is in memory");
         if let Payload::Config(config) = &entry.payload {
-            self.applied_config = Config::clone(config);
+            self.applied_config = Arc::new(Config::clone(config));
         }
         Some(entry)
     }
@@ -373,7 +376,7 @@ impl Log {
     ///
     /// The log's ballot stays what it was: a snapshot may be shorter than the log that its
     /// sender adopted, so it is not the whole of it (R1).
-    pub(crate) fn install(&mut self, base: Base, config: Config, planted_keep: bool) {
+    pub(crate) fn install(&mut self, base: Base, config: Arc<Config>, planted_keep: bool) {
         assert!(base.index > self.applied, "a snapshot must be news");
         let agrees = self.origin_at(base.index) == Some(base.origin);
         let kept: Vec<Entry> = match (agrees || planted_keep, self.offset(base.index.next())) {
@@ -387,6 +390,15 @@ impl Log {
             self.append(entry);
         }
         self.decide(decided);
+    }
+
+    /// Gives back memory that was reserved for entries to come. A log that holds more than a few is not at rest for long,
+    /// and copying it to and fro would cost more than it saves.
+    pub(crate) fn shrink(&mut self) {
+        self.configs.shrink_to_fit();
+        if self.entries.len() <= FEW_ENTRIES {
+            self.entries.shrink_to_fit();
+        }
     }
 
     /// All entries after `index`, which must not lie before the base.
@@ -420,7 +432,7 @@ mod tests {
     }
 
     fn log(entries: u64) -> Log {
-        let mut log = Log::new(Config::default());
+        let mut log = Log::new(Config::default().into());
         for index in 1..=entries {
             log.append(entry(index, BALLOT, index as usize));
         }
@@ -445,10 +457,18 @@ mod tests {
         while log.take_decided().is_some() {}
         log.trim(Index(2));
         check_costs(&log);
-        log.install(Base { index: Index(5), origin: BALLOT, time: Millis(5) }, Config::default(), false);
+        log.install(
+            Base { index: Index(5), origin: BALLOT, time: Millis(5) },
+            Config::default().into(),
+            false,
+        );
         check_costs(&log);
         assert_eq!((log.last(), log.decided()), (Index(7), Index(5)));
-        log.install(Base { index: Index(20), origin: BALLOT, time: Millis(5) }, Config::default(), false);
+        log.install(
+            Base { index: Index(20), origin: BALLOT, time: Millis(5) },
+            Config::default().into(),
+            false,
+        );
         check_costs(&log);
     }
 
@@ -456,14 +476,18 @@ mod tests {
     fn a_snapshot_that_differs_drops_the_tail() {
         let other = Ballot { round: 2, replica: ReplicaId(2) };
         let mut log = log(9);
-        log.install(Base { index: Index(5), origin: other, time: Millis(5) }, Config::default(), false);
+        log.install(
+            Base { index: Index(5), origin: other, time: Millis(5) },
+            Config::default().into(),
+            false,
+        );
         assert_eq!((log.last(), log.decided(), log.applied()), (Index(5), Index(5), Index(5)));
     }
 
     #[test]
     fn configurations_count_from_acceptance_until_the_next_is_decided() {
         let numbers = |log: &Log| log.configs().map(|config| config.number).collect::<Vec<_>>();
-        let mut log = Log::new(Config::default());
+        let mut log = Log::new(Config::default().into());
         log.append(config_entry(1, 1));
         log.append(entry(2, BALLOT, 0));
         log.append(config_entry(3, 2));
@@ -504,7 +528,7 @@ mod tests {
                 let voters = configs[at].iter().copied().map(ReplicaId).collect();
                 Config { number: at as u64, ..Config::founding(voters) }
             };
-            let mut log = Log::new(config(0));
+            let mut log = Log::new(config(0).into());
             for at in 1..configs.len() {
                 log.append(Entry {
                     payload: Payload::Config(Box::new(config(at))),
@@ -528,6 +552,17 @@ mod tests {
         assert_eq!(indexes(64 + 2 + 64 + 3), [2, 3]);
         assert_eq!(indexes(usize::MAX), [2, 3, 4, 5, 6, 7, 8]);
         assert!(log.slice(Index(10), Index(20), 99).is_empty());
+    }
+
+    #[test]
+    fn a_log_at_rest_has_no_room_to_spare_and_a_long_one_keeps_it() {
+        let mut short = log(1);
+        short.shrink();
+        assert_eq!((short.entries.capacity(), short.configs.capacity()), (1, 1));
+        let mut long = log(FEW_ENTRIES as u64 + 1);
+        let reserved = long.entries.capacity();
+        long.shrink();
+        assert_eq!(long.entries.capacity(), reserved);
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Survivor {
             length: log.last(),
             decided: log.decided(),
             origins,
-            configs: log.configs_at().to_vec(),
+            configs: log.configs_at().map(|(at, config)| (at, config.clone())).collect(),
             mute,
         }
     }

@@ -299,7 +299,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.request_timeout = millis(tuning.request_timeout);
     config.heartbeat_interval = millis(tuning.heartbeat_interval);
     config.election_timeout = millis(tuning.election_timeout);
-    config.group.leases = tuning.leases;
+    Arc::make_mut(&mut config.group).leases = tuning.leases;
     config.replace_after = tuning.replace_after.map(millis);
     config.auto_placement = tuning.auto_placement;
     config.reads_at_replicas = tuning.reads_at_replicas;

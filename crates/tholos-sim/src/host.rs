@@ -244,7 +244,7 @@ impl Host {
     ) -> Started {
         self.boot += 1;
         let mut config = NodeConfig::new(self.id, random.bits(), random.bits());
-        config.group = self.options;
+        config.group = self.options.into();
         (config.replace_after, config.auto_placement) = self.by_itself;
         config.leader_zones = self.leader_zones.clone();
         config.hot_from_per_second = HOT_FROM_PER_SECOND;

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Config, Millis, ReplicaId};
@@ -327,7 +328,7 @@ impl MetaState {
         }
         let before = recorded.number;
         let renewed = is_renewed(recorded, config);
-        recorded.clone_from(config);
+        *recorded = Arc::new(config.clone());
         let voters: Vec<NodeId> = self.voters(group).collect();
         if let Some(set) = self.map.shards.get_mut(usize::from(group.0)) {
             *set = voters;

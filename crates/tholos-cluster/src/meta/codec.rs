@@ -24,6 +24,7 @@
 mod recovery;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Config, Millis, MoveId, ReplicaId};
@@ -72,7 +73,7 @@ impl MetaState {
         push_map(&self.map, &mut out);
         out.extend(self.standings.iter().map(|standing| position(&STANDINGS, *standing)));
         push_list16(&self.departed, &mut out, push_departed);
-        push_list16(&self.configs, &mut out, push_config);
+        push_list16(&self.configs, &mut out, |config, out| push_config(config, out));
         out.extend_from_slice(&self.last_job.to_le_bytes());
         out.push(self.jobs.len() as u8);
         for job in &self.jobs {
@@ -110,7 +111,7 @@ impl MetaState {
         let standings =
             map.nodes.iter().map(|_| read_one_of(&STANDINGS, &mut reader)).collect::<Result<_, _>>()?;
         let departed = read_list16(&mut reader, read_departed)?;
-        let configs = read_list16(&mut reader, read_config)?;
+        let configs = read_list16(&mut reader, |reader| read_config(reader).map(Arc::new))?;
         let last_job = reader.u64()?;
         let count = reader.u8()?;
         let jobs = (0..count).map(|_| read_job(version, &mut reader)).collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 //! Each slot has its own [`Pages`]: they are counted, and walked in order, for CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT,
 //! SCAN (R25) and snapshots (R24). A walk resumes at (slot, hash) however much was written meanwhile.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 use super::entry::{Entry, Stamp};
 use super::hash::place_hash;
@@ -25,9 +25,9 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Slots {
     first_slot: u16,
-    slots: Vec<Pages>,
+    slots: Box<[Pages]>,
     /// For each slot the last write that may have taken a key away (R19); apart, as most commands do not look.
-    absent: Vec<Stamp>,
+    absent: Box<[Stamp]>,
     hash_seed: u64,
     /// Bits of the hash that are kept; all of them, but for tests that need twins.
     hash_mask: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn new(first_slot: u16, slot_count: u16, hash_seed: u64) -> Slots {
         let slots = (0..slot_count).map(|_| Pages::default()).collect();
-        let absent = alloc::vec![Stamp::default(); usize::from(slot_count)];
+        let absent = alloc::vec![Stamp::default(); usize::from(slot_count)].into();
         Slots { first_slot, slots, absent, hash_seed, hash_mask: u64::MAX }
     }
 

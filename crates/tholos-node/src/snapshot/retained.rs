@@ -4,6 +4,7 @@
 //!   that the checkpoint names is durable too; then everything from that checkpoint on.
 //! - **S2** What is released is never needed again: it only rises.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use tholos_paxos::{AppendSeq, Record};
@@ -22,7 +23,7 @@ pub(super) struct Retained {
 }
 
 /// What one shard needs of the log.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Need {
     /// Its oldest needed append; zero is one of an earlier boot.
     from: AppendSeq,
@@ -30,7 +31,7 @@ struct Need {
     position: u64,
     /// Whether it has appended anything at all.
     any: bool,
-    next: Option<Next>,
+    next: Option<Box<Next>>,
 }
 
 /// A checkpoint under way.
@@ -70,7 +71,7 @@ impl Retained {
             *need = Need { from: seq, position: self.position, any: true, next: None };
         }
         if record.replaces_all() {
-            need.next = Some(Next { seq, position: self.position, file_whole: true });
+            need.next = Some(Box::new(Next { seq, position: self.position, file_whole: true }));
         }
         self.position += cost_of(record);
     }
@@ -102,8 +103,8 @@ impl Retained {
     pub(super) fn checkpoints_done(&mut self, seq: AppendSeq) -> Vec<ShardId> {
         let mut done = Vec::new();
         for (at, need) in self.shards.iter_mut().enumerate() {
-            if let Some(next) = need.next.filter(|next| next.seq <= seq && next.file_whole) {
-                (need.from, need.position, need.next) = (next.seq, next.position, None);
+            if let Some(next) = need.next.take_if(|next| next.seq <= seq && next.file_whole) {
+                (need.from, need.position) = (next.seq, next.position);
                 done.push(ShardId(at as u16));
             }
         }

@@ -1,6 +1,8 @@
 //! Reads that the gateway sends to replicas when the leader has much to do, and reads whose client says how old the answer may
 //! be.
 
+use std::sync::Arc;
+
 use tholos_node::{Event, PeerMessage, Port, QueueReport, Round};
 use tholos_paxos::{Message, Payload, Planted};
 use tholos_ring::{ShardId, shard_of, slot};
@@ -13,7 +15,8 @@ fn shard() -> ShardId {
 
 /// Nodes of which n1 leads the shard of `b`, which holds `one`, and a client of n1's gateway.
 fn cluster(nodes: usize, replicas: u8, planted: Planted) -> (Cluster, Client) {
-    let mut cluster = Cluster::start(nodes, replicas, |config| config.group.planted = planted);
+    let mut cluster =
+        Cluster::start(nodes, replicas, |config| Arc::make_mut(&mut config.group).planted = planted);
     cluster.wait_for_leaders();
     let at = (0..nodes).find(|at| leads(&cluster, *at)).expect("somebody leads");
     let writer = cluster.connect(at, Port::Gateway);

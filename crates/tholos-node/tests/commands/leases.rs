@@ -1,5 +1,7 @@
 //! Reads by lease, and the second look at the clock (R12, R13).
 
+use std::sync::Arc;
+
 use tholos_node::{PeerMessage, Port};
 use tholos_paxos::{LEASE_HELD, Message};
 use tholos_ring::{ShardId, shard_of, slot};
@@ -12,7 +14,7 @@ fn shard() -> ShardId {
 
 /// Three nodes, of which n1 leads the shard of `b` and has leases for it, and a client of n1.
 fn three() -> (Cluster, Client) {
-    let mut cluster = Cluster::start(3, 3, |config| config.group.leases = true);
+    let mut cluster = Cluster::start(3, 3, |config| Arc::make_mut(&mut config.group).leases = true);
     cluster.wait_for_leaders();
     let client = cluster.connect(0, Port::Gateway);
     assert_eq!(flat(&cluster.ask(client, &["SET b value", "GET b"])), "+OK $5 value");

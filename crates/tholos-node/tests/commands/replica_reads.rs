@@ -1,5 +1,7 @@
 //! Linearizable reads at replicas, for clients of the cluster port that have said READONLY (R15).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tholos_node::{Event, PeerMessage, Port};
 use tholos_paxos::{Message, Planted};
@@ -18,8 +20,8 @@ fn three(leases: bool) -> (Cluster, Client, Client) {
 
 fn three_with(leases: bool, planted: Planted) -> (Cluster, Client, Client) {
     let mut cluster = Cluster::start(3, 3, |config| {
-        config.group.leases = leases;
-        config.group.planted = planted;
+        let group = Arc::make_mut(&mut config.group);
+        (group.leases, group.planted) = (leases, planted);
     });
     cluster.wait_for_leaders();
     let (writer, reader) = (cluster.connect(0, Port::Gateway), cluster.connect(1, Port::Cluster));

@@ -1,5 +1,7 @@
 //! Snapshots that cannot be written, and transfers that break off.
 
+use std::sync::Arc;
+
 use crate::support::{Client, Cluster, Saves, check};
 use tholos_node::{Event, NodeConfig, Notice, PeerMessage, Port};
 use tholos_paxos::Index;
@@ -259,7 +261,8 @@ fn a_snapshot_stays_until_the_checkpoint_after_it_is_durable() {
 #[test]
 fn what_follows_a_snapshot_is_kept_within_bounds() {
     let bound = 64 << 10;
-    let (mut cluster, client) = one_behind(300, |config| config.group.resent_bytes_max = bound);
+    let (mut cluster, client) =
+        one_behind(300, |config| Arc::make_mut(&mut config.group).resent_bytes_max = bound);
     cluster.pace = 2;
     cluster.mend();
     let shard = shard_of(slot(b"k"), 16);

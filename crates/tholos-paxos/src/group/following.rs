@@ -28,7 +28,7 @@ impl Group {
         let Role::Follower(following) = &mut self.role else { return false };
         self.election.follow(ballot);
         if self.acceptor.is_mute() {
-            self.asking.note_led(now);
+            self.asking.get_or_insert_default().note_led(now);
         }
         // Patience was for the time until somebody leads.
         following.patient_until = Millis(0);

@@ -1,5 +1,6 @@
 //! How a replica stands for leader: canvass, promise, prepare, and what ends it.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{Group, Role};
@@ -21,7 +22,7 @@ impl Group {
         }
         let candidate = Candidate::canvass(ballot, now, &self.options);
         candidate.repeat(&self.acceptor, out);
-        self.role = Role::Candidate(candidate);
+        self.role = Role::Candidate(Box::new(candidate));
         self.handle_endorse(me, ballot, now, out);
     }
 
@@ -105,7 +106,7 @@ impl Group {
         self.election.lose_leader();
         let span = self.election.candidacy(&self.options);
         let candidate = Candidate::promise(ballot, seq, now, span, &self.options);
-        self.role = Role::Candidate(candidate.released(released));
+        self.role = Role::Candidate(Box::new(candidate.released(released)));
         if self.options.planted == Planted::PromiseBeforeDurable {
             self.start_prepare(now, out);
         }

@@ -7,7 +7,7 @@ use crate::connectivity::{Connectivity, leader_lost};
 use crate::leader::Leader;
 use crate::log::Base;
 use crate::message::{Config, Entry};
-use crate::repair::Repair;
+use crate::repair::{Asking, Repair};
 use crate::rescue::Survivor;
 
 impl Group {
@@ -148,14 +148,16 @@ impl Group {
 
     /// What this replica waits for until it votes again; `None` unless it has lost records (R20).
     pub fn repair(&self) -> Option<Repair> {
+        let asking = self.asking.as_deref();
         Some(match self.acceptor.lost()? {
             Lost::Until(until) => Repair::Waits { until },
-            Lost::Unknown if self.asking.set_changed() || self.config().voters.is_empty() => {
+            Lost::Unknown if asking.is_some_and(Asking::set_changed) || self.config().voters.is_empty() => {
                 Repair::WaitsForId
             }
             Lost::Unknown => {
                 let others = || self.config().voters.iter().filter(|voter| **voter != self.me());
-                let answered = others().filter(|voter| self.asking.has_answered(**voter)).count();
+                let has_answered = |voter| asking.is_some_and(|asking| asking.has_answered(voter));
+                let answered = others().filter(|voter| has_answered(**voter)).count();
                 Repair::Asks { answered, needed: others().count() }
             }
         })
@@ -164,7 +166,7 @@ impl Group {
     /// The id under which this replica, which has lost records, is to begin anew: the driver puts a [`Group::join`] with it in
     /// its place.
     pub fn renewed(&self) -> Option<ReplicaId> {
-        self.asking.renewed().filter(|_| self.acceptor.is_mute())
+        self.asking.as_ref()?.renewed().filter(|_| self.acceptor.is_mute())
     }
 
     /// What this replica says if others of its group are gone for good (R29).

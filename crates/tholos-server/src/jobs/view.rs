@@ -298,7 +298,7 @@ mod tests {
         };
         apply(&MetaCommand::StartJob(order), START);
         let state = apply(&MetaCommand::Order { job: 1, at: 0 }, START);
-        let mut config = state.configs[0].clone();
+        let mut config = state.config(ShardId(0)).unwrap().clone();
         config.number += 1;
         let comes = config.next_replica_at(4).unwrap();
         config.last_replica = comes;
