@@ -92,8 +92,13 @@ pub enum Event {
         /// Which node.
         node: NodeId,
     },
-    /// The log is durable up to this lsn. Told beside [`Event::Durable`], for what others count of it (R21).
-    DurableLsn(u64),
+    /// How far the log has come. Told beside [`Event::Durable`].
+    DurableLsn {
+        /// Up to here it is durable, for what others count of it (R21).
+        lsn: u64,
+        /// Bytes of its full segments that are not released, as far as is known.
+        kept_bytes: u64,
+    },
     /// Every append up to and including `seq` is durable.
     Durable {
         /// The last durable append.

@@ -279,7 +279,10 @@ impl Node {
                 self.handle_tick(out);
             }
             Event::Durable { seq } => self.handle_durable(seq, out),
-            Event::DurableLsn(lsn) => self.ledger.set_durable(lsn),
+            Event::DurableLsn { lsn, kept_bytes } => {
+                self.ledger.set_durable(lsn);
+                self.transfers.log_keeps(kept_bytes);
+            }
             Event::Peer { from, message } => {
                 self.queue.came(1);
                 self.handle_peer(from, message, out);

@@ -88,6 +88,11 @@ impl Transfers {
         self.retained.recovered(shard, bytes, checkpoint);
     }
 
+    /// Bytes of the log's full segments that are not released.
+    pub(crate) fn log_keeps(&mut self, bytes: u64) {
+        self.retained.set_kept(bytes);
+    }
+
     /// The state that a shard had is replaced by another: what was being written or sent is of the state before.
     fn void(&mut self, id: ShardId, out: &mut Effects) {
         if let Some(file) = self.saves.get(id).map(|saving| saving.file) {

@@ -1,7 +1,7 @@
 //! A replica that has lost durable records: what it may not do, and how it comes back (R20).
 
 use tholos_paxos::{
-    Ballot, Connectivity, Group, Index, Message, Millis, Options, Outbox, Repair, ReplicaId, Serial,
+    Ballot, Config, Connectivity, Group, Index, Message, Millis, Options, Outbox, Repair, ReplicaId, Serial,
 };
 
 mod common;
@@ -318,6 +318,33 @@ fn who_follows_a_leader_that_has_lost_its_records_learns_it_when_another_stands(
     council.deliver_where(told);
     assert_eq!(council.group(3).leader(), None);
     assert_eq!(answers(&mut council, 2, canvass), [Message::Endorse { ballot: ballot(2, 2) }]);
+}
+
+/// The same of a voter that has not got anything of its leader's log yet. (Seed 587 of the simulator.)
+#[test]
+fn who_has_nothing_yet_learns_it_too() {
+    let founders = Config::founding((1..=3).map(replica).collect());
+    let mut follower = Group::new(replica(3), founders, Options::default());
+    let mut out = Outbox::default();
+    let decide = Message::Decide { ballot: ballot(1, 1), decided: Index(0), length: Index(1) };
+    follower.handle_message(replica(1), decide, Millis(0), &mut out);
+    assert_eq!(follower.leader(), Some(ballot(1, 1)));
+    out.sends.clear();
+    let canvass = Message::Canvass { ballot: ballot(2, 2), decided: Index(1) };
+    follower.handle_message(replica(2), canvass, Millis(0), &mut out);
+    let behind =
+        Message::Behind { ballot: ballot(1, 1), accepted: Ballot::ZERO, length: Index(0), decided: Index(0) };
+    assert_eq!(out.sends, [(replica(1), behind.clone())]);
+
+    let mut council = rotten();
+    council.crash(replica(1));
+    council.rot(replica(1));
+    council.network.clear();
+    council.deliver(Envelope { from: replica(3), to: replica(1), parcel: Parcel::Message(behind) });
+    let asked = |envelope: &Envelope| {
+        envelope.to == replica(3) && matches!(envelope.parcel, Parcel::Message(Message::Repair { .. }))
+    };
+    assert!(council.network.iter().any(asked), "and so it loses its leader");
 }
 
 /// Of one that has lived somewhere nothing is known any more, not even under which id: it asks whom it is told of.

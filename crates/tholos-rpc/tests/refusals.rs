@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,9 +111,9 @@ async fn taken_port_is_named() {
 
 /// An address that nobody listens on, and nobody else can while the socket lives.
 fn closed() -> (TcpSocket, String) {
-    let held = TcpSocket::new_v4().unwrap();
-    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = held.local_addr().unwrap().to_string();
+    let held = TcpSocket::new_v4().expect("there are sockets");
+    held.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback has free ports");
+    let address = held.local_addr().expect("it is bound").to_string();
     (held, address)
 }
 

@@ -50,6 +50,7 @@ pub(crate) struct WalCounters {
     pub(crate) batch_nanos: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
     pub(crate) file_bytes: AtomicU64,
+    pub(crate) kept_bytes: AtomicU64,
     /// Up to here the log is durable: never behind what [`WalState::Durable`] says.
     pub(crate) durable_lsn: AtomicU64,
 }
@@ -386,6 +387,7 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
         counters.syncs.store(usage.syncs, Ordering::Relaxed);
         counters.live_bytes.store(usage.live_bytes, Ordering::Relaxed);
         counters.file_bytes.store(usage.file_bytes, Ordering::Relaxed);
+        counters.kept_bytes.store(usage.kept_bytes, Ordering::Relaxed);
     }
 }
 

@@ -223,8 +223,10 @@ impl Worker {
                 WalState::Durable(seq) if *seq == durable => {}
                 WalState::Durable(seq) => {
                     durable = *seq;
-                    let lsn = self.outputs.wal.counters.durable_lsn.load(Ordering::Relaxed);
-                    self.node.handle(now, Event::DurableLsn(lsn), &mut self.effects);
+                    let counters = &self.outputs.wal.counters;
+                    let lsn = counters.durable_lsn.load(Ordering::Relaxed);
+                    let kept_bytes = counters.kept_bytes.load(Ordering::Relaxed);
+                    self.node.handle(now, Event::DurableLsn { lsn, kept_bytes }, &mut self.effects);
                     self.node.handle(now, Event::Durable { seq: durable }, &mut self.effects);
                 }
                 WalState::Failed(why) => return Err(Arc::clone(why)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{Client, beside, get, hold_port, http_request, in_time, plan_and_apply, rand};
 use serde_json::Value as Json;
 use tholos_resp::Value;
-use tholos_server::config::{Config, Seed, Seeds, YesNo};
+use tholos_server::config::{ByteSize, Config, Seed, Seeds, YesNo};
 use tholos_server::{NodeAddresses, NodeState, Server, Verdict};
 
 /// A directory of the system's, removed with this.
@@ -72,6 +72,30 @@ async fn start_all(configs: &[Config]) -> Vec<Server> {
         servers.push(in_time("founding", server).await.unwrap().unwrap_or_else(|error| panic!("{error}")));
     }
     servers
+}
+
+/// Each start begins a segment of the log, however little the one before it holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_without_number_do_not_fill_the_log() {
+    let temp = Temp::new();
+    let mut config = configs(&temp.0).swap_remove(0);
+    config.seeds.0.truncate(1);
+    // Sixteen segments are all the room there is, and four of them are kept free for what is not a client's.
+    (config.wal_bytes_max, config.wal_segment_bytes) = (ByteSize(256 << 20), ByteSize(16 << 20));
+    for start in 0..16 {
+        let server =
+            in_time("starting", Server::start(&config)).await.unwrap_or_else(|error| panic!("{error}"));
+        in_time("getting ready", server.ready()).await;
+        let NodeAddresses { gateway, http, .. } = own(&server);
+        beside(move || {
+            let mut client = Client::connect(&gateway);
+            assert_eq!(client.ask(&["SET", "key", &start.to_string()]), Value::ok(), "start {start}");
+            let status = get(&http, "/v1/status");
+            assert_eq!(status["verdict"], "healthy", "start {start}: {status}");
+        })
+        .await;
+        in_time("stopping", server.stop()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

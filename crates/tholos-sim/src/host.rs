@@ -497,6 +497,11 @@ impl Host {
         self.log.as_ref().map_or(0, |log| log.log.durable_lsn().0)
     }
 
+    /// Bytes of the full segments of its log that are not released.
+    pub fn kept_bytes(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.log.kept_bytes())
+    }
+
     /// Whether more waits to be written.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()

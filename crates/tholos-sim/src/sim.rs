@@ -616,8 +616,8 @@ impl Sim {
         }
         let Some(AppendSeq(seq)) = self.hosts[host].end_write() else { return self.disk_failed(host) };
         self.note_synced(host);
-        let lsn = self.hosts[host].durable_lsn();
-        self.give(host, Event::DurableLsn(lsn));
+        let (lsn, kept_bytes) = (self.hosts[host].durable_lsn(), self.hosts[host].kept_bytes());
+        self.give(host, Event::DurableLsn { lsn, kept_bytes });
         self.give(host, Event::Durable { seq: AppendSeq(seq) });
         if std::mem::take(&mut self.hosts[host].dies_after_sync) {
             let (delay, down_us) = (self.random.below(4_000), self.random.below(400_000));

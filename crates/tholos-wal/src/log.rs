@@ -381,6 +381,7 @@ impl<D: Disk> Log<D> {
         Usage {
             live_bytes: self.live_bytes(),
             file_bytes: self.file_bytes(),
+            kept_bytes: self.kept_bytes(),
             segments: self.kept.len() as u64 + 1,
             spares: self.pool.ready_count() as u64,
             created_segments: self.pool.created(),
@@ -499,8 +500,14 @@ impl<D: Disk> Log<D> {
     }
 
     fn file_bytes(&self) -> u64 {
-        let kept: u64 = self.kept.iter().map(|kept| kept.file_bytes).sum();
-        kept + self.active.file_bytes + self.pool.file_bytes()
+        self.kept_bytes() + self.active.file_bytes + self.pool.file_bytes()
+    }
+
+    /// Bytes of the segments that are full and not released: no less than the records in them, and much more where little was
+    /// written between one opening and the next, for each opening begins a segment.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.file_bytes).sum()
     }
 
     /// Bytes of new files that the limits allow, with so much more than the limit of the log.

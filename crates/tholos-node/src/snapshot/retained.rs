@@ -19,6 +19,8 @@ pub(super) struct Retained {
     /// Bytes ever appended, as a position.
     position: u64,
     log_bytes_max: u64,
+    /// Bytes of the log's full segments, as the driver says: more than were appended where segments are not full of records.
+    kept_bytes: u64,
     released: AppendSeq,
 }
 
@@ -49,8 +51,14 @@ impl Retained {
             shards: (0..shard_count).map(|_| Need::default()).collect(),
             position: 0,
             log_bytes_max,
+            kept_bytes: 0,
             released: AppendSeq(0),
         }
+    }
+
+    /// Bytes of the log's full segments that are not released.
+    pub(super) fn set_kept(&mut self, bytes: u64) {
+        self.kept_bytes = bytes;
     }
 
     /// A record found in the log at start.
@@ -126,8 +134,9 @@ impl Retained {
         self.shards.iter().any(|need| need.next.is_some())
     }
 
-    /// The shard that holds up the oldest of the log, if the log is too long and no checkpoint is under way. Its length
-    /// is an estimate, so when its room gets short a fraction is too long already.
+    /// The shard that holds up the oldest of the log, if the log is too long and no checkpoint is under way: by its files, or by
+    /// what was appended. That is an estimate, so when room gets short a fraction is too long already, and whatever earlier
+    /// boots have left is: it goes as a whole, once nobody needs any of it.
     pub(super) fn due(&self, disk_full: bool) -> Option<ShardId> {
         if self.is_busy() {
             return None;
@@ -135,7 +144,9 @@ impl Retained {
         let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.any);
         let (at, oldest) = numbered.min_by_key(|(_, need)| need.position)?;
         let bytes_max = if disk_full { self.log_bytes_max / 8 } else { self.log_bytes_max };
-        (self.position - oldest.position > bytes_max).then_some(ShardId(at as u16))
+        let too_long = self.position - oldest.position > bytes_max || self.kept_bytes > self.log_bytes_max;
+        let holds_earlier_boots = disk_full && oldest.from == AppendSeq(0);
+        (too_long || holds_earlier_boots).then_some(ShardId(at as u16))
     }
 }
 
@@ -216,6 +227,33 @@ mod tests {
         assert_eq!(retained.due(true), None, "one at a time");
         retained.checkpoints_done(AppendSeq(6));
         assert_eq!(retained.due(false), Some(ShardId(1)));
+    }
+
+    /// Records of earlier boots are released together: as long as one shard needs some of them, there is no room.
+    #[test]
+    fn without_room_all_that_earlier_boots_left_is_due() {
+        let mut retained = Retained::new(2, 32 * RECORD_BYTES);
+        for shard in [0, 1, 0] {
+            retained.recovered(ShardId(shard), RECORD_BYTES, false);
+        }
+        assert_eq!((retained.due(false), retained.due(true)), (None, Some(ShardId(0))));
+        for (shard, seq, then) in [(0, 1, Some(ShardId(1))), (1, 2, None)] {
+            assert_eq!(retained.releasable(), None);
+            checkpoint(&mut retained, shard, seq);
+            assert_eq!(retained.checkpoints_done(AppendSeq(seq)), [ShardId(shard)]);
+            assert_eq!(retained.due(true), then);
+        }
+        assert_eq!(retained.releasable(), Some(AppendSeq(1)));
+    }
+
+    /// Each start begins a segment, and a small batch takes a sector.
+    #[test]
+    fn the_log_is_as_long_as_its_files() {
+        let mut retained = retained();
+        retained.set_kept(4 * RECORD_BYTES);
+        assert_eq!(retained.due(false), None);
+        retained.set_kept(4 * RECORD_BYTES + 1);
+        assert_eq!(retained.due(false), Some(ShardId(0)));
     }
 
     #[test]

@@ -36,7 +36,9 @@ impl Group {
     /// Whoever takes it for the leader learns that it is none, lest it wait for it without end: a voter that joined after all
     /// that this replica remembers is not among those whom it asks.
     pub(super) fn tell_follower(&mut self, from: ReplicaId, message: &Message, out: &mut Outbox) {
-        if matches!(message, Message::Accepted { ballot, .. } if ballot.replica == self.acceptor.me()) {
+        if let Message::Accepted { ballot, .. } | Message::Behind { ballot, .. } = message
+            && ballot.replica == self.acceptor.me()
+        {
             out.send(from, self.asking().question());
         }
     }

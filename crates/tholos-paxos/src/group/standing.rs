@@ -51,7 +51,8 @@ impl Group {
             Some(leader) if self.acceptor.log().accepted() == leader => {
                 self.acceptor.say_accepted(leader.replica, leader, self.options.planted, out);
             }
-            _ => {}
+            Some(leader) => out.send(leader.replica, self.acceptor.behind(leader)),
+            None => {}
         }
     }
 
