@@ -114,10 +114,10 @@ class Elastic(Tholos):
     def status(self):
         return self.ask("cluster", "status", exits=(0, 1))
 
-    def reports(self):
-        """What each node that answers says of itself."""
+    def reports(self, names):
+        """What each of these nodes says of itself, if it answers."""
         found = {}
-        for name in self.nodes:
+        for name in names:
             with contextlib.suppress(OSError, ValueError):
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.nodes[name]['http']}/v1/node", timeout=1) as answer:
                     found[name] = json.load(answer)[0]
@@ -183,13 +183,17 @@ class RedisCluster(System):
         return all(identity in redis_command(port, "CLUSTER", "NODES") for port in self.ports[:6])
 
 
-def bench(system, seconds, args):
-    """Runs the clients for so long at the nodes that are never removed, and returns what they saw."""
+def bench_command(system, seconds, args):
     command = [args.tholos, "bench", "--json", "--cluster", "--connections", str(args.connections), "--mix", "get=1,set=1",
                "--keys", str(args.keys), "--value-bytes", str(VALUE_BYTES), "--seconds", str(seconds), "--warmup", "0"]
     for address in system.addresses("cluster", ["n1", "n2", "n3"]):
         command += ["--at", address]
-    done = subprocess.run(command, capture_output=True, text=True)
+    return command
+
+
+def bench(system, seconds, args):
+    """Runs the clients for so long at the nodes that are never removed, and returns what they saw."""
+    done = subprocess.run(bench_command(system, seconds, args), capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"bench: exit {done.returncode}: {done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -272,12 +276,16 @@ class Striker(threading.Thread):
 
     def run(self):
         while self.killed is None and not self.over.is_set():
-            reports = self.system.reports()
-            jobs = [(name, report["job"]) for name, report in reports.items() if report["job"]]
-            for name, job in jobs:
-                for stands in job["moves"]:
+            reports = self.system.reports(self.system.nodes)
+            leads = [name for name, report in reports.items() if report["job"]]
+            # Stages are short: who leads the meta group is asked again and again, as long as it does.
+            while leads and reports[leads[0]]["job"] and self.killed is None and not self.over.is_set():
+                for stands in reports[leads[0]]["job"]["moves"]:
                     if stands["wait"] in self.waits and stands["shard"] in self.moves and self.killed is None:
-                        self.killed = self.victim(reports, name, stands["shard"])
+                        self.killed = self.victim(reports, leads[0], stands["shard"])
+                if self.killed is None:
+                    again = self.system.reports(leads[:1])
+                    leads, reports = list(again), reports | again
             if self.killed:
                 self.system.kill_and_restart(self.killed)
 
@@ -301,31 +309,34 @@ def strike(args):
         checker = system.spawn_piped(check)
         killed = {(role, stage): 0 for role in ROLES for stage in STAGES}
         tried, slowest, turn = dict(killed), 0.0, 0
-        while min(killed.values()) < args.kills and turn < JOBS_PER_KILL * args.kills * len(killed):
-            # Some stages are short: others are not held up by one that is not met.
-            role, stage = min((cell for cell in killed if killed[cell] < args.kills), key=tried.get)
-            tried[role, stage] += 1
-            words, turn = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"], turn + 1
-            # The node that was killed last may not be up again.
-            healthy = lambda: system.status()["verdict"] == "healthy"
-            wait_until("every node", healthy, system.dir)
-            striker = None
+        # What keeps the shards at work, so that a move has something to catch up with.
+        system.spawn_piped(bench_command(system, 7200, args))
+        with contextlib.suppress(KeyboardInterrupt):
+            while min(killed.values()) < args.kills and turn < JOBS_PER_KILL * args.kills * len(killed):
+                # Some stages are short: others are not held up by one that is not met.
+                role, stage = min((cell for cell in killed if killed[cell] < args.kills), key=tried.get)
+                tried[role, stage] += 1
+                words, turn = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"], turn + 1
+                # The node that was killed last may not be up again.
+                healthy = lambda: system.status()["verdict"] == "healthy"
+                wait_until("every node", healthy, system.dir)
+                striker = None
 
-            def begun(plan):
-                nonlocal striker
-                striker = Striker(system, role, stage, plan["moves"])
-                striker.start()
+                def begun(plan):
+                    nonlocal striker
+                    striker = Striker(system, role, stage, plan["moves"])
+                    striker.start()
 
-            try:
-                _, seconds = carry_out(system, words, begun)
-            finally:
-                if striker is not None:
-                    striker.over.set()
-                    striker.join()
-            if striker.killed:
-                killed[role, stage] += 1
-                slowest = max(slowest, seconds)
-            say(f"{turn}: {' '.join(words)}, {role} at {stage}: {striker.killed or 'not met'}, done after {seconds:.1f} s")
+                try:
+                    _, seconds = carry_out(system, words, begun)
+                finally:
+                    if striker is not None:
+                        striker.over.set()
+                        striker.join()
+                if striker.killed:
+                    killed[role, stage] += 1
+                    slowest = max(slowest, seconds)
+                say(f"{turn}: {' '.join(words)}, {role} at {stage}: {striker.killed or 'not met'}, done after {seconds:.1f} s")
         checker.send_signal(2)
         verdict = json.loads(checker.communicate(timeout=120)[0].splitlines()[-1])
     print("| killed | " + " | ".join(STAGES) + " |\n|---|" + "--:|" * len(STAGES))

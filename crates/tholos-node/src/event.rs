@@ -131,7 +131,7 @@ pub enum Event {
     SnapshotTaken {
         /// Which shard.
         shard: ShardId,
-        /// The file, as its chunks name it.
+        /// The file that arrives, by a number that no other has in this boot.
         file: u64,
         /// The chunk.
         chunk: u32,
@@ -140,7 +140,7 @@ pub enum Event {
     SnapshotLoaded {
         /// Which shard.
         shard: ShardId,
-        /// The file, as its chunks name it.
+        /// The file that arrives, by a number that no other has in this boot.
         file: u64,
         /// What it holds.
         snapshot: Box<LoadedSnapshot>,
@@ -149,7 +149,7 @@ pub enum Event {
     SnapshotRefused {
         /// Which shard.
         shard: ShardId,
-        /// The file, as its chunks name it.
+        /// The file that arrives, by a number that no other has in this boot.
         file: u64,
     },
     /// A snapshot could not be written; its file is given up.
@@ -306,7 +306,7 @@ pub enum SnapshotJob {
         shard: ShardId,
         /// Its last index.
         index: Index,
-        /// The file, as its chunks name it.
+        /// The file that arrives, by a number that no other has in this boot.
         file: u64,
         /// The chunk's number.
         chunk: u32,
@@ -321,7 +321,7 @@ pub enum SnapshotJob {
     Forget {
         /// Which shard.
         shard: ShardId,
-        /// The file, as its chunks name it.
+        /// The file that arrives, by a number that no other has in this boot.
         file: u64,
     },
     /// Snapshots of this shard below this index are not needed any more.

@@ -5,6 +5,8 @@
 //! What has come is kept for a while when the rest does not, and the next chunk of the same file goes on there.
 //!
 //! - **I1** The sender hears of a chunk when it is written: the disk holds the sender back, and few chunks wait in memory.
+//! - **I2** What the driver says is of the transfer that it was given the chunk by: a file that is sent again, after what had come
+//!   of it was not needed any more, is another transfer.
 
 use alloc::collections::BTreeMap;
 
@@ -27,6 +29,8 @@ const CHUNK_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Incoming {
     transfers: BTreeMap<ShardId, Transfer>,
+    /// Transfers so far.
+    begun: u64,
     /// Bytes of one snapshot, at most.
     snapshot_bytes_max: u64,
 }
@@ -36,7 +40,10 @@ struct Transfer {
     from: NodeId,
     ballot: Ballot,
     index: Index,
+    /// What its sender calls the file.
     file: u64,
+    /// What the driver knows it by (I2).
+    number: u64,
     /// Chunks given to the driver, and those that it has written.
     given: u32,
     taken: u32,
@@ -48,9 +55,9 @@ struct Transfer {
 }
 
 impl Transfer {
-    fn new(from: NodeId, chunk: &SnapshotChunk, at: Millis) -> Transfer {
+    fn new(from: NodeId, chunk: &SnapshotChunk, number: u64, at: Millis) -> Transfer {
         let SnapshotChunk { ballot, index, file, .. } = *chunk;
-        Transfer { from, ballot, index, file, given: 0, taken: 0, all_given: false, bytes: 0, at }
+        Transfer { from, ballot, index, file, number, given: 0, taken: 0, all_given: false, bytes: 0, at }
     }
 
     /// Asks for what is not written yet.
@@ -62,7 +69,7 @@ impl Transfer {
 
 impl Incoming {
     pub(super) fn new(snapshot_bytes_max: u64) -> Incoming {
-        Incoming { transfers: BTreeMap::new(), snapshot_bytes_max }
+        Incoming { transfers: BTreeMap::new(), begun: 0, snapshot_bytes_max }
     }
 
     /// Takes a chunk if it is the next one. An error says why the whole snapshot is refused.
@@ -74,19 +81,23 @@ impl Incoming {
         out: &mut Effects,
     ) -> Result<(), &'static str> {
         let shard = chunk.shard;
-        let transfer = self.transfers.entry(shard).or_insert_with(|| Transfer::new(from, &chunk, now));
+        let number = self.begun + 1;
+        let transfer =
+            self.transfers.entry(shard).or_insert_with(|| Transfer::new(from, &chunk, number, now));
         if (transfer.from, transfer.file, transfer.index) != (from, chunk.file, chunk.index) {
             if (chunk.ballot, chunk.index) < (transfer.ballot, transfer.index)
                 && now.since(transfer.at) < TRANSFER_TIMEOUT
             {
                 return Ok(());
             }
-            out.snapshots.push(SnapshotJob::Forget { shard, file: transfer.file });
-            *transfer = Transfer::new(from, &chunk, now);
+            out.snapshots.push(SnapshotJob::Forget { shard, file: transfer.number });
+            *transfer = Transfer::new(from, &chunk, number, now);
         }
+        self.begun = self.begun.max(transfer.number);
         // Its sender may have been elected again meanwhile.
         transfer.ballot = transfer.ballot.max(chunk.ballot);
-        let SnapshotChunk { index, file, chunk: number, chunks, checksum, bytes, .. } = chunk;
+        let file = transfer.number;
+        let SnapshotChunk { index, chunk: number, chunks, checksum, bytes, .. } = chunk;
         let waiting = transfer.given - transfer.taken;
         if number != transfer.given || transfer.all_given || waiting >= CHUNKS_WAITING_MAX {
             transfer.ask(shard, out);
@@ -118,7 +129,7 @@ impl Incoming {
         now: Millis,
         out: &mut Effects,
     ) {
-        let Some(transfer) = self.transfers.get_mut(&shard).filter(|transfer| transfer.file == file) else {
+        let Some(transfer) = self.transfers.get_mut(&shard).filter(|transfer| transfer.number == file) else {
             return;
         };
         if chunk == transfer.taken {
@@ -134,7 +145,7 @@ impl Incoming {
         file: u64,
         out: &mut Effects,
     ) -> Option<(NodeId, Ballot)> {
-        self.transfers.get(&shard).filter(|transfer| transfer.file == file && transfer.all_given)?;
+        self.transfers.get(&shard).filter(|transfer| transfer.number == file && transfer.all_given)?;
         let mut transfer = self.transfers.remove(&shard)?;
         transfer.taken = transfer.given;
         transfer.ask(shard, out);
@@ -143,14 +154,14 @@ impl Incoming {
 
     /// It could not be written, or is not what was sent. Answers from whom it came.
     pub(super) fn handle_refused(&mut self, shard: ShardId, file: u64) -> Option<NodeId> {
-        self.transfers.get(&shard).filter(|transfer| transfer.file == file)?;
+        self.transfers.get(&shard).filter(|transfer| transfer.number == file)?;
         self.transfers.remove(&shard).map(|transfer| transfer.from)
     }
 
     /// What has come of the shard is not needed.
     pub(super) fn forget(&mut self, shard: ShardId, out: &mut Effects) {
         if let Some(transfer) = self.transfers.remove(&shard) {
-            out.snapshots.push(SnapshotJob::Forget { shard, file: transfer.file });
+            out.snapshots.push(SnapshotJob::Forget { shard, file: transfer.number });
         }
     }
 
@@ -160,7 +171,7 @@ impl Incoming {
             // What is being made durable takes as long as it takes.
             let kept = transfer.all_given || now.since(transfer.at) < RESUMED_WITHIN;
             if !kept {
-                out.snapshots.push(SnapshotJob::Forget { shard: *shard, file: transfer.file });
+                out.snapshots.push(SnapshotJob::Forget { shard: *shard, file: transfer.number });
             }
             kept
         });
@@ -214,9 +225,9 @@ mod tests {
         seen(out)
     }
 
-    fn taken(incoming: &mut Incoming, file: u64, number: u32) -> Option<u32> {
+    fn taken(incoming: &mut Incoming, transfer: u64, number: u32) -> Option<u32> {
         let mut out = Effects::default();
-        incoming.handle_taken(SHARD, file, number, Millis(0), &mut out);
+        incoming.handle_taken(SHARD, transfer, number, Millis(0), &mut out);
         seen(out).0
     }
 
@@ -234,28 +245,43 @@ mod tests {
         assert_eq!(give(&mut incoming, (1, 7), 0, 0), (None, vec![0]));
         assert_eq!(give(&mut incoming, (1, 7), 0, 0), (Some(0), vec![]));
         assert_eq!(give(&mut incoming, (1, 7), 1, 0), (None, vec![1]));
-        assert_eq!(taken(&mut incoming, 7, 0), Some(1));
-        assert_eq!(taken(&mut incoming, 7, 0), None, "news of before");
+        assert_eq!(taken(&mut incoming, 1, 0), Some(1));
+        assert_eq!(taken(&mut incoming, 1, 0), None, "news of before");
         assert_eq!(give(&mut incoming, (1, 7), 2, 0), (None, vec![2]));
         assert_eq!(give(&mut incoming, (1, 7), 2, 0), (Some(1), vec![]));
         let mut out = Effects::default();
-        assert_eq!(incoming.handle_loaded(SHARD, 6, &mut out), None, "another file");
+        assert_eq!(incoming.handle_loaded(SHARD, 2, &mut out), None, "another one");
         let leader = Ballot { round: 1, replica: ReplicaId(2) };
-        assert_eq!(incoming.handle_loaded(SHARD, 7, &mut out), Some((NodeId(2), leader)));
+        assert_eq!(incoming.handle_loaded(SHARD, 1, &mut out), Some((NodeId(2), leader)));
         assert_eq!((seen(out).0, incoming.count()), (Some(3), 0));
+    }
+
+    /// The job of a move had no end: what the driver said of chunks of before was taken for the same chunks of the file that came
+    /// again. (Seed 306808 of the simulator at 67277b2.)
+    #[test]
+    fn what_is_said_of_a_transfer_that_was_given_up_is_not_of_the_next() {
+        let mut incoming = incoming();
+        for number in 0..3 {
+            give(&mut incoming, (1, 7), number, 0);
+        }
+        incoming.forget(SHARD, &mut Effects::default());
+        assert_eq!(give(&mut incoming, (1, 7), 0, 0), (None, vec![0]));
+        assert_eq!((taken(&mut incoming, 1, 0), taken(&mut incoming, 1, 1)), (None, None));
+        assert_eq!(incoming.handle_loaded(SHARD, 1, &mut Effects::default()), None);
+        assert_eq!(taken(&mut incoming, 2, 0), Some(1));
     }
 
     #[test]
     fn a_break_is_gone_on_from_in_a_later_ballot_too() {
         let mut incoming = incoming();
         give(&mut incoming, (1, 7), 0, 0);
-        taken(&mut incoming, 7, 0);
+        taken(&mut incoming, 1, 0);
         incoming.tick(Millis(59_999), &mut Effects::default());
         assert_eq!(give(&mut incoming, (3, 7), 0, 59_999), (Some(1), vec![]));
         assert_eq!(give(&mut incoming, (3, 7), 1, 59_999), (None, vec![1]));
         let mut out = Effects::default();
         incoming.tick(Millis(120_000), &mut out);
-        assert!(matches!(out.snapshots[..], [SnapshotJob::Forget { file: 7, .. }]));
+        assert!(matches!(out.snapshots[..], [SnapshotJob::Forget { file: 1, .. }]));
         assert_eq!(incoming.count(), 0);
     }
 
