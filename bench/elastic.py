@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -239,11 +240,12 @@ def carry_out(system, words, begun=lambda _plan: None):
         # A plan is refused when the map has moved since: the meta group's own voters follow a job that has just ended.
         plan = system.ask("cluster", "plan", *words)
         began = time.monotonic()
-        job = system.ask("cluster", "apply", plan["id"], "--detach", exits=(0, 1)).get("job")
-        if job is not None:
+        answer = system.ask("cluster", "apply", plan["id"], "--detach", exits=(0, 1))
+        if "job" in answer:
             break
     else:
-        raise RuntimeError(f"{' '.join(words)}: planned {PLANS_MAX} times, and refused each time")
+        raise RuntimeError(f"{' '.join(words)}: planned {PLANS_MAX} times, and refused each time: {plan['checks']}")
+    job = answer["job"]
     begun(plan)
     while True:
         # A node that was just killed may be the one that the meta group is asked by.
@@ -308,13 +310,16 @@ def strike(args):
                  ",".join(system.addresses("gateway", system.nodes))]
         checker = system.spawn_piped(check)
         killed = {(role, stage): 0 for role in ROLES for stage in STAGES}
-        tried, slowest, turn = dict(killed), 0.0, 0
+        tried, slowest, turn, chance = dict(killed), 0.0, 0, random.Random(args.kills)
         # What keeps the shards at work, so that a move has something to catch up with.
         system.spawn_piped(bench_command(system, 7200, args))
         with contextlib.suppress(KeyboardInterrupt):
             while min(killed.values()) < args.kills and turn < JOBS_PER_KILL * args.kills * len(killed):
                 # Some stages are short: others are not held up by one that is not met.
-                role, stage = min((cell for cell in killed if killed[cell] < args.kills), key=tried.get)
+                # By chance, or each would be met on the way to n4 only, or on the way back.
+                open_cells = [cell for cell in killed if killed[cell] < args.kills]
+                least = min(tried[cell] for cell in open_cells)
+                role, stage = chance.choice([cell for cell in open_cells if tried[cell] == least])
                 tried[role, stage] += 1
                 words, turn = ["add", "n4"] if turn % 2 == 0 else ["drain", "n4"], turn + 1
                 # The node that was killed last may not be up again.

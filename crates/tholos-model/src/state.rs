@@ -1,8 +1,8 @@
 //! What one state of a council is: its replicas, what is on its way, and what has been learnt.
 //!
 //! A state is small and shared with its neighbours: a step changes one replica and copies nothing of the others.
-//! Whatever decides what can happen next is in its hash, and nothing else is: no clock runs here (see [`crate`]), and
-//! each disk is kept as the replica that it would bring back, not as the records that led there.
+//! Whatever decides what can happen next is in its hash, the clock as well, which stands still but for leases (see [`crate`]).
+//! Each disk is kept as the replica that it would bring back, not as the records that led there.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
