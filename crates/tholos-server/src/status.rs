@@ -521,7 +521,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
             lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
             reason: lost_words(state, row.id)
                 .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
-            next: next_command(state, row),
+            next: next_command(state, row, answer.is_ok()),
             level: state.level_of(row.id).0,
             load: load.map(|load| load.busy),
             spare: load.map(|load| load.spare),
@@ -596,17 +596,19 @@ fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
     Some(format!("its directory is lost: {heir} is to take over what it held"))
 }
 
-/// What an operator would do with a node that holds nothing, or with what is left of a lost one.
-fn next_command(state: &MetaState, row: &NodeRow) -> Option<String> {
+/// What an operator would do with a node that holds nothing, or that keeps what it is to give up.
+fn next_command(state: &MetaState, row: &NodeRow, answers: bool) -> Option<String> {
     let adds = |name: &str| format!("tholos cluster plan add {name}");
     match state.phase(row.id) {
-        Some(Phase::Spare) => Some(adds(&row.name)),
+        // One that does not answer is to be started first.
+        Some(Phase::Spare) => answers.then(|| adds(&row.name)),
         // Its moves wait for nothing but to be planned.
         Some(Phase::Leaving) if state.active_job().is_none() => {
             let is_lost = state.standing(row.id) == Some(Standing::Lost);
             match state.heir_of(row.id).filter(|heir| state.phase(heir.id) == Some(Phase::Spare)) {
                 Some(heir) => Some(adds(&heir.name)),
-                None => is_lost.then(|| format!("tholos cluster plan remove {}", row.name)),
+                None if is_lost => Some(format!("tholos cluster plan remove {}", row.name)),
+                None => answers.then(|| "tholos cluster plan even".to_owned()),
             }
         }
         _ => None,

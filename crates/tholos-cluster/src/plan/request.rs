@@ -337,26 +337,29 @@ impl Layout {
 
     /// Nodes that do not hold a share are to hold one.
     fn join(&mut self, map: &ClusterMap, nodes: &[NodeId]) -> Result<(), PlanError> {
-        self.stand(map, nodes, |was| was != Standing::Member, Standing::Member, PlanError::HoldsAlready)
+        self.stand(map, nodes, |was, _| was != Standing::Member, Standing::Member, PlanError::HoldsAlready)
     }
 
     /// Nodes that hold a share are to hold none.
     fn leave(&mut self, map: &ClusterMap, nodes: &[NodeId]) -> Result<(), PlanError> {
-        self.stand(map, nodes, |was| was != Standing::Spare, Standing::Draining, PlanError::HoldsNothing)
+        // A spare may hold something that it was to give up by a job that ended early.
+        let holds = |node| map.shards_of(node).next().is_some();
+        let may = |was, node| was != Standing::Spare || holds(node);
+        self.stand(map, nodes, may, Standing::Draining, PlanError::HoldsNothing)
     }
 
     fn stand(
         &mut self,
         map: &ClusterMap,
         nodes: &[NodeId],
-        may: impl Fn(Standing) -> bool,
+        may: impl Fn(Standing, NodeId) -> bool,
         standing: Standing,
         error: fn(String) -> PlanError,
     ) -> Result<(), PlanError> {
         for node in nodes {
             let at = map.nodes.binary_search_by_key(node, |row| row.id);
             let at = at.map_err(|_| PlanError::UnknownNode(format!("{node}")))?;
-            if !may(self.standings[at]) {
+            if !may(self.standings[at], *node) {
                 return Err(error(map.nodes[at].name.clone()));
             }
             match standing {

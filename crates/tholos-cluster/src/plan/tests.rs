@@ -520,6 +520,12 @@ fn shares_are_made_even_after_a_job_that_ended_early() {
     let standings = [Standing::Member; 4];
     let plan = super::plan(&map, &standings, &well(&map), &Request::Even).unwrap();
     assert_eq!((plan.copies(), plan.nodes[3].replicas), (12, (0, 12)));
+    // A spare that was to give up what it has can be asked to once more.
+    let map = cluster("n1 n2 n3 n4", 16, 3);
+    let standings = [Standing::Member, Standing::Member, Standing::Member, Standing::Spare];
+    let drain = Request::parse(&map, "drain n4").unwrap();
+    let plan = super::plan(&map, &standings, &well(&map), &drain).unwrap();
+    assert_eq!((plan.copies(), plan.nodes[3].replicas), (12, (12, 0)));
 }
 
 #[test]

@@ -190,8 +190,13 @@ fn a_spare_says_what_to_do_with_it_and_does_not_degrade() {
         &vec![answers[0].clone(), answers[1].clone(), answers[2].clone(), Err("gone".into())],
     );
     assert_eq!((status.verdict, status.nodes[3].state), (Verdict::Degraded, NodeState::Down));
-    state.standings[0] = Standing::Draining;
-    assert_eq!(cluster_status(&state, &answers).nodes[0].state, NodeState::Leaving);
+    assert_eq!(status.nodes[3].next, None, "it is to be started first");
+    for standing in [Standing::Draining, Standing::Spare] {
+        state.standings[0] = standing;
+        let row = &cluster_status(&state, &answers).nodes[0];
+        let told = (row.state, row.next.as_deref());
+        assert_eq!(told, (NodeState::Leaving, Some("tholos cluster plan even")), "it holds something");
+    }
 }
 
 #[test]
