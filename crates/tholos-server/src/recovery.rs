@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Admin, Failure, Json};
 use crate::jobs::{ask_meta, stopped};
 use crate::server::NodeHandle;
+use crate::status::OTHER_DIRECTORY;
 use crate::{join, plan};
 
 /// Before the first group wanted, in two bytes, little-endian; the answer is an [`Inventory`].
@@ -242,12 +243,17 @@ async fn ask_all(admin: &Admin, map: &ClusterMap) -> Vec<Result<Inventory, Strin
     let (handles, secret) = (admin.handles(), admin.secret());
     let mut asking = JoinSet::new();
     for (at, row) in map.nodes.iter().enumerate() {
-        let own = handles.iter().find(|handle| handle.id() == row.id).cloned().map(Asked::Own);
+        let id = row.id;
+        let own = handles.iter().find(|handle| handle.id() == id).cloned().map(Asked::Own);
         let others = admin.asks_others() && !row.peer.is_empty();
         let asked = own.or_else(|| others.then(|| Asked::Other(row.peer.clone(), secret.clone())));
         asking.spawn(async move {
             let answer = match asked {
-                Some(asked) => asked.whole().await,
+                // A node hears itself: else what answers is another directory, given up long ago.
+                Some(asked) => asked.whole().await.and_then(|whole| match whole.hears.contains(&id) {
+                    true => Ok(whole),
+                    false => Err(OTHER_DIRECTORY.to_owned()),
+                }),
                 None => Err("it does not run".to_owned()),
             };
             (at, answer)

@@ -21,6 +21,9 @@ use crate::upgrade;
 pub struct NodeReport {
     /// Its name.
     pub name: String,
+    /// Its directory; `None` of a node of an earlier release, or that has left.
+    #[serde(default)]
+    pub incarnation: Option<u64>,
     /// The epoch of its map.
     pub epoch: u64,
     /// The shards it holds.
@@ -262,6 +265,7 @@ impl NodeReport {
             .collect();
         NodeReport {
             name: name.to_owned(),
+            incarnation: node.own_row().map(|row| row.incarnation.0),
             epoch: map.epoch.0,
             shards,
             keys,
@@ -296,6 +300,14 @@ impl NodeReport {
                     Some(room.memory_free.map_or(left, |free| free.min(left)))
                 }
             },
+        }
+    }
+
+    /// The report, if it is that of the node in this row: an old directory of it, put back, is not that node (R21).
+    pub(crate) fn of_row(self, row: &NodeRow) -> Result<NodeReport, String> {
+        match self.incarnation {
+            Some(found) if found != row.incarnation.0 => Err(OTHER_DIRECTORY.to_owned()),
+            _ => Ok(self),
         }
     }
 
@@ -345,6 +357,13 @@ impl NodeReport {
         Bytes::from(serde_json::to_vec(self).expect("plain fields can be written as JSON"))
     }
 }
+
+/// Why a node counts as down at whose address something else answers.
+pub(crate) const OTHER_DIRECTORY: &str =
+    "at its address another directory answers than the one it has: stop that one";
+
+/// Why a node is not asked whose name another one bears since.
+pub(crate) const NO_ADDRESS: &str = "its directory is lost";
 
 /// A wall clock that is so far off the median of the nodes' clocks is an alarm (R16).
 const CLOCK_ALARM_MS: u64 = 500;

@@ -200,6 +200,15 @@ fn a_spare_says_what_to_do_with_it_and_does_not_degrade() {
 }
 
 #[test]
+fn an_old_directory_at_the_address_of_a_node_is_not_that_node() {
+    let row = map().nodes[1].clone();
+    let said = |incarnation| NodeReport { incarnation, ..NodeReport::default() }.of_row(&row);
+    assert_eq!(said(Some(2)).map(|report| report.incarnation), Ok(Some(2)));
+    assert_eq!(said(Some(99)), Err(OTHER_DIRECTORY.to_owned()));
+    assert!(said(None).is_ok(), "an earlier release does not say");
+}
+
+#[test]
 fn a_lost_directory_degrades_until_its_heir_has_what_it_held() {
     let mut state = Some(founded());
     let wiped = NodeRow { incarnation: Incarnation(99), ..map().nodes[1].clone() };
