@@ -9,6 +9,7 @@ mod metrics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -231,6 +232,16 @@ async fn health(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
+    if let Source::Node(node) = &admin.source
+        && node.handle.gone.load(Ordering::Relaxed)
+    {
+        // What it has seen last is long past.
+        let name = node.handle.name();
+        let error = format!(
+            "the cluster goes on without {name}: ask another node, and destroy the directory of this one"
+        );
+        return (StatusCode::GONE, Json(Failure { error })).into_response();
+    }
     let mut status = cluster_status(&admin.newest(), &admin.ask_all().await);
     let jobs = admin.state().map(|state| jobs::notes(&state)).unwrap_or_default();
     status.notes.splice(0..0, jobs);

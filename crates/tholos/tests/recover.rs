@@ -105,6 +105,9 @@ fn one_process_of_three_goes_on_and_two_new_ones_join_it() {
         let refused = log.contains("the cluster goes on without this node: it was given up for ever");
         if refused { Ok(()) } else { Err(format!("{} {log}", cluster.log(0))) }
     });
+    let told = cluster.run(&["cluster", "status"], &[1]);
+    assert_eq!(told.status.code(), Some(1), "what it has seen last is no status: {}", text(&told.stdout));
+    assert!(text(&told.stderr).contains("the cluster goes on without n2"), "{}", text(&told.stderr));
     client.write(1, "alone");
     cluster.kill(1);
 
