@@ -160,6 +160,9 @@ impl fmt::Display for PlanError {
             PlanError::NodeLeft(node) => {
                 write!(out, "node {node} has left the cluster since, so what it held cannot go back to it")
             }
+            PlanError::Place(error @ PlaceError::TooFewNodes { .. }) => {
+                write!(out, "{error}: add a spare first, replace a node by one, or have fewer replicas")
+            }
             PlanError::Place(error) => write!(out, "{error}"),
         }
     }
@@ -292,6 +295,7 @@ impl Layout {
                 }
             }
             Request::Drain(nodes) => layout.leave(map, nodes)?,
+            Request::Replace { old, new } if old == new => return Err(PlanError::TooManyNames),
             Request::Replace { old, new } => {
                 layout.leave(map, &[*old])?;
                 layout.join(map, &[*new])?;
