@@ -162,9 +162,13 @@ fn view(map: &ClusterMap, plan: &RecoveryPlan) -> PlanView {
         })
         .collect();
     let names: Vec<&str> = lost.iter().map(|lost| lost.name.as_str()).collect();
-    let warning = match names.is_empty() {
-        true => String::new(),
-        false => format!(
+    let warning = match names.as_slice() {
+        [] => String::new(),
+        [name] => format!(
+            "{name} would still serve, and tell clients that their writes are safe. It must be destroyed first: no \
+             process of it may ever run again, from no copy of its directory."
+        ),
+        _ => format!(
             "{} would still serve, alone with each other, and tell clients that their writes are safe. They must be \
              destroyed first: no process of theirs may ever run again, from no copy of their directories.",
             names.join(" and ")

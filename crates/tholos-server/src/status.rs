@@ -611,8 +611,9 @@ fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
     if state.standing(node) != Some(Standing::Lost) {
         return None;
     }
-    let heir = state.heir_of(node).map_or("others", |heir| heir.name.as_str());
-    Some(format!("its directory is lost: {heir} is to take over what it held"))
+    let heir =
+        state.heir_of(node).map_or_else(|| "others are".to_owned(), |heir| format!("{} is", heir.name));
+    Some(format!("its directory is lost: {heir} to take over what it held"))
 }
 
 /// What an operator would do with a node that holds nothing, or that keeps what it is to give up.
