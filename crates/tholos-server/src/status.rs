@@ -404,7 +404,7 @@ fn automatic_words(node: &Node) -> Vec<String> {
 pub enum Verdict {
     /// Every node is up and whole, and every shard has a leader.
     Healthy,
-    /// A node is missing or has lost data, and every shard has a leader.
+    /// A node is missing or has lost data, or a shard has too few replicas, and every shard has a leader.
     Degraded,
     /// A shard has no leader: its keys can be neither read nor written.
     Unavailable,
@@ -556,7 +556,8 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let full: Vec<u16> =
         leaders.iter().flatten().filter(|(at, _)| is_full(*at)).map(|(_, led)| led.shard).collect();
     let whole = |node: &NodeStatus| node.state != NodeState::Down && node.reason.is_none();
-    let verdict = match (leaderless.is_empty(), nodes.iter().all(whole)) {
+    let too_few = too_few_note(map);
+    let verdict = match (leaderless.is_empty(), nodes.iter().all(whole) && too_few.is_none()) {
         (false, _) => Verdict::Unavailable,
         (true, false) => Verdict::Degraded,
         (true, true) => Verdict::Healthy,
@@ -566,11 +567,20 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let automatic = answers.iter().flatten().flat_map(|report| report.automatic.clone());
     let notes = automatic
         .chain(recovery::note(state))
+        .chain(too_few)
         .chain(crowded_note(map, &nodes))
         .chain(upgrade::note(state))
         .collect();
     let (shards, level) = (map.shard_count, state.level.0);
     ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, full, meta, notes }
+}
+
+/// What is said while shards have fewer replicas than they are to have: after a recovery (R29), or until a job is done.
+fn too_few_note(map: &ClusterMap) -> Option<String> {
+    let few = map.shards.iter().filter(|set| set.len() < usize::from(map.replicas)).count();
+    let shards = if few == 1 { "1 shard has".to_owned() } else { format!("{few} shards have") };
+    let (replicas, next) = (map.replicas, "tholos cluster plan add spares, or even");
+    (few > 0).then(|| format!("{shards} fewer than {replicas} replicas: {next}"))
 }
 
 /// What is said while a zone holds more than one replica of a shard, for whoever loses it loses both.

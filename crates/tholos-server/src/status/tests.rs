@@ -227,6 +227,17 @@ fn a_lost_directory_degrades_until_its_heir_has_what_it_held() {
 }
 
 #[test]
+fn shards_with_too_few_replicas_degrade_and_are_told() {
+    let answers = ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
+    let mut state = founded();
+    // As after a recovery.
+    state.map.shards[1].truncate(1);
+    let status = cluster_status(&state, &answers);
+    let note = "1 shard has fewer than 3 replicas: tholos cluster plan add spares, or even";
+    assert_eq!((status.verdict, status.notes), (Verdict::Degraded, vec![note.to_owned()]));
+}
+
+#[test]
 fn replicas_that_share_a_zone_are_told_with_what_would_help() {
     let answers = || ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
     let mut state = founded();
