@@ -1,7 +1,9 @@
-//! Slots and ring lookups beside `crc16`, `pingora-ketama` and `hashring`, all in one run on one core.
+//! Slots and lookups beside `crc16`, and beside `pingora-ketama`, `hashring`, `conhash`, `jumphash` and `anchorhash`, all in
+//! one run on one core.
 //!
 //! `cargo run --release -p bench-ring` prints nanoseconds per operation: the best of many rounds, because on a shared
-//! machine everything but the code itself only ever adds time.
+//! machine everything but the code itself only ever adds time. How even shares are and what moves is
+//! `--bin placement`.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -59,6 +61,15 @@ fn slots(what: &str, keys: &[String]) {
     report(what, ours, &[("crc16 + tag scan", theirs)]);
 }
 
+#[derive(Clone)]
+struct Named(String, u64);
+
+impl conhash::Node for Named {
+    fn name(&self) -> String {
+        self.0.clone()
+    }
+}
+
 fn rings() {
     let addresses: Vec<SocketAddr> = (0..NODES)
         .map(|at| SocketAddr::from(([10, 0, (at / 250) as u8, (at % 250) as u8 + 1], 6379)))
@@ -83,11 +94,21 @@ fn rings() {
     );
     let built_hashring = start.elapsed();
 
+    let start = Instant::now();
+    let mut conhash = conhash::ConsistentHash::new();
+    for (name, node) in names.iter().zip(0..) {
+        conhash.add(&Named(name.clone(), node), POINTS_PER_WEIGHT as usize);
+    }
+    let built_conhash = start.elapsed();
+    // These two have no points: nodes are numbers to them.
+    let jumphash = jumphash::JumpHasher::new_with_keys(1, 2);
+    let anchorhash = anchorhash::Builder::default().with_resources(0..NODES as u64).build(NODES as u16);
+
     let keys: Vec<String> =
         (0..KEYS).map(|at| format!("user:{:07}", at * 2_654_435_761 % 9_999_991)).collect();
     let hashes: Vec<u64> = keys.iter().map(|key| hash64(key.as_bytes(), 0)).collect();
     println!(
-        "\nring of {NODES} nodes: {} points built in {built_ours:.1?} (pingora-ketama {built_ketama:.1?}, hashring {built_hashring:.1?})",
+        "\nring of {NODES} nodes: {} points built in {built_ours:.1?} (pingora-ketama {built_ketama:.1?}, hashring {built_hashring:.1?}, conhash {built_conhash:.1?})",
         ours.point_count()
     );
     let lookup = measure(&hashes, |hash| ours.get(*hash).map_or(0, |node| u64::from(node.0)));
@@ -96,12 +117,21 @@ fn rings() {
     let theirs_ketama =
         measure(&keys, |key| ketama.node(key.as_bytes()).map_or(0, |node| u64::from(node.port())));
     let theirs_hashring = measure(&keys, |key| hashring.get(key).map_or(0, |node| node.0 as u64));
+    let theirs_conhash = measure(&keys, |key| conhash.get_str(key).map_or(0, |node| node.1));
+    let theirs_jumphash = measure(&keys, |key| u64::from(jumphash.slot(key, NODES as u32)));
+    let theirs_anchorhash = measure(&keys, |key| anchorhash.get_resource(key).copied().unwrap_or(0));
     println!("lookup of a hash");
     println!("  {:<28}{lookup:>8.2} ns", "tholos-ring");
     report(
         "lookup of a 12-byte key, hash included",
         with_hash,
-        &[("pingora-ketama", theirs_ketama), ("hashring", theirs_hashring)],
+        &[
+            ("pingora-ketama", theirs_ketama),
+            ("hashring", theirs_hashring),
+            ("conhash", theirs_conhash),
+            ("jumphash, no weights", theirs_jumphash),
+            ("anchorhash, no weights", theirs_anchorhash),
+        ],
     );
 
     // One lookup after the other: each key's hash depends on the owner found before.

@@ -200,9 +200,9 @@ impl MetaState {
     #[must_use]
     pub fn phase(&self, node: NodeId) -> Option<Phase> {
         Some(match self.standing(node)? {
-            Standing::Spare => Phase::Spare,
-            Standing::Draining if self.holds(node) == 0 => Phase::Spare,
-            Standing::Draining | Standing::Lost => Phase::Leaving,
+            Standing::Spare | Standing::Draining if self.holds(node) == 0 => Phase::Spare,
+            // A spare that holds something was to give it up by a job that ended early.
+            Standing::Spare | Standing::Draining | Standing::Lost => Phase::Leaving,
             Standing::Member => {
                 let coming = || self.active_job().into_iter().flat_map(move |job| job.coming_to(node));
                 let got = coming().filter(|stage| *stage == MoveStage::Recorded).count();

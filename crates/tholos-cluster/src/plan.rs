@@ -363,6 +363,10 @@ fn effects(map: &ClusterMap, facts: &Facts, layout: &Layout, sets: &[Vec<NodeId>
             tally(leader, &mut |effect| effect.leads.1 += 1);
         }
     }
+    // Where there are more zones than replicas it holds a part, as others do.
+    for effect in &mut effects {
+        effect.alone_in_zone &= effect.replicas.1 == sets.len();
+    }
     effects
 }
 

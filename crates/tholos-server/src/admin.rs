@@ -9,6 +9,7 @@ mod metrics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +19,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use tholos_cluster::{ClusterMap, MetaState};
+use tholos_cluster::{ClusterMap, MetaState, NodeRow};
 use tholos_rpc::Secret;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -30,7 +31,7 @@ use crate::load::cluster_load;
 use crate::plan::{self, Plans};
 use crate::recovery;
 use crate::server::NodeHandle;
-use crate::status::{Answers, NodeReport, cluster_status, locate};
+use crate::status::{Answers, NO_ADDRESS, NodeReport, cluster_status, locate};
 use crate::upgrade;
 
 /// How long another node is waited for.
@@ -127,10 +128,10 @@ impl NodeSource {
         let mut asking = JoinSet::new();
         for (at, row) in self.handle.map().map.nodes.iter().enumerate() {
             let (handle, secret) = (self.handle.clone(), self.secret.clone());
-            let (id, peer) = (row.id, row.peer.clone());
+            let row = row.clone();
             asking.spawn(async move {
-                let answer =
-                    if id == handle.id() { report(&handle).await } else { ask(&peer, secret.as_ref()).await };
+                let is_own = row.id == handle.id();
+                let answer = if is_own { report(&handle).await } else { ask(&row, secret.as_ref()).await };
                 (at, answer)
             });
         }
@@ -148,10 +149,14 @@ async fn report(handle: &NodeHandle) -> Result<NodeReport, String> {
     }
 }
 
-async fn ask(peer: &str, secret: Option<&Secret>) -> Result<NodeReport, String> {
-    let answer = genesis::ask_status(peer, secret, NODE_TIMEOUT).await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&answer)
-        .map_err(|_| "its answer cannot be read; compare the versions of both".to_owned())
+async fn ask(row: &NodeRow, secret: Option<&Secret>) -> Result<NodeReport, String> {
+    if row.peer.is_empty() {
+        return Err(NO_ADDRESS.to_owned());
+    }
+    let answer = genesis::ask_status(&row.peer, secret, NODE_TIMEOUT).await;
+    let report: NodeReport = serde_json::from_slice(&answer.map_err(|error| error.to_string())?)
+        .map_err(|_| "its answer cannot be read; compare the versions of both".to_owned())?;
+    report.of_row(row)
 }
 
 /// Serves until it is dropped.
@@ -227,6 +232,16 @@ async fn health(State(admin): State<Admin>) -> Response {
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
+    if let Source::Node(node) = &admin.source
+        && node.handle.gone.load(Ordering::Relaxed)
+    {
+        // What it has seen last is long past.
+        let name = node.handle.name();
+        let error = format!(
+            "the cluster goes on without {name}: ask another node, and destroy the directory of this one"
+        );
+        return (StatusCode::GONE, Json(Failure { error })).into_response();
+    }
     let mut status = cluster_status(&admin.newest(), &admin.ask_all().await);
     let jobs = admin.state().map(|state| jobs::notes(&state)).unwrap_or_default();
     status.notes.splice(0..0, jobs);

@@ -59,9 +59,11 @@ pub(crate) async fn cancel(State(admin): State<Admin>, Query(query): Query<JobQu
 /// What an operator reads of the jobs in the status.
 pub(crate) fn notes(state: &MetaState) -> Vec<String> {
     let job = state.active_job().map(|job| {
-        let (done, all, what) = match job.restarts.len() {
-            0 => (job.count(MoveStage::Recorded), job.moves.len(), "moves"),
-            all => (job.restarts.iter().filter(|one| one.is_finished()).count(), all, "restarts"),
+        let (replicas, moved) = job.copies(state.map.meta_group());
+        let (done, all, what) = match (replicas, job.restarts.len()) {
+            (0, 0) => (job.count(MoveStage::Recorded), job.moves.len(), "moves"),
+            (0, all) => (job.restarts.iter().filter(|one| one.is_finished()).count(), all, "restarts"),
+            (all, _) => (moved, all, "replicas"),
         };
         format!("job {} is {}: {}: {done}/{all} {what}", job.id, view::state_word(job.state), job.title)
     });

@@ -2,6 +2,7 @@
 //!
 //! Every decision is [`tholos_cluster`]'s and the core's; here the nodes are asked what they have.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Admin, Failure, Json};
 use crate::jobs::{ask_meta, stopped};
 use crate::server::NodeHandle;
+use crate::status::OTHER_DIRECTORY;
 use crate::{join, plan};
 
 /// Before the first group wanted, in two bytes, little-endian; the answer is an [`Inventory`].
@@ -160,9 +162,13 @@ fn view(map: &ClusterMap, plan: &RecoveryPlan) -> PlanView {
         })
         .collect();
     let names: Vec<&str> = lost.iter().map(|lost| lost.name.as_str()).collect();
-    let warning = match names.is_empty() {
-        true => String::new(),
-        false => format!(
+    let warning = match names.as_slice() {
+        [] => String::new(),
+        [name] => format!(
+            "{name} would still serve, and tell clients that their writes are safe. It must be destroyed first: no \
+             process of it may ever run again, from no copy of its directory."
+        ),
+        _ => format!(
             "{} would still serve, alone with each other, and tell clients that their writes are safe. They must be \
              destroyed first: no process of theirs may ever run again, from no copy of their directories.",
             names.join(" and ")
@@ -242,12 +248,17 @@ async fn ask_all(admin: &Admin, map: &ClusterMap) -> Vec<Result<Inventory, Strin
     let (handles, secret) = (admin.handles(), admin.secret());
     let mut asking = JoinSet::new();
     for (at, row) in map.nodes.iter().enumerate() {
-        let own = handles.iter().find(|handle| handle.id() == row.id).cloned().map(Asked::Own);
+        let id = row.id;
+        let own = handles.iter().find(|handle| handle.id() == id).cloned().map(Asked::Own);
         let others = admin.asks_others() && !row.peer.is_empty();
         let asked = own.or_else(|| others.then(|| Asked::Other(row.peer.clone(), secret.clone())));
         asking.spawn(async move {
             let answer = match asked {
-                Some(asked) => asked.whole().await,
+                // A node hears itself: else what answers is another directory, given up long ago.
+                Some(asked) => asked.whole().await.and_then(|whole| match whole.hears.contains(&id) {
+                    true => Ok(whole),
+                    false => Err(OTHER_DIRECTORY.to_owned()),
+                }),
                 None => Err("it does not run".to_owned()),
             };
             (at, answer)
@@ -438,20 +449,22 @@ pub(crate) fn note(state: &MetaState) -> Option<String> {
     ))
 }
 
-/// How often a node that hears nobody asks whether the cluster goes on without it.
+/// How often a node that hears half of the others or fewer asks whether the cluster goes on without it.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A node that was given up, or removed, while it was away hears nobody, and nobody tells it why: whoever leads its peers'
-/// map may not even dial it. So it asks, and says what it is told; then, or when the node ends, this ends.
+/// A node that was given up, or removed, while it was away hears nobody but others to whom that happened, and nobody tells it
+/// why: whoever leads its peers' map may not even dial it. So it asks, and says what it is told; then, or when the node ends,
+/// this ends.
 pub(crate) async fn tell_if_gone(handle: NodeHandle, secret: Option<Secret>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(alone) = handle.inspect(|node| node.detector().heard_nodes().len() <= 1).await else {
+        let Some(heard) = handle.inspect(|node| node.detector().heard_nodes().len()).await else {
             return;
         };
         let own = handle.map();
+        let may_be_gone = hears_few(heard, own.map.nodes.len());
         let others = own.map.nodes.iter().filter(|row| row.id != handle.id() && !row.peer.is_empty());
-        for row in others.filter(|_| alone) {
+        for row in others.filter(|_| may_be_gone) {
             let Some(theirs) = join::ask_map(&row.peer, secret.as_ref(), ANSWER_TIMEOUT).await else {
                 continue;
             };
@@ -459,6 +472,7 @@ pub(crate) async fn tell_if_gone(handle: NodeHandle, secret: Option<Secret>) {
                 && theirs.epoch() > own.epoch()
                 && theirs.is_gone(handle.id())
             {
+                handle.gone.store(true, Ordering::Relaxed);
                 tracing::error!(
                     node = handle.name(), of = %row.name, epoch = %theirs.epoch(),
                     "the cluster goes on without this node: it was given up for ever, or removed, while it was away, and is \
@@ -469,6 +483,12 @@ pub(crate) async fn tell_if_gone(handle: NodeHandle, secret: Option<Secret>) {
             }
         }
     }
+}
+
+/// Whether a node that hears `heard`, itself included, of `nodes` may be one that all others have given up: several that were
+/// removed together hear each other.
+const fn hears_few(heard: usize, nodes: usize) -> bool {
+    heard <= 1 || heard * 2 <= nodes
 }
 
 #[cfg(test)]
@@ -489,6 +509,15 @@ mod tests {
         check(&[], &[], "recover groups");
         assert_eq!(from_words(&map, "recover n9 groups"), None, "a node that has left meanwhile");
         assert!(!is_recovery("remove n2") && from_words(&map, "remove n2").is_none());
+    }
+
+    #[test]
+    fn nodes_that_were_removed_together_ask_as_well() {
+        for (heard, nodes, few) in
+            [(1, 1, true), (1, 6, true), (2, 6, true), (3, 6, true), (4, 6, false), (2, 3, false)]
+        {
+            assert_eq!(hears_few(heard, nodes), few, "{heard} of {nodes}");
+        }
     }
 
     #[test]

@@ -174,6 +174,8 @@ pub struct NodeHandle {
     pub(crate) wal: Arc<WalQueue>,
     /// What was planned here lately.
     pub(crate) plans: Plans,
+    /// Set once another node has told that the cluster goes on without this one.
+    pub(crate) gone: Arc<AtomicBool>,
     rpc: Rpc,
 }
 
@@ -455,6 +457,7 @@ impl Wired {
             wal,
             rpc: self.rpc,
             plans,
+            gone: Arc::default(),
         };
         let directory = self.directory.path().to_owned();
         tasks.spawn(map_file::keep(directory.clone(), map, control.clone()));

@@ -21,6 +21,9 @@ use crate::upgrade;
 pub struct NodeReport {
     /// Its name.
     pub name: String,
+    /// Its directory; `None` of a node of an earlier release, or that has left.
+    #[serde(default)]
+    pub incarnation: Option<u64>,
     /// The epoch of its map.
     pub epoch: u64,
     /// The shards it holds.
@@ -262,6 +265,7 @@ impl NodeReport {
             .collect();
         NodeReport {
             name: name.to_owned(),
+            incarnation: node.own_row().map(|row| row.incarnation.0),
             epoch: map.epoch.0,
             shards,
             keys,
@@ -296,6 +300,14 @@ impl NodeReport {
                     Some(room.memory_free.map_or(left, |free| free.min(left)))
                 }
             },
+        }
+    }
+
+    /// The report, if it is that of the node in this row: an old directory of it, put back, is not that node (R21).
+    pub(crate) fn of_row(self, row: &NodeRow) -> Result<NodeReport, String> {
+        match self.incarnation {
+            Some(found) if found != row.incarnation.0 => Err(OTHER_DIRECTORY.to_owned()),
+            _ => Ok(self),
         }
     }
 
@@ -346,6 +358,13 @@ impl NodeReport {
     }
 }
 
+/// Why a node counts as down at whose address something else answers.
+pub(crate) const OTHER_DIRECTORY: &str =
+    "at its address another directory answers than the one it has: stop that one";
+
+/// Why a node is not asked whose name another one bears since.
+pub(crate) const NO_ADDRESS: &str = "its directory is lost";
+
 /// A wall clock that is so far off the median of the nodes' clocks is an alarm (R16).
 const CLOCK_ALARM_MS: u64 = 500;
 
@@ -385,7 +404,7 @@ fn automatic_words(node: &Node) -> Vec<String> {
 pub enum Verdict {
     /// Every node is up and whole, and every shard has a leader.
     Healthy,
-    /// A node is missing or has lost data, and every shard has a leader.
+    /// A node is missing or has lost data, or a shard has too few replicas, and every shard has a leader.
     Degraded,
     /// A shard has no leader: its keys can be neither read nor written.
     Unavailable,
@@ -521,7 +540,7 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
             lag: replicas.iter().map(|shard| lag(*shard, at, row.id.0, answer.ok(), &leaders)).sum(),
             reason: lost_words(state, row.id)
                 .or_else(|| answer.map_or_else(|why| Some(why.to_owned()), NodeReport::trouble)),
-            next: next_command(state, row),
+            next: next_command(state, row, answer.is_ok()),
             level: state.level_of(row.id).0,
             load: load.map(|load| load.busy),
             spare: load.map(|load| load.spare),
@@ -537,7 +556,8 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let full: Vec<u16> =
         leaders.iter().flatten().filter(|(at, _)| is_full(*at)).map(|(_, led)| led.shard).collect();
     let whole = |node: &NodeStatus| node.state != NodeState::Down && node.reason.is_none();
-    let verdict = match (leaderless.is_empty(), nodes.iter().all(whole)) {
+    let too_few = too_few_note(map);
+    let verdict = match (leaderless.is_empty(), nodes.iter().all(whole) && too_few.is_none()) {
         (false, _) => Verdict::Unavailable,
         (true, false) => Verdict::Degraded,
         (true, true) => Verdict::Healthy,
@@ -547,11 +567,20 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
     let automatic = answers.iter().flatten().flat_map(|report| report.automatic.clone());
     let notes = automatic
         .chain(recovery::note(state))
+        .chain(too_few)
         .chain(crowded_note(map, &nodes))
         .chain(upgrade::note(state))
         .collect();
     let (shards, level) = (map.shard_count, state.level.0);
     ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, full, meta, notes }
+}
+
+/// What is said while shards have fewer replicas than they are to have: after a recovery (R29), or until a job is done.
+fn too_few_note(map: &ClusterMap) -> Option<String> {
+    let few = map.shards.iter().filter(|set| set.len() < usize::from(map.replicas)).count();
+    let shards = if few == 1 { "1 shard has".to_owned() } else { format!("{few} shards have") };
+    let (replicas, next) = (map.replicas, "tholos cluster plan add spares, or even");
+    (few > 0).then(|| format!("{shards} fewer than {replicas} replicas: {next}"))
 }
 
 /// What is said while a zone holds more than one replica of a shard, for whoever loses it loses both.
@@ -592,21 +621,24 @@ fn lost_words(state: &MetaState, node: NodeId) -> Option<String> {
     if state.standing(node) != Some(Standing::Lost) {
         return None;
     }
-    let heir = state.heir_of(node).map_or("others", |heir| heir.name.as_str());
-    Some(format!("its directory is lost: {heir} is to take over what it held"))
+    let heir =
+        state.heir_of(node).map_or_else(|| "others are".to_owned(), |heir| format!("{} is", heir.name));
+    Some(format!("its directory is lost: {heir} to take over what it held"))
 }
 
-/// What an operator would do with a node that holds nothing, or with what is left of a lost one.
-fn next_command(state: &MetaState, row: &NodeRow) -> Option<String> {
+/// What an operator would do with a node that holds nothing, or that keeps what it is to give up.
+fn next_command(state: &MetaState, row: &NodeRow, answers: bool) -> Option<String> {
     let adds = |name: &str| format!("tholos cluster plan add {name}");
     match state.phase(row.id) {
-        Some(Phase::Spare) => Some(adds(&row.name)),
+        // One that does not answer is to be started first.
+        Some(Phase::Spare) => answers.then(|| adds(&row.name)),
         // Its moves wait for nothing but to be planned.
         Some(Phase::Leaving) if state.active_job().is_none() => {
             let is_lost = state.standing(row.id) == Some(Standing::Lost);
             match state.heir_of(row.id).filter(|heir| state.phase(heir.id) == Some(Phase::Spare)) {
                 Some(heir) => Some(adds(&heir.name)),
-                None => is_lost.then(|| format!("tholos cluster plan remove {}", row.name)),
+                None if is_lost => Some(format!("tholos cluster plan remove {}", row.name)),
+                None => answers.then(|| "tholos cluster plan even".to_owned()),
             }
         }
         _ => None,

@@ -92,7 +92,8 @@ fn one_process_of_three_goes_on_and_two_new_ones_join_it() {
     client.check(KEYS, "before");
     client.write(KEYS, "alone");
     let (status, code) = cluster.json_and_code(&["cluster", "status"], &[0]);
-    assert_eq!((code, status["nodes"].as_array().unwrap().len()), (0, 1), "{status}");
+    assert_eq!((code, status["nodes"].as_array().unwrap().len()), (1, 1), "{status}");
+    assert!(status["notes"].to_string().contains("8 shards have fewer than 3 replicas"), "{status}");
     assert!(status["notes"].to_string().contains("gave up n2 and n3 for ever; 9 groups go on"), "{status}");
     let history = text(&cluster.run(&["cluster", "recover", "--history"], &[0]).stdout);
     assert!(history.contains("recovery 1 by n1 at 20"), "{history}");
@@ -105,6 +106,9 @@ fn one_process_of_three_goes_on_and_two_new_ones_join_it() {
         let refused = log.contains("the cluster goes on without this node: it was given up for ever");
         if refused { Ok(()) } else { Err(format!("{} {log}", cluster.log(0))) }
     });
+    let told = cluster.run(&["cluster", "status"], &[1]);
+    assert_eq!(told.status.code(), Some(1), "what it has seen last is no status: {}", text(&told.stdout));
+    assert!(text(&told.stderr).contains("the cluster goes on without n2"), "{}", text(&told.stderr));
     client.write(1, "alone");
     cluster.kill(1);
 

@@ -182,10 +182,11 @@ impl Job {
         self.moves.iter().filter(|step| same(step.stage)).count()
     }
 
-    /// Replicas that it copies to other nodes, and how many of these are there.
+    /// Replicas of shards that it copies to other nodes, and how many of these are there. The meta group, which stands at
+    /// `meta_group`, finds its voters by itself: no plan counts them.
     #[must_use]
-    pub fn copies(&self) -> (usize, usize) {
-        let copies = || self.moves.iter().filter(|step| step.what.is_copy());
+    pub fn copies(&self, meta_group: ShardId) -> (usize, usize) {
+        let copies = || self.moves.iter().filter(|step| step.what.is_copy() && step.what.shard != meta_group);
         (copies().count(), copies().filter(|step| step.stage == MoveStage::Recorded).count())
     }
 

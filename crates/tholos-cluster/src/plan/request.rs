@@ -160,6 +160,9 @@ impl fmt::Display for PlanError {
             PlanError::NodeLeft(node) => {
                 write!(out, "node {node} has left the cluster since, so what it held cannot go back to it")
             }
+            PlanError::Place(error @ PlaceError::TooFewNodes { .. }) => {
+                write!(out, "{error}: add a spare first, replace a node by one, or have fewer replicas")
+            }
             PlanError::Place(error) => write!(out, "{error}"),
         }
     }
@@ -292,6 +295,7 @@ impl Layout {
                 }
             }
             Request::Drain(nodes) => layout.leave(map, nodes)?,
+            Request::Replace { old, new } if old == new => return Err(PlanError::TooManyNames),
             Request::Replace { old, new } => {
                 layout.leave(map, &[*old])?;
                 layout.join(map, &[*new])?;
@@ -337,26 +341,29 @@ impl Layout {
 
     /// Nodes that do not hold a share are to hold one.
     fn join(&mut self, map: &ClusterMap, nodes: &[NodeId]) -> Result<(), PlanError> {
-        self.stand(map, nodes, |was| was != Standing::Member, Standing::Member, PlanError::HoldsAlready)
+        self.stand(map, nodes, |was, _| was != Standing::Member, Standing::Member, PlanError::HoldsAlready)
     }
 
     /// Nodes that hold a share are to hold none.
     fn leave(&mut self, map: &ClusterMap, nodes: &[NodeId]) -> Result<(), PlanError> {
-        self.stand(map, nodes, |was| was != Standing::Spare, Standing::Draining, PlanError::HoldsNothing)
+        // A spare may hold something that it was to give up by a job that ended early.
+        let holds = |node| map.shards_of(node).next().is_some();
+        let may = |was, node| was != Standing::Spare || holds(node);
+        self.stand(map, nodes, may, Standing::Draining, PlanError::HoldsNothing)
     }
 
     fn stand(
         &mut self,
         map: &ClusterMap,
         nodes: &[NodeId],
-        may: impl Fn(Standing) -> bool,
+        may: impl Fn(Standing, NodeId) -> bool,
         standing: Standing,
         error: fn(String) -> PlanError,
     ) -> Result<(), PlanError> {
         for node in nodes {
             let at = map.nodes.binary_search_by_key(node, |row| row.id);
             let at = at.map_err(|_| PlanError::UnknownNode(format!("{node}")))?;
-            if !may(self.standings[at]) {
+            if !may(self.standings[at], *node) {
                 return Err(error(map.nodes[at].name.clone()));
             }
             match standing {

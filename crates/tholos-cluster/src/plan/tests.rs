@@ -128,6 +128,9 @@ fn a_spare_takes_its_share_and_nothing_else_moves() {
     assert!(leads.iter().all(|step| step.leads().is_some()));
     let led: Vec<_> = plan.leaders.iter().filter(|(_, leader)| *leader == NodeId(4)).collect();
     assert_eq!(led.len(), 10);
+    // With a fourth zone nobody has to hold one of every shard.
+    let map = cluster("n1/a n2/b n3/c n4/d", 64, 3);
+    assert!(planned(&map, &well(&map), "even").nodes.iter().all(|node| !node.alone_in_zone));
 }
 
 #[test]
@@ -468,7 +471,12 @@ fn what_cannot_be_is_refused_with_its_reason() {
         "n4 is a spare and holds nothing; to make it leave the cluster, remove it"
     );
     assert_eq!(refused("replace n1 n2"), "n2 holds its share already; to change that share, reweight it");
-    assert_eq!(refused("remove n1"), "3 replicas of a shard need as many nodes, and there are 2");
+    assert_eq!(
+        refused("remove n1"),
+        "3 replicas of a shard need as many nodes, and there are 2: add a spare first, replace a node by one, or have \
+         fewer replicas"
+    );
+    assert_eq!(refused("replace n1 n1"), "a request names each node once, and 256 at most");
     assert!(refused("replicas 9").contains("1 to 7"));
     assert!(refused("reweight n1 101").contains("1 to 100"));
     assert!(refused("rezone n1 a/b").contains("no name"));
@@ -520,6 +528,12 @@ fn shares_are_made_even_after_a_job_that_ended_early() {
     let standings = [Standing::Member; 4];
     let plan = super::plan(&map, &standings, &well(&map), &Request::Even).unwrap();
     assert_eq!((plan.copies(), plan.nodes[3].replicas), (12, (0, 12)));
+    // A spare that was to give up what it has can be asked to once more.
+    let map = cluster("n1 n2 n3 n4", 16, 3);
+    let standings = [Standing::Member, Standing::Member, Standing::Member, Standing::Spare];
+    let drain = Request::parse(&map, "drain n4").unwrap();
+    let plan = super::plan(&map, &standings, &well(&map), &drain).unwrap();
+    assert_eq!((plan.copies(), plan.nodes[3].replicas), (12, (12, 0)));
 }
 
 #[test]

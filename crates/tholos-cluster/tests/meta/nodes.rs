@@ -162,6 +162,13 @@ fn a_node_is_joining_until_it_has_what_it_is_to_get() {
         apply(&mut state, &MetaCommand::Record { group, config, bytes: 0 });
     }
     assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Settled));
+    // As after a job that was to take all of it, and was cancelled.
+    let changes = vec![NodeChange::Standing(NodeId(4), Standing::Spare)];
+    let back = JobOrder { changes, in_flight_max: 1, ..order(&state, 8, &[swap(S0, 4, 1)]) };
+    let job = apply(&mut state, &MetaCommand::StartJob(back));
+    apply(&mut state, &MetaCommand::Cancel(job));
+    assert_eq!(now(&state).active_job(), None);
+    assert_eq!(now(&state).phase(NodeId(4)), Some(Phase::Leaving), "it holds something");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::DevError;
 use super::ground::{self, FirstPorts, Listeners, NodePorts};
 use crate::node_dir::{self, NodeDir};
 use crate::server::{self, NodeHandle, NodeSettings, PeerPort, RunningNode, StartError, Tuning, start_node};
-use crate::status::{Answers, ClusterStatus, cluster_status};
+use crate::status::{Answers, ClusterStatus, NO_ADDRESS, cluster_status};
 
 /// What the gateway, the admin interface and the owner share.
 pub(crate) struct Shared {
@@ -335,6 +335,7 @@ impl Shared {
         let mut answers = Vec::with_capacity(places.len());
         for row in &self.state().map.nodes {
             answers.push(match places.get(&row.name).map(|place| &place.reach) {
+                None if row.peer.is_empty() => Err(NO_ADDRESS.to_owned()),
                 None => Err("it is not in this process".to_owned()),
                 Some(Reach::Down(why)) => Err(why.clone()),
                 // Another with this name, until the map tells of it.

@@ -25,7 +25,7 @@ pub(super) struct JobView {
     moves_total: usize,
     moves_recorded: usize,
     moves_cancelled: usize,
-    /// Moves that copy a replica to another node, and those of them that are recorded.
+    /// Moves that copy a replica of a shard to another node, and those of them that are recorded.
     replicas_total: usize,
     replicas_moved: usize,
     /// Bytes sent so far, and in all, about.
@@ -113,7 +113,7 @@ impl Look<'_> {
             let copies = if step.what.is_copy() { self.data_of(step) } else { 0 };
             total += stands.map_or(copies, |stands| stands.bytes_total.max(copies));
         }
-        let (replicas_total, replicas_moved) = job.copies();
+        let (replicas_total, replicas_moved) = job.copies(self.state.map.meta_group());
         let rate = report.map(|report| report.bytes_per_s);
         let slowest = under_way.iter().filter_map(|(step, stands)| Some((*step, (*stands)?)));
         let slowest = slowest.max_by_key(|(_, stands)| stands.still_ms);
@@ -251,7 +251,9 @@ impl Look<'_> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use tholos_cluster::{ClusterId, ClusterMap, Incarnation, JobOrder, MetaCommand, Move, NodeRow};
+    use tholos_cluster::{
+        ClusterId, ClusterMap, Incarnation, JobOrder, MetaCommand, Move, NodeChange, NodeRow, Standing,
+    };
     use tholos_paxos::Millis;
     use tholos_ring::ShardId;
 
@@ -261,7 +263,7 @@ mod tests {
 
     const START: u64 = 1_000_000;
 
-    /// Four nodes; of three moves of n1 to n4 one is recorded, one under way, one waits.
+    /// Four nodes; of three moves of n1 to n4 one is recorded, one under way, one waits. The meta group moves as well.
     fn state() -> MetaState {
         let row = |number: u16| NodeRow {
             id: NodeId(number),
@@ -290,7 +292,10 @@ mod tests {
             in_flight_max: 1,
             bytes_per_s: 50_000_000,
             replicas: 3,
-            changes: Vec::new(),
+            changes: vec![
+                NodeChange::Standing(NodeId(1), Standing::Draining),
+                NodeChange::Standing(NodeId(4), Standing::Member),
+            ],
             moves: (0..3).map(step).collect(),
             removes: Vec::new(),
             cause: Cause::Operator,
@@ -346,6 +351,8 @@ mod tests {
             assert_eq!(&job[field], expected, "{field}");
         }
         assert_eq!(job["in_flight"][0]["bytes_sent"], 40);
+        assert_eq!(job["moves_total"], 4, "the meta group's is one that no plan counts");
+        assert_eq!(crate::jobs::notes(&state()), ["job 1 is running: replace n1 n4: 1/3 replicas"]);
     }
 
     #[track_caller]

@@ -190,8 +190,22 @@ fn a_spare_says_what_to_do_with_it_and_does_not_degrade() {
         &vec![answers[0].clone(), answers[1].clone(), answers[2].clone(), Err("gone".into())],
     );
     assert_eq!((status.verdict, status.nodes[3].state), (Verdict::Degraded, NodeState::Down));
-    state.standings[0] = Standing::Draining;
-    assert_eq!(cluster_status(&state, &answers).nodes[0].state, NodeState::Leaving);
+    assert_eq!(status.nodes[3].next, None, "it is to be started first");
+    for standing in [Standing::Draining, Standing::Spare] {
+        state.standings[0] = standing;
+        let row = &cluster_status(&state, &answers).nodes[0];
+        let told = (row.state, row.next.as_deref());
+        assert_eq!(told, (NodeState::Leaving, Some("tholos cluster plan even")), "it holds something");
+    }
+}
+
+#[test]
+fn an_old_directory_at_the_address_of_a_node_is_not_that_node() {
+    let row = map().nodes[1].clone();
+    let said = |incarnation| NodeReport { incarnation, ..NodeReport::default() }.of_row(&row);
+    assert_eq!(said(Some(2)).map(|report| report.incarnation), Ok(Some(2)));
+    assert_eq!(said(Some(99)), Err(OTHER_DIRECTORY.to_owned()));
+    assert!(said(None).is_ok(), "an earlier release does not say");
 }
 
 #[test]
@@ -210,6 +224,17 @@ fn a_lost_directory_degrades_until_its_heir_has_what_it_held() {
     assert_eq!((heir.name.as_str(), heir.state), ("n2", NodeState::Spare));
     assert_eq!(lost.next, heir.next);
     assert_eq!(heir.next.as_deref(), Some("tholos cluster plan add n2"));
+}
+
+#[test]
+fn shards_with_too_few_replicas_degrade_and_are_told() {
+    let answers = ["n1", "n2", "n3"].map(|name| report(name, [(name == "n1", 1, 10); 2])).to_vec();
+    let mut state = founded();
+    // As after a recovery.
+    state.map.shards[1].truncate(1);
+    let status = cluster_status(&state, &answers);
+    let note = "1 shard has fewer than 3 replicas: tholos cluster plan add spares, or even";
+    assert_eq!((status.verdict, status.notes), (Verdict::Degraded, vec![note.to_owned()]));
 }
 
 #[test]

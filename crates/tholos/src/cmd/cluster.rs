@@ -266,7 +266,7 @@ pub(crate) fn status_text(status: &Value) -> String {
         coloured(&verdict.to_uppercase(), colour),
         nodes.len() - down.len(),
         count(nodes.len(), "node"),
-        spare_text(status, nodes, down.len()),
+        spare_text(status, nodes),
     );
     // Of who is down for good the cluster knows the remedy.
     if let Some(node) = down.iter().find(|node| node["next"].is_null()) {
@@ -279,6 +279,16 @@ pub(crate) fn status_text(status: &Value) -> String {
         let spares = spares.join(" ");
         text += &format!("  next: {spares} {holds} nothing: tholos cluster plan add {spares}\n");
     }
+    // Their job has ended early, or, of those that are lost, was never begun. Where another one took the name, it is among
+    // the spares.
+    let has_more = |node: &&Value| {
+        let next = node["next"].as_str().unwrap_or_default();
+        !next.is_empty() && node["state"] != "spare" && !next.starts_with("tholos cluster plan add")
+    };
+    for node in nodes.iter().filter(has_more) {
+        let (name, next) = (word(&node["name"]), word(&node["next"]));
+        text += &format!("  next: {name} keeps what it is to give up: {next}\n");
+    }
     for note in list(&status["notes"]) {
         text += &format!("  {}\n", word(note));
     }
@@ -290,8 +300,9 @@ pub(crate) fn status_text(status: &Value) -> String {
     )
 }
 
-/// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down.
-fn spare_text(status: &Value, nodes: &[Value], down: usize) -> String {
+/// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down that hold any.
+fn spare_text(status: &Value, nodes: &[Value]) -> String {
+    let down = nodes.iter().filter(|node| node["state"] == "down" && number(&node["replicas"]) > 0).count();
     let replicas: usize = nodes.iter().map(|node| number(&node["replicas"])).sum();
     let shards = number(&status["shards"]);
     if shards == 0 || !list(&status["leaderless"]).is_empty() {
@@ -440,6 +451,38 @@ mod tests {
             text.contains("next: n3 n2 are spares and hold nothing: tholos cluster plan add n3 n2\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_spare_that_is_down_costs_nothing_and_is_to_be_restarted() {
+        let mut spare = node("n4", "down", 0, 0.into(), "connection refused".into());
+        spare["replicas"] = 0.into();
+        let mut nodes = ["n1", "n2", "n3"].map(|name| node(name, "up", 21, 0.into(), Value::Null)).to_vec();
+        nodes.push(spare);
+        let status =
+            serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
+        let text = status_text(&status);
+        assert!(text.contains(" · can lose 1 more node\n  next: restart n4\n\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_job_that_ended_early_has_left_is_told() {
+        let mut leaves = node("n2", "leaving", 0, 0.into(), Value::Null);
+        let told = |leaves: &Value| {
+            let nodes = [node("n1", "up", 64, 0.into(), Value::Null), leaves.clone()];
+            let status =
+                serde_json::json!({"verdict": "healthy", "nodes": nodes, "shards": 64, "leaderless": []});
+            status_text(&status)
+        };
+        assert!(!told(&leaves).contains("next"), "its job is under way");
+        leaves["next"] = "tholos cluster plan even".into();
+        let next = "\n  next: n2 keeps what it is to give up: tholos cluster plan even\n\n";
+        assert!(told(&leaves).contains(next), "{}", told(&leaves));
+        (leaves["name"], leaves["state"]) = ("n2.lost.2".into(), "down".into());
+        leaves["next"] = "tholos cluster plan remove n2.lost.2".into();
+        let next =
+            "\n  next: n2.lost.2 keeps what it is to give up: tholos cluster plan remove n2.lost.2\n\n";
+        assert!(told(&leaves).contains(next), "{}", told(&leaves));
     }
 
     #[test]

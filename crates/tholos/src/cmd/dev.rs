@@ -421,9 +421,14 @@ fn banner(args: &DevArgs, cluster: &DevCluster, ready: Duration) -> String {
     text += &format!("  Cluster   {clients:<28}  cluster-aware clients ({})\n", cluster_ports.join(" "));
     text += &format!("  Health    {:<28}  /v1/status tells more\n", format!("http://{http}/healthz"));
     text += &format!("  Metrics   http://{http}/metrics\n\n");
-    let addresses: Vec<String> = nodes.iter().map(|node| format!("{} {}", node.name, node.cluster)).collect();
-    text += &format!("  {}", addresses.join("   "));
     let map = cluster.map();
+    let zone = |name: &str| {
+        let zone = map.by_name(name).map(|row| row.zone.as_str()).filter(|zone| !zone.is_empty());
+        zone.map_or_else(String::new, |zone| format!(" zone {zone}"))
+    };
+    let addresses: Vec<String> =
+        nodes.iter().map(|node| format!("{} {}{}", node.name, node.cluster, zone(&node.name))).collect();
+    text += &format!("  {}", addresses.join("   "));
     let replicas = map.replica_set(tholos_ring::ShardId(0)).len();
     text += &format!(
         "\n  {} x {replicas} replica{} · every shard has a leader · ready in {:.1} s\n\n",

@@ -139,11 +139,12 @@ fn list_text(jobs: &Value) -> String {
     let row = |job: &Value| {
         let (moved, total) = (bytes(&job["bytes_moved"]), bytes(&job["bytes_total"]));
         let unit = unit(total);
+        let data = format!("{}/{} {}", in_unit(moved, unit), in_unit(total, unit), unit.0);
         vec![
             job["id"].to_string(),
             word(&job["state"]).to_owned(),
-            format!("{}/{}", number(&job["replicas_moved"]), number(&job["replicas_total"])),
-            format!("{}/{} {}", in_unit(moved, unit), in_unit(total, unit), unit.0),
+            steps(job),
+            if total == 0 { "-".to_owned() } else { data },
             job["throttle_bytes_per_s"].as_u64().map_or("-".to_owned(), |rate| format!("{}/s", size(rate))),
             word(&job["title"]).to_owned(),
         ]
@@ -159,6 +160,18 @@ fn list_text(jobs: &Value) -> String {
         }
     }
     text
+}
+
+/// How many replicas have moved, of how many; where none are to, restarts or moves.
+fn steps(job: &Value) -> String {
+    let of = |done: &str, all: &str, what: &str| match number(&job[all]) {
+        0 => None,
+        all => Some(format!("{}/{all}{what}", number(&job[done]))),
+    };
+    of("replicas_moved", "replicas_total", "")
+        .or_else(|| of("restarts_recorded", "restarts_total", " restarts"))
+        .or_else(|| of("moves_recorded", "moves_total", " moves"))
+        .unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]
@@ -183,5 +196,17 @@ mod tests {
              job 4 has stalled: s17 cannot reach n4 (14 s)\n"
         );
         assert_eq!(list_text(&serde_json::json!({"jobs": []})), "no jobs\n");
+        let jobs = serde_json::json!({"epoch": 7, "jobs": [
+            {"id": 5, "title": "roll n1 n2", "state": "running", "restarts_total": 2, "restarts_recorded": 1},
+            {"id": 6, "title": "replicas 1", "state": "done", "moves_total": 32, "moves_recorded": 32},
+            {"id": 7, "title": "rezone n1 b", "state": "done"},
+        ]});
+        assert_eq!(
+            list_text(&jobs),
+            "JOB  STATE        REPLICAS  DATA  THROTTLE\n\
+             \x20 5  running  1/2 restarts     -         -  roll n1 n2\n\
+             \x20 6  done      32/32 moves     -         -  replicas 1\n\
+             \x20 7  done                -     -         -  rezone n1 b\n"
+        );
     }
 }
