@@ -183,8 +183,19 @@ impl Detector {
 
     /// Whether this node hears `node`, or one that it hears does.
     pub fn anybody_hears(&self, node: NodeId) -> bool {
-        let hears = |peer: &Peer| peer.hears.contains(&node) && self.hears_node(peer.node);
-        self.hears_node(node) || self.peers.iter().any(|peer| peer.node != node && hears(peer))
+        self.hears_node(node) || self.relays_to(node).next().is_some()
+    }
+
+    /// The nodes that are heard and hear `node`: what this node cannot send there itself, they can (R11).
+    pub(crate) fn relays_to(&self, node: NodeId) -> impl Iterator<Item = NodeId> {
+        let reaches = move |peer: &&Peer| peer.hears.contains(&node) && self.hears_node(peer.node);
+        self.peers.iter().filter(move |peer| peer.node != node).filter(reaches).map(|peer| peer.node)
+    }
+
+    /// One of these, by chance: one that cannot send there either must not be asked each time.
+    pub(crate) fn relay_to(&self, node: NodeId, chance: u64) -> Option<NodeId> {
+        let turn = chance.checked_rem(self.relays_to(node).count() as u64)?;
+        self.relays_to(node).nth(turn as usize)
     }
 
     /// The boot that `node` is in, as it said last.

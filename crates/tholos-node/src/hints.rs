@@ -83,16 +83,17 @@ impl Hints {
     }
 
     /// Whom to ask about a shard now, if it is time: of those that are heard each has its turn, and every other time one of
-    /// them that is likely to know.
+    /// them that is likely to know. A leader that is not heard is forgotten, unless others hear it and pass requests on.
     pub(crate) fn ask(
         &mut self,
         shard: ShardId,
         heard: &[NodeId],
+        is_relayed: impl Fn(NodeId) -> bool,
         is_likely: impl Fn(NodeId) -> bool,
         now: Millis,
     ) -> Option<NodeId> {
         let at = usize::from(shard.0);
-        if self.known[at].is_some_and(|(node, _)| !heard.contains(&node)) {
+        if self.known[at].is_some_and(|(node, _)| !heard.contains(&node) && !is_relayed(node)) {
             self.known[at] = None;
         }
         let interval = if self.known[at].is_some() { CONFIRM_INTERVAL } else { ASK_INTERVAL };
@@ -101,7 +102,7 @@ impl Hints {
         }
         self.asked_at[at] = now;
         let turn = usize::from(self.turns[at]);
-        if let Some((leader, _)) = self.known[at] {
+        if let Some((leader, _)) = self.known[at].filter(|(leader, _)| heard.contains(leader)) {
             // If it is lost, those who are likely to know are asked first.
             self.turns[at] &= !1;
             return Some(leader);
@@ -141,6 +142,10 @@ mod tests {
     use super::*;
 
     const S0: ShardId = ShardId(0);
+
+    fn nobody(_: NodeId) -> bool {
+        false
+    }
 
     fn hint(round: u64, node: u16) -> Option<(NodeId, Ballot)> {
         Some((NodeId(node), Ballot { round, replica: ReplicaId(node.into()) }))
@@ -189,15 +194,20 @@ mod tests {
     #[test]
     fn replicas_are_asked_in_turn_and_a_leader_seldom() {
         let (mut hints, heard) = (Hints::new(1), [NodeId(1), NodeId(2)]);
-        let nobody = |_: NodeId| false;
-        let asked: Vec<_> = (1..=4).filter_map(|at| hints.ask(S0, &heard, nobody, Millis(at * 50))).collect();
+        let asked: Vec<_> =
+            (1..=4).filter_map(|at| hints.ask(S0, &heard, nobody, nobody, Millis(at * 50))).collect();
         assert_eq!(asked, [NodeId(1), NodeId(2), NodeId(1), NodeId(2)]);
-        assert_eq!(hints.ask(S0, &heard, nobody, Millis(210)), None);
+        assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(210)), None);
         hints.learn(S0, NodeId(1), hint(1, 1));
-        assert_eq!(hints.ask(S0, &heard, nobody, Millis(300)), None);
-        assert_eq!(hints.ask(S0, &heard, nobody, Millis(1200)), Some(NodeId(1)));
-        // Its leader is not heard any more.
-        assert_eq!(hints.ask(S0, &heard[1..], nobody, Millis(1300)), Some(NodeId(2)));
+        assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(300)), None);
+        assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(1200)), Some(NodeId(1)));
+        // Its leader is not heard any more, but by another, which is asked now and then.
+        let first = |node: NodeId| node == NodeId(1);
+        assert_eq!(hints.ask(S0, &heard[1..], first, nobody, Millis(1300)), None);
+        assert_eq!(hints.ask(S0, &heard[1..], first, nobody, Millis(2200)), Some(NodeId(2)));
+        assert_eq!(hints.all(), [hint(1, 1)]);
+        // Nobody hears it.
+        assert_eq!(hints.ask(S0, &heard[1..], nobody, nobody, Millis(2300)), Some(NodeId(2)));
         assert_eq!(hints.all(), [None]);
     }
 
@@ -207,16 +217,16 @@ mod tests {
         let is_likely = |node: NodeId| node.0 >= 4;
         let mut asked = |from: u64, to: u64| -> Vec<u16> {
             (from..=to)
-                .filter_map(|at| hints.ask(S0, &heard, is_likely, Millis(at * 50)))
+                .filter_map(|at| hints.ask(S0, &heard, nobody, is_likely, Millis(at * 50)))
                 .map(|node| node.0)
                 .collect()
         };
         assert_eq!(asked(1, 10), [4, 1, 5, 2, 4, 3, 5, 4, 4, 5]);
         asked(11, 11);
         hints.learn(S0, NodeId(1), hint(1, 1));
-        assert_eq!(hints.ask(S0, &heard, is_likely, Millis(2000)), Some(NodeId(1)));
+        assert_eq!(hints.ask(S0, &heard, nobody, is_likely, Millis(2000)), Some(NodeId(1)));
         hints.learn(S0, NodeId(1), None);
-        let next = hints.ask(S0, &heard, is_likely, Millis(2050)).map(is_likely);
+        let next = hints.ask(S0, &heard, nobody, is_likely, Millis(2050)).map(is_likely);
         assert_eq!(next, Some(true));
     }
 
@@ -230,7 +240,7 @@ mod tests {
             let mut asked = alloc::vec![Vec::new(); usize::from(count)];
             for at in 1..=4 {
                 for shard in 0..count {
-                    let asked_now = hints.ask(ShardId(shard), &heard, |_| false, Millis(at * 50));
+                    let asked_now = hints.ask(ShardId(shard), &heard, nobody, nobody, Millis(at * 50));
                     asked[usize::from(shard)].extend(asked_now);
                 }
             }

@@ -302,7 +302,12 @@ impl Node {
             Event::Disconnected { client } => {
                 for (id, request) in self.gateway.disconnected(client) {
                     if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
-                        shard.forget_wait(&Origin { node: None, boot: self.gateway.boot(), request });
+                        shard.forget_wait(&Origin {
+                            node: None,
+                            relay: None,
+                            boot: self.gateway.boot(),
+                            request,
+                        });
                     }
                 }
             }

@@ -44,6 +44,27 @@ pub enum PeerMessage {
         /// What became of it.
         outcome: Outcome,
     },
+    /// A client's request, from its gateway to a node that hears the leader when the gateway's node does not: to be passed
+    /// on (R11).
+    Relay(Forward),
+    /// The same, passed on to the leader.
+    Relayed {
+        /// The node of the gateway.
+        gateway: NodeId,
+        /// The request, as the gateway sent it.
+        forward: Forward,
+    },
+    /// The answer to a [`PeerMessage::Relayed`], to be passed on to the gateway.
+    RelayedAnswer {
+        /// The node of the gateway.
+        gateway: NodeId,
+        /// The number of the request.
+        request: u64,
+        /// The gateway's boot.
+        boot: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
     /// How long the sender's queue is, beside its answers.
     Queue(QueueReport),
     /// A piece of a snapshot, from a leader to a replica that fell behind.
@@ -104,6 +125,9 @@ impl PeerMessage {
             | PeerMessage::Rescue(_)
             | PeerMessage::RescueReport(_)
             | PeerMessage::Forward(_)
+            | PeerMessage::Relay(_)
+            | PeerMessage::Relayed { .. }
+            | PeerMessage::RelayedAnswer { .. }
             | PeerMessage::Queue(_)
             | PeerMessage::Answer { .. } => false,
             PeerMessage::Paxos { .. }

@@ -154,7 +154,7 @@ impl Node {
         if shard.group.serving() || !is_fresh {
             return false;
         }
-        let origin = Origin { node: None, boot: self.gateway.boot(), request: routed.request };
+        let origin = Origin { node: None, relay: None, boot: self.gateway.boot(), request: routed.request };
         shard.reads_stale += 1;
         self.answers.push((origin, shard.read_as_replica(operation.clone())));
         self.gateway.sent(routed.request, me, now);
@@ -289,7 +289,7 @@ impl Node {
                     Reader::Other { origin, operation } => (origin, operation),
                     Reader::Client(request) => match self.gateway.routed(request) {
                         Some(Routed { ask: Ask::Read { operation }, .. }) => {
-                            (Origin { node: None, boot, request }, operation)
+                            (Origin { node: None, relay: None, boot, request }, operation)
                         }
                         // Its client may have left.
                         _ => continue,

@@ -217,7 +217,9 @@ impl Node {
         let now = self.time().mono;
         // Who was removed knows who has come instead.
         let voters = voters_known(&self.shards, id).unwrap_or_default();
-        if let Some(node) = self.hints.ask(id, &heard, |node| voters.contains(&node), now) {
+        let (me, detector) = (self.config.me, &self.detector);
+        let is_relayed = |node: NodeId| node != me && detector.relays_to(node).next().is_some();
+        if let Some(node) = self.hints.ask(id, &heard, is_relayed, |node| voters.contains(&node), now) {
             let question = hints::question(id, self.gateway.boot());
             out.sends.push((node, PeerMessage::Forward(question)));
         }

@@ -44,14 +44,23 @@ const WAIT_ASKED_WITHIN: Millis = Millis(4000);
 const TICK_INTERVAL: Millis = Millis(1000);
 
 /// Who asked: where the answer goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The gateway's node; `None` is this one.
     pub node: Option<NodeId>,
+    /// The node by which the answer goes back, if not straight (R11).
+    pub relay: Option<NodeId>,
     /// The gateway's boot.
     pub boot: u64,
     /// The gateway's number of the request.
     pub request: u64,
+}
+
+impl Origin {
+    /// Whether both ask the same: a copy may come by another way.
+    fn is_same_request(&self, other: &Origin) -> bool {
+        (self.node, self.boot, self.request) == (other.node, other.boot, other.request)
+    }
 }
 
 /// Why the records of a replica do not make a state.
@@ -268,7 +277,7 @@ impl Shard {
     fn has_taken(&self, session: u64, sequence: u64, origin: &Origin) -> bool {
         let proposed = self.proposed.iter().flat_map(|proposed| &proposed.waiters);
         let mut waiting = self.batches.iter().flat_map(|batch| &batch.waiters).chain(proposed);
-        self.sessions.has_applied(session, sequence) || waiting.any(|waiter| waiter == origin)
+        self.sessions.has_applied(session, sequence) || waiting.any(|waiter| waiter.is_same_request(origin))
     }
 
     /// Why no more writes can wait for this shard, if so.
@@ -298,8 +307,8 @@ impl Shard {
     fn read(&mut self, operation: Operation, origin: Origin, now: Millis, answers: &mut Answers) {
         if let Operation::Durable { replicas, local, timeout } = operation {
             let waits = &mut self.waits.get_or_insert_default().durable;
-            if let Some(wait) = waits.iter_mut().find(|wait| wait.origin == origin) {
-                wait.asked_at = now;
+            if let Some(wait) = waits.iter_mut().find(|wait| wait.origin.is_same_request(&origin)) {
+                (wait.asked_at, wait.origin) = (now, origin);
                 return;
             }
             let until = (timeout > 0).then(|| now.plus(Millis(timeout)));
@@ -692,7 +701,7 @@ impl Shard {
     /// Whoever waited with this request has left.
     pub fn forget_wait(&mut self, origin: &Origin) {
         if let Some(waits) = &mut self.waits {
-            waits.durable.retain(|wait| wait.origin != *origin);
+            waits.durable.retain(|wait| !wait.origin.is_same_request(origin));
         }
     }
 

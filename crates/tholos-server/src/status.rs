@@ -38,6 +38,9 @@ pub struct NodeReport {
     pub commands: u64,
     /// Requests sent to other nodes since it started.
     pub forwarded: u64,
+    /// Of these, by way of a third node, because the leader was not heard.
+    #[serde(default)]
+    pub relayed: u64,
     /// Requests that ran out of time since it started.
     pub timed_out: u64,
     /// Error replies since it started.
@@ -273,6 +276,7 @@ impl NodeReport {
             clients: gateway.connections().len() as u64,
             commands: counters.commands,
             forwarded: counters.forwarded,
+            relayed: counters.relayed,
             timed_out: counters.timed_out,
             errors: counters.errors,
             shed: counters.shed,

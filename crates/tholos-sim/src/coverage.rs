@@ -147,6 +147,7 @@ reached! {
     LostReturned: "lost machine back",
     // Requests.
     Forwarded: "request forwarded",
+    Relayed: "request relayed",
     NotLeader: "answered not the leader",
     InDoubt: "answered in doubt",
     Gap: "gap in a session refused",

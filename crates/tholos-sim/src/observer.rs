@@ -79,6 +79,7 @@ impl Observer {
                 PeerMessage::SnapshotWanted { .. } => coverage.count(Reached::SnapshotAsked),
                 PeerMessage::MapWanted { .. } => coverage.count(Reached::MapAsked),
                 PeerMessage::Forward(_) => coverage.count(Reached::Forwarded),
+                PeerMessage::Relayed { .. } => coverage.count(Reached::Relayed),
                 PeerMessage::Answer { outcome, .. } => answer(outcome, coverage),
                 _ => {}
             }

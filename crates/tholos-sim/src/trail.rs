@@ -56,6 +56,15 @@ impl Trail {
             PeerMessage::RescueReport(report) => (report.group, format!("{:?}", report.said)),
             PeerMessage::Paxos { shard, message, .. } => (*shard, message.to_string()),
             PeerMessage::Forward(forward) => (forward.shard, format!("Forward {}", forward.request & 0xffff)),
+            PeerMessage::Relay(forward) => (forward.shard, format!("Relay {}", forward.request & 0xffff)),
+            PeerMessage::Relayed { gateway, forward } => {
+                (forward.shard, format!("Relayed for {gateway} {}", forward.request & 0xffff))
+            }
+            PeerMessage::RelayedAnswer { gateway, request, outcome, .. } => {
+                let text =
+                    format!("n{} {verb} n{} Answer {} for {gateway}", from + 1, to + 1, request & 0xffff);
+                return self.note(at, None, || format!("{text} {}", self::outcome(outcome)));
+            }
             PeerMessage::Answer { request, outcome, .. } => {
                 let text = format!("n{} {verb} n{} Answer {}", from + 1, to + 1, request & 0xffff);
                 return self.note(at, None, || format!("{text} {}", self::outcome(outcome)));

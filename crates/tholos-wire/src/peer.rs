@@ -39,6 +39,9 @@ const FACTS: u8 = 65;
 const RESTART: u8 = 66;
 const FORWARD_REPLICA_READ: u8 = 67;
 const QUEUE: u8 = 68;
+const RELAY: u8 = 69;
+const RELAYED: u8 = 70;
+const RELAYED_ANSWER: u8 = 71;
 const RESCUE: u8 = 60;
 const RESCUE_REPORT: u8 = 61;
 
@@ -97,6 +100,22 @@ pub(crate) fn push_peer(message: &PeerMessage, out: &mut Out) {
         PeerMessage::Counted(counted) => push_counted(counted, out),
         PeerMessage::Digest(note) => push_digest(note, out),
         PeerMessage::Forward(forward) => push_forward(forward, out),
+        PeerMessage::Relay(forward) => {
+            out.push(RELAY);
+            push_forward(forward, out);
+        }
+        PeerMessage::Relayed { gateway, forward } => {
+            out.push(RELAYED);
+            push_number(u64::from(gateway.0), out);
+            push_forward(forward, out);
+        }
+        PeerMessage::RelayedAnswer { gateway, request, boot, outcome } => {
+            out.push(RELAYED_ANSWER);
+            push_number(u64::from(gateway.0), out);
+            push_number(*request, out);
+            push_u64(*boot, out);
+            push_outcome(outcome, out);
+        }
         PeerMessage::Queue(queue) => {
             out.push(QUEUE);
             push_queue(*queue, out);
@@ -164,6 +183,14 @@ fn read_peer(reader: &mut Reader) -> Result<PeerMessage, WireError> {
         kind @ (FORWARD_WRITE | FORWARD_READ | FORWARD_REPLICA_READ) => {
             PeerMessage::Forward(read_forward(kind, reader)?)
         }
+        RELAY => PeerMessage::Relay(read_relayed(reader)?),
+        RELAYED => PeerMessage::Relayed { gateway: read_node(reader)?, forward: read_relayed(reader)? },
+        RELAYED_ANSWER => PeerMessage::RelayedAnswer {
+            gateway: read_node(reader)?,
+            request: reader.number()?,
+            boot: reader.u64()?,
+            outcome: read_outcome(reader)?,
+        },
         QUEUE => PeerMessage::Queue(read_queue(reader)?),
         ANSWER => PeerMessage::Answer {
             request: reader.number()?,
@@ -494,6 +521,14 @@ fn read_forward(kind: u8, reader: &mut Reader) -> Result<Forward, WireError> {
         Ask::Read { operation: reader.bytes()? }
     };
     Ok(Forward { request, boot, shard, ask })
+}
+
+/// A request within a message that passes it on.
+fn read_relayed(reader: &mut Reader) -> Result<Forward, WireError> {
+    match reader.u8()? {
+        kind @ (FORWARD_WRITE | FORWARD_READ) => read_forward(kind, reader),
+        byte => Err(WireError::Kind { what: "request", byte }),
+    }
 }
 
 fn push_outcome(outcome: &Outcome, out: &mut Out) {

@@ -59,6 +59,9 @@ pub(crate) fn of_peer(message: &PeerMessage) -> u8 {
         | PeerMessage::Rescue(_)
         | PeerMessage::RescueReport(_)
         | PeerMessage::Queue(_)
+        | PeerMessage::Relay(_)
+        | PeerMessage::Relayed { .. }
+        | PeerMessage::RelayedAnswer { .. }
         | PeerMessage::Forward(Forward { ask: Ask::ReplicaRead { .. }, .. }) => VERSION_MAX,
         PeerMessage::SnapshotChunk(chunk) if (chunk.file, chunk.checksum) != (0, 0) => VERSION_MAX,
         PeerMessage::SnapshotWanted { file, .. } if *file != 0 => VERSION_MAX,

@@ -247,6 +247,36 @@ fn sample_messages_2() -> Vec<(&'static str, PeerMessage)> {
                 ask: Ask::ReplicaRead { operation: Bytes::from_static(b"get") },
             }),
         ),
+        (
+            "relay",
+            PeerMessage::Relay(Forward {
+                request: 41,
+                boot: 0x1122_3344_5566_7788,
+                shard: ShardId(12),
+                ask: Ask::Read { operation: Bytes::from_static(b"get") },
+            }),
+        ),
+        (
+            "relayed",
+            PeerMessage::Relayed {
+                gateway: NodeId(300),
+                forward: Forward {
+                    request: 41,
+                    boot: 0x1122_3344_5566_7788,
+                    shard: ShardId(12),
+                    ask: Ask::Read { operation: Bytes::from_static(b"get") },
+                },
+            },
+        ),
+        (
+            "relayed-answer",
+            PeerMessage::RelayedAnswer {
+                gateway: NodeId(300),
+                request: 41,
+                boot: 0x1122_3344_5566_7788,
+                outcome: Outcome::Gap { expected: 7 },
+            },
+        ),
         ("map-wanted", PeerMessage::MapWanted { have: Epoch(300) }),
         ("map", PeerMessage::Map(Bytes::from_static(b"map"))),
         (

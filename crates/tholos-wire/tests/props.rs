@@ -255,7 +255,8 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
     let node = || any::<u16>().prop_map(NodeId);
     // Zero is what version 1 says by leaving it out.
     let file = || prop_oneof![Just(0), any::<u64>()];
-    let ask = prop_oneof![
+    // What is passed on is for the leader.
+    let asked = prop_oneof![
         (any::<u64>(), number(), number(), number(), bytes()).prop_map(
             |(session, sequence, acknowledged, expires_at, operation)| Ask::Write {
                 session,
@@ -266,8 +267,10 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
             }
         ),
         bytes().prop_map(|operation| Ask::Read { operation }),
-        bytes().prop_map(|operation| Ask::ReplicaRead { operation }),
-    ];
+    ]
+    .boxed();
+    let ask =
+        prop_oneof![2 => asked.clone(), 1 => bytes().prop_map(|operation| Ask::ReplicaRead { operation })];
     let outcome = prop_oneof![
         3 => value().prop_map(Outcome::Done),
         1 => option::of((node(), ballot())).prop_map(|leader| Outcome::NotLeader { leader }),
@@ -275,7 +278,8 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         1 => value().prop_map(Outcome::Refused),
         1 => Just(Outcome::Unknown),
         1 => Just(Outcome::Expired),
-    ];
+    ]
+    .boxed();
     prop_oneof![
         6 => (shard(), serial(), serial(), message())
             .prop_map(|(shard, from, to, message)| PeerMessage::Paxos { shard, from, to, message }),
@@ -327,6 +331,14 @@ fn peer() -> impl Strategy<Value = PeerMessage> {
         }),
         2 => (number(), any::<u64>(), shard(), ask)
             .prop_map(|(request, boot, shard, ask)| PeerMessage::Forward(Forward { request, boot, shard, ask })),
+        1 => (number(), any::<u64>(), shard(), asked.clone())
+            .prop_map(|(request, boot, shard, ask)| PeerMessage::Relay(Forward { request, boot, shard, ask })),
+        1 => (node(), number(), any::<u64>(), shard(), asked).prop_map(|(gateway, request, boot, shard, ask)| {
+            PeerMessage::Relayed { gateway, forward: Forward { request, boot, shard, ask } }
+        }),
+        1 => (node(), number(), any::<u64>(), outcome.clone()).prop_map(|(gateway, request, boot, outcome)| {
+            PeerMessage::RelayedAnswer { gateway, request, boot, outcome }
+        }),
         2 => (number(), any::<u64>(), outcome)
             .prop_map(|(request, boot, outcome)| PeerMessage::Answer { request, boot, outcome }),
         1 => (shard(), ballot(), index(), file(), any::<[u32; 2]>(), file(), bytes()).prop_map(

@@ -283,6 +283,7 @@ impl Gateway {
                 overtook: false,
                 for_leader: false,
                 at_replica: false,
+                relayed: false,
                 pick: None,
             };
             self.submit(request, writes, view);

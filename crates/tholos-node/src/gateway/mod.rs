@@ -99,6 +99,8 @@ pub struct Counters {
     pub commands: u64,
     /// Requests sent to other nodes.
     pub forwarded: u64,
+    /// Of these, sent by way of a third node, because the leader was not heard.
+    pub relayed: u64,
     /// Requests that ran out of time.
     pub timed_out: u64,
     /// Error replies.
@@ -136,6 +138,8 @@ struct Request {
     for_leader: bool,
     /// It was sent to a replica that need not lead.
     at_replica: bool,
+    /// It was sent to a node that passes it on to the leader (R11).
+    relayed: bool,
     /// The choice among replicas, which learns how it went.
     pick: Option<Pick>,
 }
@@ -470,8 +474,17 @@ impl Gateway {
         if let Some(request) = self.requests.get_mut(&id) {
             request.attempts += 1;
             request.sent = Some((node, now));
-            (request.pick, request.at_replica) = (None, false);
+            (request.pick, request.at_replica, request.relayed) = (None, false, false);
             self.counters.forwarded += u64::from(node != self.me);
+        }
+    }
+
+    /// The request was given to `relay`, to be passed on.
+    pub(crate) fn relayed(&mut self, id: u64, relay: NodeId, now: Millis) {
+        self.sent(id, relay, now);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.relayed = true;
+            self.counters.relayed += 1;
         }
     }
 
@@ -512,8 +525,9 @@ impl Gateway {
                 over.push(*id);
             } else if let Some((to, at)) = request.sent.filter(|(to, _)| *to != self.me) {
                 // The one asked may stand still, and no answer come: another leads by now.
+                let passes_on = request.at_replica || request.relayed;
                 let superseded =
-                    !request.at_replica && view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
+                    !passes_on && view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
                 if superseded || now.since(at) >= RESEND_AFTER {
                     again.push(*id);
                 }

@@ -164,10 +164,17 @@ impl Node {
             return;
         }
         let group = self.meta.group();
-        let Some(leader) = self.leader_of(group).filter(|leader| self.detector.hears_node(*leader)) else {
-            return;
-        };
+        let Some(leader) = self.leader_of(group) else { return };
         let me = self.config.me;
+        let chance = self.fresh_chance();
+        // R11
+        let to = match self.detector.hears_node(leader) {
+            true => leader,
+            false => match self.detector.relay_to(leader, chance) {
+                Some(relay) if leader != me => relay,
+                _ => return,
+            },
+        };
         let boot = self.gateway.boot();
         let mut asks = Vec::new();
         for (number, request) in self.meta.requests.under_way.iter_mut().filter(|(_, request)| due(request)) {
@@ -176,10 +183,12 @@ impl Node {
         }
         for (request, ask) in asks {
             if leader == me {
-                self.ask(group, ask, Origin { node: None, boot, request });
+                self.ask(group, ask, Origin { node: None, relay: None, boot, request });
             } else {
                 let forward = Forward { request, boot, shard: group, ask };
-                out.sends.push((leader, PeerMessage::Forward(forward)));
+                let message =
+                    if to == leader { PeerMessage::Forward(forward) } else { PeerMessage::Relay(forward) };
+                out.sends.push((to, message));
             }
         }
     }

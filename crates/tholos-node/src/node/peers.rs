@@ -49,7 +49,16 @@ impl Node {
                 let replica = ReplicaId::new(from.0, serial);
                 self.handle_paxos(replica, to, shard, message, out);
             }
-            PeerMessage::Forward(forward) => self.handle_forward(from, forward, out),
+            PeerMessage::Forward(forward) => self.handle_forward(from, None, forward, out),
+            PeerMessage::Relay(forward) => self.handle_relay(from, forward, out),
+            PeerMessage::Relayed { gateway, forward } => {
+                self.handle_forward(gateway, Some(from), forward, out);
+            }
+            PeerMessage::RelayedAnswer { gateway, request, boot, outcome } => {
+                if self.detector.hears_node(gateway) && gateway != self.config.me {
+                    out.sends.push((gateway, PeerMessage::Answer { request, boot, outcome }));
+                }
+            }
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
                 let ours = is_request(request);
                 let meta = ours.then(|| self.meta.group());

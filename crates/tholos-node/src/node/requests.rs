@@ -31,7 +31,11 @@ impl Node {
         }
         let me = view.config.me;
         if leader != me && !view.detector.hears_node(leader) {
-            return gateway.park(request);
+            let Some(relay) = view.detector.relay_to(leader, view.seed) else { return gateway.park(request) };
+            gateway.relayed(request, relay, view.now.mono);
+            let boot = gateway.boot();
+            let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };
+            return out.sends.push((relay, PeerMessage::Relay(forward)));
         }
         let reader = pick.as_ref().map_or(leader, node_of_pick);
         gateway.sent(request, reader, view.now.mono);
@@ -48,7 +52,7 @@ impl Node {
             let forward = Forward { request, boot, shard: routed.shard, ask };
             out.sends.push((reader, PeerMessage::Forward(forward)));
         } else if leader == me {
-            let origin = Origin { node: None, boot, request };
+            let origin = Origin { node: None, relay: None, boot, request };
             self.ask(routed.shard, routed.ask, origin);
         } else {
             let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };
@@ -57,17 +61,20 @@ impl Node {
     }
 
     pub(super) fn answer(&mut self, origin: Origin, outcome: Outcome, out: &mut Effects) {
-        let Origin { node, boot, request } = origin;
+        let Origin { node, relay, boot, request } = origin;
         match node {
-            Some(node) => {
+            Some(gateway) => {
                 let outcome = match outcome {
                     Outcome::Done(reply) => {
                         Outcome::Done(refusal::relayed(reply, self.config.relayed_reply_bytes_max))
                     }
                     other => other,
                 };
-                self.answers_to(node);
-                out.sends.push((node, PeerMessage::Answer { request, boot, outcome }));
+                self.answers_to(relay.unwrap_or(gateway));
+                out.sends.push(match relay {
+                    Some(relay) => (relay, PeerMessage::RelayedAnswer { gateway, request, boot, outcome }),
+                    None => (gateway, PeerMessage::Answer { request, boot, outcome }),
+                });
             }
             None if is_request(request) => self.meta_answered(request, &outcome, out),
             None => {
@@ -77,8 +84,31 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_forward(&mut self, from: NodeId, forward: Forward, out: &mut Effects) {
-        let origin = Origin { node: Some(from), boot: forward.boot, request: forward.request };
+    /// A request of the gateway at `from`, which does not hear the leader: passed on, once (R11). Nothing is kept of it: the
+    /// answer says to whom it goes.
+    pub(super) fn handle_relay(&mut self, from: NodeId, forward: Forward, out: &mut Effects) {
+        let leader = self.gateway_and_view().1.leader(forward.shard);
+        match leader {
+            Some((leader, _)) if leader == self.config.me => self.handle_forward(from, None, forward, out),
+            Some((leader, _)) if leader != from && self.detector.hears_node(leader) => {
+                out.sends.push((leader, PeerMessage::Relayed { gateway: from, forward }));
+            }
+            leader => {
+                let origin = origin_of(from, None, &forward);
+                self.answers.push((origin, Outcome::NotLeader { leader }));
+            }
+        }
+    }
+
+    /// A request of the gateway at `from`, which came straight from there or by `relay`.
+    pub(super) fn handle_forward(
+        &mut self,
+        from: NodeId,
+        relay: Option<NodeId>,
+        forward: Forward,
+        out: &mut Effects,
+    ) {
+        let origin = origin_of(from, relay, &forward);
         let leads = self.shard(forward.shard).is_some_and(|shard| shard.group.leading().is_some());
         if !leads && let Ask::ReplicaRead { operation } = forward.ask {
             return self.read_for_other(forward.shard, origin, operation);
@@ -128,4 +158,8 @@ impl Node {
         shard.ask(ask, origin, self.now.mono, &mut self.answers);
         self.mark_dirty(id);
     }
+}
+
+fn origin_of(gateway: NodeId, relay: Option<NodeId>, forward: &Forward) -> Origin {
+    Origin { node: Some(gateway), relay, boot: forward.boot, request: forward.request }
 }

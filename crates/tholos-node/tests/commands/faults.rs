@@ -186,15 +186,20 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
 
 thread_local!(static ANSWERS: RefCell<Vec<Outcome>> = const { RefCell::new(Vec::new()) });
 
-/// The leader, and what delivers it a write from another node, the same each time; what is answered is kept in [`ANSWERS`].
-fn forwarded(cluster: &mut Cluster) -> (usize, impl Fn(&mut Cluster) + use<>) {
-    let leader = leader(cluster, None).expect("somebody leads");
+/// A write of another node's client.
+fn written() -> Forward {
     let mut operation = Vec::new();
     Operation::Command(["SET", KEY, "1"].map(Bytes::from).to_vec()).encode(&mut operation);
     let operation = Bytes::from(operation);
     let expires_at = Millis(u64::MAX);
     let ask = Ask::Write { session: 5, sequence: 1, acknowledged: 0, expires_at, operation };
-    let message = PeerMessage::Forward(Forward { request: 7, boot: 9, shard: shard(), ask });
+    Forward { request: 7, boot: 9, shard: shard(), ask }
+}
+
+/// The leader, and what delivers it a write from another node, the same each time; what is answered is kept in [`ANSWERS`].
+fn forwarded(cluster: &mut Cluster) -> (usize, impl Fn(&mut Cluster) + use<>) {
+    let leader = leader(cluster, None).expect("somebody leads");
+    let message = PeerMessage::Forward(written());
     cluster.lost = |message| {
         if let PeerMessage::Answer { boot: 9, outcome, .. } = message {
             ANSWERS.with_borrow_mut(|answers| answers.push(outcome.clone()));
@@ -207,6 +212,14 @@ fn forwarded(cluster: &mut Cluster) -> (usize, impl Fn(&mut Cluster) + use<>) {
     })
 }
 
+/// Delivers a copy of the same that comes by a third node (R11).
+fn deliver_relayed(cluster: &mut Cluster, leader: usize) {
+    let forward = written();
+    let [gateway, relay] = [1, 2].map(|more| NodeId((leader + more) as u16 % 3 + 1));
+    let message = PeerMessage::Relayed { gateway, forward };
+    cluster.handle(leader, Event::Peer { from: relay, message });
+}
+
 /// Found by seed 142 of the simulator: the refusal of a copy said that nothing was written, and the first one was.
 #[test]
 fn a_copy_of_a_write_that_was_taken_is_not_refused() {
@@ -215,13 +228,14 @@ fn a_copy_of_a_write_that_was_taken_is_not_refused() {
     cluster.hold_disk(true);
     deliver(&mut cluster);
     cluster.handle(leader, Event::DiskFull(true));
-    // One copy while the first is under way, one after it was applied: R18 answers both.
+    // Copies while the first is under way, one by another way, and one after it was applied: R18 answers all.
     deliver(&mut cluster);
+    deliver_relayed(&mut cluster, leader);
     cluster.hold_disk(false);
     cluster.advance(100);
     deliver(&mut cluster);
     cluster.advance(100);
-    assert_eq!(ANSWERS.take(), vec![Outcome::Done(Value::Simple("OK".into())); 3]);
+    assert_eq!(ANSWERS.take(), vec![Outcome::Done(Value::Simple("OK".into())); 4]);
 }
 
 /// Found by seed 1057: the first was refused, the disk had room again, and the copy was taken.

@@ -14,6 +14,7 @@ mod keyspace;
 mod leases;
 mod moves;
 mod recover;
+mod relays;
 mod replica_reads;
 mod replicas;
 mod roll;

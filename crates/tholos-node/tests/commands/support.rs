@@ -28,6 +28,7 @@ pub struct Cluster {
     mail: VecDeque<(NodeId, usize, PeerMessage)>,
     /// Nodes that hear nobody.
     cut: BTreeSet<usize>,
+    cut_pairs: BTreeSet<[usize; 2]>,
     /// Whether disks are slow without end, and what waits for them.
     held: bool,
     /// The node whose disk alone is so.
@@ -153,6 +154,7 @@ impl Cluster {
             completed: BTreeMap::new(),
             mail: VecDeque::new(),
             cut: BTreeSet::new(),
+            cut_pairs: BTreeSet::new(),
             held: false,
             stuck: None,
             waiting: BTreeMap::new(),
@@ -389,8 +391,14 @@ impl Cluster {
         self.cut.insert(at);
     }
 
+    /// Cuts two nodes off from each other; all others reach both.
+    pub fn cut_pair(&mut self, one: usize, other: usize) {
+        self.cut_pairs.extend([[one, other], [other, one]]);
+    }
+
     /// Lets all nodes hear each other again.
     pub fn mend(&mut self) {
+        self.cut_pairs.clear();
         self.cut.clear();
     }
 
@@ -431,6 +439,7 @@ impl Cluster {
                 if to < self.nodes.len()
                     && !self.cut.contains(&sender)
                     && !self.cut.contains(&to)
+                    && !self.cut_pairs.contains(&[sender, to])
                     && !(self.lost)(&message)
                     && !(self.lost_between)(sender, to, &message)
                 {

@@ -156,6 +156,11 @@ const METRICS: &[Metric] = &[
         Read::Report(|report| report.forwarded),
     ),
     (
+        "tholos_node_relayed_requests_total",
+        "Of these, requests sent by way of a third node, because the leader was not heard.",
+        Read::Report(|report| report.relayed),
+    ),
+    (
         "tholos_node_timed_out_requests_total",
         "Requests that ran out of time.",
         Read::Report(|report| report.timed_out),
