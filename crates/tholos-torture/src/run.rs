@@ -127,7 +127,9 @@ fn start_load(settings: &Settings, cluster: &Cluster, prefix: &str) -> Result<Lo
 
 fn one_round(cluster: &mut Cluster, load: &Load, number: u64, round: &Round) -> Result<Gap, String> {
     let wrong = |why: String| format!("round {number}, {round}: {why}");
+    let begun = load.now();
     std::thread::sleep(Duration::from_millis(round.calm_ms));
+    wait_until_open(load, round, begun);
     let struck = load.now();
     cluster.strike(round).map_err(wrong)?;
     let served = match round.keeps_majority() {
@@ -141,6 +143,17 @@ fn one_round(cluster: &mut Cluster, load: &Load, number: u64, round: &Round) -> 
     let recovered = wait_for_all(load, cluster, healed).map_err(wrong)?;
     cluster.all_run().map_err(wrong)?;
     Ok(Gap::new(number, round.clone(), struck, served, healed, recovered))
+}
+
+/// Waits until nodes whose disks are to be full answer clients. One that is being started again needs room to open its log,
+/// and says so and ends if there is none, as it should.
+fn wait_until_open(load: &Load, round: &Round, from: u64) {
+    let deadline = Instant::now() + RECOVERY_MAX;
+    for strike in round.strikes.iter().filter(|strike| strike.act == Act::FullDisk) {
+        while load.answered(strike.victim) < from && !load.is_full() && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+    }
 }
 
 /// A cut that cuts nothing would prove nothing: a node that reaches no other has answered nobody lately.

@@ -95,6 +95,10 @@ impl Node {
         for (node, heard) in &changes {
             let node = *node;
             out.notices.push(if *heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
+            // What waits for its answer goes by another (R11).
+            if !heard && self.detector.relays_to(node).next().is_some() {
+                self.gateway.peer_down(node);
+            }
         }
         !changes.is_empty()
     }
