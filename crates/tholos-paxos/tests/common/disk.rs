@@ -50,8 +50,10 @@ impl Disk {
                 self.note(&checkpoint.entries);
             }
         }
-        // What is not needed any more is released by a driver soon, or not before the next crash (R22).
-        if record.replaces_all() && self.seq.0.is_multiple_of(2) {
+        // What is not needed any more is released by a driver soon, or not before the next crash (R22). A checkpoint counts when
+        // what it says of lost records is there (R20).
+        let says_more = matches!(self.pending.front(), Some(Record::Muted { .. }));
+        if record.replaces_all() && !says_more && self.seq.0.is_multiple_of(2) {
             self.durable.clear();
         }
         self.durable.push(record);
