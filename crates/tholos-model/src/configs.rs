@@ -18,6 +18,20 @@ pub enum Start {
         /// One more command is on n1's disk, and what it sent of it was lost.
         tail: bool,
     },
+    /// n1 leads in 1.n1 and serves, has a durable snapshot of all that is decided, and has forgotten the entries.
+    Trimmed {
+        /// So many commands are decided.
+        commands: u8,
+        /// All that was sent to this one was lost, and the snapshot is on its way to it; nothing else is.
+        without: Option<ReplicaId>,
+    },
+    /// The same with one command and n3, but that the snapshot has not been sent, and n2 has one more command, which is decided. Then
+    /// n1 has started again and leads in 2.n1. Its log has reached nobody in this ballot; a snapshot that is older
+    /// than what it leads with is on its way to n3.
+    Resent,
+    /// n1 has led in 1.n1, has a durable snapshot of all that is decided, and has forgotten the entries. The disk of n3 is rotten: it
+    /// has asked the others, waits for a leader of a higher ballot, and has said so. Nothing is on its way.
+    Mute,
 }
 
 /// A council that has a name.
@@ -42,6 +56,8 @@ const NOTHING: Budget = Budget {
     transfers: 0,
     changes: 0,
     spans: 0,
+    saves: 0,
+    trims: 0,
 };
 
 const N3: Option<ReplicaId> = Some(ReplicaId(3));
@@ -145,6 +161,54 @@ pub fn all() -> Vec<Named> {
             "a leader has a fourth replica for one of the three, perhaps for itself; one crash",
             led(0),
             Budget { crashes: 1, changes: 1, ..NOTHING },
+        ),
+        named(
+            "joins",
+            "a leader that has forgotten its log has a fourth replica for one of the three, perhaps for itself; one crash",
+            Start::Trimmed { commands: 1, without: None },
+            Budget { crashes: 1, changes: 1, ..NOTHING },
+        ),
+        named(
+            "snapshot",
+            "n3 has nothing, n1 has forgotten its log and sends a snapshot; one command, one crash, another election",
+            Start::Trimmed { commands: 1, without: N3 },
+            Budget { commands: 1, ..crash_and_election },
+        ),
+        named(
+            "resent",
+            "a leader sends its log in its second ballot, and to n3 a snapshot older than that; one crash, another election",
+            Start::Resent,
+            crash_and_election,
+        ),
+        named(
+            "save",
+            "n3 has nothing; one snapshot anywhere, one command, one crash, another election",
+            nothing_at_n3,
+            Budget { commands: 1, saves: 1, ..crash_and_election },
+        ),
+        named(
+            "forget",
+            "n3 has nothing; somebody forgets what it has applied, and saves it when it is asked for; one command, one crash, one tick",
+            Start::Led { commands: 1, without: N3, tail: false },
+            Budget { crashes: 1, ticks: 1, commands: 1, trims: 1, ..NOTHING },
+        ),
+        named(
+            "trim",
+            "n3 has nothing; somebody forgets what it has applied, and saves it when n3 asks; one command, one crash, another election",
+            Start::Led { commands: 1, without: N3, tail: false },
+            Budget { commands: 1, trims: 1, ..crash_and_election },
+        ),
+        named(
+            "rotten",
+            "a command is decided and n3 has nothing; one disk rots, one checkpoint anywhere, one crash",
+            Start::Led { commands: 1, without: N3, tail: false },
+            Budget { crashes: 1, rots: 1, saves: 1, ..NOTHING },
+        ),
+        named(
+            "mended",
+            "n1 has forgotten its log, n3 has lost its disk, and a leader is due that is elected without it; one crash, one tick",
+            Start::Mute,
+            Budget { ticks: 1, ..crash_and_election },
         ),
         named(
             "farewell",

@@ -9,19 +9,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
-use tholos_paxos::{AppendSeq, Change, Entry, Group, Millis, MoveId, Outbox, Record, ReplicaId, RoleChange};
+use tholos_paxos::{
+    AppendSeq, Ballot, Change, Entry, Group, Index, Millis, MoveId, Outbox, Record, ReplicaId, RoleChange,
+};
 
-use crate::state::{Envelope, Hears, Replica, command};
+use crate::disk::Image;
+use crate::state::{Envelope, Hears, Parcel, Replica, command};
 
 /// Something that happens to one replica.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'a> {
-    /// A message arrives; if `lost`, the replica has lost its leader just before.
-    Message { envelope: &'a Envelope, lost: bool },
+    /// A message or a snapshot arrives; if `lost`, the replica has lost its leader just before.
+    Arrival { envelope: &'a Envelope, lost: bool },
     /// The oldest so many records are on disk.
     Durable { count: usize },
-    /// Power is lost, and so many of the records on their way are on disk.
-    Crash { kept: usize, nonce: u64 },
+    /// Power is lost, and so many of the records on their way are on disk; if `released`, all before the last checkpoint
+    /// that counted was gone before.
+    Crash { kept: usize, released: bool, nonce: u64 },
     /// The same, and then all that was on the disk is rotten.
     Rot { kept: usize, nonce: u64 },
     /// A follower or candidate stands, a leader falls silent.
@@ -36,6 +40,12 @@ pub(crate) enum Event<'a> {
     Transfer { to: ReplicaId },
     /// It is ordered to have one voter for another.
     Change { goes: ReplicaId, comes: ReplicaId },
+    /// It begins a checkpoint and the snapshot that it names.
+    Save,
+    /// The snapshot is in its file, and durable.
+    Saved,
+    /// It forgets applied entries up to here in memory.
+    Trim { to: Index },
 }
 
 /// What came of it.
@@ -90,26 +100,26 @@ impl Memory {
     fn run(&self, before: &Arc<Replica>, event: Event, now: Millis) -> Outcome {
         let mut replica = Replica::clone(before);
         let result = catch_unwind(AssertUnwindSafe(|| happen(&mut replica, event, now)));
-        let (news, wrong) = match result {
-            Ok(Ok(news)) => (news, None),
-            Ok(Err(error)) => (Vec::new(), Some(Wrong::Recovery(error))),
+        let (done, wrong) = match result {
+            Ok(Ok(done)) => (done, None),
+            Ok(Err(error)) => (Done::default(), Some(Wrong::Recovery(error))),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| String::from(*text)));
-                (Vec::new(), Some(Wrong::Assertion(text.unwrap_or_default())))
+                (Done::default(), Some(Wrong::Assertion(text.unwrap_or_default())))
             }
         };
+        let Done { news, parcels } = done;
         let out = &mut replica.outbox;
         let (sends, appends) = (std::mem::take(&mut out.sends), std::mem::take(&mut out.appends));
         let changes = std::mem::take(&mut out.changes);
         let (reads_ready, reads_failed) =
             (std::mem::take(&mut out.reads_ready), std::mem::take(&mut out.reads_failed));
-        // No log is trimmed, so nobody needs a snapshot.
-        assert!(out.snapshots_wanted.is_empty(), "a snapshot is wanted, and none is modelled");
         replica.pending.extend(appends.iter().cloned());
         replica.seal();
         let me = replica.group.me();
-        let sends = sends.into_iter().map(|(to, message)| Envelope::new(me, to, message));
+        let messages = sends.into_iter().map(|(to, message)| (to, Parcel::Message(message)));
+        let sends = messages.chain(parcels).map(|(to, parcel)| Envelope::new(me, to, parcel));
         let sends: Vec<_> =
             sends.map(|envelope| kept(&self.envelopes, envelope.fingerprint(), envelope)).collect();
         let answered = !reads_ready.is_empty() || !reads_failed.is_empty();
@@ -126,26 +136,46 @@ fn kept<V>(shards: &[Shard<u64, V>; SHARDS], fingerprint: u64, value: V) -> Arc<
     Arc::clone(shard.entry(fingerprint).or_insert_with(|| Arc::new(value)))
 }
 
-/// The driver of one replica: the event, a flush, and all that is decided is applied.
-fn happen(replica: &mut Replica, event: Event, now: Millis) -> Result<Vec<Entry>, &'static str> {
+/// What a driver has made of an event, besides what is in the outbox.
+#[derive(Default)]
+struct Done {
+    news: Vec<Entry>,
+    parcels: Vec<(ReplicaId, Parcel)>,
+}
+
+/// The driver of one replica: the event, a flush, all that is decided is applied, and whoever needs a snapshot is sent one.
+fn happen(replica: &mut Replica, event: Event, now: Millis) -> Result<Done, &'static str> {
     match event {
-        Event::Message { envelope, lost } => {
+        Event::Arrival { envelope, lost } => {
             let Replica { group, outbox, .. } = replica;
             if lost {
                 group.handle_tick(now, &Hears::Nobody, outbox);
             }
-            group.handle_message(envelope.from, envelope.message.clone(), now, outbox);
+            match &envelope.parcel {
+                Parcel::Message(message) => {
+                    group.handle_message(envelope.from, message.clone(), now, outbox);
+                }
+                Parcel::Snapshot { ballot, image } => install(replica, *ballot, image, now),
+            }
         }
         Event::Durable { count } => {
             let seq = write(replica, count)?;
             replica.group.handle_durable(seq, now, &mut replica.outbox);
         }
-        Event::Crash { kept, nonce } => {
+        Event::Crash { kept, released, nonce } => {
+            if released {
+                replica.disk.release()?;
+            }
             stop(replica, kept)?;
-            replica.group = replica.disk.clone();
-            if replica.lost.is_some() && replica.disk.repair().is_none() {
-                // The damage is found at each opening until something durable says that it is known.
-                begin_rotten(replica, nonce, now);
+            replica.group = replica.disk.whole.clone();
+            if replica.lost.is_some() && replica.group.repair().is_none() {
+                if released {
+                    // What was damaged is not needed any more, so nothing is found: it votes with what it has.
+                    replica.lost = None;
+                } else {
+                    // The damage is found at each opening until something durable says that it is known.
+                    begin_rotten(replica, nonce, now);
+                }
             } else if replica.group.repair().is_some() {
                 // Only a mute one will ever use it.
                 replica.group.begin(nonce);
@@ -156,7 +186,9 @@ fn happen(replica: &mut Replica, event: Event, now: Millis) -> Result<Vec<Entry>
         }
         Event::Rot { kept, nonce } => {
             stop(replica, kept)?;
-            replica.lost = Some(Arc::new(std::mem::replace(&mut replica.disk, Group::clone(&replica.blank))));
+            replica.lost =
+                Some(Arc::new(std::mem::replace(&mut replica.disk.whole, Group::clone(&replica.blank))));
+            replica.disk.reopen();
             begin_rotten(replica, nonce, now);
         }
         Event::TimeOut => time_out(&mut replica.group, now, &mut replica.outbox),
@@ -185,21 +217,75 @@ fn happen(replica: &mut Replica, event: Event, now: Millis) -> Result<Vec<Entry>
             };
             let _ = replica.group.change_replicas(&change, now, &mut replica.outbox);
         }
+        Event::Save => _ = begin_image(replica),
+        Event::Saved => {
+            if let Some(image) = replica.saving.take() {
+                replica.disk.save(image);
+            }
+        }
+        Event::Trim { to } => replica.group.trim(to),
     }
     replica.group.flush(now, &mut replica.outbox);
     let mut news = Vec::new();
     while let Some(entry) = replica.group.take_decided() {
         news.push(entry.clone());
     }
-    Ok(news)
+    let mut wanted = std::mem::take(&mut replica.outbox.snapshots_wanted);
+    wanted.dedup();
+    let parcels = wanted.into_iter().filter_map(|to| Some((to, snapshot_for(replica, to)?)));
+    Ok(Done { news, parcels: parcels.collect() })
+}
+
+/// The checkpoint comes first, and the image is written behind it; with nothing new to write the records alone move.
+fn begin_image(replica: &mut Replica) -> Image {
+    let image = Image::of(&replica.group);
+    let before = replica.outbox.last_seq();
+    let last = replica.group.append_checkpoint(image.base, image.config.clone(), &mut replica.outbox);
+    replica.belong.push(last.0 - before.0 - 1);
+    let index = replica.disk.file.as_ref().map_or(Index::ZERO, |file| file.base.index);
+    if image.base.index != index {
+        replica.saving = Some(image.clone());
+    }
+    image
+}
+
+/// A snapshot from a leader is durable in a file of its own.
+fn install(replica: &mut Replica, ballot: Ballot, image: &Image, now: Millis) {
+    let Replica { group, outbox, .. } = replica;
+    let before = outbox.last_seq();
+    if let Some(last) = group.install(ballot, image.base, image.config.clone(), now, outbox) {
+        replica.belong.push(last.0 - before.0 - 1);
+        // What was being written is of the state before.
+        replica.saving = None;
+        replica.disk.save(image.clone());
+    }
+}
+
+/// What a driver sends to a replica that needs a snapshot: the one being written or the last one, if what follows it is in
+/// memory, else a new one.
+fn snapshot_for(replica: &mut Replica, to: ReplicaId) -> Option<Parcel> {
+    let ballot = replica.group.snapshots_in(|receiver| receiver == to)?;
+    if replica.group.applied_index() == Index::ZERO {
+        return None;
+    }
+    let known = replica.saving.as_ref().or(replica.disk.file.as_ref());
+    let image = match known.filter(|image| replica.group.resends_after(image.base.index)) {
+        Some(image) => image.clone(),
+        None if replica.saving.is_none() => begin_image(replica),
+        // When that one is done, if it is asked for again.
+        None => return None,
+    };
+    Some(Parcel::Snapshot { ballot, image })
 }
 
 /// The oldest `count` records are on disk. An error says why they cannot follow what is there.
 fn write(replica: &mut Replica, count: usize) -> Result<AppendSeq, &'static str> {
     for record in replica.pending.drain(..count) {
-        let was_mute = replica.disk.repair().is_some();
-        replica.disk.recover(record)?;
-        if was_mute && replica.disk.repair().is_none() {
+        let was_mute = replica.disk.whole.repair().is_some();
+        let is_checkpoint = matches!(record, Record::Checkpoint(_));
+        let belong = if is_checkpoint { replica.belong.remove(0) } else { 0 };
+        replica.disk.write(record, &replica.blank, belong)?;
+        if was_mute && replica.disk.whole.repair().is_none() {
             // Repaired: it votes again, and what is on its disk now must do.
             replica.lost = None;
         }
@@ -211,6 +297,9 @@ fn write(replica: &mut Replica, count: usize) -> Result<AppendSeq, &'static str>
 fn stop(replica: &mut Replica, kept: usize) -> Result<(), &'static str> {
     write(replica, kept)?;
     replica.pending.clear();
+    replica.belong.clear();
+    replica.saving = None;
+    replica.disk.reopen();
     replica.outbox = Outbox::default();
     Ok(())
 }
@@ -240,9 +329,11 @@ fn time_out(group: &mut Group, now: Millis, out: &mut Outbox) {
 impl Event<'_> {
     fn fingerprint(self) -> u64 {
         let (kind, detail) = match self {
-            Event::Message { envelope, lost } => (u64::from(lost), envelope.fingerprint()),
+            Event::Arrival { envelope, lost } => (u64::from(lost), envelope.fingerprint()),
             Event::Durable { count } => (2, count as u64),
-            Event::Crash { kept, nonce } => (3, crate::state::fingerprint(&(kept, nonce))),
+            Event::Crash { kept, released, nonce } => {
+                (3, crate::state::fingerprint(&(kept, released, nonce)))
+            }
             Event::Rot { kept, nonce } => (9, crate::state::fingerprint(&(kept, nonce))),
             Event::TimeOut => (4, 0),
             Event::Tick => (5, 0),
@@ -250,6 +341,9 @@ impl Event<'_> {
             Event::Read { token } => (7, token),
             Event::Transfer { to } => (8, to.0.into()),
             Event::Change { goes, .. } => (10, goes.0.into()),
+            Event::Save => (11, 0),
+            Event::Saved => (12, 0),
+            Event::Trim { to } => (13, to.0),
         };
         crate::state::fingerprint(&(kind, detail))
     }

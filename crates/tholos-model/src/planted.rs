@@ -17,8 +17,9 @@ const fn fault(name: &'static str, planted: Planted, config: &'static str) -> Fa
     Fault { name, planted, config }
 }
 
-/// All faults of the group itself; those of the state machine around it are out of the model's reach.
-pub const FAULTS: [Fault; 20] = [
+/// Faults of the group itself, and of what a driver does with its checkpoints; those of the state machine around it are out of
+/// the model's reach.
+pub const FAULTS: [Fault; 26] = [
     fault("accepted-before-durable", Planted::AcceptedBeforeDurable, "small"),
     fault("own-vote-before-durable", Planted::OwnVoteBeforeDurable, "small"),
     fault("vote-counted-twice", Planted::VoteCountedTwice, "small"),
@@ -39,4 +40,10 @@ pub const FAULTS: [Fault; 20] = [
     fault("new-set-only", Planted::NewSetOnly, "change"),
     fault("old-set-only", Planted::OldSetOnly, "swap"),
     fault("retired-id-counts", Planted::RetiredIdCounts, "swap"),
+    fault("released-early", Planted::ReleasedEarly, "save"),
+    fault("checkpoint-without-tail", Planted::CheckpointWithoutTail, "save"),
+    fault("checkpoint-forgets-promise", Planted::CheckpointForgetsPromise, "save"),
+    fault("checkpoint-forgets-mute", Planted::CheckpointForgetsMute, "rotten"),
+    fault("snapshot-does-not-bind", Planted::SnapshotDoesNotBind, "snapshot"),
+    fault("snapshot-raises-ballot", Planted::SnapshotRaisesBallot, "resent"),
 ];

@@ -17,9 +17,10 @@ pub(crate) fn action(before: &State, action: Action) -> String {
             format!("{envelope} arrives{how}{again}")
         }
         Action::Durable { at, count } => format!("{at} has on disk the next {}", records(count)),
-        Action::Crash { at, kept } => {
+        Action::Crash { at, kept, released } => {
             let lost = before.replica(at).pending.len() - kept;
-            format!("{at} loses its power, and with it {}, and starts again", records(lost))
+            let from = if released { " from its checkpoint" } else { "" };
+            format!("{at} loses its power, and with it {}, and starts again{from}", records(lost))
         }
         Action::Rot { at, kept } => {
             let lost = before.replica(at).pending.len() - kept;
@@ -41,6 +42,11 @@ pub(crate) fn action(before: &State, action: Action) -> String {
         }
         Action::Change { at, goes } => format!("{at} is to have n{} for {goes}", before.replicas.len()),
         Action::Pass => format!("{} ms pass", SPAN.0),
+        Action::Save { at } => {
+            format!("{at} begins a snapshot to {}", before.replica(at).group.applied_index())
+        }
+        Action::Saved { at } => format!("{at} has its snapshot on disk"),
+        Action::Trim { at, to } => format!("{at} forgets what it has applied to {to}"),
         Action::Transfer { at, to } => format!("{at} is to hand over to {to}"),
     }
 }

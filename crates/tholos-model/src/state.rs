@@ -2,7 +2,6 @@
 //!
 //! A state is small and shared with its neighbours: a step changes one replica and copies nothing of the others.
 //! Whatever decides what can happen next is in its hash, the clock as well, which stands still but for leases (see [`crate`]).
-//! Each disk is kept as the replica that it would bring back, not as the records that led there.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -12,8 +11,10 @@ use bytes::Bytes;
 use foldhash::quality::FixedState;
 use tholos_paxos::{
     Ballot, Config, Connectivity, Entry, Group, Index, LEASE, Message, Millis, Options, Outbox, Payload,
-    Record, ReplicaId,
+    Planted, Record, ReplicaId,
 };
+
+use crate::disk::{Disk, Image};
 
 /// The clock at the beginning. All time-outs are zero, so that whoever is ticked finds that enough of it has passed; the clock
 /// goes on only for leases ([`Budget::spans`]).
@@ -27,10 +28,14 @@ pub(crate) const SPAN: Millis = Millis(LEASE.0 / 2);
 #[derive(Clone, Debug)]
 pub(crate) struct Replica {
     pub(crate) group: Group,
-    /// What would come back if the machine lost its power now: the records on disk, taken back.
-    pub(crate) disk: Group,
+    /// What would come back if the machine lost its power now.
+    pub(crate) disk: Disk,
     /// Records on their way to the disk, in order.
     pub(crate) pending: Vec<Record>,
+    /// For each checkpoint among them how many records after it belong to it.
+    pub(crate) belong: Vec<u64>,
+    /// A snapshot on its way to its file.
+    pub(crate) saving: Option<Image>,
     /// Numbers the appends of this boot; otherwise empty between steps.
     pub(crate) outbox: Outbox,
     /// The disk that rot took, until the replica is repaired: others have counted its votes for what was there.
@@ -47,8 +52,20 @@ pub(crate) struct Replica {
 pub(crate) struct Envelope {
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
-    pub(crate) message: Message,
+    pub(crate) parcel: Parcel,
     fingerprint: u64,
+}
+
+/// What is sent.
+#[derive(Clone, Hash, Debug)]
+pub(crate) enum Parcel {
+    Message(Message),
+    /// The file of a snapshot, whole: one that is cut off on its way is one that never arrives.
+    Snapshot {
+        /// The ballot in which it is given.
+        ballot: Ballot,
+        image: Image,
+    },
 }
 
 /// How many steps of a kind are still to come.
@@ -74,6 +91,10 @@ pub struct Budget {
     pub changes: u8,
     /// Half a lease passes, on all clocks alike.
     pub spans: u8,
+    /// A checkpoint is written for the log's sake, and the snapshot that it names.
+    pub saves: u8,
+    /// Applied entries are forgotten in memory.
+    pub trims: u8,
 }
 
 /// What has been learnt by anybody, ever: the history that the invariants speak of.
@@ -83,6 +104,8 @@ pub(crate) struct Facts {
     pub(crate) founding: Config,
     /// One value at each index.
     pub(crate) decided: Vec<Entry>,
+    /// For each of them the lowest ballot whose leader has found it decided, if that is to be known.
+    pub(crate) learnt_in: Option<Vec<Ballot>>,
     /// Commands proposed so far; they are numbered from 1.
     pub(crate) proposed: u8,
     /// Who has led in which ballot.
@@ -165,11 +188,14 @@ pub(crate) fn number_of(payload: &Payload) -> Option<u8> {
 impl Replica {
     pub(crate) fn new(me: ReplicaId, config: Config, options: Options) -> Replica {
         let group = Group::new(me, config, options);
-        let (disk, blank, outbox) = (group.clone(), Arc::new(group.clone()), Outbox::default());
+        let disk = Disk::new(group.clone(), options.planted == Planted::ReleasedEarly);
+        let (blank, outbox) = (Arc::new(group.clone()), Outbox::default());
         let mut replica = Replica {
             group,
             disk,
             pending: Vec::new(),
+            belong: Vec::new(),
+            saving: None,
             outbox,
             lost: None,
             blank,
@@ -186,7 +212,7 @@ impl Replica {
         replica.group = Group::join(me, options, &mut replica.outbox);
         let seq = replica.outbox.last_seq();
         for record in std::mem::take(&mut replica.outbox.appends) {
-            replica.disk.recover(record).expect("the first record follows nothing");
+            replica.disk.whole.recover(record).expect("the first record follows nothing");
         }
         replica.group.handle_durable(seq, BEGINNING, &mut replica.outbox);
         replica.seal();
@@ -195,7 +221,8 @@ impl Replica {
 
     /// After a change: what it is now is what it will be known by.
     pub(crate) fn seal(&mut self) {
-        self.fingerprint = fingerprint(&(&self.group, &self.disk, &self.pending, &self.lost));
+        let on_their_way = (&self.pending, &self.belong, &self.saving);
+        self.fingerprint = fingerprint(&(&self.group, &self.disk, on_their_way, &self.lost));
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {
@@ -205,18 +232,30 @@ impl Replica {
 
 impl fmt::Display for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} {:#}", self.from, self.to, self.message)
+        write!(f, "{} -> {} ", self.from, self.to)?;
+        match &self.parcel {
+            Parcel::Message(message) => write!(f, "{message:#}"),
+            Parcel::Snapshot { ballot, image } => write!(f, "snapshot to {} in {ballot}", image.base.index),
+        }
     }
 }
 
 impl Envelope {
-    pub(crate) fn new(from: ReplicaId, to: ReplicaId, message: Message) -> Envelope {
-        let fingerprint = fingerprint(&(from, to, &message));
-        Envelope { from, to, message, fingerprint }
+    pub(crate) fn new(from: ReplicaId, to: ReplicaId, parcel: Parcel) -> Envelope {
+        let fingerprint = fingerprint(&(from, to, &parcel));
+        Envelope { from, to, parcel, fingerprint }
     }
 
     pub(crate) fn is_canvass(&self) -> bool {
-        matches!(self.message, Message::Canvass { .. })
+        matches!(self.parcel, Parcel::Message(Message::Canvass { .. }))
+    }
+
+    pub(crate) fn is_sync(&self) -> bool {
+        matches!(self.parcel, Parcel::Message(Message::Sync { .. }))
+    }
+
+    pub(crate) fn is_snapshot(&self) -> bool {
+        matches!(self.parcel, Parcel::Snapshot { .. })
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {

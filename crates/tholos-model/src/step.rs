@@ -38,6 +38,8 @@ pub enum Action {
         at: ReplicaId,
         /// So many of the records on their way to the disk have arrived there.
         kept: usize,
+        /// What was before the last checkpoint that counted had been released.
+        released: bool,
     },
     /// A machine loses its power, and when it starts again its disk is rotten: nothing of it is left.
     Rot {
@@ -82,6 +84,23 @@ pub enum Action {
         /// Who goes, perhaps the leader.
         goes: ReplicaId,
     },
+    /// A replica writes a checkpoint, and begins the snapshot that it names.
+    Save {
+        /// Which.
+        at: ReplicaId,
+    },
+    /// The file of a snapshot is durable.
+    Saved {
+        /// Whose.
+        at: ReplicaId,
+    },
+    /// A replica forgets applied entries in memory.
+    Trim {
+        /// Which.
+        at: ReplicaId,
+        /// Up to here.
+        to: Index,
+    },
 }
 
 /// Where the lines of a trace go, if anywhere.
@@ -103,7 +122,19 @@ pub(crate) fn actions(state: &State, into: &mut Vec<Action>) {
         let waiting = replica.pending.len();
         into.extend((1..=waiting).map(|count| Action::Durable { at, count }));
         if left.crashes > 0 {
-            into.extend((0..=waiting).map(|kept| Action::Crash { at, kept }));
+            let released = [false, true].into_iter().take(1 + usize::from(replica.disk.may_be_released()));
+            let crashes = released
+                .flat_map(|released| (0..=waiting).map(move |kept| Action::Crash { at, kept, released }));
+            into.extend(crashes);
+        }
+        if replica.saving.is_some() {
+            into.push(Action::Saved { at });
+        } else if left.saves > 0 {
+            into.push(Action::Save { at });
+        }
+        if left.trims > 0 {
+            let forgotten = group.base().index.next().0..=group.applied_index().0;
+            into.extend(forgotten.map(|to| Action::Trim { at, to: Index(to) }));
         }
         if left.rots > 0 {
             into.extend((0..=waiting).map(|kept| Action::Rot { at, kept }));
@@ -160,7 +191,7 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
     let changed = match action {
         Action::Deliver { at, again, lost } => step.deliver(at, again, lost),
         Action::Durable { at, count } => step.event(at, Event::Durable { count }),
-        Action::Crash { at, kept } => step.boot(at, |nonce| Event::Crash { kept, nonce }),
+        Action::Crash { at, kept, released } => step.boot(at, |nonce| Event::Crash { kept, released, nonce }),
         Action::Rot { at, kept } => step.boot(at, |nonce| Event::Rot { kept, nonce }),
         Action::TimeOut { at } => step.event(at, Event::TimeOut),
         Action::Tick { at } => step.event(at, Event::Tick),
@@ -180,6 +211,9 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
             let comes = ReplicaId(before.replicas.len() as u32);
             step.event(at, Event::Change { goes, comes })
         }
+        Action::Save { at } => step.event(at, Event::Save),
+        Action::Saved { at } => step.event(at, Event::Saved),
+        Action::Trim { at, to } => step.event(at, Event::Trim { to }),
     };
     if !changed {
         return None;
@@ -191,7 +225,7 @@ pub(crate) fn step(before: &State, action: Action, memory: &Memory, trace: Trace
 fn spend(left: &mut Budget, action: Action) {
     match action {
         Action::Deliver { again: true, .. } => left.duplicates -= 1,
-        Action::Deliver { .. } | Action::Durable { .. } => {}
+        Action::Deliver { .. } | Action::Durable { .. } | Action::Saved { .. } => {}
         Action::Crash { .. } => left.crashes -= 1,
         Action::Rot { .. } => left.rots -= 1,
         Action::TimeOut { .. } => left.time_outs -= 1,
@@ -201,6 +235,8 @@ fn spend(left: &mut Budget, action: Action) {
         Action::Transfer { .. } => left.transfers -= 1,
         Action::Change { .. } => left.changes -= 1,
         Action::Pass => left.spans -= 1,
+        Action::Save { .. } => left.saves -= 1,
+        Action::Trim { .. } => left.trims -= 1,
     }
 }
 
@@ -224,7 +260,7 @@ impl Step<'_> {
         if !again {
             self.state.network.remove(at);
         }
-        self.event(envelope.to, Event::Message { envelope: &envelope, lost })
+        self.event(envelope.to, Event::Arrival { envelope: &envelope, lost })
     }
 
     /// Power was lost. What it was asked to read gets no answer.
@@ -272,8 +308,13 @@ impl Step<'_> {
                 self.learn_elected(at, *ballot);
             }
         }
+        let led = outcome.changes.iter().find_map(|change| match change {
+            RoleChange::Stopped(ballot) => Some(*ballot),
+            _ => None,
+        });
+        let led = outcome.replica.group.leading().or(led);
         for entry in &outcome.news {
-            self.learn_decided(at, entry);
+            self.learn_decided(at, led, entry);
         }
         for envelope in &outcome.sends {
             self.state.send(Arc::clone(envelope));
@@ -295,9 +336,10 @@ impl Step<'_> {
         elected.sort_unstable();
     }
 
-    /// `entry` is decided, says `at`: the first to say so sets it for all.
-    fn learn_decided(&mut self, at: ReplicaId, entry: &Entry) {
+    /// `entry` is decided, says `at`, which has led in `led` just now, if it has: the first to say so sets it for all.
+    fn learn_decided(&mut self, at: ReplicaId, led: Option<Ballot>, entry: &Entry) {
         let place = entry.index.0 as usize - 1;
+        self.note_learnt(place, led);
         let decided = &self.state.facts.decided;
         let clash = match decided.get(place) {
             Some(known) if known == entry => return,
@@ -309,6 +351,15 @@ impl Step<'_> {
         match clash {
             Some((invariant, seen)) => self.state.break_with(invariant, seen),
             None => self.state.facts.decided.push(entry.clone()),
+        }
+    }
+
+    /// Leaders count votes, each in its own ballot; that of a lower one may find last what others knew before.
+    fn note_learnt(&mut self, place: usize, led: Option<Ballot>) {
+        let (Some(learnt_in), Some(led)) = (&mut self.state.facts.learnt_in, led) else { return };
+        match learnt_in.get_mut(place) {
+            Some(lowest) => *lowest = led.min(*lowest),
+            None => learnt_in.push(led),
         }
     }
 
@@ -367,23 +418,33 @@ mod tests {
     }
 
     const N2: ReplicaId = ReplicaId(2);
+    const BALLOT: Ballot = Ballot { round: 2, replica: N2 };
 
     fn entry(at: u64, number: u8) -> Entry {
-        let origin = Ballot { round: 2, replica: N2 };
-        Entry { index: Index(at), origin, time: crate::state::BEGINNING, seed: 0, payload: command(number) }
+        Entry {
+            index: Index(at),
+            origin: BALLOT,
+            time: crate::state::BEGINNING,
+            seed: 0,
+            payload: command(number),
+        }
     }
 
     #[test]
     fn another_value_at_a_decided_index_is_seen() {
         let seen = "n2 has decided @2 command 1 of 2.n2, and @2 command 1 of 1.n1 was decided";
-        expect(|step| step.learn_decided(N2, &entry(2, 1)), AGREEMENT, seen);
+        expect(|step| step.learn_decided(N2, Some(BALLOT), &entry(2, 1)), AGREEMENT, seen);
     }
 
     #[test]
     fn a_command_that_was_not_proposed_or_is_decided_twice_is_seen() {
-        expect(|step| step.learn_decided(N2, &entry(3, 2)), VALIDITY, "command 2 was not proposed");
         expect(
-            |step| step.learn_decided(N2, &entry(3, 1)),
+            |step| step.learn_decided(N2, Some(BALLOT), &entry(3, 2)),
+            VALIDITY,
+            "command 2 was not proposed",
+        );
+        expect(
+            |step| step.learn_decided(N2, Some(BALLOT), &entry(3, 1)),
             VALIDITY,
             "command 1 is decided twice, also at @3",
         );
@@ -425,7 +486,7 @@ mod tests {
             state = council.happened(&state, Action::Propose { at: n1 });
         }
         for kept in 0..=2 {
-            let after = council.happened(&state, Action::Crash { at: n1, kept });
+            let after = council.happened(&state, Action::Crash { at: n1, kept, released: false });
             let group = &after.replica(n1).group;
             assert_eq!((group.accepted_index(), group.leading()), (Index(2 + kept as u64), None));
             assert!(after.replica(n1).pending.is_empty());
@@ -439,13 +500,13 @@ mod tests {
         state.left = Budget { crashes: 2, rots: 1, ..Budget::default() };
         let n3 = ReplicaId(3);
         let rotten = council.happened(&state, Action::Rot { at: n3, kept: 0 });
-        let again = council.happened(&rotten, Action::Crash { at: n3, kept: 0 });
-        let known = council.happened(&again, Action::Crash { at: n3, kept: 1 });
+        let again = council.happened(&rotten, Action::Crash { at: n3, kept: 0, released: false });
+        let known = council.happened(&again, Action::Crash { at: n3, kept: 1, released: false });
         for (state, on_disk, asked) in [(&rotten, false, 2), (&again, false, 4), (&known, true, 4)] {
             let replica = state.replica(n3);
             assert_eq!(replica.group.accepted_index(), Index::ZERO);
             assert!(replica.group.repair().is_some());
-            assert_eq!((replica.disk.repair().is_some(), state.network.len()), (on_disk, asked));
+            assert_eq!((replica.disk.whole.repair().is_some(), state.network.len()), (on_disk, asked));
             // Two other disks have what is decided, and what n3 had still counts.
             assert!(replica.lost.is_some() && state.broken.is_none());
         }

@@ -74,6 +74,30 @@ fn a_grant_that_does_not_bind_is_seen() {
     assert_eq!(violation.expect("it is caught").seen, "n1 may read in 1.n1, and 2.n3 was elected");
 }
 
+/// Whoever joins where the log is forgotten gets a snapshot, and whatever is lost on the way nothing breaks.
+#[test]
+fn snapshots_are_explored() {
+    let named = configs::all().into_iter().find(|named| named.name == "joins").expect("it is there");
+    let report = search(&named.council, 1);
+    assert!(report.violation.is_none() && report.whole && report.missed.is_empty(), "{report:?}");
+    let mut council = named.council;
+    council.budget = Budget { saves: 1, crashes: 1, ..Budget::default() };
+    council.options.planted = Planted::ReleasedEarly;
+    let council =
+        Council::new(3, council.options, Start::Trimmed { commands: 1, without: None }, council.budget);
+    let violation = search(&council, 1).violation.expect("it is caught");
+    let missing = "n2 has a record that cannot follow: a checkpoint whose snapshot is not there";
+    assert_eq!(violation.seen.replace("n3", "n2"), missing);
+    let trace = violation.trace.join("\n").replace("n3", "n2");
+    assert_eq!(
+        trace,
+        "  1  n2 begins a snapshot to @2\n       \
+         n2 appends Checkpoint promised 1.n1, log 1.n1 to @2, decided @2, snapshot to @2, []\n  \
+         2  n2 has on disk the next 1 record\n  \
+         3  n2 loses its power, and with it 0 records, and starts again from its checkpoint"
+    );
+}
+
 #[test]
 fn every_fault_names_a_council_and_every_council_has_its_name() {
     let all = configs::all();

@@ -366,13 +366,13 @@ impl Acceptor {
             _ => {}
         }
         let seq = self.record(Record::Checkpoint(Box::new(checkpoint)), out);
-        // The checkpoint replaces what is before it, also the record that says so.
+        // The checkpoint replaces what is before it, also the record that says so: it counts when that is there again.
         match self.lost() {
-            None => {}
-            Some(Lost::Unknown) => _ = self.record(Record::Muted { until: None }, out),
-            Some(Lost::Until(until)) => _ = self.record(Record::Muted { until: Some(until) }, out),
+            None => seq,
+            Some(_) if planted == Planted::CheckpointForgetsMute => seq,
+            Some(Lost::Unknown) => self.record(Record::Muted { until: None }, out),
+            Some(Lost::Until(until)) => self.record(Record::Muted { until: Some(until) }, out),
         }
-        seq
     }
 
     /// Takes over a durable snapshot that holds what was decided in `ballot` or lower ones, and promises that
@@ -385,8 +385,13 @@ impl Acceptor {
         planted: Planted,
         out: &mut Outbox,
     ) -> AppendSeq {
-        self.raise_promised(ballot.max(self.promised));
+        if planted != Planted::SnapshotDoesNotBind {
+            self.raise_promised(ballot.max(self.promised));
+        }
         self.log.install(base, Arc::new(config.clone()), planted == Planted::TailKeptAfterSnapshot);
+        if planted == Planted::SnapshotRaisesBallot {
+            self.log.raise_accepted(ballot);
+        }
         self.append_checkpoint(base, config, planted, out)
     }
 

@@ -455,8 +455,8 @@ impl Group {
         self.acceptor.checkpoint(snapshot, config)
     }
 
-    /// Appends a checkpoint and returns its number: nothing of this group before it is needed
-    /// once it is durable.
+    /// Appends a checkpoint and returns the number of its last record: nothing of this group before its first one is needed
+    /// once that is durable. A replica that has lost records says so again in a second one ([`Record::Muted`], R20).
     pub fn append_checkpoint(&mut self, snapshot: Base, config: Config, out: &mut Outbox) -> AppendSeq {
         let seq = self.acceptor.append_checkpoint(snapshot, config, self.options.planted, out);
         if let Role::Leader(leader) = &mut self.role {

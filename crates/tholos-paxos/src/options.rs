@@ -116,8 +116,14 @@ pub enum Planted {
     CheckpointWithoutTail,
     /// A checkpoint leaves out the promise (breaks R22).
     CheckpointForgetsPromise,
+    /// A checkpoint leaves out that records are lost (breaks R20).
+    CheckpointForgetsMute,
     /// Taking over a snapshot keeps what follows it, whatever its origin (breaks P4).
     TailKeptAfterSnapshot,
+    /// Taking over a snapshot promises nothing (breaks P6).
+    SnapshotDoesNotBind,
+    /// Taking over a snapshot raises the log's ballot to that of its sender, whose log may be longer (breaks R1).
+    SnapshotRaisesBallot,
     /// A leader gives its entries the time that it is told, later or not (breaks R16).
     TimeRunsBack,
     /// Reads do not wait for the no-op of the leader's own ballot (breaks R15).

@@ -1,7 +1,8 @@
 //! A replica that has lost durable records: what it may not do, and how it comes back (R20).
 
 use tholos_paxos::{
-    Ballot, Config, Connectivity, Group, Index, Message, Millis, Options, Outbox, Repair, ReplicaId, Serial,
+    Ballot, Config, Connectivity, Group, Index, Message, Millis, Options, Outbox, Record, Repair, ReplicaId,
+    Serial,
 };
 
 mod common;
@@ -375,5 +376,30 @@ struct Nobody;
 impl Connectivity for Nobody {
     fn hears(&self, _: ReplicaId, _: ReplicaId) -> bool {
         false
+    }
+}
+
+/// A checkpoint replaces the record which says that others are lost, too. So it counts no sooner than the one behind it, which
+/// says so again: else a crash between the two brings back a replica that votes (model, council `rotten`).
+#[test]
+fn a_checkpoint_counts_when_what_it_says_of_lost_records_is_durable() {
+    let founding = || Config::founding([1, 2, 3].map(replica).to_vec());
+    let bound = Message::Bound { nonce: 7, promised: ballot(4, 1), config: 0 };
+    for answers in [vec![], vec![1, 3]] {
+        let (mut group, mut out) =
+            (Group::new(replica(2), founding(), Options::default()), Outbox::default());
+        group.lose(7, &mut out);
+        for from in answers {
+            group.handle_message(replica(from), bound.clone(), Millis(0), &mut out);
+        }
+        let seq = group.append_checkpoint(group.applied_base(), founding(), &mut out);
+        let is_checkpoint = |record: &Record| matches!(record, Record::Checkpoint(_));
+        let first = out.appends.iter().rposition(is_checkpoint).expect("it was appended");
+        // All before it may be gone as soon as `seq` is durable.
+        let mut back = Group::new(replica(2), founding(), Options::default());
+        for record in &out.appends[first..seq.0 as usize] {
+            back.recover(record.clone()).expect("it is the first, or follows");
+        }
+        assert_eq!(back.repair().is_some(), group.repair().is_some(), "{:?}", group.repair());
     }
 }

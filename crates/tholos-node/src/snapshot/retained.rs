@@ -1,7 +1,8 @@
 //! Which records of the log are still needed, and how long that makes the log (R22).
 //!
 //! - **S1** A shard needs everything from its first append on, until a checkpoint of it is durable and the snapshot file
-//!   that the checkpoint names is durable too; then everything from that checkpoint on.
+//!   that the checkpoint names is durable too; then everything from that checkpoint on. One of a replica that has lost
+//!   records is durable when the record behind it is, which says so (R20).
 //! - **S2** What is released is never needed again: it only rises.
 
 use alloc::boxed::Box;
@@ -40,6 +41,8 @@ struct Need {
 #[derive(Clone, Copy, Debug)]
 struct Next {
     seq: AppendSeq,
+    /// Its last record.
+    last: AppendSeq,
     position: u64,
     /// Whether the snapshot that it names is durable.
     file_whole: bool,
@@ -79,7 +82,10 @@ impl Retained {
             *need = Need { from: seq, position: self.position, any: true, next: None };
         }
         if record.replaces_all() {
-            need.next = Some(Box::new(Next { seq, position: self.position, file_whole: true }));
+            let next = Next { seq, last: seq, position: self.position, file_whole: true };
+            need.next = Some(Box::new(next));
+        } else if let (Record::Muted { .. }, Some(next)) = (record, &mut need.next) {
+            next.last = seq;
         }
         self.position += cost_of(record);
     }
@@ -111,7 +117,7 @@ impl Retained {
     pub(super) fn checkpoints_done(&mut self, seq: AppendSeq) -> Vec<ShardId> {
         let mut done = Vec::new();
         for (at, need) in self.shards.iter_mut().enumerate() {
-            if let Some(next) = need.next.take_if(|next| next.seq <= seq && next.file_whole) {
+            if let Some(next) = need.next.take_if(|next| next.last <= seq && next.file_whole) {
                 (need.from, need.position) = (next.seq, next.position);
                 done.push(ShardId(at as u16));
             }
@@ -196,6 +202,18 @@ mod tests {
         checkpoint(&mut retained, 1, 6);
         assert_eq!(retained.checkpoints_done(AppendSeq(9)), [ShardId(1)]);
         assert_eq!((retained.releasable(), retained.releasable()), (Some(AppendSeq(5)), None));
+    }
+
+    /// R20: whoever was brought back by the checkpoint alone would vote.
+    #[test]
+    fn a_checkpoint_of_a_mute_replica_counts_when_it_says_so() {
+        let mut retained = retained();
+        retained.releasable();
+        checkpoint(&mut retained, 0, 5);
+        retained.appended(ShardId(0), AppendSeq(6), &Record::Muted { until: Some(Ballot::ZERO) });
+        assert_eq!(retained.checkpoints_done(AppendSeq(5)), []);
+        assert_eq!(retained.checkpoints_done(AppendSeq(6)), [ShardId(0)]);
+        assert_eq!(retained.releasable(), Some(AppendSeq(2)));
     }
 
     /// R22: a checkpoint is appended when its snapshot begins, and releases nothing before the file is there.

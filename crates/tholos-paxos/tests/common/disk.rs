@@ -27,6 +27,8 @@ pub struct Disk {
     pub promised: Ballot,
     /// What rot took of a replica that has not been repaired yet: others counted its votes for that.
     rotten: Option<(BTreeMap<Index, Ballot>, Index)>,
+    /// Whether an opening would find that.
+    damaged: bool,
 }
 
 impl Disk {
@@ -36,7 +38,8 @@ impl Disk {
         self.seq = AppendSeq(self.seq.0 + 1);
         match &record {
             Record::Promised { ballot } => self.promised = *ballot,
-            Record::Joined { .. } | Record::Muted { .. } => {}
+            Record::Joined { .. } => {}
+            Record::Muted { .. } => self.damaged = false,
             Record::Accepted { entries, .. } => self.note(entries),
             Record::Replaced { ballot, from, entries } | Record::Rescued { ballot, from, entries } => {
                 self.promised = self.promised.max(*ballot);
@@ -50,9 +53,12 @@ impl Disk {
                 self.note(&checkpoint.entries);
             }
         }
-        // What is not needed any more is released by a driver soon, or not before the next crash (R22).
-        if record.replaces_all() && self.seq.0.is_multiple_of(2) {
+        // What is not needed any more is released by a driver soon, or not before the next crash (R22). A checkpoint counts when
+        // what it says of lost records is there (R20).
+        let says_more = matches!(self.pending.front(), Some(Record::Muted { .. }));
+        if record.replaces_all() && !says_more && self.seq.0.is_multiple_of(2) {
             self.durable.clear();
+            self.damaged = false;
         }
         self.durable.push(record);
     }
@@ -91,6 +97,7 @@ impl Disk {
         origins.extend(disk.origins);
         self.rotten = Some((origins, covered.max(disk.covered)));
         self.files = disk.files;
+        self.damaged = true;
     }
 
     /// Whether rot has taken something that is not repaired.
@@ -98,9 +105,9 @@ impl Disk {
         self.rotten.is_some()
     }
 
-    /// Whether the damage would be found at an opening: until something durable says that it is known.
+    /// Whether the damage would be found at an opening: until something durable says that it is known, or it is released.
     pub fn shows_rot(&self) -> bool {
-        self.is_rotten() && !self.durable.iter().any(|record| matches!(record, Record::Muted { .. }))
+        self.damaged
     }
 
     /// The replica counts again.

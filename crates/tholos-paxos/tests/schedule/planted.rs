@@ -2,7 +2,7 @@
 
 use tholos_paxos::Planted;
 
-pub const FAULTS: [Planted; 29] = [
+pub const FAULTS: [Planted; 31] = [
     Planted::AcceptedBeforeDurable,
     Planted::PromiseForgotten,
     Planted::VoteCountedTwice,
@@ -26,6 +26,8 @@ pub const FAULTS: [Planted; 29] = [
     Planted::CheckpointWithoutTail,
     Planted::CheckpointForgetsPromise,
     Planted::TailKeptAfterSnapshot,
+    Planted::SnapshotDoesNotBind,
+    Planted::SnapshotRaisesBallot,
     Planted::ReadBeforeNoop,
     Planted::GrantDoesNotBind,
     Planted::OwnGrantIgnored,
