@@ -591,3 +591,59 @@ fn who_was_removed_is_told_that_its_leader_leads_no_more() {
     let server = council.server().expect("somebody serves");
     assert!([4, 5, 6].contains(&server.0), "{server}");
 }
+
+/// n1 leads {n1, n2, n3} and has ordered {n2, n3, n4}, of which nobody has heard, when it falls silent and hears everybody again
+/// at once. n4 is away, and n2 restarts and stands first. It cannot do without n3, since it finds the new set in n1's log; and n3
+/// has forgotten what n2 does not know to be decided. If not `caught_up`, n3 has heard of n1's ballot and has nothing of its log.
+fn followed_and_silent(caught_up: bool) -> Council {
+    let mut council = with_learners(3, &[4]);
+    council.put(1);
+    council.deliver_only(&[1], &[2, 3, 4]);
+    council.sync_all();
+    council.deliver_only(&[2, 3, 4], &[1]);
+    council.tick(ReplicaId(1));
+    council.deliver_only(&[1], &[3]);
+    council.snapshot(ReplicaId(3), true);
+    council.sync_all();
+    if !caught_up {
+        fall_silent(&mut council, 1);
+        council.crash(ReplicaId(3));
+        let led = council.elect_but(1, 3);
+        council.run(200);
+        council.restart(ReplicaId(3));
+        council.hand(1, 3, Message::Decide { ballot: led, decided: Index(1), length: Index(4) });
+        council.network.clear();
+    }
+    council.order(1, &[2, 3, 4], &[]).expect("the leader goes");
+    council.sync(&[1]);
+    council.network.clear();
+    council.crash(ReplicaId(4));
+    council.crash(ReplicaId(2));
+    council.restart(ReplicaId(2));
+    council.now = council.now.plus(tholos_paxos::LEASE);
+    fall_silent(&mut council, 1);
+    let [old, candidate, other] = [1, 2, 3].map(|replica| council.group(replica).clone());
+    assert_eq!(other.leader(), Some(old.accepted_ballot()));
+    assert_eq!(other.accepted_ballot() == old.accepted_ballot(), caught_up);
+    assert!(!other.resends_after(candidate.decided_index()));
+    council
+}
+
+/// It hears nobody for a moment.
+fn fall_silent(council: &mut Council, leader: u32) {
+    council.isolate(leader);
+    council.tick(ReplicaId(leader));
+    assert_eq!(council.group(leader).leading(), None);
+    council.links.heal();
+}
+
+/// A candidate that needs the vote of one that it could not lead cannot win. So that one stands itself, though the leader that
+/// it follows is there (schedules, seed 1109494).
+#[test]
+fn who_cannot_promise_a_candidate_stands_itself() {
+    for caught_up in [true, false] {
+        let mut council = followed_and_silent(caught_up);
+        council.run(300);
+        assert_eq!(council.server(), Some(ReplicaId(3)), "caught up: {caught_up}");
+    }
+}

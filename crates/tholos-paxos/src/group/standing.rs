@@ -142,11 +142,14 @@ impl Group {
             // A late repeat: this ballot leads already.
             return;
         }
-        // Also if it gets no promise: who did not hear its canvass may have to stand instead.
-        self.election.handle_higher(from, ballot);
         if !self.may_vote_for(decided) {
+            // It may need this vote all the same, for a set that it finds in another's log: then this replica has to stand
+            // instead. A quorum has lost the leader (R9), so this one waits no longer for it; a leader that is there all the
+            // same says so to whoever canvasses.
+            self.election.handle_prepared(ballot);
             return;
         }
+        self.election.handle_higher(from, ballot);
         // An equal ballot is a retry of the same, still living candidate (R2): the first
         // promise may have been lost.
         if ballot > self.acceptor.promised() {
