@@ -250,8 +250,8 @@ impl Group {
             self.tell_follower(from, &message, out);
             return;
         }
-        if let Message::Accepted { ballot, .. } = message {
-            self.disown(from, ballot, out);
+        if let Message::Accepted { ballot, .. } | Message::Behind { ballot, .. } = message {
+            self.disown(from, ballot, now, out);
         }
         if let (Message::Repair { nonce }, Role::Leader(leader)) = (&message, &mut self.role) {
             // Also of a retired id: whoever has lost all may know itself by no other.

@@ -647,3 +647,39 @@ fn who_cannot_promise_a_candidate_stands_itself() {
         assert_eq!(council.server(), Some(ReplicaId(3)), "caught up: {caught_up}");
     }
 }
+
+/// A leader that is left alone in the new set falls silent, and is heard by one that knows of no new set.
+#[test]
+fn who_has_fallen_silent_says_so() {
+    for caught_up in [true, false] {
+        let mut council = followed_and_silent(caught_up);
+        council.cut_between(1, 2);
+        council.run(1_200);
+        assert_eq!(council.server(), Some(ReplicaId(3)), "caught up: {caught_up}");
+    }
+}
+
+/// Who has nothing of the log of a leader that was removed is told as well that it leads no more.
+#[test]
+fn who_has_heard_of_a_leader_is_told_that_it_was_removed() {
+    let mut council = with_learners(5, &[6]);
+    fall_silent(&mut council, 1);
+    council.crash(ReplicaId(3));
+    let led = council.elect_but(1, 3);
+    council.run(200);
+    council.restart(ReplicaId(3));
+    council.hand(1, 3, Message::Decide { ballot: led, decided: Index(1), length: Index(3) });
+    council.network.clear();
+    council.order(1, &[2, 3, 6], &[]).expect("the leader and two more go");
+    council.deliver_only(&[1], &[2, 4, 6]);
+    council.sync(&[1, 2, 4, 6]);
+    council.deliver_only(&[2, 4, 6], &[1]);
+    assert!(council.group(1).is_retired() && council.group(3).leader() == Some(led));
+    council.network.clear();
+    fall_silent(&mut council, 1);
+    council.crash(ReplicaId(4));
+    council.crash(ReplicaId(5));
+    council.run(1_200);
+    let server = council.server().expect("somebody serves");
+    assert!([2, 3, 6].contains(&server.0), "{server}");
+}
