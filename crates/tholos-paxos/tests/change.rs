@@ -683,3 +683,55 @@ fn who_has_heard_of_a_leader_is_told_that_it_was_removed() {
     let server = council.server().expect("somebody serves");
     assert!([2, 3, 6].contains(&server.0), "{server}");
 }
+
+/// What a replica knows by a snapshot of a higher ballot says nothing of a log of a lower one. n1 has ordered n2 back in the place
+/// of n3, and nobody has heard of it; n3 and n4 have decided other things since. n2, which learns, has a snapshot of these and not
+/// yet the log. Its vote and n1's are no quorum, though n2 says that as much is decided as n1's log is long (schedules, seed 2067547).
+#[test]
+fn what_a_snapshot_tells_decides_nothing_in_a_log_of_a_lower_ballot() {
+    for restarts in [false, true] {
+        let mut council = with_learners(3, &[4]);
+        council.order(1, &[1, 3, 4], &[2]).expect("they change places");
+        council.run(200);
+        let order = council.order(1, &[1, 2, 4], &[3]).expect("and back");
+        (0..3).for_each(|_| _ = council.put(1));
+        council.sync(&[1]);
+        council.network.clear();
+        council.isolate(1);
+        council.isolate(2);
+        council.elect(4);
+        council.put(4);
+        council.settle();
+        council.snapshot(ReplicaId(4), true);
+        council.links.heal();
+        council.isolate(1);
+        council.now = council.now.plus(Millis(100));
+        council.tick(ReplicaId(4));
+        let is_log = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Sync { .. }));
+        council.settle_but(|envelope| !is_log(envelope));
+        let [n1, n2] = [1, 2].map(|replica| council.group(replica).clone());
+        assert_eq!(n1.accepted_ballot(), n2.accepted_ballot());
+        assert!(order <= n2.decided_index() && n2.decided_index() < n1.accepted_index());
+        council.crash(ReplicaId(4));
+        if restarts {
+            council.crash(ReplicaId(2));
+            council.restart(ReplicaId(2));
+        }
+        council.links.heal();
+        // n3 misses the leader, too, and hears no more of it.
+        for _ in 0..100 {
+            council.tick_all(10);
+            let endorses = |envelope: &Envelope| {
+                matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. } | Message::Endorse { .. }))
+            };
+            council.settle_but(|envelope| match (envelope.from.0, envelope.to.0) {
+                (3, _) => matches!(envelope.parcel, Parcel::Message(Message::Endorse { .. })),
+                (_, 3) => endorses(envelope),
+                _ => true,
+            });
+            assert_eq!(council.group(1).leading(), None);
+        }
+        council.run(2_000);
+        assert_eq!(council.server(), Some(ReplicaId(3)));
+    }
+}
