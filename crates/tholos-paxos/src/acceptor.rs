@@ -39,6 +39,8 @@ pub(crate) struct Acceptor {
     /// What it begins with, and begins with again when it has lost everything.
     initial: Arc<Config>,
     lost: Option<Lost>,
+    /// What it knows to be decided came with a snapshot of a higher ballot than that of its log; perhaps, after a restart.
+    knows_above_its_log: bool,
 }
 
 /// Records that were durable are lost (R20).
@@ -55,10 +57,22 @@ pub(crate) enum Lost {
 impl Hash for Acceptor {
     fn hash<H: Hasher>(&self, to: &mut H) {
         // Taken apart, so that no field is forgotten.
-        let Acceptor { me, joined, promised, promised_at, log, appended, durable, held, initial, lost } =
-            self;
+        let Acceptor {
+            me,
+            joined,
+            promised,
+            promised_at,
+            log,
+            appended,
+            durable,
+            held,
+            initial,
+            lost,
+            knows_above_its_log,
+        } = self;
         let ahead = |seq: &AppendSeq| seq.0.saturating_sub(durable.0);
         (me, joined, promised, ahead(promised_at), log, initial, lost, ahead(appended), held.len()).hash(to);
+        knows_above_its_log.hash(to);
         for Held { seq, to: receiver, message } in held {
             (ahead(seq), receiver, message).hash(to);
         }
@@ -102,6 +116,7 @@ impl Acceptor {
             held: VecDeque::new(),
             initial: config,
             lost: None,
+            knows_above_its_log: false,
         }
     }
 
@@ -130,10 +145,12 @@ impl Acceptor {
             }
             Record::Replaced { ballot, from, entries } => {
                 self.log.recover_replaced(ballot, from, entries)?;
+                self.knows_above_its_log = false;
                 ballot
             }
             Record::Rescued { ballot, from, entries } => {
                 self.log.recover_rescued(ballot, from, entries)?;
+                self.knows_above_its_log = false;
                 ballot
             }
             Record::Checkpoint(checkpoint) => {
@@ -141,6 +158,7 @@ impl Acceptor {
                 if checkpoint.joined != ReplicaId::default() {
                     (self.me, self.joined) = (checkpoint.joined, checkpoint.joined);
                 }
+                self.knows_above_its_log = promised > checkpoint.accepted;
                 self.log = Log::recover_checkpoint(*checkpoint)?;
                 promised
             }
@@ -170,6 +188,7 @@ impl Acceptor {
             && self.log.last() == last
             && self.log.origin_at(checkpoint.snapshot) == Some(checkpoint.snapshot_origin);
         if known {
+            self.knows_above_its_log |= checkpoint.promised > checkpoint.accepted;
             self.log.decide(checkpoint.decided);
             if planted != Planted::PromiseForgotten {
                 self.promised = self.promised.max(checkpoint.promised);
@@ -189,6 +208,12 @@ impl Acceptor {
     /// Whether a promise was made, and a restart would remember it.
     pub(crate) fn has_durable_promise(&self) -> bool {
         self.promised > Ballot::ZERO && self.promised_at <= self.durable
+    }
+
+    /// Whether what it knows to be decided may have been decided in a higher ballot than that of its log. The log of a ballot
+    /// in between has other entries there, perhaps a Config that was never decided.
+    pub(crate) fn knows_above_its_log(&self) -> bool {
+        self.knows_above_its_log
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -214,6 +239,7 @@ impl Acceptor {
         self.promised = Ballot::ZERO;
         self.held.clear();
         self.log = Log::new(Arc::clone(&self.initial));
+        self.knows_above_its_log = false;
         self.lost = Some(Lost::Unknown);
     }
 
@@ -311,6 +337,8 @@ impl Acceptor {
         self.raise_promised(ballot.max(self.promised));
         self.log.replace(from, entries.clone());
         self.log.raise_accepted(ballot);
+        // Whoever leads in the ballot that was promised has what was decided in lower ones.
+        self.knows_above_its_log = false;
         self.record(Record::Replaced { ballot, from, entries }, out)
     }
 
@@ -333,6 +361,7 @@ impl Acceptor {
         self.raise_promised(ballot);
         self.log.replace(from, entries.clone());
         self.log.raise_accepted(ballot);
+        self.knows_above_its_log = false;
         self.log.decide(self.log.last());
         self.record(Record::Rescued { ballot, from, entries }, out)
     }
@@ -388,6 +417,7 @@ impl Acceptor {
         if planted != Planted::SnapshotDoesNotBind {
             self.raise_promised(ballot.max(self.promised));
         }
+        self.knows_above_its_log = ballot > self.log.accepted();
         self.log.install(base, Arc::new(config.clone()), planted == Planted::TailKeptAfterSnapshot);
         if planted == Planted::SnapshotRaisesBallot {
             self.log.raise_accepted(ballot);

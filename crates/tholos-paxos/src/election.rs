@@ -57,6 +57,11 @@ impl Election {
         }
     }
 
+    /// A candidate of `ballot` says that a quorum has lost whoever leads in a lower one.
+    pub(crate) fn handle_prepared(&mut self, ballot: Ballot) {
+        self.leader = self.leader.filter(|leader| *leader >= ballot);
+    }
+
     /// `from` has lost its records and does not lead.
     pub(crate) fn handle_lost(&mut self, from: ReplicaId) {
         self.leader = self.leader.filter(|leader| leader.replica != from);
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_leader_itself_says_loses_it() {
+    fn what_the_leader_itself_says_loses_it_and_a_quorum_that_has_lost_it() {
         let mut election = Election::default();
         election.follow(ballot(5, 2));
         election.handle_higher(ReplicaId(3), ballot(6, 3));
@@ -125,7 +130,12 @@ mod tests {
         election.handle_higher(ReplicaId(2), ballot(6, 2));
         assert_eq!(election.leader(), None);
         election.follow(ballot(7, 2));
+        election.handle_prepared(ballot(6, 3));
+        assert_eq!(election.leader(), Some(ballot(7, 2)));
         election.handle_lost(ReplicaId(2));
+        assert_eq!(election.leader(), None);
+        election.follow(ballot(8, 2));
+        election.handle_prepared(ballot(9, 3));
         assert_eq!(election.leader(), None);
     }
 

@@ -591,3 +591,147 @@ fn who_was_removed_is_told_that_its_leader_leads_no_more() {
     let server = council.server().expect("somebody serves");
     assert!([4, 5, 6].contains(&server.0), "{server}");
 }
+
+/// n1 leads {n1, n2, n3} and has ordered {n2, n3, n4}, of which nobody has heard, when it falls silent and hears everybody again
+/// at once. n4 is away, and n2 restarts and stands first. It cannot do without n3, since it finds the new set in n1's log; and n3
+/// has forgotten what n2 does not know to be decided. If not `caught_up`, n3 has heard of n1's ballot and has nothing of its log.
+fn followed_and_silent(caught_up: bool) -> Council {
+    let mut council = with_learners(3, &[4]);
+    council.put(1);
+    council.deliver_only(&[1], &[2, 3, 4]);
+    council.sync_all();
+    council.deliver_only(&[2, 3, 4], &[1]);
+    council.tick(ReplicaId(1));
+    council.deliver_only(&[1], &[3]);
+    council.snapshot(ReplicaId(3), true);
+    council.sync_all();
+    if !caught_up {
+        fall_silent(&mut council, 1);
+        council.crash(ReplicaId(3));
+        let led = council.elect_but(1, 3);
+        council.run(200);
+        council.restart(ReplicaId(3));
+        council.hand(1, 3, Message::Decide { ballot: led, decided: Index(1), length: Index(4) });
+        council.network.clear();
+    }
+    council.order(1, &[2, 3, 4], &[]).expect("the leader goes");
+    council.sync(&[1]);
+    council.network.clear();
+    council.crash(ReplicaId(4));
+    council.crash(ReplicaId(2));
+    council.restart(ReplicaId(2));
+    council.now = council.now.plus(tholos_paxos::LEASE);
+    fall_silent(&mut council, 1);
+    let [old, candidate, other] = [1, 2, 3].map(|replica| council.group(replica).clone());
+    assert_eq!(other.leader(), Some(old.accepted_ballot()));
+    assert_eq!(other.accepted_ballot() == old.accepted_ballot(), caught_up);
+    assert!(!other.resends_after(candidate.decided_index()));
+    council
+}
+
+/// It hears nobody for a moment.
+fn fall_silent(council: &mut Council, leader: u32) {
+    council.isolate(leader);
+    council.tick(ReplicaId(leader));
+    assert_eq!(council.group(leader).leading(), None);
+    council.links.heal();
+}
+
+/// A candidate that needs the vote of one that it could not lead cannot win. So that one stands itself, though the leader that
+/// it follows is there (schedules, seed 1109494).
+#[test]
+fn who_cannot_promise_a_candidate_stands_itself() {
+    for caught_up in [true, false] {
+        let mut council = followed_and_silent(caught_up);
+        council.run(300);
+        assert_eq!(council.server(), Some(ReplicaId(3)), "caught up: {caught_up}");
+    }
+}
+
+/// A leader that is left alone in the new set falls silent, and is heard by one that knows of no new set.
+#[test]
+fn who_has_fallen_silent_says_so() {
+    for caught_up in [true, false] {
+        let mut council = followed_and_silent(caught_up);
+        council.cut_between(1, 2);
+        council.run(1_200);
+        assert_eq!(council.server(), Some(ReplicaId(3)), "caught up: {caught_up}");
+    }
+}
+
+/// Who has nothing of the log of a leader that was removed is told as well that it leads no more.
+#[test]
+fn who_has_heard_of_a_leader_is_told_that_it_was_removed() {
+    let mut council = with_learners(5, &[6]);
+    fall_silent(&mut council, 1);
+    council.crash(ReplicaId(3));
+    let led = council.elect_but(1, 3);
+    council.run(200);
+    council.restart(ReplicaId(3));
+    council.hand(1, 3, Message::Decide { ballot: led, decided: Index(1), length: Index(3) });
+    council.network.clear();
+    council.order(1, &[2, 3, 6], &[]).expect("the leader and two more go");
+    council.deliver_only(&[1], &[2, 4, 6]);
+    council.sync(&[1, 2, 4, 6]);
+    council.deliver_only(&[2, 4, 6], &[1]);
+    assert!(council.group(1).is_retired() && council.group(3).leader() == Some(led));
+    council.network.clear();
+    fall_silent(&mut council, 1);
+    council.crash(ReplicaId(4));
+    council.crash(ReplicaId(5));
+    council.run(1_200);
+    let server = council.server().expect("somebody serves");
+    assert!([2, 3, 6].contains(&server.0), "{server}");
+}
+
+/// What a replica knows by a snapshot of a higher ballot says nothing of a log of a lower one. n1 has ordered n2 back in the place
+/// of n3, and nobody has heard of it; n3 and n4 have decided other things since. n2, which learns, has a snapshot of these and not
+/// yet the log. Its vote and n1's are no quorum, though n2 says that as much is decided as n1's log is long (schedules, seed 2067547).
+#[test]
+fn what_a_snapshot_tells_decides_nothing_in_a_log_of_a_lower_ballot() {
+    for restarts in [false, true] {
+        let mut council = with_learners(3, &[4]);
+        council.order(1, &[1, 3, 4], &[2]).expect("they change places");
+        council.run(200);
+        let order = council.order(1, &[1, 2, 4], &[3]).expect("and back");
+        (0..3).for_each(|_| _ = council.put(1));
+        council.sync(&[1]);
+        council.network.clear();
+        council.isolate(1);
+        council.isolate(2);
+        council.elect(4);
+        council.put(4);
+        council.settle();
+        council.snapshot(ReplicaId(4), true);
+        council.links.heal();
+        council.isolate(1);
+        council.now = council.now.plus(Millis(100));
+        council.tick(ReplicaId(4));
+        let is_log = |envelope: &Envelope| matches!(envelope.parcel, Parcel::Message(Message::Sync { .. }));
+        council.settle_but(|envelope| !is_log(envelope));
+        let [n1, n2] = [1, 2].map(|replica| council.group(replica).clone());
+        assert_eq!(n1.accepted_ballot(), n2.accepted_ballot());
+        assert!(order <= n2.decided_index() && n2.decided_index() < n1.accepted_index());
+        council.crash(ReplicaId(4));
+        if restarts {
+            council.crash(ReplicaId(2));
+            council.restart(ReplicaId(2));
+        }
+        council.links.heal();
+        // n3 misses the leader, too, and hears no more of it.
+        for _ in 0..100 {
+            council.tick_all(10);
+            let endorses = |envelope: &Envelope| {
+                matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. } | Message::Endorse { .. }))
+            };
+            council.settle_but(|envelope| match (envelope.from.0, envelope.to.0) {
+                (3, _) => matches!(envelope.parcel, Parcel::Message(Message::Endorse { .. })),
+                (_, 3) => endorses(envelope),
+                _ => true,
+            });
+            assert_eq!(council.group(1).leading(), None);
+        }
+        council.run(2_000);
+        assert_eq!(council.server(), Some(ReplicaId(3)));
+    }
+}

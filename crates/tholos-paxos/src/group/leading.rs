@@ -35,16 +35,24 @@ impl Group {
     /// Tells a follower of a ballot that this replica leads no more, lest it wait for it without end: who has promised a
     /// higher ballot leads no more, nor does who canvasses, for which one that has lost its vote has no other cause. A
     /// retired one is told as well: those who do not know that it is gone may need its vote (R6).
-    pub(super) fn disown(&self, from: ReplicaId, ballot: Ballot, out: &mut Outbox) {
+    ///
+    /// One that has fallen silent says so as well. It may hear no quorum of a set that the other does not know, and then it never
+    /// stands, which would tell all. Not at once: an heir is to have its time (R10).
+    pub(super) fn disown(&self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
         let (me, promised) = (self.acceptor.me(), self.acceptor.promised());
         if ballot.replica != me || self.leading() == Some(ballot) {
             return;
         }
-        if self.acceptor.log().has_lost_its_vote(me) {
+        let has_lost_its_vote = self.acceptor.log().has_lost_its_vote(me);
+        let is_silent = match &self.role {
+            Role::Follower(following) => self.election.leader().is_none() && now >= following.patient_until,
+            Role::Candidate(_) | Role::Leader(_) => false,
+        };
+        if promised > ballot && !has_lost_its_vote {
+            self.acceptor.reject(from, out);
+        } else if has_lost_its_vote || is_silent {
             let (ballot, decided) = (self.election.next_ballot(me, promised), self.decided_index());
             out.send(from, Message::Canvass { ballot, decided });
-        } else if promised > ballot {
-            self.acceptor.reject(from, out);
         }
     }
 

@@ -58,10 +58,13 @@ impl Group {
 
     /// A candidate that would need a snapshot from us could not adopt our log if ours is the one to adopt, so it must do
     /// without us. Who has lost its vote does not lead instead, and hands it over ([`Group::snapshots_in`]): the new voters
-    /// have all of it, too, but the candidate may know none of them.
+    /// have all of it, too, but the candidate may know none of them. Not if what it knows came with a snapshot of a higher ballot
+    /// than its log's: the candidate takes for decided, in the best log that it finds, what anybody knows to be (R6), and that
+    /// log may be of a ballot in between, with a Config that was never decided.
     fn may_vote_for(&self, decided: Index) -> bool {
         let log = self.acceptor.log();
-        log.has_lost_its_vote(self.acceptor.me()) || log.resends_after(decided, self.options.resent_bytes_max)
+        let hands_over = log.has_lost_its_vote(self.acceptor.me()) && !self.acceptor.knows_above_its_log();
+        hands_over || log.resends_after(decided, self.options.resent_bytes_max)
     }
 
     pub(super) fn handle_endorse(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
@@ -142,11 +145,14 @@ impl Group {
             // A late repeat: this ballot leads already.
             return;
         }
-        // Also if it gets no promise: who did not hear its canvass may have to stand instead.
-        self.election.handle_higher(from, ballot);
         if !self.may_vote_for(decided) {
+            // It may need this vote all the same, for a set that it finds in another's log: then this replica has to stand
+            // instead. A quorum has lost the leader (R9), so this one waits no longer for it; a leader that is there all the
+            // same says so to whoever canvasses.
+            self.election.handle_prepared(ballot);
             return;
         }
+        self.election.handle_higher(from, ballot);
         // An equal ballot is a retry of the same, still living candidate (R2): the first
         // promise may have been lost.
         if ballot > self.acceptor.promised() {
