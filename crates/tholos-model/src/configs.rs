@@ -170,7 +170,13 @@ pub fn all() -> Vec<Named> {
         ),
         named(
             "snapshot",
-            "n3 has nothing, n1 has forgotten its log and sends a snapshot; one command, one crash, another election",
+            "n3 has nothing, n1 has forgotten its log and sends a snapshot; one command, another election",
+            Start::Trimmed { commands: 1, without: N3 },
+            Budget { commands: 1, crashes: 0, ..crash_and_election },
+        ),
+        named(
+            "snapshots",
+            "the same with a crash",
             Start::Trimmed { commands: 1, without: N3 },
             Budget { commands: 1, ..crash_and_election },
         ),
