@@ -25,8 +25,8 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
     me: ReplicaId,
-    /// [`Acceptor::me`] if this replica has joined a running group (R7); zero for a founder.
-    joined: ReplicaId,
+    /// Whether this replica has joined a running group (R7), and is no founder.
+    has_joined: bool,
     promised: Ballot,
     /// The append that holds it; zero if it was there at the start.
     promised_at: AppendSeq,
@@ -59,7 +59,7 @@ impl Hash for Acceptor {
         // Taken apart, so that no field is forgotten.
         let Acceptor {
             me,
-            joined,
+            has_joined,
             promised,
             promised_at,
             log,
@@ -71,7 +71,8 @@ impl Hash for Acceptor {
             knows_above_its_log,
         } = self;
         let ahead = |seq: &AppendSeq| seq.0.saturating_sub(durable.0);
-        (me, joined, promised, ahead(promised_at), log, initial, lost, ahead(appended), held.len()).hash(to);
+        (me, has_joined, promised, ahead(promised_at), log, initial, lost, ahead(appended), held.len())
+            .hash(to);
         knows_above_its_log.hash(to);
         for Held { seq, to: receiver, message } in held {
             (ahead(seq), receiver, message).hash(to);
@@ -107,7 +108,7 @@ impl Acceptor {
     pub(crate) fn new(me: ReplicaId, config: Arc<Config>) -> Acceptor {
         Acceptor {
             me,
-            joined: ReplicaId::default(),
+            has_joined: false,
             promised: Ballot::ZERO,
             promised_at: AppendSeq(0),
             log: Log::new(Arc::clone(&config)),
@@ -129,7 +130,7 @@ impl Acceptor {
     }
 
     fn joined(me: ReplicaId) -> Acceptor {
-        Acceptor { joined: me, ..Acceptor::new(me, Arc::default()) }
+        Acceptor { has_joined: true, ..Acceptor::new(me, Arc::default()) }
     }
 
     /// Takes back one record, in order. All are durable.
@@ -156,7 +157,7 @@ impl Acceptor {
             Record::Checkpoint(checkpoint) => {
                 let promised = checkpoint.promised.max(checkpoint.accepted);
                 if checkpoint.joined != ReplicaId::default() {
-                    (self.me, self.joined) = (checkpoint.joined, checkpoint.joined);
+                    (self.me, self.has_joined) = (checkpoint.joined, true);
                 }
                 self.knows_above_its_log = promised > checkpoint.accepted;
                 self.log = Log::recover_checkpoint(*checkpoint)?;
@@ -183,7 +184,7 @@ impl Acceptor {
     /// entry only after the one before.
     pub(crate) fn recover_known(&mut self, checkpoint: &Checkpoint, planted: Planted) -> bool {
         let last = Index(checkpoint.snapshot.0 + checkpoint.entries.len() as u64);
-        let known = self.joined == checkpoint.joined
+        let known = self.joined_as() == checkpoint.joined
             && self.log.accepted() == checkpoint.accepted
             && self.log.last() == last
             && self.log.origin_at(checkpoint.snapshot) == Some(checkpoint.snapshot_origin);
@@ -208,6 +209,11 @@ impl Acceptor {
     /// Whether a promise was made, and a restart would remember it.
     pub(crate) fn has_durable_promise(&self) -> bool {
         self.promised > Ballot::ZERO && self.promised_at <= self.durable
+    }
+
+    /// What its checkpoints say: its id, or zero of a founder.
+    fn joined_as(&self) -> ReplicaId {
+        if self.has_joined { self.me } else { ReplicaId::default() }
     }
 
     /// Whether what it knows to be decided may have been decided in a higher ballot than that of its log. The log of a ballot
@@ -375,7 +381,7 @@ impl Acceptor {
             snapshot_time: snapshot.time,
             snapshot_origin: snapshot.origin,
             config,
-            joined: self.joined,
+            joined: self.joined_as(),
             decided: self.log.decided(),
             entries: self.log.after(snapshot.index),
         }

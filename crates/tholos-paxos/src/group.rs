@@ -514,6 +514,6 @@ mod tests {
     /// There may be thousands of groups, most of them at rest: what only some need, or only now and then, is in a box.
     #[test]
     fn a_group_is_small() {
-        assert!(size_of::<Group>() <= 536, "{}", size_of::<Group>());
+        assert!(size_of::<Group>() <= 528, "{}", size_of::<Group>());
     }
 }
