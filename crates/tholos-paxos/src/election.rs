@@ -62,9 +62,9 @@ impl Election {
         self.leader = self.leader.filter(|leader| *leader >= ballot);
     }
 
-    /// `from` has lost its records and does not lead.
+    /// Whoever lives where `from` does has lost its records and does not lead. It may not even know under which id it did.
     pub(crate) fn handle_lost(&mut self, from: ReplicaId) {
-        self.leader = self.leader.filter(|leader| leader.replica != from);
+        self.leader = self.leader.filter(|leader| leader.replica.node() != from.node());
     }
 
     /// A candidacy came to nothing.

@@ -253,9 +253,12 @@ impl Group {
         if let Message::Accepted { ballot, .. } | Message::Behind { ballot, .. } = message {
             self.disown(from, ballot, now, out);
         }
-        if let (Message::Repair { nonce }, Role::Leader(leader)) = (&message, &mut self.role) {
+        if let Message::Repair { nonce } = &message {
             // Also of a retired id: whoever has lost all may know itself by no other.
-            leader.note_lost(from, *nonce, self.acceptor.log(), now, out);
+            match &mut self.role {
+                Role::Leader(leader) => leader.note_lost(from, *nonce, self.acceptor.log(), now, out),
+                _ => self.election.handle_lost(from),
+            }
         }
         // R7: retired ids are ignored for ever. But who led when it was removed leads until it has handed over.
         if self.acceptor.log().is_retired(from)
@@ -314,7 +317,6 @@ impl Group {
             Message::Granted { ballot, asked } => self.handle_granted(from, ballot, asked, now),
             // What a replica that has lost records asks, and what it is told.
             Message::Repair { nonce } => {
-                self.election.handle_lost(from);
                 let (promised, config) =
                     (self.acceptor.promised(), self.acceptor.log().latest_config().number);
                 out.send(from, Message::Bound { nonce, promised, config });

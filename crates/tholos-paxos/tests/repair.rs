@@ -321,6 +321,27 @@ fn who_follows_a_leader_that_has_lost_its_records_learns_it_when_another_stands(
     assert_eq!(answers(&mut council, 2, canvass), [Message::Endorse { ballot: ballot(2, 2) }]);
 }
 
+/// The leader's node has lost all its replicas, and one stands in for what may have lived there, under an id that was retired
+/// long ago: who follows the leader learns all the same that it leads no more. (Seed 705534 of the simulator.)
+#[test]
+fn who_asks_under_a_retired_id_leads_under_no_other() {
+    let led_by = |node: u16| Ballot { round: 1, replica: ReplicaId::new(node, Serial(1)) };
+    let voters = [2, 3, 4].map(|node| ReplicaId::new(node, Serial(u16::from(node == 4)))).to_vec();
+    let set = Config { number: 7, last_replica: ReplicaId::new(4, Serial(1)), ..Config::founding(voters) };
+    let mut follower = Group::new(ReplicaId(3), set, Options::default());
+    let mut out = Outbox::default();
+    let mut hear = |group: &mut Group, from, message| {
+        group.handle_message(from, message, Millis(0), &mut out);
+    };
+    let decide = Message::Decide { ballot: led_by(4), decided: Index(0), length: Index(1) };
+    hear(&mut follower, ReplicaId::new(4, Serial(1)), decide);
+    hear(&mut follower, ReplicaId(2), Message::Repair { nonce: 7 });
+    assert_eq!(follower.leader(), Some(led_by(4)), "another's loss is not its leader's");
+    hear(&mut follower, ReplicaId(4), Message::Repair { nonce: 7 });
+    assert_eq!(follower.leader(), None);
+    assert!(out.sends.iter().all(|(to, _)| *to != ReplicaId(4)), "a retired id gets no answer (R7)");
+}
+
 /// The same of a voter that has not got anything of its leader's log yet. (Seed 587 of the simulator.)
 #[test]
 fn who_has_nothing_yet_learns_it_too() {
