@@ -106,8 +106,10 @@ impl Node {
     pub(crate) fn miss(&mut self, id: ShardId, me: ReplicaId, out: &mut Effects) {
         let Some(place) = self.shards.get_mut(usize::from(id.0)) else { return };
         if let Some(shard) = place {
-            // L2: it is spoken to.
-            shard.retired_since = None;
+            // L2: a mute one is spoken to. One that leads, and that all others have retired, is not.
+            if shard.group.repair().is_some() {
+                shard.retired_since = None;
+            }
         } else if self.bar != Bar::Open && !self.meta.state().is_retired(id, me) {
             self.stand_in(id, out);
         }

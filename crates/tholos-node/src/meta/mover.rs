@@ -94,6 +94,7 @@ impl Mover {
     /// The shard is not led here any more.
     pub(crate) fn stopped_leading(&mut self, shard: ShardId) {
         self.sending.remove(&shard);
+        self.told.remove(&shard);
     }
 
     /// The order that the shard's leader works at; what it has sent for it.
@@ -377,11 +378,7 @@ impl Node {
             let other = marks.iter().find(|(other, _)| *other == replica).map(|(_, mark)| *mark);
             if replica == me { own } else { other.unwrap_or(Index::ZERO) }
         };
-        let known = config.majority(|replica| mark(replica) >= index);
-        if known {
-            self.meta.mover.told.remove(&id);
-        }
-        known
+        config.majority(|replica| mark(replica) >= index)
     }
 
     /// How far the replica at `node` has accepted, as far as the leader here knows.

@@ -451,6 +451,50 @@ fn a_leader_of_the_past_that_was_removed_is_dropped() {
     assert_eq!(flat(&cluster.ask(client, &["DBSIZE"])), ":0", "its node asks who leads now");
 }
 
+/// The same on a node that begins no replicas by itself (C4), and that is to get the shard back meanwhile: what the shard's
+/// leader says to the replica that is to come keeps the old one no longer. (Seed 702812 of the simulator.)
+#[test]
+fn a_leader_of_the_past_gives_way_though_its_node_is_spoken_to() {
+    const OF: ShardId = ShardId(3);
+    let mut cluster = with_spare();
+    let went_back = tholos_node::Counted { boot: 2, of_boot: 63, of_before: 9, ..Default::default() };
+    cluster.handle(3, Event::Peer { from: NodeId(2), message: PeerMessage::Counted(went_back) });
+    cluster.advance(100);
+    cluster.handle(3, Event::BarKept);
+    let moved = |cluster: &mut Cluster, plan: u64, from: u16, to: u16| {
+        let order = JobOrder {
+            plan,
+            epoch: cluster.nodes[1].meta_state().epoch(),
+            moves: vec![Move { shard: OF, from: Some(NodeId(from)), to: Some(NodeId(to)) }],
+            changes: vec![NodeChange::Standing(NodeId(4), Standing::Member)],
+            ..exchange(cluster, &[])
+        };
+        assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(plan));
+        let is_done = |cluster: &Cluster| {
+            cluster.nodes[1].meta_state().jobs.last().is_some_and(|job| job.state == JobState::Done)
+        };
+        for _ in 0..100 {
+            cluster.advance(100);
+            if is_done(cluster) {
+                return true;
+            }
+        }
+        false
+    };
+    let leads =
+        |cluster: &Cluster| cluster.nodes[3].shard(OF).is_some_and(|shard| shard.group.leading().is_some());
+    assert!(moved(&mut cluster, 1, 1, 4), "n4 gets it");
+    cluster.advance(2000);
+    assert!(leads(&cluster), "and leads it, as n1 did");
+    // Nobody hears n4, which hears them, but nothing of this shard.
+    cluster.lost_between =
+        |from, to, message| from == 3 || (to == 3 && matches!(message, PeerMessage::Paxos { shard: OF, .. }));
+    cluster.advance(2000);
+    assert!(moved(&mut cluster, 2, 4, 1) && leads(&cluster), "n4 knows of no other leader");
+    cluster.lost_between = |_, _, _| false;
+    assert!(moved(&mut cluster, 3, 2, 4), "n4 gets it back");
+}
+
 #[test]
 fn a_message_for_a_replica_that_was_dropped_brings_nothing_back() {
     let mut cluster = with_spare();
@@ -552,4 +596,35 @@ fn a_node_that_has_lost_all_its_replicas_begins_them_anew_under_other_ids() {
     cluster.mend();
     cluster.advance(1_000);
     writer.check(&mut cluster, 2);
+}
+
+/// While nobody can record the ids that replicas were given, for the meta group decides nothing, what is said of them again and
+/// again makes no more entries: they would fill the logs. (Seed 704024 of the simulator.)
+#[test]
+fn what_the_map_does_not_learn_of_other_ids_makes_no_entries() {
+    const META: ShardId = ShardId(SHARDS);
+    let mut cluster = with_spare();
+    let job = exchange(&cluster, &[]);
+    cluster.ask_meta(1, MetaCommand::StartJob(job)).expect("it fits");
+    cluster.advance(6_000);
+    assert_eq!(cluster.nodes[1].meta_state().jobs[0].state, JobState::Done);
+    cluster.lost_between = |_, _, message| matches!(message, PeerMessage::Paxos { shard: META, .. });
+    cluster.restart_rotten(3);
+    cluster.advance(6_000);
+    let shard = ShardId(0);
+    let recorded = cluster.nodes[1].meta_state().config(shard).map(|config| config.number);
+    let decided = |cluster: &Cluster| {
+        let led = |at: &usize| cluster.nodes[*at].shard(shard).is_some_and(|shard| shard.group.serving());
+        let leader = (0..4).find(led).expect("the shard is led");
+        let group = &cluster.nodes[leader].shard(shard).expect("it leads").group;
+        assert!(Some(group.config().number) > recorded, "n4 has another id");
+        group.decided_index().0
+    };
+    let before = decided(&cluster);
+    cluster.advance(5_000);
+    let entries = decided(&cluster) - before;
+    assert!(entries < 5, "{entries} entries");
+    cluster.lost_between = |_, _, _| false;
+    cluster.advance(3_000);
+    assert!(cluster.nodes[1].meta_state().config(shard).map(|config| config.number) > recorded);
 }
