@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterId, ClusterMap, Incarnation, NodeId, NodeRow};
-use tholos_node::{ClientId, Effects, Event, Node, NodeConfig, Now, Port, SnapshotJob};
+use tholos_node::{ClientId, Effects, Event, LogRoom, Node, NodeConfig, Now, Port, SnapshotJob};
 use tholos_paxos::Millis;
 
 /// Commands applied between two slices: what 64 clients have waiting.
@@ -37,11 +37,11 @@ fn main() {
     println!("{keys} keys of {} bytes: {} MiB in memory", value.len(), bytes >> 20);
     // A log that is long enough to be shortened.
     let begin = time(|| {
-        bench.handle(Event::DiskFull(true));
+        bench.handle(Event::LogRoom(LogRoom::Short));
         bench.millis += 10;
         bench.handle(Event::Tick);
     });
-    bench.handle(Event::DiskFull(false));
+    bench.handle(Event::LogRoom(LogRoom::Ample));
     let (mut slices, mut commands, mut chunks, mut written) = (Vec::new(), Vec::new(), 0_u64, 0_u64);
     while let Some(job) = bench.jobs.pop_front() {
         match job {

@@ -189,8 +189,21 @@ pub enum Event {
         /// Bytes of memory that the machine can give.
         memory_free: Option<u64>,
     },
-    /// The log has less room than its reserve (`true`): writes are refused until `false`.
-    DiskFull(bool),
+    /// The log has so much room from now on.
+    LogRoom(LogRoom),
+}
+
+/// What the log still takes. The driver starts with [`LogRoom::Ample`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogRoom {
+    /// Everything.
+    #[default]
+    Ample,
+    /// Less than its reserve: clients' writes are refused.
+    Short,
+    /// So little that entries of other leaders are not taken either, as if they were lost on the way: the checkpoints that
+    /// release what the log holds would wait behind them for ever.
+    Spent,
 }
 
 /// Why a command for the meta group has no answer.

@@ -37,7 +37,7 @@ pub use counted::{Counted, CountedOf};
 pub use detector::{Detector, node_of, replica_of};
 pub use digests::{DigestNote, DigestSaid};
 pub use event::{
-    Append, ChunkRead, ClientId, Effects, Event, Loss, MetaFailure, Notice, Now, Port, ReplicaOrder,
+    Append, ChunkRead, ClientId, Effects, Event, LogRoom, Loss, MetaFailure, Notice, Now, Port, ReplicaOrder,
     SnapshotJob,
 };
 pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};

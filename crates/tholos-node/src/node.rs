@@ -17,7 +17,7 @@ use crate::appends::Appends;
 use crate::config::NodeConfig;
 use crate::counted::{Bar, CountedOf, Ledger};
 use crate::detector::{Detector, node_of};
-use crate::event::{Append, Effects, Event, Loss, Notice, Now, SnapshotJob};
+use crate::event::{Append, Effects, Event, LogRoom, Loss, Notice, Now, SnapshotJob};
 use crate::gateway::{Gateway, Settings, View};
 use crate::hints::Hints;
 use crate::hot::HotKeys;
@@ -73,7 +73,7 @@ pub struct Node {
     last_heartbeat: Option<Millis>,
     last_memory: Millis,
     pub(crate) steering: Steering,
-    pub(crate) disk_full: bool,
+    pub(crate) log_room: LogRoom,
     pub(crate) room: Room,
     /// It was told to restart, and does.
     pub(crate) restarting: bool,
@@ -127,7 +127,7 @@ impl Node {
             last_heartbeat: None,
             last_memory: Millis(0),
             steering: Steering::default(),
-            disk_full: false,
+            log_room: LogRoom::Ample,
             room: Room::default(),
             restarting: false,
             memory_used: 0,
@@ -338,7 +338,7 @@ impl Node {
             Event::BarKept => self.handle_bar_kept(),
             Event::MapKept { epoch } => self.handle_map_kept(epoch, out),
             Event::AskMeta { asker, command } => self.ask_meta(asker, &command, out),
-            Event::DiskFull(full) => self.disk_full = full,
+            Event::LogRoom(room) => self.log_room = room,
             Event::Room { disk_free, memory_free } => self.room = Room { disk_free, memory_free },
         }
         self.settle(out);
@@ -612,7 +612,7 @@ impl Node {
 
     /// Whether the driver has said that the log has no room.
     pub fn disk_is_full(&self) -> bool {
-        self.disk_full
+        self.log_room != LogRoom::Ample
     }
 
     /// Who is heard.

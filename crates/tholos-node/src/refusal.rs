@@ -19,7 +19,7 @@ impl Node {
             // Small and few, and what moves data off a full disk is among them: the log's reserve has room for them.
             return None;
         }
-        if self.disk_full {
+        if self.disk_is_full() {
             return Some(Value::error(
                 "DISKFULL the log of this shard's leader has no room, nothing was written: free disk space or raise \
                  wal.bytes_max",

@@ -13,7 +13,7 @@ use tholos_ring::ShardId;
 use crate::config::NodeConfig;
 use crate::counted::Bar;
 use crate::detector::{node_of, replica_of};
-use crate::event::{Effects, Notice, ReplicaOrder, SnapshotJob};
+use crate::event::{Effects, LogRoom, Notice, ReplicaOrder, SnapshotJob};
 use crate::hints;
 use crate::load::CAPACITY_WHOLE;
 use crate::meta::{Meta, store};
@@ -76,6 +76,11 @@ pub(crate) fn empty_keyspace(map: &ClusterMap, id: ShardId) -> Keyspace {
     let slots =
         if id == map.meta_group() { store::slots() } else { tholos_ring::slots_of(id, map.shard_count) };
     Keyspace::new(slots, hash_seed)
+}
+
+/// Whether a follower appends what a leader says here to its log.
+fn brings_entries(message: &Message) -> bool {
+    matches!(message, Message::Accept { entries, .. } | Message::Sync { entries, .. } if !entries.is_empty())
 }
 
 /// Under which id a replica begins with `record`, if it does.
@@ -153,6 +158,10 @@ impl Node {
         let concerns_any = matches!(message, Message::Repair { .. }) && self.shard(id).is_some();
         if !self.is_held_as(id, me) && !concerns_any {
             let reason = "for a replica that is not here";
+            return out.notices.push(Notice::MessageDropped { node: from, reason });
+        }
+        if self.log_room == LogRoom::Spent && brings_entries(&message) {
+            let reason = "the log has no room for its entries";
             return out.notices.push(Notice::MessageDropped { node: from, reason });
         }
         let now = self.time().mono;

@@ -272,7 +272,7 @@ impl Node {
         if !self.transfers.saves.may_begin(self.time().mono) || self.transfers.retained.is_busy() {
             return;
         }
-        let due = self.transfers.retained.due(self.disk_full);
+        let due = self.transfers.retained.due(self.disk_is_full());
         let Some(id) = self.transfers.saves.next(due) else { return };
         let limits = self.slice_limits();
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
@@ -309,8 +309,9 @@ impl Node {
     }
 
     fn produce_chunks(&mut self, id: ShardId, out: &mut Effects) {
+        let disk_full = self.disk_is_full();
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        self.transfers.saves.produce(shard, self.disk_full, &mut out.snapshots);
+        self.transfers.saves.produce(shard, disk_full, &mut out.snapshots);
         if let Some(discarded) = shard.keyspace.take_discarded() {
             out.snapshots.push(SnapshotJob::Drop(discarded.into()));
         }

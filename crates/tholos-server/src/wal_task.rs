@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tholos_node::{Append, Event};
+use tholos_node::{Append, Event, LogRoom};
 use tholos_paxos::{AppendSeq, Entry, Record};
-use tholos_wal::{Disk, LogError, NumberedLog, Spare};
+use tholos_wal::{Disk, LogError, NumberedLog, Room, Spare};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::spare_thread::SpareThread;
@@ -229,9 +229,14 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
 
     /// Tells the worker when the log's room gets short, and when it is enough again.
     fn report_room(&mut self) {
-        if let Some(welcome) = self.log.room_changed() {
+        if let Some(room) = self.log.room_changed() {
+            let room = match room {
+                Room::Ample => LogRoom::Ample,
+                Room::Short => LogRoom::Short,
+                Room::Spent => LogRoom::Spent,
+            };
             // The worker never waits for this thread, so this ends soon; if the worker is gone, so are we.
-            let _ = self.control.blocking_send(Input::Event(Event::DiskFull(!welcome)));
+            let _ = self.control.blocking_send(Input::Event(Event::LogRoom(room)));
         }
     }
 
@@ -272,7 +277,7 @@ impl<D: Disk<File: Send> + 'static> WalTask<D> {
                 return Taken::Stop(stop);
             }
             state.asleep = true;
-            state = if tidy && self.log.told_welcome() {
+            state = if tidy && self.log.told() == Room::Ample {
                 self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());

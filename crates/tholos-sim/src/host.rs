@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId};
-use tholos_node::{Append, CountedOf, Effects, Event, MoveReason, Node, NodeConfig, Now, Shard};
+use tholos_node::{Append, CountedOf, Effects, Event, LogRoom, MoveReason, Node, NodeConfig, Now, Shard};
 use tholos_paxos::{AppendSeq, Index, Millis, Options, Planted};
 use tholos_ring::ShardId;
-use tholos_wal::{Crash, LentSpare, Log, LogError, Lsn, MemDisk, NumberedLog, OpenError, Recovery, Tail};
+use tholos_wal::{
+    Crash, LentSpare, Log, LogError, Lsn, MemDisk, NumberedLog, OpenError, Recovery, Room, Tail,
+};
 
 use crate::coverage::{Coverage, Reached};
 use crate::durable::Durable;
@@ -518,13 +520,16 @@ impl Host {
 
     /// What the node is to be told of the log's room, if that has changed.
     pub fn room_changed(&mut self) -> Option<Event> {
-        let welcome = self.log.as_mut()?.room_changed()?;
-        Some(Event::DiskFull(!welcome))
+        Some(Event::LogRoom(match self.log.as_mut()?.room_changed()? {
+            Room::Ample => LogRoom::Ample,
+            Room::Short => LogRoom::Short,
+            Room::Spent => LogRoom::Spent,
+        }))
     }
 
     /// Whether clients' writes are refused for want of room.
     pub fn is_full(&self) -> bool {
-        self.log.as_ref().is_some_and(|log| !log.told_welcome())
+        self.log.as_ref().is_some_and(|log| log.told() != Room::Ample)
     }
 
     /// How its log has got beyond its limit or back since it was asked last.

@@ -114,7 +114,7 @@ impl Trail {
                     format!("n{} {shard} has saved a snapshot to {index}", host + 1)
                 });
             }
-            Event::DiskFull(full) => self.note(at, None, || format!("n{} disk full: {full}", host + 1)),
+            Event::LogRoom(room) => self.note(at, None, || format!("n{} log room: {room:?}", host + 1)),
             Event::PeerDown { node } => self.note(at, None, || format!("n{} finds {node} down", host + 1)),
             Event::Resign => self.note(at, None, || format!("n{} is to resign", host + 1)),
             _ => {}

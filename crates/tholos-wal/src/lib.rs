@@ -50,7 +50,7 @@ pub use format::{FORMAT_VERSION, HEADER_BYTES, SECTOR_BYTES};
 pub use log::Log;
 pub use mem_disk::{Crash, MemDisk, MemFile, SectorFates};
 pub use numbered::NumberedLog;
-pub use options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Spare, Usage};
+pub use options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Room, Spare, Usage};
 pub use pool::LentSpare;
 pub use recover::{Damage, Recovery, Tail};
 pub use snapfile::{

@@ -17,7 +17,7 @@ use crate::error::{LogError, OpenError};
 use crate::format::{
     BatchHead, HEADER_BYTES, Kind, Marks, SECTOR_BYTES, batch_bytes, encode_batch, seed, segment_name,
 };
-use crate::options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Spare, Usage};
+use crate::options::{BATCH_BYTES_MAX, Headroom, Options, Planted, Room, Spare, Usage};
 use crate::pool::{Failure, LentSpare, Pool, Ready};
 use crate::recover::{Kept, Plan, Recovery, list_segments, read_file, read_salt, read_segment};
 use crate::tail::{open_error, write_tail};
@@ -321,6 +321,18 @@ impl<D: Disk> Log<D> {
             self.asked_again_at = self.usage.written_bytes + step;
         }
         true
+    }
+
+    /// How much room there is, for the owner to decide what to take. As cheap as [`writers_welcome`](Self::writers_welcome) while
+    /// there is enough.
+    #[must_use]
+    pub fn room(&mut self) -> Room {
+        if self.writers_welcome() {
+            return Room::Ample;
+        }
+        let creatable = self.creatable_bytes(self.options.overdraft_bytes / 2) / self.options.segment_bytes;
+        let needed = self.options.writer_reserve_bytes / 2;
+        if self.room_bytes(creatable) > needed { Room::Short } else { Room::Spent }
     }
 
     /// Bytes that fit into the files that are there and so many new ones.

@@ -8,6 +8,7 @@ use crate::Lsn;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::options::Room;
 
 /// Neighbours that end within one in so many parts of a segment are released together.
 const STEP_PARTS: u64 = 16;
@@ -22,11 +23,11 @@ pub struct NumberedLog<D: Disk> {
     /// What was to be appended last had no room.
     waits: bool,
     /// What the owner was told last.
-    told_welcome: bool,
+    told: Room,
 }
 
 impl<D: Disk> NumberedLog<D> {
-    /// A log that was just opened. Its owner takes writers for welcome until it is told otherwise, and what is in
+    /// A log that was just opened. Its owner takes its room for ample until it is told otherwise, and what is in
     /// the log already for appends below its first.
     #[must_use]
     pub fn new(log: Log<D>) -> Self {
@@ -35,7 +36,7 @@ impl<D: Disk> NumberedLog<D> {
             step_bytes: log.segment_bytes() / STEP_PARTS,
             log,
             waits: false,
-            told_welcome: true,
+            told: Room::Ample,
         }
     }
 
@@ -67,19 +68,19 @@ impl<D: Disk> NumberedLog<D> {
         }
     }
 
-    /// Whether clients' writes are welcome, if the owner was told otherwise last. To be asked after every sync, whenever the log was
-    /// idle, and as long as something waits for room.
-    pub fn room_changed(&mut self) -> Option<bool> {
-        // More would only wait behind it.
-        let welcome = !self.waits && self.log.writers_welcome();
-        let changed = std::mem::replace(&mut self.told_welcome, welcome) != welcome;
-        changed.then_some(welcome)
+    /// How much room there is, if the owner was told otherwise last. To be asked after every sync, whenever the log was idle, and
+    /// as long as something waits for room.
+    pub fn room_changed(&mut self) -> Option<Room> {
+        // More would only wait behind what waits.
+        let room = if self.waits { Room::Spent } else { self.log.room() };
+        let changed = std::mem::replace(&mut self.told, room) != room;
+        changed.then_some(room)
     }
 
-    /// Whether writers are welcome, as the owner was told last.
+    /// How much room there is, as the owner was told last.
     #[must_use]
-    pub fn told_welcome(&self) -> bool {
-        self.told_welcome
+    pub fn told(&self) -> Room {
+        self.told
     }
 }
 
@@ -131,10 +132,10 @@ mod tests {
         let large = [(1, vec![0; 20_000])];
         log.append(1, &large).expect_err("it needs a segment of its own");
         // The rest of the segment would do for many small writes.
-        assert_eq!(log.room_changed(), Some(false));
-        assert_eq!((log.room_changed(), log.told_welcome()), (None, false));
+        assert_eq!(log.room_changed(), Some(Room::Spent));
+        assert_eq!((log.room_changed(), log.told()), (None, Room::Spent));
         disk.set_capacity_bytes(None);
         log.append(1, &large).expect("there is room");
-        assert_eq!(log.room_changed(), Some(true));
+        assert_eq!(log.room_changed(), Some(Room::Ample));
     }
 }

@@ -148,6 +148,18 @@ pub struct Headroom {
     pub writers_welcome: bool,
 }
 
+/// What the log still takes, as far as its owner can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Everything.
+    Ample,
+    /// Not what writers want: the reserve is reached.
+    Short,
+    /// Not what others send to be kept either: half of the reserve and of the overdraft is left for what must be written again
+    /// before anything can be released, and that would wait behind it.
+    Spent,
+}
+
 /// Figures for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

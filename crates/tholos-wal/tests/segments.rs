@@ -4,7 +4,8 @@ mod common;
 
 use common::{Model, Random, open, open_with, tiny};
 use tholos_wal::{
-    BATCH_BYTES_MAX, Crash, Disk, FileDisk, Log, LogError, Lsn, MemDisk, OpenError, Options, Spare, Tail,
+    BATCH_BYTES_MAX, Crash, Disk, FileDisk, Log, LogError, Lsn, MemDisk, OpenError, Options, Room, Spare,
+    Tail,
 };
 
 fn prepare_spares(log: &mut Log<MemDisk>) {
@@ -330,11 +331,17 @@ fn what_must_be_written_may_exceed_the_limit() {
     let disk = MemDisk::new();
     let options = Options { log_bytes_max: 100_000, overdraft_bytes: 100_000, ..tiny() };
     let (mut log, ..) = open_with(&disk, options).expect("open");
-    let mut over = 0;
+    let (mut over, mut spent_at) = (0, None);
     while let Ok(_lsn) = log.append(&[(1, vec![1; 900])]) {
         log.sync().expect("sync");
         let used = log.usage().file_bytes;
         assert!(used <= 200_000);
+        if log.room() == Room::Spent {
+            spent_at.get_or_insert(used);
+        } else {
+            assert_eq!(spent_at, None, "it is no more for whatever is appended");
+            assert_eq!(log.room() == Room::Ample, log.writers_welcome());
+        }
         if used > 100_000 {
             over += 1;
             assert!(!log.writers_welcome() && !log.headroom().writers_welcome);
@@ -343,10 +350,12 @@ fn what_must_be_written_may_exceed_the_limit() {
         }
     }
     assert!(over > 20, "{over}");
+    let spent_at = spent_at.expect("others' entries are not welcome to the end");
+    assert!((110_000..=150_000).contains(&spent_at), "half of the overdraft is left: {spent_at}");
     log.release(log.written_lsn());
     log.seal().expect("a seal has room in the last segment");
     while matches!(log.prepare_spare(), Ok(tholos_wal::Spare::Working)) {}
-    assert!(log.writers_welcome());
+    assert_eq!(log.room(), Room::Ample);
     assert!(log.usage().file_bytes <= 100_000, "{:?}", log.usage());
 }
 

@@ -112,7 +112,7 @@ impl Node {
             wall: self.now.wall,
             disk_stall_ms: u32::try_from(stall).unwrap_or(u32::MAX),
             memory_full: self.own_memory_full(),
-            disk_full: self.disk_full,
+            disk_full: self.disk_is_full(),
             epoch: self.meta.state().epoch(),
             load: self.own_load(),
         };

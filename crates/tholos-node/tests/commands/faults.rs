@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::support::{Client, Cluster, check, flat};
 use bytes::Bytes;
 use tholos_cluster::NodeId;
-use tholos_node::{Ask, Event, Forward, Operation, Outcome, PeerMessage, Port};
+use tholos_node::{Ask, Event, Forward, LogRoom, Operation, Outcome, PeerMessage, Port};
 use tholos_paxos::Millis;
 use tholos_resp::Value;
 use tholos_ring::{ShardId, shard_of, slot};
@@ -165,7 +165,7 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
     let leader = leader(&cluster, None).unwrap();
     let clients = clients(&mut cluster, Port::Gateway);
     check(&mut cluster, clients[leader], &[("SET k 1", "+OK")]);
-    cluster.handle(leader, Event::DiskFull(true));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Short));
     let refused = "-DISKFULL the log of this shard's leader has no room, nothing was written: free disk space or raise \
                    wal.bytes_max";
     for client in clients.clone() {
@@ -177,11 +177,39 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
         let reply = flat(&cluster.ask(client, &["FLUSHALL"]));
         assert!(reply.starts_with("-DISKFULL") && reply.ends_with("may have been written)"), "{reply}");
     }
-    cluster.handle(leader, Event::DiskFull(false));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Ample));
     // At once: what was refused left no hole in the clients' sessions.
     for client in clients {
         check(&mut cluster, client, &[("SET k 4", "+OK"), ("INCR k", ":5"), ("GET k", "$1 5")]);
     }
+}
+
+/// A follower's checkpoints release its log, and would wait behind entries for which there is no room. (Seed 704024 of the
+/// simulator: its node stood still for good.)
+#[test]
+fn a_follower_whose_log_is_spent_takes_no_entries_until_there_is_room() {
+    let mut cluster = three();
+    let leader = leader(&cluster, None).unwrap();
+    let follower = (leader + 1) % 3;
+    let clients = clients(&mut cluster, Port::Gateway);
+    check(&mut cluster, clients[leader], &[("SET k 1", "+OK")]);
+    cluster.advance(200);
+    let last = |cluster: &Cluster, at: usize| {
+        let group = &cluster.nodes[at].shard(shard()).expect("it has a replica").group;
+        (group.accepted_index(), group.decided_index())
+    };
+    let before = last(&cluster, follower);
+    assert_eq!(before, last(&cluster, leader));
+    cluster.handle(follower, Event::LogRoom(LogRoom::Spent));
+    for at in [leader, follower] {
+        check(&mut cluster, clients[at], &[("INCR k", if at == leader { ":2" } else { ":3" })]);
+    }
+    cluster.advance(1000);
+    assert_eq!(last(&cluster, follower), before, "the others decide without it");
+    cluster.handle(follower, Event::LogRoom(LogRoom::Ample));
+    cluster.advance(1000);
+    assert_eq!(last(&cluster, follower), last(&cluster, leader), "it catches up");
+    check(&mut cluster, clients[follower], &[("GET k", "$1 3")]);
 }
 
 thread_local!(static ANSWERS: RefCell<Vec<Outcome>> = const { RefCell::new(Vec::new()) });
@@ -227,7 +255,7 @@ fn a_copy_of_a_write_that_was_taken_is_not_refused() {
     let (leader, deliver) = forwarded(&mut cluster);
     cluster.hold_disk(true);
     deliver(&mut cluster);
-    cluster.handle(leader, Event::DiskFull(true));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Short));
     // Copies while the first is under way, one by another way, and one after it was applied: R18 answers all.
     deliver(&mut cluster);
     deliver_relayed(&mut cluster, leader);
@@ -243,9 +271,9 @@ fn a_copy_of_a_write_that_was_taken_is_not_refused() {
 fn a_copy_of_a_write_that_was_refused_is_not_taken() {
     let mut cluster = three();
     let (leader, deliver) = forwarded(&mut cluster);
-    cluster.handle(leader, Event::DiskFull(true));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Short));
     deliver(&mut cluster);
-    cluster.handle(leader, Event::DiskFull(false));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Ample));
     deliver(&mut cluster);
     cluster.advance(100);
     let answers = ANSWERS.take();
@@ -260,11 +288,11 @@ fn a_pipeline_that_was_refused_in_part_leaves_no_hole() {
     let mut cluster = three();
     let leader = leader(&cluster, None).unwrap();
     let client = cluster.connect((leader + 1) % 3, Port::Gateway);
-    cluster.handle(leader, Event::DiskFull(true));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Short));
     let many = vec!["INCR k"; 50];
     let replies = cluster.ask(client, &many);
     assert_eq!(replies.matches("-DISKFULL").count(), 50, "{replies}");
-    cluster.handle(leader, Event::DiskFull(false));
+    cluster.handle(leader, Event::LogRoom(LogRoom::Ample));
     let expected: String = (1..=50).map(|number| format!(":{number}\r\n")).collect();
     assert_eq!(cluster.ask(client, &many), expected);
 }

@@ -147,7 +147,7 @@ fn a_job_that_waits_for_a_dead_node_says_so_and_goes_on_with_it() {
 #[test]
 fn a_target_without_room_is_told_of() {
     let mut cluster = with_data();
-    cluster.handle(3, tholos_node::Event::DiskFull(true));
+    cluster.handle(3, tholos_node::Event::LogRoom(tholos_node::LogRoom::Short));
     start(&mut cluster, 1_000_000);
     cluster.advance(1_500);
     assert_eq!(of_move(&cluster).expect("it is under way").wait, Wait::TargetFull);

@@ -3,7 +3,7 @@
 use tholos_cluster::{
     Cause, Epoch, JobOrder, JobState, Level, MetaCommand, Move, NodeChange, NodeId, NodeRow, Standing,
 };
-use tholos_node::{Event, Notice, PeerMessage, Port, ReplicaOrder};
+use tholos_node::{Event, LogRoom, Notice, PeerMessage, Port, ReplicaOrder};
 use tholos_paxos::{Message, MoveId, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
@@ -297,9 +297,9 @@ fn a_job_is_paused_resumed_and_cancelled() {
     assert_eq!(cluster.ask_meta(1, MetaCommand::StartJob(order)), Ok(1));
     cluster.advance(100);
     // Orders are taken by full disks as well: they are what makes room.
-    (0..3).for_each(|at| cluster.handle(at, Event::DiskFull(true)));
+    (0..3).for_each(|at| cluster.handle(at, Event::LogRoom(LogRoom::Short)));
     cluster.ask_meta(1, MetaCommand::Pause(1)).expect("it runs");
-    (0..3).for_each(|at| cluster.handle(at, Event::DiskFull(false)));
+    (0..3).for_each(|at| cluster.handle(at, Event::LogRoom(LogRoom::Ample)));
     for _ in 0..20 {
         writer.write(&mut cluster);
         cluster.advance(100);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::{Client, Cluster, Saves, check};
-use tholos_node::{Event, NodeConfig, Notice, PeerMessage, Port};
+use tholos_node::{Event, LogRoom, NodeConfig, Notice, PeerMessage, Port};
 use tholos_paxos::Index;
 use tholos_ring::{ShardId, shard_of, slot};
 
@@ -42,7 +42,7 @@ fn a_log_without_room_is_written_anew_before_its_time() {
     cluster.advance(1000);
     assert_eq!(cluster.released.get(&0), None);
     // The disk counts more than the core does: sectors, seals, segments.
-    cluster.handle(0, Event::DiskFull(true));
+    cluster.handle(0, Event::LogRoom(LogRoom::Short));
     cluster.advance(1000);
     let released = cluster.released.get(&0).copied();
     assert!(released.is_some());

@@ -126,12 +126,15 @@ fn room_that_a_release_makes_is_told_without_a_further_append() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut told = || {
         let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
-        runtime.block_on(next).expect("the thread tells")
+        match runtime.block_on(next).expect("the thread tells") {
+            Some(Input::Event(Event::LogRoom(room))) => room,
+            other => panic!("{}", other.is_some()),
+        }
     };
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    assert_ne!(told(), LogRoom::Ample);
     // As after a checkpoint; writes are refused, so nothing follows it.
     harness.queue.push(&mut Vec::new(), Some(AppendSeq(seq)));
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    while told() != LogRoom::Ample {}
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }
@@ -147,7 +150,10 @@ fn what_is_under_way_when_the_log_is_full_is_written() {
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(6)));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let told = runtime.block_on(harness.control.recv());
-    assert!(matches!(told, Some(Input::Event(Event::DiskFull(true)))), "clients are refused all the same");
+    assert!(
+        matches!(told, Some(Input::Event(Event::LogRoom(LogRoom::Short)))),
+        "clients are refused all the same"
+    );
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }
@@ -179,11 +185,14 @@ fn that_something_waits_for_room_is_told() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut told = || {
         let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
-        runtime.block_on(next).expect("the thread tells")
+        match runtime.block_on(next).expect("the thread tells") {
+            Some(Input::Event(Event::LogRoom(room))) => room,
+            other => panic!("{}", other.is_some()),
+        }
     };
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    assert_ne!(told(), LogRoom::Ample);
     disk.set_capacity_bytes(None);
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    while told() != LogRoom::Ample {}
     harness.wait_for(|state| *state == WalState::Durable(AppendSeq(2)));
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
@@ -202,16 +211,19 @@ fn room_that_others_make_is_told_without_any_append() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut told = || {
         let next = async { tokio::time::timeout(Duration::from_secs(20), harness.control.recv()).await };
-        runtime.block_on(next).expect("the thread tells")
+        match runtime.block_on(next).expect("the thread tells") {
+            Some(Input::Event(Event::LogRoom(room))) => room,
+            other => panic!("{}", other.is_some()),
+        }
     };
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(true)))));
+    assert_ne!(told(), LogRoom::Ample);
     // The seal is the last that the thread does by itself.
     let changes = disk.changes();
     while disk.changes() < changes + 2 {
         std::thread::yield_now();
     }
     disk.set_capacity_bytes(None);
-    assert!(matches!(told(), Some(Input::Event(Event::DiskFull(false)))));
+    while told() != LogRoom::Ample {}
     harness.queue.stop(Stop::Clean);
     harness.thread.join().unwrap();
 }

@@ -1,5 +1,7 @@
 //! The room of a log in a run: what its driver tells the node, and how it looks for more.
 
+use tholos_node::{Event, LogRoom};
+
 use super::{Happening, Sim};
 use crate::coverage::Reached;
 use crate::faults::Fault;
@@ -21,6 +23,9 @@ impl Sim {
             }
         }
         if let Some(event) = self.hosts[host].room_changed() {
+            if matches!(event, Event::LogRoom(LogRoom::Spent)) {
+                self.coverage.count(Reached::RoomSpent);
+            }
             let boot = self.hosts[host].boot;
             self.after(self.now, Happening::ToNode { host, boot, event });
             if self.hosts[host].is_full() {
