@@ -249,6 +249,11 @@ impl Peer {
 
 /// What the ledger says, and what comes of it.
 impl Node {
+    /// Whether this node begins no replica because a message is for it (C4).
+    pub fn is_barred(&self) -> bool {
+        self.bar != Bar::Open
+    }
+
     pub(crate) fn tell_counted(&mut self, node: NodeId, out: &mut Effects) {
         if let Some(counted) = self.ledger.tell(node, self.time().mono) {
             out.sends.push((node, PeerMessage::Counted(counted)));

@@ -137,7 +137,7 @@ impl Node {
     /// Takes back one record of the log, in the log's order. `load` reads the durable snapshot
     /// that a record names, or gives `None` if there is no whole file of it: then the records before
     /// have all that it would hold, or a later one must name another, or the replica is mute. Returns
-    /// whether nothing of this shard before it is needed. An error says why the node must not start
+    /// whether nothing of this shard before it matters any more. An error says why the node must not start
     /// from this log.
     pub fn recover_record(
         &mut self,
@@ -158,12 +158,17 @@ impl Node {
                 self.strays.retain(|stray| *stray != shard);
             }
         }
-        let replaces_all = record.replaces_all();
+        let (replaces_all, voids_all) = (record.replaces_all(), record.voids_all());
+        let is_mute = matches!(record, Record::Muted { .. });
         let Some(shard) = self.shards.get_mut(usize::from(shard.0)).and_then(Option::as_mut) else {
             // The log is released in batches, so there may be some before the checkpoint of one that has joined; or they
             // are what a replica has left that was dropped (N2).
             let dropped = self.meta.state().config(shard).is_some_and(|config| config.number > 0);
             self.strays.extend(Some(shard).filter(|_| !dropped));
+            if is_mute && dropped && self.bar == Bar::Open {
+                // C4: one that had lost its records was here.
+                self.bar = Bar::Closed;
+            }
             return Ok(false);
         };
         let mut known = false;
@@ -187,7 +192,7 @@ impl Node {
         shard.apply_decided(&mut Vec::new());
         shard.follow_config();
         self.transfers.trim(shard, cache_bytes);
-        Ok(replaces_all)
+        Ok(voids_all)
     }
 
     /// Whether what was taken back is whole: called once after the last record. `lost_records` says of which shards

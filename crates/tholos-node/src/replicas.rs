@@ -7,7 +7,7 @@ use core::fmt;
 
 use tholos_cluster::{ClusterMap, NodeId};
 use tholos_engine::Keyspace;
-use tholos_paxos::{Change, ChangeError, Config, Group, Message, Record, ReplicaId, Serial};
+use tholos_paxos::{Change, ChangeError, Group, Message, Record, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 use crate::config::NodeConfig;
@@ -61,7 +61,7 @@ pub(crate) fn shard_under(config: &NodeConfig, meta: &Meta, id: ShardId, me: Rep
     if me.serial() == Serial(0) {
         return founding_shard(config, meta, id);
     }
-    Some(shard_of(config, meta.map(), id, Group::new(me, Config::default(), Arc::clone(&config.group))))
+    Some(shard_of(config, meta.map(), id, Group::rejoin(me, Arc::clone(&config.group))))
 }
 
 pub(crate) fn shard_of(config: &NodeConfig, map: &ClusterMap, id: ShardId, group: Group) -> Shard {

@@ -129,7 +129,8 @@ impl Acceptor {
         acceptor
     }
 
-    fn joined(me: ReplicaId) -> Acceptor {
+    /// A replica that has joined under this id, without anything that it remembers.
+    pub(crate) fn joined(me: ReplicaId) -> Acceptor {
         Acceptor { has_joined: true, ..Acceptor::new(me, Arc::default()) }
     }
 

@@ -63,7 +63,7 @@ enum Role {
 }
 
 impl Group {
-    /// A replica that remembers nothing yet. Give it its records by [`Group::recover`].
+    /// A founder that remembers nothing yet. Give it its records by [`Group::recover`].
     pub fn new(me: ReplicaId, config: impl Into<Arc<Config>>, options: impl Into<Arc<Options>>) -> Group {
         Group {
             options: options.into(),
@@ -79,6 +79,12 @@ impl Group {
     /// snapshots once a configuration of the group names it, and that first one is how it learns of any.
     pub fn join(me: ReplicaId, options: impl Into<Arc<Options>>, out: &mut Outbox) -> Group {
         Group { acceptor: Acceptor::join(me, out), ..Group::new(me, Config::default(), options) }
+    }
+
+    /// A replica that has joined under this id before. Give it its records by [`Group::recover`]; or it has lost them, and the
+    /// caller says so ([`Group::lose`]).
+    pub fn rejoin(me: ReplicaId, options: impl Into<Arc<Options>>) -> Group {
+        Group { acceptor: Acceptor::joined(me), ..Group::new(me, Config::default(), options) }
     }
 
     /// A replica of which no more is known than that one may have lived here, and voted: mute until a leader gives it another

@@ -307,15 +307,22 @@ pub enum Record {
     /// This replica has lost records that were durable: it votes nowhere until its log is accepted in `until` or a
     /// higher ballot (R20).
     Muted {
-        /// `None` as long as that ballot is not known: then everything before this record is void.
+        /// `None` as long as that ballot is not known: then everything before this record is void. Who lives here does not
+        /// stand in it, so what says that is still needed.
         until: Option<Ballot>,
     },
 }
 
 impl Record {
-    /// Whether nothing of its group before it is needed.
+    /// Whether nothing of its group before it is needed. A checkpoint behind which the replica says that it has lost records
+    /// ([`Record::Muted`]) counts when that is durable, too (R20).
     pub fn replaces_all(&self) -> bool {
-        matches!(self, Record::Checkpoint(_) | Record::Joined { .. } | Record::Muted { until: None })
+        matches!(self, Record::Checkpoint(_) | Record::Joined { .. })
+    }
+
+    /// Whether everything of its group before it is void, but for what says who lives here: damage there costs nothing more.
+    pub fn voids_all(&self) -> bool {
+        self.replaces_all() || *self == Record::Muted { until: None }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Durable {
     synced: Vec<Marks>,
     /// Written, and not synced: may be lost, and may stay.
     written: Vec<Marks>,
+    /// Where the log ended when it was last synced.
+    lsn: u64,
 }
 
 /// How far a replica has come.
@@ -35,15 +37,21 @@ impl Durable {
         self.written.extend(marks(node));
     }
 
-    /// What was being written is durable.
-    pub fn sync(&mut self) {
+    /// What was being written is durable, and the log ends here.
+    pub fn sync(&mut self, lsn: u64) {
         self.synced.clone_from(&self.written);
+        self.lsn = lsn;
+    }
+
+    /// Whether a log that ends here has lost its end, which its peers may have counted.
+    pub fn went_back(&self, lsn: u64) -> bool {
+        lsn < self.lsn
     }
 
     /// What `node` has recovered is durable (R5).
-    pub fn recovered(&mut self, node: &Node) {
+    pub fn recovered(&mut self, node: &Node, lsn: u64) {
         self.write(node);
-        self.sync();
+        self.sync(lsn);
     }
 
     /// Whether `node` has recovered at least what was durable.
@@ -54,13 +62,12 @@ impl Durable {
                 // It has found that it lost something, and says nothing (R20).
                 continue;
             }
-            if node.shard(id).is_none()
-                && node.meta_state().config(id).is_some_and(|config| config.number > 0)
-            {
-                // Dropped, as the durable map says (N2).
+            let Some(synced) = self.synced.get(number) else { continue };
+            let dropped = node.meta_state().is_retired(id, synced.me);
+            if node.shard(id).is_none() && (dropped || node.is_barred()) {
+                // As the durable map says (N2); or whatever was here is lost, and none begins before a leader says so (C4).
                 continue;
             }
-            let Some(synced) = self.synced.get(number) else { continue };
             let written = self.written.get(number).unwrap_or(synced);
             if now.me > synced.me && now.me == written.me {
                 // It had joined instead of the one before it, and that was written and not yet said to be durable.

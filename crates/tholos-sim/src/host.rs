@@ -131,8 +131,10 @@ pub enum Started {
     Up,
     /// The disk failed meanwhile, or had no room: to be tried again.
     DiskFailed,
-    /// The node refuses, finds rot where there is none, or would start with less than was durable.
+    /// The node refuses, or finds rot where there is none.
     Refused(String),
+    /// It starts with less than was durable, without having lost the end of its log, and does not know: only R20 could save it.
+    Forgot(String),
 }
 
 /// How a write began.
@@ -292,13 +294,13 @@ impl Host {
             return Started::Refused(format!("{mute} replicas have lost records of a disk that lost none"));
         }
         if let Err(text) = self.durable.check(&node) {
-            // Its peers will notice (R21).
-            match self.rotten {
+            // Its peers will notice that the log's end is gone (R21); what else is lost it must know itself (R20).
+            match self.rotten && self.durable.went_back(recovery.recovered_lsn.0) {
                 true => coverage.count(Reached::WentBack),
-                false => return Started::Refused(text),
+                false => return Started::Forgot(text),
             }
         }
-        self.durable.recovered(&node);
+        self.durable.recovered(&node, recovery.recovered_lsn.0);
         let log = NumberedLog::new(log);
         self.overdrawn = log.log.overdrawn_bytes() > 0;
         if self.overdrawn {
@@ -473,7 +475,7 @@ impl Host {
     pub fn end_write(&mut self) -> Option<AppendSeq> {
         let seq = self.writing.take()?;
         self.log.as_mut()?.log.sync().ok()?;
-        self.durable.sync();
+        self.durable.sync(self.durable_lsn());
         self.step_lent()?;
         Some(seq)
     }

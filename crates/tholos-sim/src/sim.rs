@@ -408,6 +408,7 @@ impl Sim {
                 return self.after(now + delay, Happening::Start { host });
             }
             Started::Refused(reason) => return self.retire(host, Reached::RotFound, reason),
+            Started::Forgot(what) => return self.violate(None, format!("n{}: {what}", host + 1)),
         }
         self.trail.note(now, None, || format!("n{} starts", host + 1));
         self.agreement.restarted(host);

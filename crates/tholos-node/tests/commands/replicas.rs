@@ -1,8 +1,8 @@
 //! Replica sets that change while clients are served (R6, R7).
 
 use tholos_cluster::NodeId;
-use tholos_node::{Event, Node, NodeConfig, Notice, OrderError, Port, ReplicaOrder};
-use tholos_paxos::{Ballot, ChangeError, Checkpoint, Index, MoveId, Record, ReplicaId, Serial};
+use tholos_node::{Effects, Event, LogRoom, Node, NodeConfig, Notice, Now, OrderError, Port, ReplicaOrder};
+use tholos_paxos::{Ballot, ChangeError, Checkpoint, Index, Millis, MoveId, Record, ReplicaId, Serial};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster};
@@ -139,4 +139,51 @@ fn records_before_a_replica_that_joined_are_passed_over() {
     assert_eq!(recover(vec![before.clone(), checkpoint]), Ok(Some(me)));
     let alone = recover(vec![before]);
     assert_eq!(alone, Err(format!("the log has records of {SHARD}, which this node does not hold")));
+}
+
+/// A replica that has joined and lost its records is brought back by its checkpoint alone, once that has released the records
+/// before it. (Seed 702061 of the simulator: it was forgotten, began anew under the same id, and voted.)
+#[test]
+fn a_replica_that_joined_and_has_lost_its_records_is_not_forgotten() {
+    let (cluster, nodes) = cluster();
+    let me = ReplicaId::new(nodes[3].0, Serial(1));
+    let start = |records: &[Record], rotten: bool| {
+        let map = cluster.nodes[0].map().clone();
+        let mut node = Node::new(NodeConfig::new(nodes[3], 1, 7), map);
+        for record in records {
+            node.recover_record(SHARD, record.clone(), &mut |_, _| None).expect("a record of its own");
+        }
+        node.finish_recovery(|_| rotten).expect("it starts, mute");
+        let (mut now, mut out) =
+            (Now { mono: Millis(1000), wall: Millis(1_700_000_000_000) }, Effects::default());
+        node.start(now, &mut out);
+        // With its log out of room whatever earlier boots have left is written anew.
+        if let Some(last) = out.appends.last() {
+            let seq = last.seq;
+            node.handle(now, Event::Durable { seq }, &mut out);
+        }
+        node.handle(now, Event::LogRoom(LogRoom::Short), &mut out);
+        now.mono = Millis(1010);
+        node.handle(now, Event::Tick, &mut out);
+        let held = node.shard(SHARD).map(|shard| (shard.group.me(), shard.group.repair().is_some()));
+        (held, out.appends.into_iter().map(|append| append.record).collect::<Vec<_>>())
+    };
+    let promised = Record::Promised { ballot: Ballot { round: 2, replica: me } };
+    let (held, first) = start(&[Record::Joined { replica: me }, promised], true);
+    assert_eq!(held, Some((me, true)));
+    let checkpoint = first.iter().position(|record| matches!(record, Record::Checkpoint(_)));
+    let left = &first[checkpoint.expect("a checkpoint is due")..];
+    assert!(matches!(left, [_, Record::Muted { .. }]), "{left:?}");
+    let (held, second) = start(left, false);
+    assert_eq!(
+        (held, second.is_empty()),
+        (Some((me, true)), false),
+        "with all records before the checkpoint released"
+    );
+    // Until then who it is stands in the records before.
+    let (held, third) = start(&[&[Record::Joined { replica: me }], &first[..1]].concat(), false);
+    assert_eq!(held, Some((me, true)));
+    let checkpoint = third.iter().position(|record| matches!(record, Record::Checkpoint(_)));
+    let (held, _) = start(&third[checkpoint.expect("one is due, too")..], false);
+    assert_eq!(held, Some((me, true)));
 }

@@ -56,9 +56,15 @@ impl Disk {
         // What is not needed any more is released by a driver soon, or not before the next crash (R22). A checkpoint counts when
         // what it says of lost records is there (R20).
         let says_more = matches!(self.pending.front(), Some(Record::Muted { .. }));
-        if record.replaces_all() && !says_more && self.seq.0.is_multiple_of(2) {
+        let releases = self.seq.0.is_multiple_of(2);
+        if record.replaces_all() && !says_more && releases {
             self.durable.clear();
             self.damaged = false;
+        } else if let (Record::Muted { .. }, Some(checkpoint @ Record::Checkpoint(_))) =
+            (&record, self.durable.last())
+            && releases
+        {
+            self.durable = vec![checkpoint.clone()];
         }
         self.durable.push(record);
     }
