@@ -47,6 +47,9 @@ pub struct NodeConfig {
     pub entry_cache_bytes: usize,
     /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
     pub log_bytes_max: u64,
+    /// Bytes of the log's full segments at which there is no room for clients' writes any more. They slow down before, to what
+    /// snapshots release.
+    pub log_room_bytes: u64,
     /// Bytes of one chunk of a snapshot, which is also one slice of the work on it, 1 to 4 MiB. Smaller ones keep
     /// commands waiting for less, and cost more of them.
     pub snapshot_chunk_bytes: usize,
@@ -95,6 +98,7 @@ impl NodeConfig {
             auto_placement: false,
             entry_cache_bytes: 256 << 10,
             log_bytes_max: 256 << 20,
+            log_room_bytes: u64::MAX,
             // A tenth of a millisecond each, about.
             snapshot_chunk_bytes: 64 << 10,
             snapshot_slice_entries: 512,

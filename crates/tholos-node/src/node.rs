@@ -6,6 +6,7 @@ mod peers;
 mod requests;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -74,6 +75,8 @@ pub struct Node {
     last_memory: Millis,
     pub(crate) steering: Steering,
     pub(crate) log_room: LogRoom,
+    /// Shards whose writes wait until the log has room, and since when.
+    pub(crate) held: BTreeMap<ShardId, Millis>,
     pub(crate) room: Room,
     /// It was told to restart, and does.
     pub(crate) restarting: bool,
@@ -128,6 +131,7 @@ impl Node {
             last_memory: Millis(0),
             steering: Steering::default(),
             log_room: LogRoom::Ample,
+            held: BTreeMap::new(),
             room: Room::default(),
             restarting: false,
             memory_used: 0,
@@ -382,10 +386,15 @@ impl Node {
 
     fn flush_shard(&mut self, id: ShardId, out: &mut Effects) {
         let now = self.now.mono;
+        let has_batches = self.shard(id).is_some_and(Shard::has_batches);
+        if !has_batches && !self.held.is_empty() {
+            self.held.remove(&id);
+        }
+        let proposes = has_batches && !self.holds_back(id);
         let mut chance = self.chance;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         shard.dirty = false;
-        if shard.has_batches() {
+        if proposes {
             let time = self.detector.shard_time(&shard.voters);
             shard.propose(time, || next_chance(&mut chance), &mut self.outbox);
         }

@@ -3,6 +3,7 @@
 
 use tholos_cluster::NodeId;
 use tholos_engine::table::{self, Flags};
+use tholos_paxos::Millis;
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
@@ -10,6 +11,11 @@ use crate::node::Node;
 use crate::operation::Operation;
 use crate::peer::Ask;
 use crate::sessions::size_of_reply;
+
+/// Clients give up after a few seconds; by then they should know that nothing was written.
+const HELD_MAX: Millis = Millis(2000);
+const HELD_TOO_LONG: &str = "DISKFULL the log of this shard's leader has no room until a snapshot is written, and it takes long; \
+                             nothing was written: try again later, or raise wal.bytes_max";
 
 impl Node {
     /// Why this leader does not take a request, if it does not.
@@ -19,7 +25,7 @@ impl Node {
             // Small and few, and what moves data off a full disk is among them: the log's reserve has room for them.
             return None;
         }
-        if self.disk_is_full() {
+        if self.disk_is_full() && !self.transfers.comes_on(self.time().mono) {
             return Some(Value::error(
                 "DISKFULL the log of this shard's leader has no room, nothing was written: free disk space or raise \
                  wal.bytes_max",
@@ -30,6 +36,34 @@ impl Node {
         let refusal = over_memory(self.replica_nodes(shard), me, full)?;
         let operation = Operation::decode(operation.clone()).ok()?;
         needs_memory(&operation).then_some(refusal)
+    }
+}
+
+/// Clients' writes that wait until the log has room.
+impl Node {
+    /// How many shards' writes wait until a snapshot has made room in the log.
+    pub fn shards_held_back(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether what waits for a shard is to wait on (H1, H2). What has for [`HELD_MAX`] is refused.
+    pub(crate) fn holds_back(&mut self, id: ShardId) -> bool {
+        let now = self.time().mono;
+        let holds = self.transfers.comes_on(now) && (self.disk_is_full() || self.transfers.holds_writes());
+        // What moves data off a full disk is in the meta group.
+        if !holds || id == self.meta.group() {
+            self.held.remove(&id);
+            return false;
+        }
+        let since = *self.held.entry(id).or_insert(now);
+        if now.since(since) >= HELD_MAX {
+            self.held.remove(&id);
+            let time = self.shard_time(id);
+            if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
+                shard.refuse_waiting(&Value::error(HELD_TOO_LONG), time, &mut self.answers);
+            }
+        }
+        true
     }
 }
 

@@ -380,6 +380,28 @@ impl Shard {
         !self.batches.is_empty()
     }
 
+    /// Refuses the writes that wait to be proposed, those left out of which a copy is applied or may be decided.
+    pub(crate) fn refuse_waiting(&mut self, why: &Value, time: Millis, answers: &mut Answers) {
+        if !self.group.serving() {
+            // It may not know yet which are decided.
+            return;
+        }
+        for batch in core::mem::take(&mut self.batches) {
+            self.waiting_bytes -= batch.bytes.len();
+            let mut items = Bytes::from(batch.bytes);
+            for origin in batch.waiters {
+                let Ok(Some((header, operation))) = decode_item(&mut items) else { break };
+                let WriteHeader { session, sequence, expires_at, .. } = header;
+                if self.has_taken(session, sequence, &origin) {
+                    self.write(&header, &operation, origin);
+                } else {
+                    self.refused.get_or_insert_default().note(session, sequence, expires_at, why, time);
+                    answers.push((origin, Outcome::Refused(why.clone())));
+                }
+            }
+        }
+    }
+
     /// Proposes what has gathered, as far as the window lets it. `time` is the shard time
     /// wanted (R16); `seed` is fresh chance.
     pub fn propose(&mut self, time: Millis, mut seed: impl FnMut() -> u64, out: &mut Outbox) {

@@ -14,6 +14,13 @@
 //! A checkpoint for the log's sake is appended when its snapshot *begins*, and names it: from there on the log has what
 //! the snapshot will lack, however long it takes to write. Until the file is durable the checkpoint releases nothing
 //! (S1), and recovery that finds no such file goes on with the records before (decision 0017).
+//!
+//! A log takes writes faster than snapshots release them. So, before it has no room for them:
+//!
+//! - **H1** While a snapshot comes on, clients' writes are proposed only as fast as it is written, in proportion to the room
+//!   that there was when it began: writers slow down to what snapshots can bear, and none is refused.
+//! - **H2** Without room they wait as long as snapshots come on. If none does, waiting mends nothing (a disk is full): they are
+//!   refused. So are those that have waited too long.
 
 mod image;
 mod incoming;
@@ -37,7 +44,7 @@ use self::incoming::Incoming;
 use self::outgoing::{File, Outgoing, Standing};
 use self::retained::Retained;
 pub(crate) use self::retained::cost_of;
-use self::saves::{Saves, Saving};
+use self::saves::{Saves, Saving, Share};
 use crate::config::NodeConfig;
 use crate::detector::node_of;
 use crate::digests::Digests;
@@ -70,7 +77,7 @@ pub(crate) struct Transfers {
 impl Transfers {
     pub(crate) fn new(shard_count: u16, config: &NodeConfig) -> Transfers {
         Transfers {
-            retained: Retained::new(shard_count, config.log_bytes_max),
+            retained: Retained::new(shard_count, config.log_bytes_max, config.log_room_bytes),
             saves: Saves::default(),
             outgoing: Outgoing::new(config.snapshot_chunk_bytes as u32),
             incoming: Incoming::new(config.snapshot_bytes_max),
@@ -91,6 +98,16 @@ impl Transfers {
     /// Bytes of the log's full segments that are not released.
     pub(crate) fn log_keeps(&mut self, bytes: u64) {
         self.retained.set_kept(bytes);
+    }
+
+    /// Whether clients' writes are to wait for the snapshot under way (H1).
+    pub(crate) fn holds_writes(&self) -> bool {
+        self.saves.outrun(self.retained.room_bytes())
+    }
+
+    /// Whether snapshots that make room come on (H2).
+    pub(crate) fn comes_on(&self, now: Millis) -> bool {
+        self.saves.come_on(now)
     }
 
     /// The state that a shard had is replaced by another: what was being written or sent is of the state before.
@@ -284,7 +301,12 @@ impl Node {
         let is_new = base.index != shard.snapshot || self.transfers.unreadable.get(&id) == Some(&base.index);
         if is_new {
             let file = self.transfers.name_file(base.index);
-            self.transfers.saves.begin(id, Saving::new(file, Image::begin(shard, limits)));
+            let share = Share {
+                room_bytes: self.transfers.retained.room_bytes(),
+                total_bytes: shard.keyspace.data_bytes() as u64,
+                chunk_bytes: limits.chunk_bytes as u64,
+            };
+            self.transfers.saves.begin(id, Saving::new(file, Image::begin(shard, limits), share));
         }
         // With nothing new to snapshot, only the records move to the head of the log.
         shard.group.append_checkpoint(base, config, &mut self.outbox);
@@ -309,9 +331,10 @@ impl Node {
     }
 
     fn produce_chunks(&mut self, id: ShardId, out: &mut Effects) {
-        let disk_full = self.disk_is_full();
+        let transfers = &self.transfers;
+        let hurry = self.disk_is_full() || transfers.holds_writes() || transfers.retained.is_pressed();
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        self.transfers.saves.produce(shard, disk_full, &mut out.snapshots);
+        self.transfers.saves.produce(shard, hurry, &mut out.snapshots);
         if let Some(discarded) = shard.keyspace.take_discarded() {
             out.snapshots.push(SnapshotJob::Drop(discarded.into()));
         }
@@ -319,7 +342,7 @@ impl Node {
 
     pub(crate) fn handle_snapshot_written(&mut self, id: ShardId, index: Index, out: &mut Effects) {
         let now = self.time().mono;
-        self.transfers.saves.handle_written(id, index);
+        self.transfers.saves.handle_written(id, index, now);
         self.produce_chunks(id, out);
         if let Some(saving) = self.transfers.saves.get(id) {
             // Whoever gets this file gets it as far as it has come.

@@ -31,6 +31,7 @@ pub(crate) struct Counters {
     pub(crate) snapshot_slice_longest_nanos: AtomicU64,
     /// How many clients the node takes at a time; 0 until it has said so.
     pub(crate) clients_admitted: AtomicU64,
+    pub(crate) shards_held_back: AtomicU64,
     /// See [`crate::room::Room`].
     pub(crate) disk_free_bytes: AtomicU64,
     pub(crate) memory_free_bytes: AtomicU64,

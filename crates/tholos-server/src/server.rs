@@ -309,6 +309,7 @@ fn node_config(me: NodeId, boot: u64, seed: u64, tuning: &Tuning) -> NodeConfig 
     config.steers = tuning.steers;
     config.leader_zones = tuning.leader_zones.clone();
     config.log_bytes_max = config.log_bytes_max.min(tuning.wal.snapshot_from_bytes());
+    config.log_room_bytes = tuning.wal.writers_kept_bytes_max();
     config
 }
 

@@ -218,6 +218,7 @@ impl Worker {
             if let Some(sample) = self.meter.take_due(&self.outputs.wal.counters) {
                 self.node.handle(now, Event::Load(sample), &mut self.effects);
                 self.counters.clients_admitted.store(self.node.clients_max(), Ordering::Relaxed);
+                self.counters.shards_held_back.store(self.node.shards_held_back() as u64, Ordering::Relaxed);
             }
             match &*inputs.wal.borrow_and_update() {
                 WalState::Durable(seq) if *seq == durable => {}

@@ -254,6 +254,7 @@ impl Host {
         config.hot_from_per_second = HOT_FROM_PER_SECOND;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX.min(self.wal.snapshot_from_bytes());
+        config.log_room_bytes = self.wal.writers_kept_bytes_max();
         config.snapshot_chunk_bytes = SNAPSHOT_CHUNK_BYTES;
         config.snapshot_slice_entries = SNAPSHOT_SLICE_ENTRIES;
         let mut node = Node::new(config, self.begun.as_ref().unwrap_or(map).clone());

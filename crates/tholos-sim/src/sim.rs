@@ -477,6 +477,9 @@ impl Sim {
             node.handle(now, event, &mut out);
         }
         node.flush(now, &mut out);
+        if node.shards_held_back() > 0 {
+            self.coverage.count(Reached::WritesHeld);
+        }
         while node.keeps_back() {
             let late = |node: &Node, id: ShardId| node.shard(id).map_or(0, |shard| shard.reads_late);
             let read: Vec<_> = node.kept_back().map(|id| (id, late(node, id))).collect();

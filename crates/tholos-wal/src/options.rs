@@ -107,6 +107,13 @@ impl Options {
         self.log_bytes_max / 2
     }
 
+    /// How much may be in full segments until writers are not welcome any more, if the disk has room for all of the limit.
+    #[must_use]
+    pub fn writers_kept_bytes_max(&self) -> u64 {
+        let begun_and_spare = self.segment_bytes.saturating_mul(self.segments_spare as u64 + 1);
+        self.log_bytes_max.saturating_sub(self.writer_reserve_bytes.saturating_add(begun_and_spare))
+    }
+
     pub(crate) fn validate(&self) -> Result<(), OpenError> {
         let refuse = |option, reason| Err(OpenError::Options { option, reason });
         if self.segment_bytes < 8 << 10 || !self.segment_bytes.is_multiple_of(SECTOR_BYTES as u64) {

@@ -22,6 +22,8 @@ pub(super) struct Retained {
     log_bytes_max: u64,
     /// Bytes of the log's full segments, as the driver says: more than were appended where segments are not full of records.
     kept_bytes: u64,
+    /// With so many of them there is no room for clients' writes any more.
+    room_bytes: u64,
     released: AppendSeq,
 }
 
@@ -49,12 +51,13 @@ struct Next {
 }
 
 impl Retained {
-    pub(super) fn new(shard_count: u16, log_bytes_max: u64) -> Retained {
+    pub(super) fn new(shard_count: u16, log_bytes_max: u64, room_bytes: u64) -> Retained {
         Retained {
             shards: (0..shard_count).map(|_| Need::default()).collect(),
             position: 0,
             log_bytes_max,
             kept_bytes: 0,
+            room_bytes,
             released: AppendSeq(0),
         }
     }
@@ -62,6 +65,16 @@ impl Retained {
     /// Bytes of the log's full segments that are not released.
     pub(super) fn set_kept(&mut self, bytes: u64) {
         self.kept_bytes = bytes;
+    }
+
+    /// Bytes that clients' writes may still take.
+    pub(super) fn room_bytes(&self) -> u64 {
+        self.room_bytes.saturating_sub(self.kept_bytes)
+    }
+
+    /// Whether less room is left than what a log may grow by until snapshots are due.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.room_bytes() < self.log_bytes_max
     }
 
     /// A record found in the log at start.
@@ -180,7 +193,7 @@ mod tests {
 
     /// Appends 1 to 4 of s0, s1, s0, s1, each of [`RECORD_BYTES`].
     fn retained() -> Retained {
-        let mut retained = Retained::new(2, 4 * RECORD_BYTES);
+        let mut retained = Retained::new(2, 4 * RECORD_BYTES, u64::MAX);
         for (shard, seq) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
             retained.appended(ShardId(shard), AppendSeq(seq), &PROMISED);
         }
@@ -250,7 +263,7 @@ mod tests {
     /// Records of earlier boots are released together: as long as one shard needs some of them, there is no room.
     #[test]
     fn without_room_all_that_earlier_boots_left_is_due() {
-        let mut retained = Retained::new(2, 32 * RECORD_BYTES);
+        let mut retained = Retained::new(2, 32 * RECORD_BYTES, u64::MAX);
         for shard in [0, 1, 0] {
             retained.recovered(ShardId(shard), RECORD_BYTES, false);
         }
@@ -276,7 +289,7 @@ mod tests {
 
     #[test]
     fn records_of_an_earlier_boot_count_from_the_last_checkpoint() {
-        let mut retained = Retained::new(1, 100);
+        let mut retained = Retained::new(1, 100, u64::MAX);
         for (bytes, checkpoint) in [(90, false), (50, true), (50, false)] {
             retained.recovered(ShardId(0), bytes, checkpoint);
         }

@@ -22,6 +22,8 @@ use crate::shard::Shard;
 const RETRY_AFTER: Millis = Millis(1000);
 /// Chunks of one snapshot that wait to be written.
 const CHUNKS_WAITING_MAX: usize = 2;
+/// Snapshots of which nothing was written for so long do not come on.
+const COMES_ON_WITHIN: Millis = Millis(1000);
 
 #[derive(Debug, Default)]
 pub(super) struct Saves {
@@ -33,6 +35,8 @@ pub(super) struct Saves {
     needed: Vec<(ShardId, NodeId)>,
     /// Whether the last one was begun for a replica's sake.
     last_was_needed: bool,
+    /// When something of one was last written.
+    came_on: Option<Millis>,
 }
 
 /// A snapshot that is being written to its file.
@@ -45,16 +49,39 @@ pub(super) struct Saving {
     /// Chunks written.
     written: u32,
     ended: bool,
+    share: Share,
 }
 
 impl Saving {
-    pub(super) fn new(file: File, image: Image) -> Saving {
-        Saving { file, image, waiting: VecDeque::new(), written: 0, ended: false }
+    pub(super) fn new(file: File, image: Image, share: Share) -> Saving {
+        Saving { file, image, waiting: VecDeque::new(), written: 0, ended: false, share }
     }
 
     /// Chunks written, and how many there are if that is all.
     pub(super) fn written(&self) -> (u32, u32) {
         (self.written, if self.ended && self.waiting.is_empty() { self.written } else { 0 })
+    }
+}
+
+/// Clients' writes and a snapshot share what room the log has when it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// Bytes that the log had for them then.
+    pub(super) room_bytes: u64,
+    /// Bytes that the snapshot takes, about.
+    pub(super) total_bytes: u64,
+    /// Bytes of one of its chunks.
+    pub(super) chunk_bytes: u64,
+}
+
+impl Share {
+    /// Whether writes have had what they may have once so many chunks are written: a quarter of the room at once, and the rest in
+    /// proportion.
+    fn is_used(&self, chunks: u32, room_bytes: u64) -> bool {
+        let left = self.total_bytes.saturating_sub(u64::from(chunks).saturating_mul(self.chunk_bytes));
+        let times =
+            |room: u64, bytes: u64, part: u128| (u128::from(room) * u128::from(bytes)).saturating_mul(part);
+        times(room_bytes, self.total_bytes, 4) < times(self.room_bytes, left, 3)
     }
 }
 
@@ -91,6 +118,16 @@ impl Saves {
         all
     }
 
+    /// Whether clients' writes go on too fast for the snapshot under way, with so much room left for them (H1).
+    pub(super) fn outrun(&self, room_bytes: u64) -> bool {
+        self.under_way.values().any(|saving| saving.share.is_used(saving.written, room_bytes))
+    }
+
+    /// Whether snapshots come on (H2).
+    pub(super) fn come_on(&self, now: Millis) -> bool {
+        self.came_on.is_some_and(|at| now.since(at) < COMES_ON_WITHIN)
+    }
+
     pub(super) fn begin(&mut self, shard: ShardId, saving: Saving) {
         self.under_way.insert(shard, saving);
     }
@@ -119,8 +156,9 @@ impl Saves {
     }
 
     /// A chunk is written.
-    pub(super) fn handle_written(&mut self, shard: ShardId, index: Index) {
+    pub(super) fn handle_written(&mut self, shard: ShardId, index: Index, now: Millis) {
         if let Some(saving) = self.under_way.get_mut(&shard).filter(|saving| saving.file.index == index) {
+            self.came_on = Some(now);
             saving.written += u32::from(saving.waiting.pop_front().unwrap_or_default());
         }
     }
@@ -137,6 +175,7 @@ impl Saves {
         let failed = self.take(shard, index).is_some();
         if failed {
             self.not_before = now.plus(RETRY_AFTER);
+            self.came_on = None;
         }
         failed
     }
@@ -157,6 +196,34 @@ mod tests {
     use super::super::image::SliceLimits;
     use super::*;
 
+    const SHARE: Share = Share { room_bytes: 4000, total_bytes: 100, chunk_bytes: 1 };
+
+    /// What room must be left, at least, when so many of 100 chunks are written.
+    #[test]
+    fn writes_get_a_quarter_of_the_room_at_once_and_the_rest_in_proportion() {
+        for (chunks, room) in [(0, 3000), (1, 2970), (50, 1500), (99, 30), (100, 0), (101, 0)] {
+            assert!(!SHARE.is_used(chunks, room), "{chunks}: {room}");
+            assert!(room == 0 || SHARE.is_used(chunks, room - 1), "{chunks}: {room}");
+        }
+        let endless = Share { room_bytes: u64::MAX, total_bytes: u64::MAX, chunk_bytes: u64::MAX };
+        assert!(!endless.is_used(0, u64::MAX) && endless.is_used(0, 0) && !endless.is_used(u32::MAX, 0));
+        assert!(!Share { total_bytes: 0, ..SHARE }.is_used(0, 0), "nothing is to be written");
+    }
+
+    #[test]
+    fn snapshots_come_on_as_long_as_something_is_written() {
+        let (mut saves, mut shard) = (Saves::default(), shard());
+        assert!(!saves.come_on(Millis(0)) && !saves.outrun(0));
+        begin(&mut saves, &mut shard);
+        assert!(!saves.come_on(Millis(0)) && saves.outrun(2999) && !saves.outrun(3000));
+        saves.handle_written(ShardId(1), Index(6), Millis(500));
+        assert!(!saves.come_on(Millis(500)), "news of another");
+        saves.handle_written(ShardId(1), Index(7), Millis(500));
+        assert!(saves.come_on(Millis(1499)) && !saves.come_on(Millis(1500)));
+        assert!(saves.fail(ShardId(1), Index(7), Millis(600)));
+        assert!(!saves.come_on(Millis(600)) && !saves.outrun(0));
+    }
+
     fn shard() -> Shard {
         let config = Config::founding(vec![ReplicaId(1)]);
         let group = Group::new(ReplicaId(1), config, Options::default());
@@ -165,7 +232,7 @@ mod tests {
 
     fn begin(saves: &mut Saves, shard: &mut Shard) {
         let image = Image::begin(shard, SliceLimits { chunk_bytes: 16, entries_max: 10 });
-        saves.begin(ShardId(1), Saving::new(File { index: Index(7), id: 9 }, image));
+        saves.begin(ShardId(1), Saving::new(File { index: Index(7), id: 9 }, image, SHARE));
     }
 
     #[test]
@@ -200,10 +267,10 @@ mod tests {
                 SnapshotJob::Finish { .. } => break,
                 other => panic!("{other:?}"),
             }
-            saves.handle_written(ShardId(1), Index(6));
+            saves.handle_written(ShardId(1), Index(6), Millis(1));
             saves.produce(&mut shard, false, &mut jobs);
             assert!(jobs.len() < CHUNKS_WAITING_MAX, "news of another let one be made");
-            saves.handle_written(ShardId(1), Index(7));
+            saves.handle_written(ShardId(1), Index(7), Millis(1));
             saves.produce(&mut shard, false, &mut jobs);
         }
         assert!(jobs.is_empty() && bytes > 100, "{bytes} bytes");

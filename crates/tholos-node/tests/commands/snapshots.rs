@@ -355,3 +355,81 @@ fn a_log_too_large_to_be_one_record_is_not_sent_again() {
     let mebibytes = cluster.largest_append >> 20;
     assert!(mebibytes < 64, "a record of {mebibytes} MiB");
 }
+
+/// One node with a shard of a MiB, of which a tenth is written to a snapshot that does not come on: its log had 1 MiB of room for
+/// writes when that began.
+fn with_a_slow_snapshot() -> (Cluster, Client) {
+    let mut cluster = Cluster::start(1, 1, |config| {
+        (config.log_bytes_max, config.log_room_bytes) = (512 << 10, 1 << 20);
+        config.snapshot_chunk_bytes = 1 << 10;
+    });
+    cluster.wait_for_leaders();
+    let client = cluster.connect(0, Port::Gateway);
+    cluster.pace = 20;
+    let value = "v".repeat(1 << 10);
+    for number in 0..1024 {
+        assert_eq!(cluster.ask(client, &[&format!("SET {{k}}{number} {value}")]), "+OK\r\n");
+    }
+    // Those of the other shards, which are empty, are through by then.
+    while cluster.chunks < 100 {
+        cluster.advance(10);
+    }
+    cluster.pace = 0;
+    assert_eq!(cluster.nodes[0].snapshots_under_way(), 1);
+    (cluster, client)
+}
+
+fn kept(cluster: &mut Cluster, kept_bytes: u64) {
+    cluster.handle(0, Event::DurableLsn { lsn: 1, kept_bytes });
+}
+
+/// H1: the disk was far from full, and writes were refused for want of room in the log.
+#[test]
+fn writes_go_on_as_fast_as_the_snapshot_that_makes_room() {
+    let (mut cluster, client) = with_a_slow_snapshot();
+    kept(&mut cluster, 256 << 10);
+    check(&mut cluster, client, &[("SET {k} 1", "+OK")]);
+    kept(&mut cluster, 384 << 10);
+    cluster.send(client, &["SET {k} 2"]);
+    cluster.advance(500);
+    assert_eq!(cluster.read(client), "", "more of the room is used than of the snapshot is written");
+    let other = cluster.connect(0, Port::Gateway);
+    check(&mut cluster, other, &[("GET {k}", "$1 1")]);
+    cluster.pace = 2;
+    cluster.advance(500);
+    assert_eq!(cluster.read(client), "+OK\r\n");
+    assert_eq!(cluster.nodes[0].snapshots_under_way(), 1, "it is not at its end by far");
+    kept(&mut cluster, 1 << 20);
+    cluster.send(client, &["SET {k} 3"]);
+    cluster.advance(1000);
+    assert_eq!(cluster.read(client), "");
+    cluster.pace = 1000;
+    cluster.advance(500);
+    assert_eq!((cluster.read(client).as_str(), cluster.nodes[0].snapshots_under_way()), ("+OK\r\n", 0));
+}
+
+/// H2
+#[test]
+fn without_room_writes_wait_as_long_as_snapshots_come_on_and_not_too_long() {
+    let (mut cluster, client) = with_a_slow_snapshot();
+    cluster.pace = 1;
+    cluster.advance(20);
+    cluster.handle(0, Event::LogRoom(LogRoom::Short));
+    cluster.send(client, &["SET {k} 1", "INCR {k}"]);
+    cluster.advance(1900);
+    assert_eq!(cluster.read(client), "");
+    cluster.advance(200);
+    let refused = cluster.read(client);
+    let told = "takes long; nothing was written: try again later";
+    assert_eq!(refused.matches(told).count(), 2, "{refused}");
+    // A disk that stands still makes no room.
+    cluster.pace = 0;
+    cluster.advance(1100);
+    let refused = cluster.ask(client, &["SET {k} 2"]);
+    assert!(refused.starts_with("-DISKFULL") && refused.contains("free disk space"), "{refused}");
+    cluster.handle(0, Event::LogRoom(LogRoom::Ample));
+    // What was refused left no hole in the session, and no copy of it comes to be written.
+    check(&mut cluster, client, &[("INCR {k}", ":1"), ("GET {k}", "$1 1")]);
+    cluster.advance(6000);
+    check(&mut cluster, client, &[("GET {k}", "$1 1")]);
+}

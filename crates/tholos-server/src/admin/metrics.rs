@@ -312,6 +312,11 @@ const METRICS: &[Metric] = &[
         Read::Worker(|counters| &counters.snapshots_resumed),
     ),
     (
+        "tholos_node_held_back_shards",
+        "Shards whose writes wait until a snapshot has made room in the log.",
+        Read::Worker(|counters| &counters.shards_held_back),
+    ),
+    (
         "tholos_node_snapshot_slice_longest_nanoseconds",
         "The longest that commands waited for one piece of work on a snapshot, since start.",
         Read::Worker(|counters| &counters.snapshot_slice_longest_nanos),
