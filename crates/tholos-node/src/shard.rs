@@ -449,8 +449,8 @@ impl Shard {
     }
 
     /// Gives back memory that was reserved for what is to come (I3).
-    pub(crate) fn shrink(&mut self) {
-        self.group.shrink();
+    pub(crate) fn shrink(&mut self, now: Millis) {
+        self.group.shrink(now);
         self.batches.shrink_to_fit();
         self.proposed.shrink_to_fit();
         self.waits.take_if(|waits| waits.after_tick.is_empty() && waits.durable.is_empty());

@@ -86,7 +86,7 @@ impl Node {
                 self.mark_restless(id);
             } else if sweeps && let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
                 // I3
-                shard.shrink();
+                shard.shrink(now);
             }
         }
     }
@@ -136,6 +136,6 @@ mod tests {
     /// role now and then, is better in a box of its own than here.
     #[test]
     fn a_shard_is_small() {
-        assert!(size_of::<Option<Shard>>() <= 1144, "{}", size_of::<Option<Shard>>());
+        assert!(size_of::<Option<Shard>>() <= 912, "{}", size_of::<Option<Shard>>());
     }
 }
