@@ -37,6 +37,21 @@ use crate::ticks::Restless;
 /// How often the totals of memory are taken.
 const MEMORY_INTERVAL: Millis = Millis(100);
 
+/// What the replicas of a node have answered since it began, for metrics; those that it holds no more included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// Writes of sessions to shards that were applied before and got their kept reply again (R18).
+    pub writes_repeated: u64,
+    /// Reads answered by leases.
+    pub reads_by_lease: u64,
+    /// Of these, those whose answer came too late and that were asked again by a round (R13).
+    pub reads_late: u64,
+    /// Reads answered by replicas while another led.
+    pub reads_as_replica: u64,
+    /// Of these, those that were answered at once, within the age that their clients allow.
+    pub reads_stale: u64,
+}
+
 /// The core of one node.
 #[derive(Debug)]
 pub struct Node {
@@ -64,6 +79,7 @@ pub struct Node {
     pub(crate) queue: QueueMeter,
     pub(crate) reading: Reading,
     pub(crate) hot: HotKeys,
+    pub(crate) served: Served,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -120,6 +136,7 @@ impl Node {
             queue: QueueMeter::default(),
             reading: Reading::default(),
             hot,
+            served: Served::default(),
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -184,9 +201,10 @@ impl Node {
             return Ok(false);
         }
         // Nobody waits for these.
-        shard.apply_decided(&mut Vec::new());
+        let repeated = shard.apply_decided(&mut Vec::new());
         shard.follow_config();
         self.transfers.trim(shard, cache_bytes);
+        self.note_repeated(id, repeated);
         Ok(replaces_all)
     }
 
@@ -489,7 +507,7 @@ impl Node {
 
     pub(crate) fn apply(&mut self, id: ShardId) {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        shard.apply_decided(&mut self.answers);
+        let repeated = shard.apply_decided(&mut self.answers);
         if shard.waits_for_a_tick() || !self.outbox.reads_ready.is_empty() {
             let time = self.detector.shard_time(&shard.voters);
             let ready = core::mem::take(&mut self.outbox.reads_ready);
@@ -503,6 +521,14 @@ impl Node {
             shard.answer_durable_waits(self.now.mono, &mut self.answers);
         }
         self.transfers.trim(shard, self.config.entry_cache_bytes);
+        self.note_repeated(id, repeated);
+    }
+
+    fn note_repeated(&mut self, id: ShardId, writes: u64) {
+        // What is told is of clients' writes.
+        if id != self.meta.group() {
+            self.served.writes_repeated += writes;
+        }
     }
 
     fn handle_role_change(&mut self, id: ShardId, change: RoleChange, out: &mut Effects) {
@@ -513,8 +539,9 @@ impl Node {
             RoleChange::Stopped(ballot) => {
                 if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
                     // What is decided is applied first: its waiters have a true answer.
-                    shard.apply_decided(&mut self.answers);
+                    let repeated = shard.apply_decided(&mut self.answers);
                     shard.stop_leading(&mut self.answers);
+                    self.note_repeated(id, repeated);
                 }
                 self.meta.mover.stopped_leading(id);
                 out.notices.push(Notice::LeaderStoppedLeading { shard: id, ballot });
@@ -598,6 +625,11 @@ impl Node {
     /// This node in the map; `None` once it has left.
     pub fn own_row(&self) -> Option<&NodeRow> {
         self.meta.map().node(self.config.me)
+    }
+
+    /// What its replicas have answered.
+    pub fn served(&self) -> Served {
+        self.served
     }
 
     /// This node's replica of a shard, if it holds one.

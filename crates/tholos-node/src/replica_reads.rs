@@ -155,7 +155,8 @@ impl Node {
             return false;
         }
         let origin = Origin { node: None, relay: None, boot: self.gateway.boot(), request: routed.request };
-        shard.reads_stale += 1;
+        self.served.reads_as_replica += 1;
+        self.served.reads_stale += 1;
         self.answers.push((origin, shard.read_as_replica(operation.clone())));
         self.gateway.sent(routed.request, me, now);
         self.note_asked(id, &routed.ask);
@@ -295,6 +296,7 @@ impl Node {
                         _ => continue,
                     },
                 };
+                self.served.reads_as_replica += 1;
                 self.answers.push((origin, shard.read_as_replica(operation)));
             }
             false

@@ -121,18 +121,6 @@ pub struct Shard {
     foreseen_read: u64,
     /// A change of the replica set was applied and not told of yet.
     changed: Option<Box<(u64, MoveId)>>,
-    /// Writes applied by this replica in this boot, for metrics.
-    pub writes_applied: u64,
-    /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
-    pub writes_repeated: u64,
-    /// Reads answered by the lease, likewise.
-    pub reads_by_lease: u64,
-    /// Of these, those whose answer came too late and that were asked again by a round (R13).
-    pub reads_late: u64,
-    /// Reads that it answered while another replica led, likewise.
-    pub reads_as_replica: u64,
-    /// Of these, those that were answered at once, within the age that their clients allow.
-    pub reads_stale: u64,
     /// By this node's clock: all that was decided by then is applied here once this index is, if that is known of any time.
     pub(crate) fresh: Option<(Millis, Index)>,
     pub(crate) asked: Asked,
@@ -208,12 +196,6 @@ impl Shard {
             foreseen_write: Index::ZERO,
             foreseen_read: 0,
             changed: None,
-            writes_applied: 0,
-            writes_repeated: 0,
-            reads_by_lease: 0,
-            reads_late: 0,
-            reads_as_replica: 0,
-            reads_stale: 0,
             fresh: None,
             asked: Asked::default(),
         }
@@ -329,12 +311,11 @@ impl Shard {
     }
 
     /// Answers a read from the applied state, unless only a Tick can (R17) or it is none that has its answer there.
-    pub(crate) fn read_undisputed(&mut self, operation: &Bytes, time: Millis) -> Option<Outcome> {
+    pub(crate) fn read_undisputed(&self, operation: &Bytes, time: Millis) -> Option<Outcome> {
         let operation = Operation::decode(operation.clone()).ok()?;
         if matches!(operation, Operation::Durable { .. }) || self.is_disputed(&operation, time) {
             return None;
         }
-        self.reads_by_lease += 1;
         Some(self.read_now(operation, time))
     }
 
@@ -349,8 +330,7 @@ impl Shard {
     }
 
     /// Answers a read from the applied state of a replica that need not lead, by shard time only (R17).
-    pub(crate) fn read_as_replica(&mut self, operation: Bytes) -> Outcome {
-        self.reads_as_replica += 1;
+    pub(crate) fn read_as_replica(&self, operation: Bytes) -> Outcome {
         match Operation::decode(operation) {
             Ok(operation) => self.read_now(operation, self.time),
             Err(_) => Outcome::Refused(malformed()),
@@ -457,14 +437,17 @@ impl Shard {
         self.refused.take_if(|refused| refused.is_empty());
     }
 
-    /// Applies everything decided and answers whoever waited for it.
-    pub fn apply_decided(&mut self, answers: &mut Answers) {
+    /// Applies everything decided and answers whoever waited for it. Returns how many writes of sessions were applied before
+    /// and got their kept reply again (R18).
+    pub(crate) fn apply_decided(&mut self, answers: &mut Answers) -> u64 {
+        let mut repeated = 0;
         while let Some(entry) = self.group.take_decided().cloned() {
-            self.apply_entry(entry, answers);
+            repeated += self.apply_entry(entry, answers);
         }
+        repeated
     }
 
-    fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) {
+    fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) -> u64 {
         assert!(entry.time >= self.time, "P3: shard time runs back in {} at {}", self.id, entry.index);
         self.time = entry.time;
         let mine = self
@@ -476,6 +459,7 @@ impl Shard {
             false => Vec::new(),
         }
         .into_iter();
+        let mut repeated = 0;
         if let Payload::Config(config) = &entry.payload {
             self.changed = Some(Box::new((config.number, config.move_id)));
         }
@@ -486,7 +470,7 @@ impl Shard {
             while let Ok(Some((header, operation))) = decode_item(&mut batch) {
                 let seed = mix(entry.seed, u64::from(position));
                 let context = Context { time_ms: entry.time.0, seed, index: entry.index.0, position };
-                let outcome = self.apply_item(&context, &header, operation);
+                let outcome = self.apply_item(&context, &header, operation, &mut repeated);
                 if let Some(origin) = waiters.next() {
                     answers.push((origin, outcome));
                 }
@@ -497,9 +481,16 @@ impl Shard {
         self.sessions.expire(entry.time);
         let keyspace = &self.keyspace;
         self.digests.note_applied(entry.index, || keyspace.digest());
+        repeated
     }
 
-    fn apply_item(&mut self, context: &Context, header: &WriteHeader, operation: Bytes) -> Outcome {
+    fn apply_item(
+        &mut self,
+        context: &Context,
+        header: &WriteHeader,
+        operation: Bytes,
+        repeated: &mut u64,
+    ) -> Outcome {
         let verdict = match self.planted {
             Planted::RetryAppliedAgain => Verdict::Apply,
             _ => self.sessions.judge(header, Millis(context.time_ms)),
@@ -515,11 +506,10 @@ impl Shard {
             Verdict::Apply => {
                 let reply = self.apply_operation(context, operation);
                 self.sessions.record(header, &reply);
-                self.writes_applied += 1;
                 Outcome::Done(reply)
             }
             Verdict::Repeat(Some(reply)) => {
-                self.writes_repeated += 1;
+                *repeated += 1;
                 Outcome::Done(reply)
             }
             Verdict::Repeat(None) => Outcome::Done(Value::error(
