@@ -31,6 +31,7 @@ mod shard;
 mod snapshot;
 mod steering;
 mod ticks;
+mod work;
 
 pub use config::NodeConfig;
 pub use counted::{Counted, CountedOf};

@@ -5,7 +5,6 @@
 mod peers;
 mod requests;
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -186,18 +185,18 @@ impl Node {
         let mut known = false;
         if let Record::Checkpoint(checkpoint) = &record {
             // Its file may not have been finished; with all records before it none is needed.
-            known = shard.unfit.is_none() && shard.group.recover_known(checkpoint);
+            known = shard.unfit().is_none() && shard.group.recover_known(checkpoint);
             if !known {
                 crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
             }
         }
         self.transfers.recovered(id, bytes, replaces_all && !known);
-        if shard.unfit.is_some() {
+        if shard.unfit().is_some() {
             return Ok(false);
         }
         if !known && let Err(reason) = shard.group.recover(record) {
             let reason = alloc::format!("{}: the log holds {reason}", shard.id);
-            shard.unfit = Some(Box::new(Unfit::Records(reason)));
+            shard.set_unfit(Some(Unfit::Records(reason)));
             return Ok(false);
         }
         // Nobody waits for these.
@@ -225,7 +224,7 @@ impl Node {
                 continue;
             };
             let id = shard.id;
-            let loss = match (shard.unfit.as_deref(), lost_records(id)) {
+            let loss = match (shard.unfit(), lost_records(id)) {
                 (_, true) => Loss::Log,
                 (Some(Unfit::Snapshot(_)), false) => Loss::Snapshot,
                 (Some(Unfit::Records(reason)), false) => return Err(reason.clone()),

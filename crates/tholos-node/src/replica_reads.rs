@@ -144,7 +144,7 @@ impl Node {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut().filter(|shard| shard.is_whole()) else {
             return false;
         };
-        let Some((at, index)) = shard.fresh else { return false };
+        let Some((at, index)) = shard.fresh.as_deref().copied() else { return false };
         // What has lost its state and is whole again may still be on its way there.
         if index > shard.group.applied_index() {
             return false;
@@ -284,7 +284,8 @@ impl Node {
             if confirmed.index > applied {
                 return true;
             }
-            shard.fresh = shard.fresh.max(Some((confirmed.asked_at, confirmed.index)));
+            let fresh = shard.fresh.get_or_insert_default();
+            **fresh = (**fresh).max((confirmed.asked_at, confirmed.index));
             for read in confirmed.reads.drain(..) {
                 let (origin, operation) = match read {
                     Reader::Other { origin, operation } => (origin, operation),

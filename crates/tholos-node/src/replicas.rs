@@ -247,5 +247,5 @@ impl Node {
 /// Who votes on a shard, as its replica here says; `None` if there is none, or it has only just begun.
 pub(crate) fn voters_known(shards: &[Option<Shard>], shard: ShardId) -> Option<&[NodeId]> {
     let held = shards.get(usize::from(shard.0))?.as_ref()?;
-    Some(held.voters.as_slice()).filter(|voters| !voters.is_empty())
+    Some(&*held.voters).filter(|voters| !voters.is_empty())
 }
