@@ -78,7 +78,7 @@ impl Node {
             return;
         }
         let recorded = self.meta.state().config(id).into_iter().flat_map(|config| &config.voters).copied();
-        let leader = self.hints.all()[usize::from(id.0)].map(|(_, ballot)| ballot.replica);
+        let leader = self.hints.of(id).map(|(_, ballot)| ballot.replica);
         shard.group.ask_also(recorded.chain(leader).filter(|replica| replica.node() != me));
     }
 

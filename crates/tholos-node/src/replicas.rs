@@ -219,7 +219,7 @@ impl Node {
             None => self.meta.recorded_set(id).to_vec(),
         };
         // A shard may have moved away from all nodes that the map names.
-        heard.extend(self.hints.all()[usize::from(id.0)].map(|(leader, _)| leader));
+        heard.extend(self.hints.of(id).map(|(leader, _)| leader));
         heard.retain(|node| *node != self.config.me && self.detector.hears_node(*node));
         heard.sort_unstable();
         heard.dedup();
