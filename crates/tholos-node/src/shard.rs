@@ -395,6 +395,7 @@ impl Shard {
     /// Gives back memory that was reserved for what is to come (I3).
     pub(crate) fn shrink(&mut self, now: Millis) {
         self.group.shrink(now);
+        self.sessions.shrink();
         if let Some(work) = &mut self.work {
             work.shrink();
         }

@@ -139,6 +139,6 @@ mod tests {
     /// role now and then, is better in a box of its own than here.
     #[test]
     fn a_shard_is_small() {
-        assert!(size_of::<Option<Shard>>() <= 592, "{}", size_of::<Option<Shard>>());
+        assert!(size_of::<Option<Shard>>() <= 520, "{}", size_of::<Option<Shard>>());
     }
 }
