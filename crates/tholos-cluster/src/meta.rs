@@ -32,6 +32,7 @@ mod level;
 mod recovery;
 mod voters;
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -125,15 +126,30 @@ impl ClusterMap {
     }
 }
 
+/// These configurations, of which those that are the same are one: most groups of a small cluster have the replica set of
+/// many others.
+pub(crate) fn shared(configs: impl IntoIterator<Item = Config>) -> Vec<Arc<Config>> {
+    let mut known: BTreeMap<Vec<ReplicaId>, Arc<Config>> = BTreeMap::new();
+    let share = |config: Config| match known.get(&config.voters) {
+        Some(same) if **same == config => Arc::clone(same),
+        _ => {
+            let config = Arc::new(config);
+            known.insert(config.voters.clone(), Arc::clone(&config));
+            config
+        }
+    };
+    configs.into_iter().map(share).collect()
+}
+
 impl MetaState {
     /// The state that a cluster is founded with: its first map, all nodes members, nothing ever changed.
     #[must_use]
     pub fn founded(map: ClusterMap) -> MetaState {
         let founders = |set: &[NodeId]| {
-            Arc::new(Config::founding(set.iter().map(|node| ReplicaId::new(node.0, Serial(0))).collect()))
+            Config::founding(set.iter().map(|node| ReplicaId::new(node.0, Serial(0))).collect())
         };
         let meta_group = founders(&voters::founding(&map));
-        let configs = map.shards.iter().map(|set| founders(set)).chain([meta_group]).collect();
+        let configs = shared(map.shards.iter().map(|set| founders(set)).chain([meta_group]));
         MetaState {
             standings: alloc::vec![Standing::Member; map.nodes.len()],
             departed: Vec::new(),

@@ -70,7 +70,7 @@ pub struct Keyspace {
     digest: u64,
     allocated_bytes: usize,
     walk: Option<Box<Walk>>,
-    discarded: Vec<Slots>,
+    discarded: Option<Box<Discarded>>,
 }
 
 /// When the entry at a place dies.
@@ -105,8 +105,8 @@ impl Keyspace {
     pub fn new(slots: Range<u16>, hash_seed: u64) -> Keyspace {
         let count = slots.end.saturating_sub(slots.start);
         let store = Slots::new(slots.start, count, hash_seed);
-        let (due, discarded) = (BTreeSet::new(), Vec::new());
-        Keyspace { store, due, len: 0, digest: 0, allocated_bytes: 0, walk: None, discarded }
+        let due = BTreeSet::new();
+        Keyspace { store, due, len: 0, digest: 0, allocated_bytes: 0, walk: None, discarded: None }
     }
 
     /// The slots whose keys are here.
@@ -326,15 +326,14 @@ impl Keyspace {
 
     /// Puts aside entries that are gone, if there are any.
     pub(crate) fn discard(&mut self, slots: Option<Slots>) {
-        self.discarded.extend(slots.filter(|slots| slots.iter_from(Place::FIRST).next().is_some()));
+        if let Some(slots) = slots.filter(|slots| slots.iter_from(Place::FIRST).next().is_some()) {
+            self.discarded.get_or_insert_default().push(slots);
+        }
     }
 
     /// What was flushed, and what a snapshot held of it, for the caller to drop where nobody waits.
     pub fn take_discarded(&mut self) -> Option<Discarded> {
-        if self.discarded.is_empty() {
-            return None;
-        }
-        Some(Discarded::new(core::mem::take(&mut self.discarded)))
+        self.discarded.take().map(|discarded| *discarded)
     }
 
     pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {

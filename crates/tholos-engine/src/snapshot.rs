@@ -245,13 +245,13 @@ impl Keyspace {
 
 /// Entries that are gone for every command and still in memory: a million of them take a while to free, so this is
 /// to be dropped where nobody waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use]
-pub struct Discarded(#[expect(dead_code, reason = "only its end matters")] Vec<Slots>);
+pub struct Discarded(Vec<Slots>);
 
 impl Discarded {
-    pub(crate) fn new(stores: Vec<Slots>) -> Discarded {
-        Discarded(stores)
+    pub(crate) fn push(&mut self, entries: Slots) {
+        self.0.push(entries);
     }
 }
 

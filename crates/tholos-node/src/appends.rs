@@ -9,6 +9,9 @@ use tholos_ring::ShardId;
 /// What a disk writes at least while it counts as moving: 20 MB/s.
 const SLOW_DISK_BYTES_PER_MS: u64 = 20_000;
 
+/// Appends under way that there is always room for.
+const ROOM: usize = 1024;
+
 /// The appends under way: whose they are, and since when the disk has had them.
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
@@ -49,5 +52,10 @@ impl Appends {
             self.since.clear();
         }
         shards
+    }
+
+    /// Gives back most of the memory that was reserved for what is to come.
+    pub(crate) fn shrink(&mut self) {
+        self.owners.shrink_to(ROOM);
     }
 }

@@ -50,21 +50,27 @@ pub enum DigestSaid {
 /// What one replica knows of the comparison of its shard.
 #[derive(Debug, Default)]
 pub(crate) struct Digests {
-    /// Asked by this node for the state after this index, which is not applied yet.
-    asked: Option<Box<(NodeId, Index)>>,
-    answer: Option<Box<(NodeId, Index, u64)>>,
-    comparison: Option<Box<Comparison>>,
     next_at: Millis,
     /// Everybody agreed after this index.
     agreed: Index,
+    /// While nothing is compared and nothing differs there is nothing here.
+    open: Option<Box<Open>>,
+}
+
+#[derive(PartialEq, Debug, Default)]
+struct Open {
+    /// Asked by this node for the state after this index, which is not applied yet.
+    asked: Option<(NodeId, Index)>,
+    answer: Option<(NodeId, Index, u64)>,
+    comparison: Option<Comparison>,
     /// D3: at this index they differed, and no majority agreed.
-    pub(crate) differ: Option<Index>,
+    differ: Option<Index>,
     /// D2: this replica is the one that differs.
-    pub(crate) diverged: bool,
+    diverged: bool,
 }
 
 /// On the leader: the digests after an index, its own first.
-#[derive(Debug)]
+#[derive(PartialEq, Debug)]
 struct Comparison {
     index: Index,
     digests: Vec<(NodeId, u64)>,
@@ -97,11 +103,12 @@ impl Digests {
             return (None, Finding::Nothing);
         }
         self.next_at = now.plus(INTERVAL);
-        let unjudged = self.comparison.take().is_some_and(|last| last.differs());
+        let open = self.open.get_or_insert_default();
+        let unjudged = open.comparison.take().is_some_and(|last| last.differs());
         let digests = alloc::vec![(me, digest())];
-        self.comparison = Some(Box::new(Comparison { index: applied, digests }));
+        open.comparison = Some(Comparison { index: applied, digests });
         if unjudged {
-            self.differ = Some(applied);
+            open.differ = Some(applied);
             return (Some(applied), Finding::NoMajority);
         }
         (Some(applied), Finding::Nothing)
@@ -109,7 +116,25 @@ impl Digests {
 
     /// Leadership is gone, and with it what was compared.
     pub(crate) fn end(&mut self) {
-        self.comparison = None;
+        if let Some(open) = &mut self.open {
+            open.comparison = None;
+            self.close();
+        }
+    }
+
+    /// D2: whether this replica is the one that differs.
+    pub(crate) fn diverged(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.diverged)
+    }
+
+    /// D3: at which index they differed, and no majority agreed.
+    pub(crate) fn differ(&self) -> Option<Index> {
+        self.open.as_ref()?.differ
+    }
+
+    /// Gives back what has nothing in it.
+    fn close(&mut self) {
+        self.open.take_if(|open| **open == Open::default());
     }
 
     /// On the leader: the digest of one of the other `voters`.
@@ -120,7 +145,8 @@ impl Digests {
         digest: u64,
         voters: &[NodeId],
     ) -> Finding {
-        let Some(comparison) = self.comparison.as_mut().filter(|comparison| comparison.index == index) else {
+        let Some(open) = &mut self.open else { return Finding::Nothing };
+        let Some(comparison) = open.comparison.as_mut().filter(|comparison| comparison.index == index) else {
             return Finding::Nothing;
         };
         if !voters.contains(&from) || comparison.digests.iter().any(|(node, _)| *node == from) {
@@ -131,35 +157,41 @@ impl Digests {
             return Finding::Nothing;
         }
         let finding = comparison.judge();
-        self.comparison = None;
+        open.comparison = None;
         match finding {
-            Finding::Nothing => (self.agreed, self.differ) = (index, None),
-            Finding::NoMajority => self.differ = Some(index),
-            Finding::OwnIsWrong => self.diverged = true,
+            Finding::Nothing => (self.agreed, open.differ) = (index, None),
+            Finding::NoMajority => open.differ = Some(index),
+            Finding::OwnIsWrong => open.diverged = true,
             Finding::Wrong(_) => {}
         }
+        self.close();
         finding
     }
 
     /// On a follower: the leader asks for the digest after `index`.
     pub(crate) fn ask(&mut self, leader: NodeId, index: Index, applied: Index, digest: impl FnOnce() -> u64) {
         if applied == index {
-            self.answer = Some(Box::new((leader, index, digest())));
+            self.open.get_or_insert_default().answer = Some((leader, index, digest()));
         } else if applied < index {
-            self.asked = Some(Box::new((leader, index)));
+            self.open.get_or_insert_default().asked = Some((leader, index));
         }
     }
 
     /// `index` is applied.
     pub(crate) fn note_applied(&mut self, index: Index, digest: impl FnOnce() -> u64) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.1 <= index).filter(|asked| asked.1 == index) {
-            self.answer = Some(Box::new((asked.0, index, digest())));
+        let Some(open) = &mut self.open else { return };
+        let asked = open.asked.take_if(|(_, asked)| *asked <= index);
+        if let Some((leader, _)) = asked.filter(|(_, asked)| *asked == index) {
+            open.answer = Some((leader, index, digest()));
         }
+        self.close();
     }
 
     /// An answer that is due: to whom, and the digest after which index.
     pub(crate) fn take_answer(&mut self) -> Option<(NodeId, Index, u64)> {
-        self.answer.take().map(|answer| *answer)
+        let answer = self.open.as_mut()?.answer.take();
+        self.close();
+        answer
     }
 }
 
@@ -195,14 +227,14 @@ impl Node {
         let (me, now) = (self.config.me, self.time().mono);
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         if !shard.group.serving() {
-            if shard.digests.diverged && shard.group.leading().is_none() {
+            if shard.digests.diverged() && shard.group.leading().is_none() {
                 self.lose(id, Loss::Diverged, out);
             } else {
                 shard.digests.end();
             }
             return;
         }
-        if shard.digests.diverged {
+        if shard.digests.diverged() {
             self.hand_over(id, MoveReason::Differs, out);
             return;
         }
@@ -290,8 +322,8 @@ mod tests {
             found = leader.handle_digest(*node, Index(9), *digest, voters);
         }
         assert_eq!(found, expected, "{digests:?}");
-        assert_eq!(leader.diverged, expected == Finding::OwnIsWrong);
-        assert_eq!(leader.differ.is_some(), expected == Finding::NoMajority);
+        assert_eq!(leader.diverged(), expected == Finding::OwnIsWrong);
+        assert_eq!(leader.differ().is_some(), expected == Finding::NoMajority);
     }
 
     #[test]
@@ -313,7 +345,7 @@ mod tests {
         assert_eq!(leader.begin(VOTERS[0], Index(10), || 7, Millis(9_999)), (None, Finding::Nothing));
         let next = leader.begin(VOTERS[0], Index(10), || 7, Millis(10_000));
         assert_eq!(next, (Some(Index(10)), Finding::NoMajority));
-        assert_eq!(leader.differ, Some(Index(10)));
+        assert_eq!(leader.differ(), Some(Index(10)));
     }
 
     #[test]

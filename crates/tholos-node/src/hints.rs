@@ -24,31 +24,42 @@ const QUESTION: u64 = 1 << 63;
 
 /// What is known of other nodes' shards.
 #[derive(Debug)]
-pub(crate) struct Hints {
-    known: Vec<Option<(NodeId, Ballot)>>,
+pub(crate) struct Hints(Vec<Hint>);
+
+#[derive(Debug)]
+struct Hint {
+    node: Option<NodeId>,
+    /// That in which it leads.
+    ballot: Ballot,
     /// How often in a row the leader that is known has said so itself.
-    confirmed: Vec<u8>,
-    asked_at: Vec<Millis>,
-    /// Counts the questions about each shard, so that one replica after the other is asked. One count for all shards could come to
+    confirmed: u8,
+    asked_at: Millis,
+    /// Counts the questions about this shard, so that one replica after the other is asked. One count for all shards could come to
     /// the same replica each time that it is the turn of a shard.
-    turns: Vec<u16>,
+    turn: u16,
+}
+
+impl Hint {
+    fn known(&self) -> Option<(NodeId, Ballot)> {
+        self.node.map(|node| (node, self.ballot))
+    }
+
+    fn set(&mut self, known: Option<(NodeId, Ballot)>) {
+        (self.node, self.ballot) = known.map_or((None, Ballot::ZERO), |(node, ballot)| (Some(node), ballot));
+    }
 }
 
 impl Hints {
     pub(crate) fn new(shard_count: u16) -> Hints {
-        let count = usize::from(shard_count);
-        Hints {
-            known: alloc::vec![None; count],
-            confirmed: alloc::vec![0; count],
-            asked_at: alloc::vec![Millis(0); count],
-            // Not all begin with the same node.
-            turns: (0..shard_count).map(|shard| shard.wrapping_mul(2)).collect(),
-        }
+        let (node, ballot, confirmed, asked_at) = (None, Ballot::ZERO, 0, Millis(0));
+        // Not all begin with the same node.
+        let turns = (0..shard_count).map(|shard| shard.wrapping_mul(2));
+        Hints(turns.map(|turn| Hint { node, ballot, confirmed, asked_at, turn }).collect())
     }
 
-    /// By shard number.
-    pub(crate) fn all(&self) -> &[Option<(NodeId, Ballot)>] {
-        &self.known
+    /// What was said of a shard, whatever is promised here.
+    pub(crate) fn of(&self, shard: ShardId) -> Option<(NodeId, Ballot)> {
+        self.0[usize::from(shard.0)].known()
     }
 
     /// Who leads a shard, as far as others have said; `promised` is what the replica here has, if there is one. One that has
@@ -56,29 +67,26 @@ impl Hints {
     /// need not know, and goes on asking others that were removed for their votes. So a leader that says of itself again and again that
     /// it leads is believed.
     pub(crate) fn leader(&self, shard: ShardId, promised: Ballot) -> Option<(NodeId, Ballot)> {
-        let at = usize::from(shard.0);
-        let (node, ballot) = (*self.known.get(at)?)?;
-        (ballot >= promised || self.confirmed[at] >= CONFIRMATIONS).then_some((node, ballot))
+        let hint = self.0.get(usize::from(shard.0))?;
+        hint.known().filter(|(_, ballot)| *ballot >= promised || hint.confirmed >= CONFIRMATIONS)
     }
 
     /// A node said who leads a shard; `None` if it knows of nobody. A lower ballot never replaces a higher one, but
     /// one that its own leader denies is dropped.
     pub(crate) fn learn(&mut self, shard: ShardId, from: NodeId, leader: Option<(NodeId, Ballot)>) {
-        let Some(known) = self.known.get_mut(usize::from(shard.0)) else { return };
-        let confirmed = &mut self.confirmed[usize::from(shard.0)];
-        let before = *known;
-        match (*known, leader) {
-            (None, Some(_)) => *known = leader,
-            (Some((_, old)), Some((_, new))) if new > old => *known = leader,
-            (Some((node, _)), _) if node == from && leader.is_none_or(|(leader, _)| leader != node) => {
-                *known = None;
-            }
-            _ => {}
-        }
-        if *known != before {
-            *confirmed = 0;
-        } else if known.is_some() && *known == leader && known.is_some_and(|(node, _)| node == from) {
-            *confirmed = confirmed.saturating_add(1);
+        let Some(hint) = self.0.get_mut(usize::from(shard.0)) else { return };
+        let before = hint.known();
+        let known = match (before, leader) {
+            (None, Some(_)) => leader,
+            (Some((_, old)), Some((_, new))) if new > old => leader,
+            (Some((node, _)), _) if node == from && leader.is_none_or(|(leader, _)| leader != node) => None,
+            _ => before,
+        };
+        if known != before {
+            hint.set(known);
+            hint.confirmed = 0;
+        } else if known == leader && known.is_some_and(|(node, _)| node == from) {
+            hint.confirmed = hint.confirmed.saturating_add(1);
         }
     }
 
@@ -92,22 +100,22 @@ impl Hints {
         is_likely: impl Fn(NodeId) -> bool,
         now: Millis,
     ) -> Option<NodeId> {
-        let at = usize::from(shard.0);
-        if self.known[at].is_some_and(|(node, _)| !heard.contains(&node) && !is_relayed(node)) {
-            self.known[at] = None;
+        let hint = &mut self.0[usize::from(shard.0)];
+        if hint.node.is_some_and(|node| !heard.contains(&node) && !is_relayed(node)) {
+            hint.set(None);
         }
-        let interval = if self.known[at].is_some() { CONFIRM_INTERVAL } else { ASK_INTERVAL };
-        if heard.is_empty() || now.since(self.asked_at[at]) < interval {
+        let interval = if hint.node.is_some() { CONFIRM_INTERVAL } else { ASK_INTERVAL };
+        if heard.is_empty() || now.since(hint.asked_at) < interval {
             return None;
         }
-        self.asked_at[at] = now;
-        let turn = usize::from(self.turns[at]);
-        if let Some((leader, _)) = self.known[at].filter(|(leader, _)| heard.contains(leader)) {
+        hint.asked_at = now;
+        let turn = usize::from(hint.turn);
+        if let Some(leader) = hint.node.filter(|leader| heard.contains(leader)) {
             // If it is lost, those who are likely to know are asked first.
-            self.turns[at] &= !1;
+            hint.turn &= !1;
             return Some(leader);
         }
-        self.turns[at] = self.turns[at].wrapping_add(1);
+        hint.turn = hint.turn.wrapping_add(1);
         let likely: Vec<NodeId> = heard.iter().copied().filter(|node| is_likely(*node)).collect();
         let (among, nth) = match turn % 2 {
             _ if likely.is_empty() => (heard, turn),
@@ -157,9 +165,9 @@ mod tests {
         hints.learn(S0, NodeId(1), hint(5, 2));
         hints.learn(S0, NodeId(1), hint(4, 3));
         hints.learn(S0, NodeId(3), None);
-        assert_eq!(hints.all(), [hint(5, 2)]);
+        assert_eq!(hints.of(S0), hint(5, 2));
         hints.learn(S0, NodeId(1), hint(6, 3));
-        assert_eq!(hints.all(), [hint(6, 3)]);
+        assert_eq!(hints.of(S0), hint(6, 3));
     }
 
     #[test]
@@ -185,10 +193,10 @@ mod tests {
         for denial in [None, hint(4, 3)] {
             hints.learn(S0, NodeId(1), hint(5, 2));
             hints.learn(S0, NodeId(2), denial);
-            assert_eq!(hints.all(), [None]);
+            assert_eq!(hints.of(S0), None);
         }
         hints.learn(S0, NodeId(2), hint(5, 2));
-        assert_eq!(hints.all(), [hint(5, 2)]);
+        assert_eq!(hints.of(S0), hint(5, 2));
     }
 
     #[test]
@@ -205,10 +213,10 @@ mod tests {
         let first = |node: NodeId| node == NodeId(1);
         assert_eq!(hints.ask(S0, &heard[1..], first, nobody, Millis(1300)), None);
         assert_eq!(hints.ask(S0, &heard[1..], first, nobody, Millis(2200)), Some(NodeId(2)));
-        assert_eq!(hints.all(), [hint(1, 1)]);
+        assert_eq!(hints.of(S0), hint(1, 1));
         // Nobody hears it.
         assert_eq!(hints.ask(S0, &heard[1..], nobody, nobody, Millis(2300)), Some(NodeId(2)));
-        assert_eq!(hints.all(), [None]);
+        assert_eq!(hints.of(S0), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Rates {
 }
 
 /// What a shard was asked for since the span began, and in the one before.
-#[derive(Debug, Default)]
+#[derive(PartialEq, Debug, Default)]
 pub(crate) struct Asked {
     reads: u64,
     writes: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn end_span(&mut self, span: Millis) {
+    pub(crate) fn end_span(&mut self, span: Millis) {
         self.rates = Rates {
             reads_per_second: per_second(self.reads, span),
             writes_per_second: per_second(self.writes, span),
@@ -176,7 +176,8 @@ impl Node {
         }
         let writes = matches!(ask, Ask::Write { .. });
         if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
-            *if writes { &mut shard.asked.writes } else { &mut shard.asked.reads } += 1;
+            let asked = shard.asked();
+            *if writes { &mut asked.writes } else { &mut asked.reads } += 1;
         }
         if self.hot.looks()
             && let Some(key) = peek_key(operation)
@@ -195,7 +196,7 @@ impl Node {
         self.hot.began = now;
         self.hot.end_span(span);
         for shard in self.shards.iter_mut().flatten() {
-            shard.asked.end_span(span);
+            shard.end_span(span);
         }
     }
 

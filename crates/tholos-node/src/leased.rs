@@ -86,6 +86,7 @@ impl Node {
                 None => shard.time,
             };
             if let Some(outcome) = shard.read_undisputed(&operation, time) {
+                self.served.reads_by_lease += 1;
                 self.leased.push(LeasedRead { shard: id, origin, operation, outcome, until });
                 // It will ask for the next lease.
                 return self.mark_restless(id);
@@ -100,22 +101,26 @@ impl Node {
         !self.leased.is_empty()
     }
 
-    /// The shards that these were read from.
-    pub fn kept_back(&self) -> impl Iterator<Item = ShardId> {
-        self.leased.iter().map(|read| read.shard)
+    /// The shards of which [`Node::release`] lets answers go at `now`.
+    pub fn releases(&self, now: Now) -> impl Iterator<Item = ShardId> {
+        self.leased.iter().filter(move |read| self.is_in_time(read, now)).map(|read| read.shard)
+    }
+
+    fn is_in_time(&self, read: &LeasedRead, now: Now) -> bool {
+        now.mono < read.until || self.config.group.planted == Planted::LateReplySent
     }
 
     /// Lets the answers go that rest on leases. `now` must have been read after the last call of [`Node::handle`],
     /// [`Node::flush`] or this came back (R13). What comes of them goes out as with `flush`; as long as
     /// [`Node::keeps_back`], there is more.
     pub fn release(&mut self, now: Now, out: &mut Effects) {
-        let planted = self.config.group.planted == Planted::LateReplySent;
+        let leased = core::mem::take(&mut self.leased);
         let (in_time, late): (Vec<_>, Vec<_>) =
-            core::mem::take(&mut self.leased).into_iter().partition(|read| now.mono < read.until || planted);
+            leased.into_iter().partition(|read| self.is_in_time(read, now));
         self.answers.extend(in_time.into_iter().map(|read| (read.origin, read.outcome)));
         for read in late {
             let Some(shard) = self.shards[usize::from(read.shard.0)].as_mut() else { continue };
-            shard.reads_late += 1;
+            self.served.reads_late += 1;
             let ask = Ask::Read { operation: read.operation };
             shard.ask(ask, read.origin, now.mono, &mut self.answers);
             self.mark_dirty(read.shard);

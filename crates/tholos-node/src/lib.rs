@@ -31,6 +31,7 @@ mod shard;
 mod snapshot;
 mod steering;
 mod ticks;
+mod work;
 
 pub use config::NodeConfig;
 pub use counted::{Counted, CountedOf};
@@ -44,7 +45,7 @@ pub use gateway::{Connection, Counters, Gateway, Replies, Settings, View};
 pub use hot::{HotKey, Rates};
 pub use load::{CAPACITY_WHOLE, LoadSample, NodeLoad, QueueReport, Round, Slowness};
 pub use meta::{JobProgress, MoveProgress, STALL_AFTER};
-pub use node::Node;
+pub use node::{Node, Served};
 pub use operation::{Malformed, Operation};
 pub use peer::{
     Ask, Forward, Heartbeat, MoveOrder, MoveReport, Outcome, PeerMessage, RescueReport, RescueSaid,

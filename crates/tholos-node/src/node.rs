@@ -5,7 +5,6 @@
 mod peers;
 mod requests;
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,6 +37,21 @@ use crate::ticks::Restless;
 /// How often the totals of memory are taken.
 const MEMORY_INTERVAL: Millis = Millis(100);
 
+/// What the replicas of a node have answered since it began, for metrics; those that it holds no more included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// Writes of sessions to shards that were applied before and got their kept reply again (R18).
+    pub writes_repeated: u64,
+    /// Reads answered by leases.
+    pub reads_by_lease: u64,
+    /// Of these, those whose answer came too late and that were asked again by a round (R13).
+    pub reads_late: u64,
+    /// Reads answered by replicas while another led.
+    pub reads_as_replica: u64,
+    /// Of these, those that were answered at once, within the age that their clients allow.
+    pub reads_stale: u64,
+}
+
 /// The core of one node.
 #[derive(Debug)]
 pub struct Node {
@@ -65,6 +79,7 @@ pub struct Node {
     pub(crate) queue: QueueMeter,
     pub(crate) reading: Reading,
     pub(crate) hot: HotKeys,
+    pub(crate) served: Served,
     /// Shards with something to propose, send or apply.
     dirty: Vec<ShardId>,
     pub(crate) restless: Restless,
@@ -123,6 +138,7 @@ impl Node {
             queue: QueueMeter::default(),
             reading: Reading::default(),
             hot,
+            served: Served::default(),
             dirty: Vec::new(),
             restless: Restless::default(),
             appends: Appends::default(),
@@ -178,24 +194,25 @@ impl Node {
         let mut known = false;
         if let Record::Checkpoint(checkpoint) = &record {
             // Its file may not have been finished; with all records before it none is needed.
-            known = shard.unfit.is_none() && shard.group.recover_known(checkpoint);
+            known = shard.unfit().is_none() && shard.group.recover_known(checkpoint);
             if !known {
                 crate::snapshot::recover(shard, checkpoint.snapshot, load)?;
             }
         }
         self.transfers.recovered(id, bytes, replaces_all && !known);
-        if shard.unfit.is_some() {
+        if shard.unfit().is_some() {
             return Ok(false);
         }
         if !known && let Err(reason) = shard.group.recover(record) {
             let reason = alloc::format!("{}: the log holds {reason}", shard.id);
-            shard.unfit = Some(Box::new(Unfit::Records(reason)));
+            shard.set_unfit(Some(Unfit::Records(reason)));
             return Ok(false);
         }
         // Nobody waits for these.
-        shard.apply_decided(&mut Vec::new());
+        let repeated = shard.apply_decided(&mut Vec::new());
         shard.follow_config();
         self.transfers.trim(shard, cache_bytes);
+        self.note_repeated(id, repeated);
         Ok(voids_all)
     }
 
@@ -216,7 +233,7 @@ impl Node {
                 continue;
             };
             let id = shard.id;
-            let loss = match (shard.unfit.as_deref(), lost_records(id)) {
+            let loss = match (shard.unfit(), lost_records(id)) {
                 (_, true) => Loss::Log,
                 (Some(Unfit::Snapshot(_)), false) => Loss::Snapshot,
                 (Some(Unfit::Records(reason)), false) => return Err(reason.clone()),
@@ -503,7 +520,7 @@ impl Node {
 
     pub(crate) fn apply(&mut self, id: ShardId) {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
-        shard.apply_decided(&mut self.answers);
+        let repeated = shard.apply_decided(&mut self.answers);
         if shard.waits_for_a_tick() || !self.outbox.reads_ready.is_empty() {
             let time = self.detector.shard_time(&shard.voters);
             let ready = core::mem::take(&mut self.outbox.reads_ready);
@@ -517,6 +534,14 @@ impl Node {
             shard.answer_durable_waits(self.now.mono, &mut self.answers);
         }
         self.transfers.trim(shard, self.config.entry_cache_bytes);
+        self.note_repeated(id, repeated);
+    }
+
+    fn note_repeated(&mut self, id: ShardId, writes: u64) {
+        // What is told is of clients' writes.
+        if id != self.meta.group() {
+            self.served.writes_repeated += writes;
+        }
     }
 
     fn handle_role_change(&mut self, id: ShardId, change: RoleChange, out: &mut Effects) {
@@ -527,8 +552,9 @@ impl Node {
             RoleChange::Stopped(ballot) => {
                 if let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
                     // What is decided is applied first: its waiters have a true answer.
-                    shard.apply_decided(&mut self.answers);
+                    let repeated = shard.apply_decided(&mut self.answers);
                     shard.stop_leading(&mut self.answers);
+                    self.note_repeated(id, repeated);
                 }
                 self.meta.mover.stopped_leading(id);
                 out.notices.push(Notice::LeaderStoppedLeading { shard: id, ballot });
@@ -612,6 +638,11 @@ impl Node {
     /// This node in the map; `None` once it has left.
     pub fn own_row(&self) -> Option<&NodeRow> {
         self.meta.map().node(self.config.me)
+    }
+
+    /// What its replicas have answered.
+    pub fn served(&self) -> Served {
+        self.served
     }
 
     /// This node's replica of a shard, if it holds one.

@@ -78,7 +78,7 @@ impl Node {
             return;
         }
         let recorded = self.meta.state().config(id).into_iter().flat_map(|config| &config.voters).copied();
-        let leader = self.hints.all()[usize::from(id.0)].map(|(_, ballot)| ballot.replica);
+        let leader = self.hints.of(id).map(|(_, ballot)| ballot.replica);
         shard.group.ask_also(recorded.chain(leader).filter(|replica| replica.node() != me));
     }
 
@@ -108,7 +108,7 @@ impl Node {
         if let Some(shard) = place {
             // L2: a mute one is spoken to. One that leads, and that all others have retired, is not.
             if shard.group.repair().is_some() {
-                shard.retired_since = None;
+                shard.forget_retired();
             }
         } else if self.bar != Bar::Open && !self.meta.state().is_retired(id, me) {
             self.stand_in(id, out);
@@ -132,7 +132,7 @@ impl Node {
         }
         let now = self.time().mono;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return false };
-        if now.since(*shard.retired_since.get_or_insert(now)) < MUTE_KEPT {
+        if now.since(shard.retired_since(now)) < MUTE_KEPT {
             return true;
         }
         self.bar(out);

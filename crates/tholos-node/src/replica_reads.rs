@@ -144,7 +144,7 @@ impl Node {
         let Some(shard) = self.shards[usize::from(id.0)].as_mut().filter(|shard| shard.is_whole()) else {
             return false;
         };
-        let Some((at, index)) = shard.fresh else { return false };
+        let Some((at, index)) = shard.fresh.as_deref().copied() else { return false };
         // What has lost its state and is whole again may still be on its way there.
         if index > shard.group.applied_index() {
             return false;
@@ -155,7 +155,8 @@ impl Node {
             return false;
         }
         let origin = Origin { node: None, relay: None, boot: self.gateway.boot(), request: routed.request };
-        shard.reads_stale += 1;
+        self.served.reads_as_replica += 1;
+        self.served.reads_stale += 1;
         self.answers.push((origin, shard.read_as_replica(operation.clone())));
         self.gateway.sent(routed.request, me, now);
         self.note_asked(id, &routed.ask);
@@ -283,7 +284,8 @@ impl Node {
             if confirmed.index > applied {
                 return true;
             }
-            shard.fresh = shard.fresh.max(Some((confirmed.asked_at, confirmed.index)));
+            let fresh = shard.fresh.get_or_insert_default();
+            **fresh = (**fresh).max((confirmed.asked_at, confirmed.index));
             for read in confirmed.reads.drain(..) {
                 let (origin, operation) = match read {
                     Reader::Other { origin, operation } => (origin, operation),
@@ -295,6 +297,7 @@ impl Node {
                         _ => continue,
                     },
                 };
+                self.served.reads_as_replica += 1;
                 self.answers.push((origin, shard.read_as_replica(operation)));
             }
             false

@@ -219,7 +219,7 @@ impl Node {
             None => self.meta.recorded_set(id).to_vec(),
         };
         // A shard may have moved away from all nodes that the map names.
-        heard.extend(self.hints.all()[usize::from(id.0)].map(|(leader, _)| leader));
+        heard.extend(self.hints.of(id).map(|(leader, _)| leader));
         heard.retain(|node| *node != self.config.me && self.detector.hears_node(*node));
         heard.sort_unstable();
         heard.dedup();
@@ -247,5 +247,5 @@ impl Node {
 /// Who votes on a shard, as its replica here says; `None` if there is none, or it has only just begun.
 pub(crate) fn voters_known(shards: &[Option<Shard>], shard: ShardId) -> Option<&[NodeId]> {
     let held = shards.get(usize::from(shard.0))?.as_ref()?;
-    Some(held.voters.as_slice()).filter(|voters| !voters.is_empty())
+    Some(&*held.voters).filter(|voters| !voters.is_empty())
 }

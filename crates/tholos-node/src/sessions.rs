@@ -19,9 +19,12 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 /// Replies larger than this are not kept: a retry is told that it was applied.
 pub(crate) const KEPT_REPLY_BYTES_MAX: usize = 4096;
 
-/// The sessions of one shard.
+/// The sessions of one shard. Many shards have none.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub struct Sessions(Option<Box<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
     sessions: HashMap<u64, Session>,
     /// Each session once, by a time not later than its end.
     ends: BTreeSet<(Millis, u64)>,
@@ -136,12 +139,16 @@ pub enum Verdict {
 }
 
 impl Sessions {
+    fn get(&self, id: u64) -> Option<&Session> {
+        self.0.as_ref()?.sessions.get(&id)
+    }
+
     /// Judges a write by the session's record at shard time `time`.
     pub fn judge(&self, header: &WriteHeader, time: Millis) -> Verdict {
         if time >= header.expires_at {
             return Verdict::Expired;
         }
-        let Some(session) = self.sessions.get(&header.session) else {
+        let Some(session) = self.get(header.session) else {
             return if header.sequence == 1 { Verdict::Apply } else { Verdict::Gap { expected: 1 } };
         };
         if header.sequence > session.last {
@@ -154,30 +161,31 @@ impl Sessions {
 
     /// Reads the memory of a session's record. The number means nothing.
     pub(crate) fn prefetch(&self, id: u64) -> u64 {
-        self.sessions.get(&id).map_or(0, |session| session.last)
+        self.get(id).map_or(0, |session| session.last)
     }
 
     /// For a planted fault only: the reply of a session's last write, if that is kept.
     pub(crate) fn newest_reply(&self, session: u64) -> Option<Value> {
-        self.sessions.get(&session)?.replies.newest.as_ref()?.1.clone()
+        self.get(session)?.replies.newest.as_ref()?.1.clone()
     }
 
     /// Whether a session's write was applied.
     pub fn has_applied(&self, session: u64, sequence: u64) -> bool {
-        self.sessions.get(&session).is_some_and(|known| sequence <= known.last)
+        self.get(session).is_some_and(|known| sequence <= known.last)
     }
 
     /// Remembers that a write was applied, with its reply.
     pub fn record(&mut self, header: &WriteHeader, reply: &Value) {
-        if let Some(walk) = &mut self.walk {
-            match self.sessions.get(&header.session) {
+        let table = self.0.get_or_insert_default();
+        if let Some(walk) = &mut table.walk {
+            match table.sessions.get(&header.session) {
                 Some(session) => walk.before_change(header.session, session),
                 None => drop(walk.done.insert(header.session)),
             }
         }
-        let session = self.sessions.entry(header.session).or_insert_with(|| {
-            self.ends.insert((header.expires_at, header.session));
-            self.next_end = self.next_end.min(header.expires_at);
+        let session = table.sessions.entry(header.session).or_insert_with(|| {
+            table.ends.insert((header.expires_at, header.session));
+            table.next_end = table.next_end.min(header.expires_at);
             Session { ends: header.expires_at, ..Session::default() }
         });
         session.last = header.sequence;
@@ -189,9 +197,88 @@ impl Sessions {
 
     /// Forgets the sessions whose time is over.
     pub fn expire(&mut self, time: Millis) {
-        if time < self.next_end {
-            return;
+        if let Some(table) = self.0.as_mut().filter(|table| time >= table.next_end) {
+            table.expire(time);
+            self.shrink();
         }
+    }
+
+    /// Gives back the table if there is nothing in it.
+    pub(crate) fn shrink(&mut self) {
+        self.0.take_if(|table| table.sessions.is_empty() && table.walk.is_none());
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |table| table.sessions.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Starts a walk through the table as it is now, instead of one under way.
+    pub fn begin_walk(&mut self) {
+        self.0.get_or_insert_default().walk = Some(Box::default());
+    }
+
+    /// Up to `max` (at least 1) sessions more of the walk under way, each at least once and as it was at the start, for
+    /// the work of `max` of them; `None` when it has ended.
+    pub fn next_walked(&mut self, max: usize) -> Option<Vec<(u64, Session)>> {
+        let table = self.0.as_mut()?;
+        let walk = table.walk.as_mut()?;
+        let mut walked = Vec::new();
+        for _ in 0..max.max(1) {
+            if let Some(old) = walk.waiting.pop_front() {
+                walked.push(old);
+                continue;
+            }
+            let after = walk.reached.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(next) = table.ends.range((after, Bound::Unbounded)).next().copied() else {
+                if walked.is_empty() {
+                    table.walk = None;
+                    return None;
+                }
+                break;
+            };
+            walk.reached = Some(next);
+            if !walk.done.contains(&next.1)
+                && let Some(session) = table.sessions.get(&next.1)
+            {
+                walked.push((next.1, session.clone()));
+            }
+        }
+        Some(walked)
+    }
+
+    /// Drops the walk under way, if there is one.
+    pub fn cancel_walk(&mut self) {
+        if let Some(table) = &mut self.0 {
+            table.walk = None;
+        }
+    }
+
+    /// All of them in the order of their ids.
+    #[cfg(test)]
+    pub(crate) fn export(&self) -> Vec<(u64, &Session)> {
+        let sessions = self.0.iter().flat_map(|table| &table.sessions);
+        let mut all: Vec<_> = sessions.map(|(id, session)| (*id, session)).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Takes one back from a snapshot.
+    pub fn import(&mut self, id: u64, session: Session) {
+        let table = self.0.get_or_insert_default();
+        table.ends.insert((session.ends, id));
+        table.next_end = table.next_end.min(session.ends);
+        table.sessions.insert(id, session);
+    }
+}
+
+impl Table {
+    fn expire(&mut self, time: Millis) {
         while let Some((end, id)) = self.ends.first().copied().filter(|(end, _)| *end <= time) {
             self.ends.remove(&(end, id));
             let Some(session) = self.sessions.get(&id) else { continue };
@@ -208,69 +295,6 @@ impl Sessions {
             }
         }
         self.next_end = self.ends.first().map_or(Millis(u64::MAX), |(end, _)| *end);
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-    }
-
-    /// Starts a walk through the table as it is now, instead of one under way.
-    pub fn begin_walk(&mut self) {
-        self.walk = Some(Box::default());
-    }
-
-    /// Up to `max` (at least 1) sessions more of the walk under way, each at least once and as it was at the start, for
-    /// the work of `max` of them; `None` when it has ended.
-    pub fn next_walked(&mut self, max: usize) -> Option<Vec<(u64, Session)>> {
-        let walk = self.walk.as_mut()?;
-        let mut walked = Vec::new();
-        for _ in 0..max.max(1) {
-            if let Some(old) = walk.waiting.pop_front() {
-                walked.push(old);
-                continue;
-            }
-            let after = walk.reached.map_or(Bound::Unbounded, Bound::Excluded);
-            let Some(next) = self.ends.range((after, Bound::Unbounded)).next().copied() else {
-                if walked.is_empty() {
-                    self.walk = None;
-                    return None;
-                }
-                break;
-            };
-            walk.reached = Some(next);
-            if !walk.done.contains(&next.1)
-                && let Some(session) = self.sessions.get(&next.1)
-            {
-                walked.push((next.1, session.clone()));
-            }
-        }
-        Some(walked)
-    }
-
-    /// Drops the walk under way, if there is one.
-    pub fn cancel_walk(&mut self) {
-        self.walk = None;
-    }
-
-    /// All of them in the order of their ids.
-    #[cfg(test)]
-    pub(crate) fn export(&self) -> Vec<(u64, &Session)> {
-        let mut all: Vec<_> = self.sessions.iter().map(|(id, session)| (*id, session)).collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        all
-    }
-
-    /// Takes one back from a snapshot.
-    pub fn import(&mut self, id: u64, session: Session) {
-        self.ends.insert((session.ends, id));
-        self.next_end = self.next_end.min(session.ends);
-        self.sessions.insert(id, session);
     }
 }
 
@@ -320,7 +344,7 @@ mod tests {
         assert_eq!(sessions.judge(&header(1, 0, 100), Millis(99)), Verdict::Repeat(Some(Value::Null)));
         assert_eq!(sessions.judge(&header(1, 0, 100), Millis(100)), Verdict::Expired);
         sessions.expire(Millis(100));
-        assert!(sessions.is_empty());
+        assert!(sessions.is_empty() && sessions.0.is_none(), "and its memory is given back");
     }
 
     #[test]
@@ -353,7 +377,7 @@ mod tests {
             let mut step = |sessions: &mut Sessions, time: &mut u64| {
                 *time += below(3);
                 let id = below(20);
-                let sequence = sessions.sessions.get(&id).map_or(1, |session| session.last + 1);
+                let sequence = sessions.get(id).map_or(1, |session| session.last + 1);
                 let expires_at = Millis(*time + 1 + below(40));
                 let header =
                     WriteHeader { session: id, sequence, acknowledged: below(sequence + 1), expires_at };

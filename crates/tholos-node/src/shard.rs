@@ -5,7 +5,6 @@
 //! - S2: a waiter is answered once: from its own entry's application, or when leadership ends.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -14,7 +13,7 @@ use tholos_cluster::NodeId;
 use tholos_engine::wide::Wide;
 use tholos_engine::{Access, Command, Context, Keyspace, Transaction};
 use tholos_paxos::{
-    Ballot, Config, Connectivity, Entry, Group, Index, Millis, MoveId, Outbox, Payload, Planted, ProposeError,
+    Config, Connectivity, Entry, Group, Index, Millis, MoveId, Outbox, Payload, Planted, ProposeError,
 };
 use tholos_resp::Value;
 use tholos_ring::ShardId;
@@ -24,24 +23,15 @@ use crate::digests::Digests;
 use crate::event::Loss;
 use crate::hot::{Asked, Rates};
 use crate::meta::store;
-use crate::operation::{Operation, WriteHeader, decode_item, encode_item_bytes, peek_item};
+use crate::operation::{Operation, WriteHeader, decode_item, peek_item};
 use crate::peer::{Ask, Outcome};
 use crate::prefetch::Lookups;
-use crate::refused::{Before, RefusedWrites};
+use crate::refused::Before;
 use crate::sessions::{Sessions, Verdict};
+use crate::work::{Batch, DurableWait, PendingRead, Work};
 
-/// Bytes of one batch, about; a larger command makes a batch of its own.
-const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Commands of one batch.
-const BATCH_COMMANDS_MAX: usize = 4096;
-/// Bytes that may wait to be proposed in one shard; above it writes are refused.
-const WAITING_BYTES_MAX: usize = 128 << 20;
 /// Dead keys removed by each applied entry, at most.
 const EVICT_MAX: usize = 64;
-/// A WAIT from another node that was not asked for again for this long has nobody behind it.
-const WAIT_ASKED_WITHIN: Millis = Millis(4000);
-/// A Tick for expiry's sake at most this often (R17).
-const TICK_INTERVAL: Millis = Millis(1000);
 
 /// Who asked: where the answer goes.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +48,13 @@ pub struct Origin {
 
 impl Origin {
     /// Whether both ask the same: a copy may come by another way.
-    fn is_same_request(&self, other: &Origin) -> bool {
+    pub(crate) fn is_same_request(&self, other: &Origin) -> bool {
         (self.node, self.boot, self.request) == (other.node, other.boot, other.request)
     }
 }
 
 /// Why the records of a replica do not make a state.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Unfit {
     /// They do not follow each other.
     Records(String),
@@ -81,7 +71,7 @@ pub struct Shard {
     /// Which one.
     pub id: ShardId,
     /// The nodes that vote on it, in walk order: those of the latest configuration in its log.
-    pub voters: Vec<NodeId>,
+    pub voters: Box<[NodeId]>,
     /// Its Paxos group.
     pub group: Group,
     /// Its keys.
@@ -94,88 +84,34 @@ pub struct Shard {
     pub snapshot: Index,
     /// That of the snapshot which the last durable checkpoint names: recovery needs no older one (R22).
     pub named_snapshot: Index,
-    /// In recovery: why the records so far do not make a state. The log may begin in the middle
-    /// of what a later checkpoint replaces (R22), so this counts only at the end.
-    pub unfit: Option<Box<Unfit>>,
     /// What it has lost, while it is mute (R20).
     pub loss: Option<Loss>,
     /// The comparison of its state with the other replicas' (R24).
     pub(crate) digests: Digests,
-    /// Since when the durable map says that this replica is retired, if it leads nevertheless.
-    pub(crate) retired_since: Option<Millis>,
     /// Set while it stands in the node's list of shards with work.
     pub dirty: bool,
     /// Set while it stands in the node's list of shards to which time may bring something.
     pub(crate) restless: bool,
-    batches: VecDeque<Batch>,
-    waiting_bytes: usize,
-    proposed: VecDeque<Proposed>,
-    reads: BTreeMap<u64, PendingRead>,
-    next_token: u64,
-    last_tick_at: Millis,
-    waits: Option<Box<Waits>>,
     planted: Planted,
-    refused: Option<Box<RefusedWrites>>,
-    /// The last entry and the last read whose look-ups are foreseen. Only a hint: the entry may be another by now.
+    /// The last entry whose look-ups are foreseen. Only a hint: the entry may be another by now.
     foreseen_write: Index,
-    foreseen_read: u64,
-    /// A change of the replica set was applied and not told of yet.
-    changed: Option<Box<(u64, MoveId)>>,
-    /// Writes applied by this replica in this boot, for metrics.
-    pub writes_applied: u64,
-    /// Writes of sessions that were applied before and got their kept reply again (R18), likewise.
-    pub writes_repeated: u64,
-    /// Reads answered by the lease, likewise.
-    pub reads_by_lease: u64,
-    /// Of these, those whose answer came too late and that were asked again by a round (R13).
-    pub reads_late: u64,
-    /// Reads that it answered while another replica led, likewise.
-    pub reads_as_replica: u64,
-    /// Of these, those that were answered at once, within the age that their clients allow.
-    pub reads_stale: u64,
+    /// What clients wait for.
+    work: Option<Box<Work>>,
+    seldom: Option<Box<Seldom>>,
     /// By this node's clock: all that was decided by then is applied here once this index is, if that is known of any time.
-    pub(crate) fresh: Option<(Millis, Index)>,
-    pub(crate) asked: Asked,
+    pub(crate) fresh: Option<Box<(Millis, Index)>>,
 }
 
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    waiters: Vec<Origin>,
-}
-
-#[derive(Debug)]
-struct Proposed {
-    index: Index,
-    /// The ballot it was proposed in: another leader's entry may come to stand at its index.
-    origin: Ballot,
-    waiters: Vec<Origin>,
-}
-
-#[derive(Debug)]
-struct PendingRead {
-    operation: Operation,
-    origin: Origin,
-}
-
-/// Those who wait for more than the applied state or the next entry. Most shards never have one.
-#[derive(Debug, Default)]
-struct Waits {
-    /// Reads that wait until a Tick at this index is applied (R17).
-    after_tick: VecDeque<(Index, PendingRead)>,
-    durable: Vec<DurableWait>,
-}
-
-/// A WAIT or WAITAOF on the leader (R32).
-#[derive(Debug)]
-struct DurableWait {
-    index: Index,
-    replicas: u64,
-    local: bool,
-    until: Option<Millis>,
-    origin: Origin,
-    /// When its gateway last asked.
-    asked_at: Millis,
+/// What most replicas never have.
+#[derive(PartialEq, Debug, Default)]
+struct Seldom {
+    /// In recovery: why the records so far do not make a state. The log may begin in the middle
+    /// of what a later checkpoint replaces (R22), so this counts only at the end.
+    unfit: Option<Unfit>,
+    /// Since when the durable map says that this replica is retired, if it leads nevertheless.
+    retired_since: Option<Millis>,
+    /// A change of the replica set was applied and not told of yet.
+    changed: Option<(u64, MoveId)>,
 }
 
 impl Shard {
@@ -183,39 +119,22 @@ impl Shard {
     pub fn new(id: ShardId, group: Group, keyspace: Keyspace, planted: Planted) -> Shard {
         Shard {
             id,
-            voters: Vec::new(),
+            voters: Box::default(),
             group,
             keyspace,
             sessions: Sessions::default(),
             time: Millis(0),
             snapshot: Index::ZERO,
             named_snapshot: Index::ZERO,
-            unfit: None,
             loss: None,
             digests: Digests::default(),
-            retired_since: None,
             dirty: false,
             restless: false,
-            batches: VecDeque::new(),
-            waiting_bytes: 0,
-            proposed: VecDeque::new(),
-            reads: BTreeMap::new(),
-            next_token: 0,
-            last_tick_at: Millis(0),
-            waits: None,
             planted,
-            refused: None,
             foreseen_write: Index::ZERO,
-            foreseen_read: 0,
-            changed: None,
-            writes_applied: 0,
-            writes_repeated: 0,
-            reads_by_lease: 0,
-            reads_late: 0,
-            reads_as_replica: 0,
-            reads_stale: 0,
+            work: None,
+            seldom: None,
             fresh: None,
-            asked: Asked::default(),
         }
     }
 
@@ -249,7 +168,8 @@ impl Shard {
         answers: &mut Answers,
     ) -> bool {
         let Ask::Write { session, sequence, expires_at, .. } = *ask else { return false };
-        let before = self.refused.as_mut().map_or(Before::New, |refused| {
+        let refused = self.work.as_mut().and_then(|work| work.refused.as_mut());
+        let before = refused.map_or(Before::New, |refused| {
             refused.before(session, sequence, || detector.shard_time(&self.voters))
         });
         if (why.is_none() && before == Before::New) || self.has_taken(session, sequence, &origin) {
@@ -269,46 +189,40 @@ impl Shard {
             },
         };
         let time = detector.shard_time(&self.voters);
-        self.refused.get_or_insert_default().note(session, sequence, expires_at, &why, time);
+        self.work().refused.get_or_insert_default().note(session, sequence, expires_at, &why, time);
         answers.push((origin, Outcome::Refused(why)));
         true
     }
 
     fn has_taken(&self, session: u64, sequence: u64, origin: &Origin) -> bool {
-        let proposed = self.proposed.iter().flat_map(|proposed| &proposed.waiters);
-        let mut waiting = self.batches.iter().flat_map(|batch| &batch.waiters).chain(proposed);
-        self.sessions.has_applied(session, sequence) || waiting.any(|waiter| waiter.is_same_request(origin))
+        self.sessions.has_applied(session, sequence)
+            || self.work.as_ref().is_some_and(|work| work.has_taken(origin))
+    }
+
+    /// What clients wait for, made if there was nothing.
+    fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_default()
     }
 
     /// Why no more writes can wait for this shard, if so.
     pub(crate) fn overfull(&self) -> Option<Value> {
         let text = "BUSY too many writes wait for this shard, nothing was written: try again later";
-        (self.waiting_bytes > WAITING_BYTES_MAX).then(|| Value::error(text))
+        let is_overfull = self.work.as_ref().is_some_and(|work| work.is_overfull());
+        is_overfull.then(|| Value::error(text))
     }
 
     fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin) {
-        if self.waiting_bytes > WAITING_BYTES_MAX {
+        let work = self.work();
+        if work.is_overfull() {
             // A copy of one that is on its way, or one that comes before this leader knows: it is asked again.
             return;
         }
-        let full = self.batches.back().is_none_or(|batch| {
-            batch.bytes.len() + operation.len() > BATCH_BYTES_MAX || batch.waiters.len() >= BATCH_COMMANDS_MAX
-        });
-        if full {
-            self.batches.push_back(Batch::default());
-        }
-        let Some(batch) = self.batches.back_mut() else { return };
-        let before = batch.bytes.len();
-        encode_item_bytes(header, operation, &mut batch.bytes);
-        batch.waiters.push(origin);
-        self.waiting_bytes += batch.bytes.len() - before;
+        work.write(header, operation, origin);
     }
 
     fn read(&mut self, operation: Operation, origin: Origin, now: Millis, answers: &mut Answers) {
         if let Operation::Durable { replicas, local, timeout } = operation {
-            let waits = &mut self.waits.get_or_insert_default().durable;
-            if let Some(wait) = waits.iter_mut().find(|wait| wait.origin.is_same_request(&origin)) {
-                (wait.asked_at, wait.origin) = (now, origin);
+            if self.work().renew_wait(origin, now) {
                 return;
             }
             let until = (timeout > 0).then(|| now.plus(Millis(timeout)));
@@ -317,40 +231,51 @@ impl Shard {
                 true => self.group.decided_index(),
                 false => self.group.accepted_index(),
             };
-            waits.push(DurableWait { index, replicas, local, until, origin, asked_at: now });
+            self.work().add_wait(DurableWait { index, replicas, local, until, origin, asked_at: now });
             return;
         }
-        self.next_token += 1;
-        if self.group.read(self.next_token) {
-            self.reads.insert(self.next_token, PendingRead { operation, origin });
+        let work = self.work.get_or_insert_default();
+        let token = work.next_token();
+        if self.group.read(token) {
+            work.add_read(token, PendingRead { operation, origin });
         } else {
             answers.push((origin, Outcome::NotLeader { leader: None }));
         }
     }
 
     /// Answers a read from the applied state, unless only a Tick can (R17) or it is none that has its answer there.
-    pub(crate) fn read_undisputed(&mut self, operation: &Bytes, time: Millis) -> Option<Outcome> {
+    pub(crate) fn read_undisputed(&self, operation: &Bytes, time: Millis) -> Option<Outcome> {
         let operation = Operation::decode(operation.clone()).ok()?;
         if matches!(operation, Operation::Durable { .. }) || self.is_disputed(&operation, time) {
             return None;
         }
-        self.reads_by_lease += 1;
         Some(self.read_now(operation, time))
     }
 
     /// What it was asked for in the last span, writes forwarded by others included.
     pub fn rates(&self) -> Rates {
-        self.asked.rates
+        self.work.as_ref().map_or(Rates::default(), |work| work.asked.rates)
+    }
+
+    /// It is asked for something.
+    pub(crate) fn asked(&mut self) -> &mut Asked {
+        &mut self.work().asked
+    }
+
+    /// What it was asked for in the span that is over becomes its rates.
+    pub(crate) fn end_span(&mut self, span: Millis) {
+        if let Some(work) = &mut self.work {
+            work.asked.end_span(span);
+        }
     }
 
     /// Whether its state is what its log says, as far as is known: nothing is lost, and no majority had another one.
     pub(crate) fn is_whole(&self) -> bool {
-        self.group.repair().is_none() && self.loss.is_none() && !self.digests.diverged
+        self.group.repair().is_none() && self.loss.is_none() && !self.digests.diverged()
     }
 
     /// Answers a read from the applied state of a replica that need not lead, by shard time only (R17).
-    pub(crate) fn read_as_replica(&mut self, operation: Bytes) -> Outcome {
-        self.reads_as_replica += 1;
+    pub(crate) fn read_as_replica(&self, operation: Bytes) -> Outcome {
         match Operation::decode(operation) {
             Ok(operation) => self.read_now(operation, self.time),
             Err(_) => Outcome::Refused(malformed()),
@@ -372,12 +297,35 @@ impl Shard {
 
     /// The number and order of a change of the replica set that was applied since the last call.
     pub(crate) fn take_change(&mut self) -> Option<(u64, MoveId)> {
-        self.changed.take().map(|change| *change)
+        self.seldom.as_mut()?.changed.take()
+    }
+
+    /// In recovery: why the records so far do not make a state.
+    pub(crate) fn unfit(&self) -> Option<&Unfit> {
+        self.seldom.as_ref()?.unfit.as_ref()
+    }
+
+    pub(crate) fn set_unfit(&mut self, why: Option<Unfit>) {
+        if why.is_some() || self.seldom.is_some() {
+            self.seldom.get_or_insert_default().unfit = why;
+        }
+    }
+
+    /// Since when the durable map says that this replica is retired: from `now` on, if that is new.
+    pub(crate) fn retired_since(&mut self, now: Millis) -> Millis {
+        *self.seldom.get_or_insert_default().retired_since.get_or_insert(now)
+    }
+
+    /// It is not, or is needed all the same.
+    pub(crate) fn forget_retired(&mut self) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.retired_since = None;
+        }
     }
 
     /// Whether writes wait to be proposed.
     pub fn has_batches(&self) -> bool {
-        !self.batches.is_empty()
+        self.work.as_ref().is_some_and(|work| work.has_batches())
     }
 
     /// Refuses the writes that wait to be proposed, those left out of which a copy is applied or may be decided.
@@ -386,8 +334,7 @@ impl Shard {
             // It may not know yet which are decided.
             return;
         }
-        for batch in core::mem::take(&mut self.batches) {
-            self.waiting_bytes -= batch.bytes.len();
+        for batch in self.work.as_mut().map(|work| work.take_batches()).unwrap_or_default() {
             let mut items = Bytes::from(batch.bytes);
             for origin in batch.waiters {
                 let Ok(Some((header, operation))) = decode_item(&mut items) else { break };
@@ -395,7 +342,8 @@ impl Shard {
                 if self.has_taken(session, sequence, &origin) {
                     self.write(&header, &operation, origin);
                 } else {
-                    self.refused.get_or_insert_default().note(session, sequence, expires_at, why, time);
+                    let refused = self.work().refused.get_or_insert_default();
+                    refused.note(session, sequence, expires_at, why, time);
                     answers.push((origin, Outcome::Refused(why.clone())));
                 }
             }
@@ -405,16 +353,16 @@ impl Shard {
     /// Proposes what has gathered, as far as the window lets it. `time` is the shard time
     /// wanted (R16); `seed` is fresh chance.
     pub fn propose(&mut self, time: Millis, mut seed: impl FnMut() -> u64, out: &mut Outbox) {
-        while let Some(batch) = self.batches.pop_front() {
+        let Some(work) = &mut self.work else { return };
+        while let Some(batch) = work.take_batch() {
             let bytes = Bytes::from(batch.bytes);
             match self.group.propose(Payload::Batch(bytes.clone()), time, seed(), out) {
                 Ok(index) => {
-                    self.waiting_bytes -= bytes.len();
                     let origin = self.group.leading().expect("only a leader's proposal is taken");
-                    self.proposed.push_back(Proposed { index, origin, waiters: batch.waiters });
+                    work.note_proposed(bytes.len(), index, origin, batch.waiters);
                 }
                 Err(ProposeError::WindowFull | ProposeError::NotServing | _) => {
-                    self.batches.push_front(Batch { bytes: bytes.into(), waiters: batch.waiters });
+                    work.put_back(Batch { bytes: bytes.into(), waiters: batch.waiters });
                     return;
                 }
             }
@@ -424,8 +372,8 @@ impl Shard {
     /// Proposes a Tick if the first due key is due and the last Tick is long enough ago (R17).
     pub fn tick_if_due(&mut self, now: Millis, time: Millis, seed: u64, out: &mut Outbox) {
         let due = self.keyspace.next_due_ms().is_some_and(|due| due <= time.0);
-        if due && self.group.serving() && now.since(self.last_tick_at) >= TICK_INTERVAL {
-            self.last_tick_at = now;
+        if due && self.group.serving() && self.work().may_tick(now) {
+            self.work().note_tick(now);
             // A full window will bring an entry, and its time, by itself.
             let _ = self.group.propose(Payload::Tick, time, seed, out);
         }
@@ -448,13 +396,9 @@ impl Shard {
 
     /// The same of reads.
     pub(crate) fn foresee_reads(&mut self, lookups: &mut Lookups) {
-        for (token, read) in self.reads.range(self.foreseen_read + 1..) {
-            self.foreseen_read = *token;
-            if let Operation::Command(args) = &read.operation
-                && let Some(key) = args.get(1)
-            {
-                lookups.push(self.id, None, self.keyspace.locate(key));
-            }
+        let Some(work) = &mut self.work else { return };
+        for key in work.foresee_reads() {
+            lookups.push(self.id, None, self.keyspace.locate(key));
         }
     }
 
@@ -465,41 +409,43 @@ impl Shard {
         !self.has_batches()
             && !self.has_durable_waits()
             && !self.waits_for_a_tick()
-            && !self.digests.diverged
+            && !self.digests.diverged()
             && (nothing_due || !self.group.serving())
             && self.group.is_idle(net)
     }
 
     /// Gives back memory that was reserved for what is to come (I3).
-    pub(crate) fn shrink(&mut self) {
-        self.group.shrink();
-        self.batches.shrink_to_fit();
-        self.proposed.shrink_to_fit();
-        self.waits.take_if(|waits| waits.after_tick.is_empty() && waits.durable.is_empty());
-        self.refused.take_if(|refused| refused.is_empty());
-    }
-
-    /// Applies everything decided and answers whoever waited for it.
-    pub fn apply_decided(&mut self, answers: &mut Answers) {
-        while let Some(entry) = self.group.take_decided().cloned() {
-            self.apply_entry(entry, answers);
+    pub(crate) fn shrink(&mut self, now: Millis) {
+        self.group.shrink(now);
+        self.sessions.shrink();
+        if let Some(work) = &mut self.work {
+            work.shrink();
         }
+        self.work.take_if(|work| work.is_over(now));
+        self.seldom.take_if(|seldom| **seldom == Seldom::default());
     }
 
-    fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) {
+    /// Applies everything decided and answers whoever waited for it. Returns how many writes of sessions were applied before
+    /// and got their kept reply again (R18).
+    pub(crate) fn apply_decided(&mut self, answers: &mut Answers) -> u64 {
+        let mut repeated = 0;
+        while let Some(entry) = self.group.take_decided().cloned() {
+            repeated += self.apply_entry(entry, answers);
+        }
+        repeated
+    }
+
+    fn apply_entry(&mut self, entry: Entry, answers: &mut Answers) -> u64 {
         assert!(entry.time >= self.time, "P3: shard time runs back in {} at {}", self.id, entry.index);
         self.time = entry.time;
-        let mine = self
-            .proposed
-            .front()
-            .is_some_and(|proposed| (proposed.index, proposed.origin) == (entry.index, entry.origin));
-        let mut waiters = match mine {
-            true => self.proposed.pop_front().map(|proposed| proposed.waiters).unwrap_or_default(),
-            false => Vec::new(),
+        let mut waiters = match &mut self.work {
+            Some(work) => work.take_waiters(entry.index, entry.origin),
+            None => Vec::new(),
         }
         .into_iter();
+        let mut repeated = 0;
         if let Payload::Config(config) = &entry.payload {
-            self.changed = Some(Box::new((config.number, config.move_id)));
+            self.seldom.get_or_insert_default().changed = Some((config.number, config.move_id));
         }
         if let Payload::Batch(mut batch) = entry.payload {
             let mut position = 0;
@@ -508,7 +454,7 @@ impl Shard {
             while let Ok(Some((header, operation))) = decode_item(&mut batch) {
                 let seed = mix(entry.seed, u64::from(position));
                 let context = Context { time_ms: entry.time.0, seed, index: entry.index.0, position };
-                let outcome = self.apply_item(&context, &header, operation);
+                let outcome = self.apply_item(&context, &header, operation, &mut repeated);
                 if let Some(origin) = waiters.next() {
                     answers.push((origin, outcome));
                 }
@@ -519,9 +465,16 @@ impl Shard {
         self.sessions.expire(entry.time);
         let keyspace = &self.keyspace;
         self.digests.note_applied(entry.index, || keyspace.digest());
+        repeated
     }
 
-    fn apply_item(&mut self, context: &Context, header: &WriteHeader, operation: Bytes) -> Outcome {
+    fn apply_item(
+        &mut self,
+        context: &Context,
+        header: &WriteHeader,
+        operation: Bytes,
+        repeated: &mut u64,
+    ) -> Outcome {
         let verdict = match self.planted {
             Planted::RetryAppliedAgain => Verdict::Apply,
             _ => self.sessions.judge(header, Millis(context.time_ms)),
@@ -537,11 +490,10 @@ impl Shard {
             Verdict::Apply => {
                 let reply = self.apply_operation(context, operation);
                 self.sessions.record(header, &reply);
-                self.writes_applied += 1;
                 Outcome::Done(reply)
             }
             Verdict::Repeat(Some(reply)) => {
-                self.writes_repeated += 1;
+                *repeated += 1;
                 Outcome::Done(reply)
             }
             Verdict::Repeat(None) => Outcome::Done(Value::error(
@@ -599,25 +551,26 @@ impl Shard {
         answers: &mut Answers,
     ) {
         for token in ready {
-            let Some(read) = self.reads.remove(&token) else { continue };
+            let Some(read) = self.work.as_mut().and_then(|work| work.take_read(token)) else { continue };
             match self.needs_tick(&read.operation, time, &mut seed, out) {
-                Some(index) => self.waits.get_or_insert_default().after_tick.push_back((index, read)),
+                Some(index) => self.work().add_after_tick(index, read),
                 None => answers.push((read.origin, self.read_now(read.operation, time))),
             }
         }
         let applied = self.group.applied_index();
-        while let Some((_, read)) = self
-            .waits
-            .as_mut()
-            .and_then(|waits| waits.after_tick.pop_front_if(|(index, _)| *index <= applied))
-        {
+        while let Some(read) = self.work.as_mut().and_then(|work| work.take_after_tick(applied)) {
             answers.push((read.origin, self.read_now(read.operation, time)));
         }
     }
 
     /// Whether reads wait until a Tick is applied.
     pub fn waits_for_a_tick(&self) -> bool {
-        self.waits.as_ref().is_some_and(|waits| !waits.after_tick.is_empty())
+        self.last_tick().is_some()
+    }
+
+    /// The last Tick that a read waits for.
+    fn last_tick(&self) -> Option<Index> {
+        self.work.as_ref()?.last_tick()
     }
 
     /// Whether the wall clock says dead and shard time says alive.
@@ -645,10 +598,10 @@ impl Shard {
         if !self.is_disputed(operation, time) {
             return None;
         }
-        if let Some((index, _)) = self.waits.as_ref().and_then(|waits| waits.after_tick.back())
-            && self.group.entry(*index).is_some_and(|entry| entry.time >= time)
+        if let Some(index) = self.last_tick()
+            && self.group.entry(index).is_some_and(|entry| entry.time >= time)
         {
-            return Some(*index);
+            return Some(index);
         }
         self.group.propose(Payload::Tick, time, seed(), out).ok()
     }
@@ -705,31 +658,24 @@ impl Shard {
 
     /// Answers WAIT and WAITAOF whose condition holds or whose time is over (R32).
     pub fn answer_durable_waits(&mut self, now: Millis, answers: &mut Answers) {
-        let (group, Some(waits)) = (&self.group, &mut self.waits) else { return };
-        waits.durable.retain(|wait| {
-            let replicas = group.followers().filter(|(_, accepted)| *accepted >= wait.index).count() as u64;
-            let local = group.own_durable_index() >= wait.index;
-            let done = replicas >= wait.replicas && (local || !wait.local);
-            if done || wait.until.is_some_and(|until| now >= until) {
-                let numbers = alloc::vec![Value::Integer(i64::from(local)), Value::Integer(replicas as i64)];
-                answers.push((wait.origin, Outcome::Done(Value::Array(numbers))));
-                return false;
-            }
-            // Gateways elsewhere ask again as long as their clients wait; this node says when one has left.
-            wait.origin.node.is_none() || now.since(wait.asked_at) < WAIT_ASKED_WITHIN
-        });
+        let (group, Some(work)) = (&self.group, &mut self.work) else { return };
+        let reached = |index: Index| {
+            let replicas = group.followers().filter(|(_, accepted)| *accepted >= index).count() as u64;
+            (replicas, group.own_durable_index() >= index)
+        };
+        work.answer_waits(reached, now, answers);
     }
 
     /// Whoever waited with this request has left.
     pub fn forget_wait(&mut self, origin: &Origin) {
-        if let Some(waits) = &mut self.waits {
-            waits.durable.retain(|wait| !wait.origin.is_same_request(origin));
+        if let Some(work) = &mut self.work {
+            work.forget_wait(origin);
         }
     }
 
     /// How many WAIT and WAITAOF are open.
     pub fn durable_waits(&self) -> usize {
-        self.waits.as_ref().map_or(0, |waits| waits.durable.len())
+        self.work.as_ref().map_or(0, |work| work.waits())
     }
 
     /// Whether a WAIT or WAITAOF is open.
@@ -740,7 +686,7 @@ impl Shard {
     /// Reads that could not be confirmed.
     pub fn fail_reads(&mut self, failed: impl Iterator<Item = u64>, answers: &mut Answers) {
         for token in failed {
-            if let Some(read) = self.reads.remove(&token) {
+            if let Some(read) = self.work.as_mut().and_then(|work| work.take_read(token)) {
                 answers.push((read.origin, Outcome::NotLeader { leader: None }));
             }
         }
@@ -748,22 +694,15 @@ impl Shard {
 
     /// Leadership is gone: what was proposed has an unknown fate, the rest was not proposed.
     pub fn stop_leading(&mut self, answers: &mut Answers) {
-        for proposed in self.proposed.drain(..) {
-            answers.extend(proposed.waiters.into_iter().map(|origin| (origin, Outcome::Unknown)));
+        if let Some(work) = &mut self.work {
+            work.stop_leading(answers);
         }
-        self.waiting_bytes = 0;
-        let waiting = self.batches.drain(..).flat_map(|batch| batch.waiters);
-        let Waits { after_tick, durable } = self.waits.take().map(|waits| *waits).unwrap_or_default();
-        let ticked = after_tick.into_iter().map(|(_, read)| read.origin);
-        let durable = durable.into_iter().map(|wait| wait.origin);
-        let not_leader = |origin| (origin, Outcome::NotLeader { leader: None });
-        answers.extend(waiting.chain(ticked).chain(durable).map(not_leader));
     }
 
     /// At which index this replica's state differed from the others' without a majority that agreed, if it did when it
     /// was last compared (R24).
     pub fn states_differ(&self) -> Option<Index> {
-        self.digests.differ
+        self.digests.differ()
     }
 
     /// The configuration that a snapshot of the applied state carries.

@@ -252,19 +252,19 @@ pub(crate) fn recover(
     load_file: &mut dyn FnMut(ShardId, Index) -> Option<LoadedSnapshot>,
 ) -> Result<(), String> {
     let id = shard.id;
-    shard.unfit = None;
+    shard.set_unfit(None);
     if index == Index::ZERO {
         if shard.snapshot > Index::ZERO {
             let later = shard.snapshot;
             let reason = alloc::format!("{id}: a checkpoint without a snapshot after one at {later}");
-            shard.unfit = Some(Box::new(Unfit::Records(reason)));
+            shard.set_unfit(Some(Unfit::Records(reason)));
         }
         return Ok(());
     }
     let Some(loaded) = load_file(id, index) else {
         // A checkpoint that a later one has replaced, or the replica is mute (`finish_recovery`).
         let reason = alloc::format!("{id} needs its snapshot {index}, and there is no whole file of it");
-        shard.unfit = Some(Box::new(Unfit::Snapshot(reason)));
+        shard.set_unfit(Some(Unfit::Snapshot(reason)));
         return Ok(());
     };
     let LoadedSnapshot { base, sessions, keyspace, .. } = loaded;

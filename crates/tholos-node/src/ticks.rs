@@ -80,13 +80,16 @@ impl Node {
     pub(crate) fn tick_shards(&mut self, now: Millis, out: &mut Effects) {
         let turned = self.detector.take_turned();
         let sweeps = self.restless.take_sweep(now);
+        if sweeps {
+            self.appends.shrink();
+        }
         for id in self.restless.take_due(turned || sweeps, self.shards.len()) {
             self.tick_shard(id, now, out);
             if !self.is_idle(id) {
                 self.mark_restless(id);
             } else if sweeps && let Some(shard) = self.shards[usize::from(id.0)].as_mut() {
                 // I3
-                shard.shrink();
+                shard.shrink(now);
             }
         }
     }
@@ -121,7 +124,7 @@ impl Node {
     /// Whether time brings this shard nothing until it is marked restless, the nodes' hearing changes, or the next sweep.
     fn is_idle(&self, id: ShardId) -> bool {
         let at = usize::from(id.0);
-        let has_hint = self.hints.all()[at].is_some();
+        let has_hint = self.hints.of(id).is_some();
         let until = self.time().wall.plus(SWEEP_INTERVAL);
         let Some(shard) = self.shards[at].as_ref() else { return has_hint };
         (has_hint || shard.has_vote()) && shard.is_idle(&self.detector, until)
@@ -136,6 +139,6 @@ mod tests {
     /// role now and then, is better in a box of its own than here.
     #[test]
     fn a_shard_is_small() {
-        assert!(size_of::<Option<Shard>>() <= 1144, "{}", size_of::<Option<Shard>>());
+        assert!(size_of::<Option<Shard>>() <= 520, "{}", size_of::<Option<Shard>>());
     }
 }

@@ -21,6 +21,7 @@ use crate::log::{Base, Log};
 use crate::message::{Checkpoint, Config, Entry, Message, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::rare::Rare;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Acceptor {
@@ -35,10 +36,10 @@ pub(crate) struct Acceptor {
     appended: AppendSeq,
     /// Everything up to here is durable.
     durable: AppendSeq,
-    held: VecDeque<Held>,
+    held: Rare<VecDeque<Held>>,
     /// What it begins with, and begins with again when it has lost everything.
     initial: Arc<Config>,
-    lost: Option<Lost>,
+    lost: Option<Box<Lost>>,
     /// What it knows to be decided came with a snapshot of a higher ballot than that of its log; perhaps, after a restart.
     knows_above_its_log: bool,
 }
@@ -71,9 +72,9 @@ impl Hash for Acceptor {
             knows_above_its_log,
         } = self;
         let ahead = |seq: &AppendSeq| seq.0.saturating_sub(durable.0);
-        (me, has_joined, promised, ahead(promised_at), log, initial, lost, ahead(appended), held.len())
-            .hash(to);
-        knows_above_its_log.hash(to);
+        let held = held.get().into_iter().flatten();
+        (me, has_joined, promised, ahead(promised_at), log, initial, lost, ahead(appended)).hash(to);
+        (held.clone().count(), knows_above_its_log).hash(to);
         for Held { seq, to: receiver, message } in held {
             (ahead(seq), receiver, message).hash(to);
         }
@@ -81,7 +82,7 @@ impl Hash for Acceptor {
 }
 
 /// A message that may leave when `seq` is durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Held {
     seq: AppendSeq,
     to: ReplicaId,
@@ -114,7 +115,7 @@ impl Acceptor {
             log: Log::new(Arc::clone(&config)),
             appended: AppendSeq(0),
             durable: AppendSeq(0),
-            held: VecDeque::new(),
+            held: Rare::default(),
             initial: config,
             lost: None,
             knows_above_its_log: false,
@@ -170,7 +171,7 @@ impl Acceptor {
                 Ballot::ZERO
             }
             Record::Muted { until: Some(until) } => {
-                self.lost = Some(Lost::Until(until));
+                self.lost = Some(Box::new(Lost::Until(until)));
                 until
             }
         };
@@ -229,25 +230,25 @@ impl Acceptor {
 
     /// Whether records are lost that its votes would rest on (R20).
     pub(crate) fn is_mute(&self) -> bool {
-        match self.lost {
+        match self.lost.as_deref() {
             None => false,
             Some(Lost::Unknown) => true,
-            Some(Lost::Until(until)) => self.log.accepted() < until,
+            Some(Lost::Until(until)) => self.log.accepted() < *until,
         }
     }
 
     /// What is lost; nothing any more once it is not mute.
     pub(crate) fn lost(&self) -> Option<Lost> {
-        self.lost.filter(|_| self.is_mute())
+        self.lost.as_deref().copied().filter(|_| self.is_mute())
     }
 
     /// Everything was lost, as far as is known.
     pub(crate) fn forget(&mut self) {
         self.promised = Ballot::ZERO;
-        self.held.clear();
+        self.held = Rare::default();
         self.log = Log::new(Arc::clone(&self.initial));
         self.knows_above_its_log = false;
-        self.lost = Some(Lost::Unknown);
+        self.lost = Some(Box::new(Lost::Unknown));
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -301,7 +302,7 @@ impl Acceptor {
     /// It has voted nowhere at or above `until`, which is below every ballot to come.
     pub(crate) fn mute_until(&mut self, until: Ballot, out: &mut Outbox) {
         self.raise_promised(until);
-        self.lost = Some(Lost::Until(until));
+        self.lost = Some(Box::new(Lost::Until(until)));
         self.record(Record::Muted { until: Some(until) }, out);
     }
 
@@ -607,33 +608,29 @@ impl Acceptor {
         if self.all_durable() {
             out.send(to, message);
         } else {
-            self.held.push_back(Held { seq: self.appended, to, message });
+            self.held.make().push_back(Held { seq: self.appended, to, message });
         }
     }
 
     /// Gives back memory that was reserved for what is to come.
     pub(crate) fn shrink(&mut self) {
         self.log.shrink();
-        self.held.shrink_to_fit();
+        self.held.shrink();
     }
 
     pub(crate) fn handle_durable(&mut self, seq: AppendSeq, out: &mut Outbox) {
         self.durable = self.durable.max(seq);
-        while let Some(held) = self.held.front() {
-            if held.seq > self.durable {
-                break;
+        let Some(all) = self.held.get_mut() else { return };
+        while let Some(Held { to, message, .. }) = all.pop_front_if(|held| held.seq <= self.durable) {
+            // Of several Accepted to the same leader that leave together, the last says all.
+            if let (Message::Accepted { ballot, .. }, Some(next)) = (&message, all.front())
+                && next.seq <= self.durable
+                && next.to == to
+                && matches!(&next.message, Message::Accepted { ballot: later, .. } if later == ballot)
+            {
+                continue;
             }
-            if let Some(Held { to, message, .. }) = self.held.pop_front() {
-                // Of several Accepted to the same leader that leave together, the last says all.
-                if let (Message::Accepted { ballot, .. }, Some(next)) = (&message, self.held.front())
-                    && next.seq <= self.durable
-                    && next.to == to
-                    && matches!(&next.message, Message::Accepted { ballot: later, .. } if later == ballot)
-                {
-                    continue;
-                }
-                out.send(to, message);
-            }
+            out.send(to, message);
         }
     }
 }

@@ -11,15 +11,15 @@ use crate::options::Options;
 pub(crate) struct Election {
     /// The highest ballot seen in any message: a candidate outbids it.
     highest_seen: Ballot,
-    /// The leader heard last in the ballot promised last.
-    leader: Option<Ballot>,
+    /// That of the leader heard last, in the ballot promised last; zero, in which nobody leads, if there is none.
+    leader: Ballot,
     /// Candidacies in a row that came to nothing.
     failures: u32,
 }
 
 impl Election {
     pub(crate) fn leader(&self) -> Option<Ballot> {
-        self.leader
+        Some(self.leader).filter(|leader| *leader > Ballot::ZERO)
     }
 
     /// A message named `ballot`.
@@ -40,37 +40,41 @@ impl Election {
     /// The leader of `ballot` is heard, or is this replica.
     pub(crate) fn follow(&mut self, ballot: Ballot) {
         // R11: a lower ballot that was not deposed here yet does not hide a higher one.
-        self.leader = self.leader.max(Some(ballot));
+        self.leader = self.leader.max(ballot);
         self.failures = 0;
     }
 
     /// Nobody leads, as far as this replica knows.
     pub(crate) fn lose_leader(&mut self) {
-        self.leader = None;
+        self.leader = Ballot::ZERO;
     }
 
     /// Who canvasses for `ballot`, or has promised it, leads in no lower one: it restarted, or stepped down, and
     /// nobody missed it.
     pub(crate) fn handle_higher(&mut self, from: ReplicaId, ballot: Ballot) {
-        if self.leader.is_some_and(|leader| leader.replica == from && leader < ballot) {
-            self.leader = None;
+        if self.leader.replica == from && self.leader < ballot {
+            self.lose_leader();
         }
     }
 
     /// A candidate of `ballot` says that a quorum has lost whoever leads in a lower one.
     pub(crate) fn handle_prepared(&mut self, ballot: Ballot) {
-        self.leader = self.leader.filter(|leader| *leader >= ballot);
+        if self.leader < ballot {
+            self.lose_leader();
+        }
     }
 
     /// Whoever lives where `from` does has lost its records and does not lead. It may not even know under which id it did.
     pub(crate) fn handle_lost(&mut self, from: ReplicaId) {
-        self.leader = self.leader.filter(|leader| leader.replica.node() != from.node());
+        if self.leader.replica.node() == from.node() {
+            self.lose_leader();
+        }
     }
 
     /// A candidacy came to nothing.
     pub(crate) fn fail(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.leader = None;
+        self.lose_leader();
     }
 
     /// How long a candidacy lasts. Twice as long after each that came to nothing, up to eight times: the promise that one

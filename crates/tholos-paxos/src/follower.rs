@@ -12,22 +12,27 @@ use crate::log::Log;
 use crate::message::{Entry, Message};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::rare::Rare;
 
+/// Nothing at all while its leader is there and all that it has is decided.
 #[derive(Clone, Hash, Debug, Default)]
-pub(crate) struct Following {
+pub(crate) struct Following(Rare<Unrest>);
+
+#[derive(Clone, PartialEq, Hash, Debug, Default)]
+struct Unrest {
     /// Since when the leader is lost and a quorum is heard.
     lost_since: Option<Millis>,
     /// Since when the leader is known to be removed.
     removed_since: Option<Millis>,
     /// No candidacy before this: another candidate was promised, or an heir was named.
-    pub(crate) patient_until: Millis,
+    patient_until: Millis,
     staging: Option<Box<Staging>>,
     /// The decided index, and since when entries after it have waited.
     undecided_since: Option<(Index, Millis)>,
 }
 
 /// Pieces of a re-sent log.
-#[derive(Clone, Hash, Debug)]
+#[derive(Clone, PartialEq, Hash, Debug)]
 pub(crate) struct Staging {
     pub(crate) ballot: Ballot,
     pub(crate) from: Index,
@@ -38,33 +43,54 @@ pub(crate) struct Staging {
 impl Following {
     /// The leader is lost, and a quorum is heard.
     pub(crate) fn lost_since(now: Millis) -> Following {
-        Following { lost_since: Some(now), ..Following::default() }
+        Following(Unrest { lost_since: Some(now), ..Unrest::default() }.into())
     }
 
     /// Patient until `patient_until`, else as new.
     pub(crate) fn until(patient_until: Millis) -> Following {
-        Following { patient_until, ..Following::default() }
+        Following(Unrest { patient_until, ..Unrest::default() }.into())
+    }
+
+    /// No candidacy before this.
+    pub(crate) fn patient_until(&self) -> Millis {
+        self.0.get().map_or(Millis(0), |unrest| unrest.patient_until)
+    }
+
+    pub(crate) fn be_patient_until(&mut self, until: Millis) {
+        if until > Millis(0) {
+            self.0.make().patient_until = until;
+        } else if let Some(unrest) = self.0.get_mut() {
+            unrest.patient_until = until;
+        }
+    }
+
+    /// Gives back memory that is not needed now.
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink();
     }
 
     /// Time passed, and nobody leads. Whether it is this replica's turn to stand, which comes after
     /// `patience`; there is none if it may not stand.
     pub(crate) fn tick_lost(&mut self, patience: Option<Millis>, now: Millis) -> bool {
+        let unrest = self.0.make();
         let Some(patience) = patience else {
-            self.lost_since = None;
+            unrest.lost_since = None;
             return false;
         };
-        let since = *self.lost_since.get_or_insert(now);
-        now >= since.plus(patience) && now >= self.patient_until
+        let since = *unrest.lost_since.get_or_insert(now);
+        now >= since.plus(patience) && now >= unrest.patient_until
     }
 
     /// The leader is there. Whether it is `removed` and should have handed over `patience` ago: then its last word was
     /// lost, and since it never stands nobody would come to miss it.
     pub(crate) fn outstays(&mut self, removed: bool, patience: Millis, now: Millis) -> bool {
-        if !removed {
-            self.removed_since = None;
-            return false;
+        if removed {
+            return now >= self.0.make().removed_since.get_or_insert(now).plus(patience);
         }
-        now >= self.removed_since.get_or_insert(now).plus(patience)
+        if let Some(unrest) = self.0.get_mut() {
+            unrest.removed_since = None;
+        }
+        false
     }
 
     /// Time passed, and the leader of `ballot` is there.
@@ -79,7 +105,9 @@ impl Following {
         now: Millis,
         out: &mut Outbox,
     ) {
-        self.lost_since = None;
+        if let Some(unrest) = self.0.get_mut() {
+            unrest.lost_since = None;
+        }
         let log = acceptor.log();
         let follows = log.accepted() == ballot;
         let marks = follows.then(|| (log.decided(), log.last()));
@@ -91,7 +119,7 @@ impl Following {
     /// Whether time brings nothing as long as the leader of `ballot` is there.
     pub(crate) fn is_idle(&self, ballot: Ballot, log: &Log) -> bool {
         let waits = log.accepted() == ballot && log.decided() < log.last();
-        !waits && self.lost_since.is_none() && self.removed_since.is_none() && self.undecided_since.is_none()
+        !waits && self.0.get().is_none_or(Unrest::is_over)
     }
 
     /// A piece of the log that the leader sends again, whole, under its own ballot.
@@ -123,19 +151,20 @@ impl Following {
     /// Adds a piece to those that came before it, and returns what that makes if it is the
     /// whole. A first piece begins anew; one that continues nothing is dropped.
     fn take_piece(&mut self, piece: Staging, planted_unwhole: bool) -> Option<Vec<Entry>> {
-        let staging = match self.staging.take() {
+        let place = &mut self.0.make().staging;
+        let staging = match place.take() {
             Some(mut staging) if staging.continues_with(&piece) => {
                 staging.entries.extend(piece.entries);
                 staging
             }
             _ if piece.entries.first().is_none_or(|entry| entry.index == piece.from) => Box::new(piece),
             other => {
-                self.staging = other;
+                *place = other;
                 return None;
             }
         };
         if staging.end() < staging.whole_to && !planted_unwhole {
-            self.staging = Some(staging);
+            *place = Some(staging);
             return None;
         }
         Some(staging.entries)
@@ -145,22 +174,32 @@ impl Following {
     /// with what is decided and the end of the log, or nothing if its leader is another one.
     fn misses_marks(&mut self, marks: Option<(Index, Index)>, now: Millis, patience: Millis) -> bool {
         let Some((decided, _)) = marks.filter(|(decided, last)| decided < last) else {
-            self.undecided_since = None;
+            if let Some(unrest) = self.0.get_mut() {
+                unrest.undecided_since = None;
+            }
             return false;
         };
-        match self.undecided_since {
+        let undecided_since = &mut self.0.make().undecided_since;
+        match *undecided_since {
             Some((at, since)) if at == decided => {
                 let missed = now.since(since) >= patience;
                 if missed {
-                    self.undecided_since = Some((decided, now));
+                    *undecided_since = Some((decided, now));
                 }
                 missed
             }
             _ => {
-                self.undecided_since = Some((decided, now));
+                *undecided_since = Some((decided, now));
                 false
             }
         }
+    }
+}
+
+impl Unrest {
+    /// Whether nothing of it runs. Pieces wait for more, and for nothing that time brings.
+    fn is_over(&self) -> bool {
+        self.lost_since.is_none() && self.removed_since.is_none() && self.undecided_since.is_none()
     }
 }
 

@@ -35,6 +35,7 @@ use crate::log::Base;
 use crate::message::{Checkpoint, Config, Entry, Message, Payload, Record};
 use crate::options::{Options, Planted};
 use crate::outbox::Outbox;
+use crate::rare::Rare;
 use crate::renewal::Renewal;
 use crate::repair::{self, Asking, ROUNDS_SKIPPED};
 use crate::rescue::{Rescue, RescueError};
@@ -50,7 +51,7 @@ pub struct Group {
     acceptor: Acceptor,
     election: Election,
     role: Role,
-    grants: Grants,
+    grants: Rare<Grants>,
     /// What it asks and hears while records are lost (R20).
     asking: Option<Box<Asking>>,
 }
@@ -59,7 +60,7 @@ pub struct Group {
 enum Role {
     Follower(Following),
     Candidate(Box<Candidate>),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 impl Group {
@@ -70,7 +71,7 @@ impl Group {
             acceptor: Acceptor::new(me, config.into()),
             election: Election::default(),
             role: Role::Follower(Following::default()),
-            grants: Grants::default(),
+            grants: Rare::default(),
             asking: None,
         }
     }
@@ -124,7 +125,7 @@ impl Group {
     /// that remembers a promise makes no other for [`LEASE`](crate::LEASE) from `now` on (R14).
     pub fn remember_grants(&mut self, now: Millis) {
         if self.acceptor.has_durable_promise() && self.options.planted != Planted::GrantForgotten {
-            self.grants = Grants::restarted(now);
+            self.grants = Grants::restarted(now).into();
         }
     }
 
@@ -194,7 +195,7 @@ impl Group {
             self.tick_mute(now, out);
             return;
         }
-        if let Some((from, message)) = self.grants.take_held(now) {
+        if let Some((from, message)) = self.grants.get_mut().and_then(|grants| grants.take_held(now)) {
             self.handle_message(from, message, now, out);
         }
         let (me, log, options) = (self.acceptor.me(), self.acceptor.log(), &*self.options);
@@ -450,10 +451,16 @@ impl Group {
     }
 
     /// Gives back memory that was reserved for what is to come. Worth calling when the group has come to rest.
-    pub fn shrink(&mut self) {
+    pub fn shrink(&mut self, now: Millis) {
         self.acceptor.shrink();
-        if let Role::Leader(leader) = &mut self.role {
-            leader.shrink();
+        match &mut self.role {
+            Role::Follower(following) => following.shrink(),
+            Role::Candidate(_) => {}
+            Role::Leader(leader) => leader.shrink(),
+        }
+        if let Some(grants) = self.grants.get_mut() {
+            grants.forget_past(now);
+            self.grants.shrink();
         }
     }
 
@@ -522,6 +529,6 @@ mod tests {
     /// There may be thousands of groups, most of them at rest: what only some need, or only now and then, is in a box.
     #[test]
     fn a_group_is_small() {
-        assert!(size_of::<Group>() <= 528, "{}", size_of::<Group>());
+        assert!(size_of::<Group>() <= 296, "{}", size_of::<Group>());
     }
 }

@@ -20,6 +20,7 @@ use crate::message::{Entry, Message, Payload};
 use crate::options::{Options, Planted};
 use crate::outbox::{Outbox, RoleChange};
 use crate::quorum::planted_configs;
+use crate::rare::Rare;
 use crate::reads::Reads;
 use crate::renewal::{Renewal, Renewals};
 
@@ -44,7 +45,7 @@ pub(crate) struct Leader {
     serving: bool,
     followers: Vec<Follower>,
     /// Own appends under way, and the last index each makes durable.
-    own_pending: VecDeque<(AppendSeq, Index)>,
+    own_pending: Rare<VecDeque<(AppendSeq, Index)>>,
     own_durable: Index,
     /// Made with the first read that needs a round, and kept: its rounds are numbered through the whole ballot.
     reads: Option<Box<Reads>>,
@@ -119,7 +120,7 @@ impl Leader {
             first,
             serving: false,
             followers: Vec::new(),
-            own_pending: VecDeque::new(),
+            own_pending: Rare::default(),
             own_durable: Index::ZERO,
             reads: None,
             lease: Lease::default(),
@@ -515,27 +516,28 @@ impl Leader {
     }
 
     pub(crate) fn note_append(&mut self, seq: AppendSeq, last: Index) {
-        match self.own_pending.back_mut() {
+        let own_pending = self.own_pending.make();
+        match own_pending.back_mut() {
             // It went into the same record.
             Some((pending, index)) if *pending == seq => *index = last,
-            _ => self.own_pending.push_back((seq, last)),
+            _ => own_pending.push_back((seq, last)),
         }
     }
 
     pub(crate) fn handle_durable(&mut self, seq: AppendSeq) {
-        while let Some((at, index)) = self.own_pending.front() {
-            if *at > seq {
-                break;
-            }
-            self.own_durable = *index;
-            self.own_pending.pop_front();
+        let Some(own_pending) = self.own_pending.get_mut() else { return };
+        while let Some((_, index)) = own_pending.pop_front_if(|(at, _)| *at <= seq) {
+            self.own_durable = index;
         }
     }
 
     /// Gives back memory that was reserved for what is to come.
     pub(crate) fn shrink(&mut self) {
         self.followers.shrink_to_fit();
-        self.own_pending.shrink_to_fit();
+        self.own_pending.shrink();
+        if let Some(reads) = &mut self.reads {
+            reads.shrink();
+        }
     }
 
     fn follower(&mut self, replica: ReplicaId) -> Option<&mut Follower> {

@@ -48,7 +48,7 @@ const ASKED_EVERY: Millis = Millis(50);
 const READ_LATELY: Millis = Millis(1000);
 
 /// What a replica has granted, and what waits for the end of it.
-#[derive(Clone, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Hash, Debug, Default)]
 pub(crate) struct Grants {
     /// The leader last granted a lease, and the end of it.
     given: Option<(Ballot, Millis)>,
@@ -95,6 +95,14 @@ impl Grants {
     /// Whether something is held.
     pub(crate) fn holds(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Forgets what binds no more from `now` on.
+    pub(crate) fn forget_past(&mut self, now: Millis) {
+        self.given = self.given.filter(|(_, until)| now < *until);
+        if self.forgotten_until <= now {
+            self.forgotten_until = Millis(0);
+        }
     }
 
     /// What was held, once nothing binds.

@@ -186,6 +186,7 @@ mod notation;
 mod options;
 mod outbox;
 mod quorum;
+mod rare;
 mod reads;
 mod renewal;
 mod repair;

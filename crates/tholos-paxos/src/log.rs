@@ -11,9 +11,11 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::iter;
 
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::message::{Checkpoint, Config, Entry, Payload};
+use crate::rare::Rare;
 
 /// Entries that are moved to a smaller piece of memory when their group comes to rest, at most.
 const FEW_ENTRIES: usize = 8;
@@ -40,8 +42,10 @@ pub(crate) struct Log {
     undecided_bytes: usize,
     decided: Index,
     applied: Index,
-    /// The configuration last decided, then every one after it in the log (R6).
-    configs: Vec<(Index, Arc<Config>)>,
+    /// The configuration last decided, and where it stands.
+    config: (Index, Arc<Config>),
+    /// Every one after it in the log (R6).
+    later_configs: Rare<Vec<(Index, Arc<Config>)>>,
     /// The configuration in force at `applied`.
     applied_config: Arc<Config>,
 }
@@ -57,7 +61,8 @@ impl Log {
             decided: Index::ZERO,
             applied: Index::ZERO,
             applied_config: Arc::clone(&config),
-            configs: alloc::vec![(Index::ZERO, config)],
+            config: (Index::ZERO, config),
+            later_configs: Rare::default(),
         }
     }
 
@@ -68,7 +73,7 @@ impl Log {
             base,
             decided: base.index,
             applied: base.index,
-            configs: alloc::vec![(base.index, Arc::clone(&config))],
+            config: (base.index, Arc::clone(&config)),
             ..Log::new(config)
         }
     }
@@ -201,7 +206,7 @@ impl Log {
 
     /// Every configuration that a quorum must satisfy: the last decided and all after it.
     pub(crate) fn configs(&self) -> impl DoubleEndedIterator<Item = &Config> {
-        self.configs.iter().map(|(_, config)| &**config)
+        self.configs_at().map(|(_, config)| config)
     }
 
     /// Whether those for whom `has` is true are a majority of each of them.
@@ -212,7 +217,7 @@ impl Log {
     /// Whether the configuration decided last is known. It is not by a replica that has joined, until one in its own log
     /// is decided, as far as it knows.
     pub(crate) fn knows_its_config(&self) -> bool {
-        !self.configs[0].1.voters.is_empty()
+        !self.config.1.voters.is_empty()
     }
 
     /// [`Log::quorum`] of the configurations that are known: enough to ask, and not to win.
@@ -222,13 +227,17 @@ impl Log {
     }
 
     /// The configurations that count, each with its index; that of the last decided one is at most the decided index.
-    pub(crate) fn configs_at(&self) -> impl Iterator<Item = (Index, &Config)> {
-        self.configs.iter().map(|(index, config)| (*index, &**config))
+    pub(crate) fn configs_at(&self) -> impl DoubleEndedIterator<Item = (Index, &Config)> {
+        iter::once(&self.config).chain(self.later_configs()).map(|(index, config)| (*index, &**config))
     }
 
     /// Whether a configuration is under way, so that more than one counts.
     pub(crate) fn is_joint(&self) -> bool {
-        self.configs.len() > 1
+        !self.later_configs().is_empty()
+    }
+
+    fn later_configs(&self) -> &[(Index, Arc<Config>)] {
+        self.later_configs.get().map_or(&[], Vec::as_slice)
     }
 
     /// Whether `replica` is a voter or learner of a configuration that counts.
@@ -238,7 +247,7 @@ impl Log {
 
     /// Whether `replica` is known and has no vote, for good: it was removed, or learns again.
     pub(crate) fn has_lost_its_vote(&self, replica: ReplicaId) -> bool {
-        replica <= self.configs[0].1.last_replica && !self.configs().any(|config| config.is_voter(replica))
+        replica <= self.config.1.last_replica && !self.configs().any(|config| config.is_voter(replica))
     }
 
     /// How many voters stand before `replica` when the leader is lost; `None` for who has no vote. Who is about to be
@@ -251,7 +260,7 @@ impl Log {
     /// Whether `replica` was removed, or never came to be more than a proposal: no configuration after this one can name
     /// it (R7). One that is unknown and not retired may be a voter of a configuration that has not arrived here yet.
     pub(crate) fn is_retired(&self, replica: ReplicaId) -> bool {
-        replica <= self.configs[0].1.last_replica && !self.names(replica)
+        replica <= self.config.1.last_replica && !self.names(replica)
     }
 
     /// Whether those for whom `has` is true meet every quorum that phase 1 of a higher ballot can be won with (R12).
@@ -264,7 +273,7 @@ impl Log {
     }
 
     pub(crate) fn latest_config(&self) -> &Config {
-        &self.configs.last().expect("a log always has a configuration").1
+        &self.later_configs().last().unwrap_or(&self.config).1
     }
 
     /// The configuration in force at the applied index.
@@ -292,7 +301,7 @@ impl Log {
         assert_eq!(entry.index, self.last().next(), "an entry must follow the last one");
         assert!(entry.time >= self.last_time(), "P3: time runs back at {}", entry.index);
         if let Payload::Config(config) = &entry.payload {
-            self.configs.push((entry.index, Arc::new(Config::clone(config))));
+            self.later_configs.make().push((entry.index, Arc::new(Config::clone(config))));
         }
         self.cost_bytes += entry.cost_bytes();
         self.undecided_bytes += entry.cost_bytes();
@@ -308,7 +317,9 @@ impl Log {
             self.cost_bytes -= entry.cost_bytes();
             self.undecided_bytes -= entry.cost_bytes();
         }
-        self.configs.retain(|(at, _)| *at < from);
+        if let Some(later) = self.later_configs.get_mut() {
+            later.retain(|(at, _)| *at < from);
+        }
         for entry in entries {
             self.append(entry);
         }
@@ -341,8 +352,11 @@ impl Log {
         let decided = self.entries.range(start..start + count);
         self.undecided_bytes -= decided.map(Entry::cost_bytes).sum::<usize>();
         self.decided = index;
-        while self.configs.len() > 1 && self.configs[1].0 <= index {
-            self.configs.remove(0);
+        if let Some(later) = self.later_configs.get_mut() {
+            let decided = later.partition_point(|(at, _)| *at <= index);
+            if let Some(newest) = later.drain(..decided).next_back() {
+                self.config = newest;
+            }
         }
         true
     }
@@ -395,7 +409,7 @@ impl Log {
     /// Gives back memory that was reserved for entries to come. A log that holds more than a few is not at rest for long,
     /// and copying it to and fro would cost more than it saves.
     pub(crate) fn shrink(&mut self) {
-        self.configs.shrink_to_fit();
+        self.later_configs.shrink();
         if self.entries.len() <= FEW_ENTRIES {
             self.entries.shrink_to_fit();
         }
@@ -558,7 +572,7 @@ mod tests {
     fn a_log_at_rest_has_no_room_to_spare_and_a_long_one_keeps_it() {
         let mut short = log(1);
         short.shrink();
-        assert_eq!((short.entries.capacity(), short.configs.capacity()), (1, 1));
+        assert_eq!((short.entries.capacity(), short.later_configs.get()), (1, None));
         let mut long = log(FEW_ENTRIES as u64 + 1);
         let reserved = long.entries.capacity();
         long.shrink();

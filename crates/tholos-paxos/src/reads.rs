@@ -69,6 +69,13 @@ impl Reads {
         }
     }
 
+    /// Gives back memory that was reserved for what is to come.
+    pub(crate) fn shrink(&mut self) {
+        self.arrived.shrink_to_fit();
+        self.rounds.shrink_to_fit();
+        self.confirmed.shrink_to_fit();
+    }
+
     /// Whether no read waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.arrived.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()

@@ -226,18 +226,13 @@ impl NodeReport {
         let gateway = node.gateway();
         let counters = &gateway.counters;
         let held = (0..map.shard_count).filter_map(|shard| node.shard(ShardId(shard)));
-        let (mut keys, mut used_bytes, mut repeated) = (0, 0, 0);
-        let (mut reads_by_lease, mut reads_late, mut reads_as_replica, mut reads_stale) = (0, 0, 0, 0);
+        let (mut keys, mut used_bytes) = (0, 0);
+        let served = node.served();
         let (reads_to_leaders, reads_to_replicas) = node.reads_sent();
         let shards = held
             .map(|shard| {
                 keys += shard.keyspace.len(shard.time.0) as u64;
                 used_bytes += shard.keyspace.used_bytes() as u64;
-                repeated += shard.writes_repeated;
-                reads_by_lease += shard.reads_by_lease;
-                reads_late += shard.reads_late;
-                reads_as_replica += shard.reads_as_replica;
-                reads_stale += shard.reads_stale;
                 let group = &shard.group;
                 let leader = group.leader();
                 let leads = group.serving();
@@ -280,11 +275,11 @@ impl NodeReport {
             timed_out: counters.timed_out,
             errors: counters.errors,
             shed: counters.shed,
-            repeated,
-            reads_by_lease,
-            reads_late,
-            reads_as_replica,
-            reads_stale,
+            repeated: served.writes_repeated,
+            reads_by_lease: served.reads_by_lease,
+            reads_late: served.reads_late,
+            reads_as_replica: served.reads_as_replica,
+            reads_stale: served.reads_stale,
             reads_to_leaders,
             reads_to_replicas,
             hot_keys: hot::of_node(node),

@@ -415,13 +415,13 @@ impl Host {
             coverage.add_to(Reached::ReadKeptForLeader, kept);
             coverage.add_to(Reached::ReadSentToReplica, sent);
         }
-        for shard in self.node.iter().flat_map(shards) {
+        for served in self.node.iter().map(Node::served) {
             // Retried writes that were found applied.
-            coverage.add_to(Reached::Repeated, shard.writes_repeated);
-            coverage.add_to(Reached::ReadByLease, shard.reads_by_lease);
-            coverage.add_to(Reached::ReadAtReplica, shard.reads_as_replica);
-            coverage.add_to(Reached::ReadLate, shard.reads_late);
-            coverage.add_to(Reached::ReadStale, shard.reads_stale);
+            coverage.add_to(Reached::Repeated, served.writes_repeated);
+            coverage.add_to(Reached::ReadByLease, served.reads_by_lease);
+            coverage.add_to(Reached::ReadAtReplica, served.reads_as_replica);
+            coverage.add_to(Reached::ReadLate, served.reads_late);
+            coverage.add_to(Reached::ReadStale, served.reads_stale);
         }
     }
 

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId, RecoverOrder};
-use tholos_node::{ClientId, Effects, Event, Node, Notice, PeerMessage};
+use tholos_node::{ClientId, Effects, Event, Notice, PeerMessage};
 use tholos_paxos::{AppendSeq, Millis, Options, Planted};
 use tholos_ring::ShardId;
 use tholos_wal::Crash;
@@ -481,11 +481,8 @@ impl Sim {
             self.coverage.count(Reached::WritesHeld);
         }
         while node.keeps_back() {
-            let late = |node: &Node, id: ShardId| node.shard(id).map_or(0, |shard| shard.reads_late);
-            let read: Vec<_> = node.kept_back().map(|id| (id, late(node, id))).collect();
+            leased.extend(node.releases(later));
             node.release(later, &mut out);
-            let answered = read.into_iter().filter(|(id, before)| late(node, *id) == *before);
-            leased.extend(answered.map(|(id, _)| id));
         }
         self.check_leases(host, &leased);
         self.note_rescues(host, &out.notices);

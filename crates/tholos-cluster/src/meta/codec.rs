@@ -24,7 +24,6 @@
 mod recovery;
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use tholos_paxos::{Config, Millis, MoveId, ReplicaId};
@@ -35,7 +34,7 @@ use crate::id::{Epoch, Incarnation, Level, NodeId};
 use crate::map::{ClusterMap, MapError, NodeRow};
 use crate::meta::{
     Before, Cause, Departed, Job, JobMove, JobOrder, JobRestart, JobState, MetaCommand, MetaState, MoveStage,
-    NodeChange, RestartStage, Standing,
+    NodeChange, RestartStage, Standing, shared,
 };
 use crate::moves::Move;
 use recovery::{push_recover, push_recovery, read_recover, read_recovery};
@@ -111,7 +110,7 @@ impl MetaState {
         let standings =
             map.nodes.iter().map(|_| read_one_of(&STANDINGS, &mut reader)).collect::<Result<_, _>>()?;
         let departed = read_list16(&mut reader, read_departed)?;
-        let configs = read_list16(&mut reader, |reader| read_config(reader).map(Arc::new))?;
+        let configs = shared(read_list16(&mut reader, read_config)?);
         let last_job = reader.u64()?;
         let count = reader.u8()?;
         let jobs = (0..count).map(|_| read_job(version, &mut reader)).collect::<Result<_, _>>()?;

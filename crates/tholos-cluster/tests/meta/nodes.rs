@@ -1,5 +1,7 @@
 //! Nodes are founded, join, are wiped and leave.
 
+use std::sync::Arc;
+
 use tholos_cluster::{
     ClusterId, ClusterMap, Epoch, Incarnation, JobOrder, JobState, MetaCommand, MetaState, Move, NodeChange,
     NodeId, NodeRow, Phase, Refusal, Standing,
@@ -187,4 +189,17 @@ fn addresses_change_and_nothing_else() {
     let other = NodeRow { incarnation: Incarnation(1), ..moved };
     let refused = MetaState::apply(&mut state, &MetaCommand::Readdress(other), NOW);
     assert_eq!(refused, Err(Refusal::UnknownNode(NodeId(1))));
+}
+
+/// A state just founded, and one read back.
+#[test]
+fn groups_of_the_same_nodes_share_one_configuration() {
+    let founded = founded(3);
+    let read = MetaState::decode(&now(&founded).encode()).expect("it was written here");
+    for state in [now(&founded), &read] {
+        let configs = &state.configs;
+        let pairs = || configs.iter().flat_map(|one| configs.iter().map(move |other| (one, other)));
+        assert!(pairs().all(|(one, other)| (one == other) == Arc::ptr_eq(one, other)));
+        assert!(pairs().filter(|(one, other)| one == other).count() > configs.len(), "some are the same");
+    }
 }

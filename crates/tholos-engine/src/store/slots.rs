@@ -26,18 +26,26 @@ impl Place {
 pub(crate) struct Slots {
     first_slot: u16,
     slots: Box<[Pages]>,
-    /// For each slot the last write that may have taken a key away (R19); apart, as most commands do not look.
+    /// For each slot the last write that may have taken a key away (R19); apart, as most commands do not look, and empty until
+    /// one has.
     absent: Box<[Stamp]>,
     hash_seed: u64,
-    /// Bits of the hash that are kept; all of them, but for tests that need twins.
+    /// Bits of the hash that are kept: all of them, but for tests that need twins.
+    #[cfg(test)]
     hash_mask: u64,
 }
 
 impl Slots {
     pub(crate) fn new(first_slot: u16, slot_count: u16, hash_seed: u64) -> Slots {
         let slots = (0..slot_count).map(|_| Pages::default()).collect();
-        let absent = alloc::vec![Stamp::default(); usize::from(slot_count)].into();
-        Slots { first_slot, slots, absent, hash_seed, hash_mask: u64::MAX }
+        Slots {
+            first_slot,
+            slots,
+            absent: Box::default(),
+            hash_seed,
+            #[cfg(test)]
+            hash_mask: u64::MAX,
+        }
     }
 
     pub(crate) fn first_slot(&self) -> u16 {
@@ -55,7 +63,9 @@ impl Slots {
     /// Where `key` stands, or `None` if its slot is not of this shard.
     pub(crate) fn place(&self, key: &[u8]) -> Option<Place> {
         let slot = tholos_ring::slot(key).number().checked_sub(self.first_slot)?;
-        let hash = place_hash(self.hash_seed, key) & self.hash_mask;
+        let hash = place_hash(self.hash_seed, key);
+        #[cfg(test)]
+        let hash = hash & self.hash_mask;
         (slot < self.slot_count()).then_some(Place { slot, hash })
     }
 
@@ -107,16 +117,26 @@ impl Slots {
 
     /// The last write that may have taken a key of this slot away.
     pub(crate) fn absent(&self, slot: u16) -> Stamp {
-        self.absent[usize::from(slot)]
+        self.absent.get(usize::from(slot)).copied().unwrap_or_default()
     }
 
     pub(crate) fn set_absent(&mut self, slot: u16, stamp: Stamp) {
+        if self.absent.is_empty() {
+            if stamp == Stamp::default() {
+                return;
+            }
+            self.absent = alloc::vec![Stamp::default(); self.slots.len()].into();
+        }
         self.absent[usize::from(slot)] = stamp;
     }
 
     /// The same slots without entries.
     pub(crate) fn emptied(&self) -> Slots {
-        Slots { hash_mask: self.hash_mask, ..Slots::new(self.first_slot, self.slot_count(), self.hash_seed) }
+        Slots {
+            #[cfg(test)]
+            hash_mask: self.hash_mask,
+            ..Slots::new(self.first_slot, self.slot_count(), self.hash_seed)
+        }
     }
 
     /// Makes twins common, for tests.

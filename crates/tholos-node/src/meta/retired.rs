@@ -24,7 +24,7 @@ impl Node {
     /// last records may still be in the log, and make no state.
     pub(crate) fn drop_recovered_retired(&mut self) {
         for id in (0..self.shards.len()).map(|at| ShardId(at as u16)) {
-            let unfit = self.shard(id).is_none_or(|shard| shard.unfit.is_some());
+            let unfit = self.shard(id).is_none_or(|shard| shard.unfit().is_some());
             // L2: a mute one is dropped later.
             if self.is_retired(id) && (unfit || !self.is_mute(id)) {
                 self.shards[usize::from(id.0)] = None;
@@ -54,7 +54,7 @@ impl Node {
         let now = self.time().mono;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         if shard.group.leading().is_some() {
-            if now.since(*shard.retired_since.get_or_insert(now)) < LETS_GO_WITHIN {
+            if now.since(shard.retired_since(now)) < LETS_GO_WITHIN {
                 return;
             }
             shard.group.stop_leading(now, &mut self.outbox);

@@ -91,7 +91,7 @@ impl Node {
                 bytes: shard.keyspace.used_bytes() as u64,
                 data_bytes: shard.keyspace.data_bytes() as u64,
                 config: group.config().number,
-                voters: shard.voters.clone(),
+                voters: shard.voters.to_vec(),
                 mute: group.repair().is_some(),
             })
         };

@@ -14,6 +14,9 @@ use tholos_ring::ShardId;
 /// Bytes of memory that a log entry costs beside its batch, about, in the log file.
 const RECORD_BYTES: u64 = 64;
 
+/// Comes after every append.
+const NONE: AppendSeq = AppendSeq(u64::MAX);
+
 #[derive(Debug)]
 pub(super) struct Retained {
     shards: Vec<Need>,
@@ -28,15 +31,17 @@ pub(super) struct Retained {
 }
 
 /// What one shard needs of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Need {
-    /// Its oldest needed append; zero is one of an earlier boot.
+    /// Its oldest needed append; zero is one of an earlier boot, [`NONE`] if it has appended nothing at all.
     from: AppendSeq,
     /// The bytes appended before it.
     position: u64,
-    /// Whether it has appended anything at all.
-    any: bool,
     next: Option<Box<Next>>,
+}
+
+impl Need {
+    const NOTHING: Need = Need { from: NONE, position: 0, next: None };
 }
 
 /// A checkpoint under way.
@@ -53,7 +58,7 @@ struct Next {
 impl Retained {
     pub(super) fn new(shard_count: u16, log_bytes_max: u64, room_bytes: u64) -> Retained {
         Retained {
-            shards: (0..shard_count).map(|_| Need::default()).collect(),
+            shards: (0..shard_count).map(|_| Need::NOTHING).collect(),
             position: 0,
             log_bytes_max,
             kept_bytes: 0,
@@ -80,10 +85,10 @@ impl Retained {
     /// A record found in the log at start.
     pub(super) fn recovered(&mut self, shard: ShardId, bytes: u64, checkpoint: bool) {
         if let Some(need) = self.shards.get_mut(usize::from(shard.0)) {
-            if checkpoint || !need.any {
+            if checkpoint || need.from == NONE {
                 need.position = self.position;
             }
-            need.any = true;
+            need.from = AppendSeq(0);
         }
         self.position += bytes;
     }
@@ -91,8 +96,8 @@ impl Retained {
     /// An append was asked for.
     pub(super) fn appended(&mut self, shard: ShardId, seq: AppendSeq, record: &Record) {
         let need = &mut self.shards[usize::from(shard.0)];
-        if !need.any {
-            *need = Need { from: seq, position: self.position, any: true, next: None };
+        if need.from == NONE {
+            *need = Need { from: seq, position: self.position, next: None };
         }
         if record.replaces_all() {
             let next = Next { seq, last: seq, position: self.position, file_whole: true };
@@ -105,7 +110,7 @@ impl Retained {
 
     /// Nothing of this shard is needed any more.
     pub(super) fn forget(&mut self, shard: ShardId) {
-        self.shards[usize::from(shard.0)] = Need::default();
+        self.shards[usize::from(shard.0)] = Need::NOTHING;
     }
 
     /// The file that the checkpoint just appended names is still to be written.
@@ -140,8 +145,8 @@ impl Retained {
 
     /// The oldest append that some shard still needs, if it has moved (S2).
     pub(super) fn releasable(&mut self) -> Option<AppendSeq> {
-        let oldest = self.shards.iter().filter(|need| need.any).map(|need| need.from).min()?;
-        if oldest <= self.released {
+        let oldest = self.shards.iter().map(|need| need.from).min()?;
+        if oldest <= self.released || oldest == NONE {
             return None;
         }
         self.released = oldest;
@@ -160,7 +165,7 @@ impl Retained {
         if self.is_busy() {
             return None;
         }
-        let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.any);
+        let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.from != NONE);
         let (at, oldest) = numbered.min_by_key(|(_, need)| need.position)?;
         let bytes_max = if disk_full { self.log_bytes_max / 8 } else { self.log_bytes_max };
         let too_long = self.position - oldest.position > bytes_max || self.kept_bytes > self.log_bytes_max;

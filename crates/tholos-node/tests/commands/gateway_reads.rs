@@ -29,7 +29,7 @@ fn leads(cluster: &Cluster, at: usize) -> bool {
 }
 
 fn reads_as_replica(cluster: &Cluster, at: usize) -> u64 {
-    cluster.nodes[at].shard(shard()).map_or(0, |shard| shard.reads_as_replica)
+    cluster.nodes[at].served().reads_as_replica
 }
 
 /// For 100 ms the worker of a node has no time left, and the others hear of it.
@@ -177,7 +177,7 @@ fn within_the_stated_age_a_replica_answers_by_itself_and_no_longer() {
         cluster.lost_between = |_, _, _| false;
         cluster.advance(300);
         assert_eq!(flat(&cluster.read(reader)), "$3 two");
-        assert_eq!(cluster.nodes[1].shard(shard()).expect("it holds all").reads_stale, 2, "{port:?}");
+        assert_eq!(cluster.nodes[1].served().reads_stale, 2, "{port:?}");
     }
 }
 
@@ -228,13 +228,13 @@ fn a_connection_that_has_written_reads_what_it_wrote() {
     assert_eq!(flat(&cluster.ask(reader, &["GET b"])), "$3 one");
     assert_eq!(flat(&cluster.ask(writer, &["SET b two"])), "+OK");
     assert_eq!(flat(&cluster.ask(reader, &["SET b three", "GET b"])), "+OK $5 three");
-    assert_eq!(cluster.nodes[1].shard(shard()).expect("it holds all").reads_stale, 0);
+    assert_eq!(cluster.nodes[1].served().reads_stale, 0);
 }
 
 #[test]
 fn the_age_is_stated_by_the_client_or_by_the_setting() {
     let (mut cluster, _) = cluster(3, 3, Planted::Nothing);
-    let stale = |cluster: &Cluster| cluster.nodes[1].shard(shard()).expect("it holds all").reads_stale;
+    let stale = |cluster: &Cluster| cluster.nodes[1].served().reads_stale;
     let reader = cluster.connect(1, Port::Cluster);
     let ask = |cluster: &mut Cluster, command: &str| flat(&cluster.ask(reader, &[command]));
     assert_eq!(ask(&mut cluster, "READONLY"), "+OK");

@@ -24,11 +24,11 @@ fn three() -> (Cluster, Client) {
 }
 
 fn reads_by_lease(cluster: &Cluster) -> u64 {
-    cluster.nodes[0].shard(shard()).expect("it holds all shards").reads_by_lease
+    cluster.nodes[0].served().reads_by_lease
 }
 
 fn reads_late(cluster: &Cluster) -> u64 {
-    cluster.nodes[0].shard(shard()).expect("it holds all shards").reads_late
+    cluster.nodes[0].served().reads_late
 }
 
 #[test]

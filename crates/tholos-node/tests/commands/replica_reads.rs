@@ -33,7 +33,7 @@ fn three_with(leases: bool, planted: Planted) -> (Cluster, Client, Client) {
 }
 
 fn reads_as_replica(cluster: &Cluster, at: usize) -> u64 {
-    cluster.nodes[at].shard(shard()).expect("it holds all shards").reads_as_replica
+    cluster.nodes[at].served().reads_as_replica
 }
 
 #[test]

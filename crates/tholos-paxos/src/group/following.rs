@@ -31,7 +31,7 @@ impl Group {
             self.asking.get_or_insert_default().note_led(now);
         }
         // Patience was for the time until somebody leads.
-        following.patient_until = Millis(0);
+        following.be_patient_until(Millis(0));
         true
     }
 
@@ -62,9 +62,9 @@ impl Group {
         if self.heed(from, ballot, now, out)
             && self.acceptor.promised() == ballot
             && self.acceptor.has_durable_promise()
-            && !self.grants.holds()
+            && !self.holds_back()
         {
-            self.grants.give(ballot, now);
+            self.grants.make().give(ballot, now);
             out.send(from, Message::Granted { ballot, asked });
         }
     }
@@ -79,9 +79,9 @@ impl Group {
             self.acceptor.decide(self.acceptor.log().last());
         }
         if fits && is_voter && matches!(self.role, Role::Follower(_)) {
-            self.grants.cancel(ballot);
+            self.cancel_grants(ballot);
             if self.own_grants_bind(now) {
-                self.grants.hold(from, ballot, Message::Released { ballot });
+                self.grants.make().hold(from, ballot, Message::Released { ballot });
             } else {
                 self.start_promise(self.election.next_ballot(me, promised), Some(ballot), now, out);
             }

@@ -45,7 +45,7 @@ impl Group {
         }
         let has_lost_its_vote = self.acceptor.log().has_lost_its_vote(me);
         let is_silent = match &self.role {
-            Role::Follower(following) => self.election.leader().is_none() && now >= following.patient_until,
+            Role::Follower(following) => self.election.leader().is_none() && now >= following.patient_until(),
             Role::Candidate(_) | Role::Leader(_) => false,
         };
         if promised > ballot && !has_lost_its_vote {
@@ -89,7 +89,7 @@ impl Group {
         out.send(heir, Message::Released { ballot: leader.ballot() });
         self.step_down(now, out);
         if let Role::Follower(following) = &mut self.role {
-            following.patient_until = now.plus(self.options.election_timeout);
+            following.be_patient_until(now.plus(self.options.election_timeout));
         }
     }
 }

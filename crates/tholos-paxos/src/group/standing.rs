@@ -88,7 +88,15 @@ impl Group {
 
     /// Whether this replica may have granted a lease that is not over.
     fn grants_bind(&self, now: Millis) -> bool {
-        self.options.planted != Planted::GrantDoesNotBind && self.grants.bind(now)
+        self.options.planted != Planted::GrantDoesNotBind
+            && self.grants.get().is_some_and(|grants| grants.bind(now))
+    }
+
+    /// The leader of `ballot` reads no more in it (R10).
+    pub(super) fn cancel_grants(&mut self, ballot: Ballot) {
+        if let Some(grants) = self.grants.get_mut() {
+            grants.cancel(ballot);
+        }
     }
 
     /// Whether that keeps it from standing.
@@ -139,7 +147,7 @@ impl Group {
             return;
         }
         if let Some(released) = released {
-            self.grants.cancel(released);
+            self.cancel_grants(released);
         }
         if self.acceptor.log().accepted() == ballot {
             // A late repeat: this ballot leads already.
@@ -157,7 +165,7 @@ impl Group {
         // promise may have been lost.
         if ballot > self.acceptor.promised() {
             if self.grants_bind(now) {
-                self.grants.hold(from, ballot, Message::Prepare { ballot, decided, released });
+                self.grants.make().hold(from, ballot, Message::Prepare { ballot, decided, released });
                 return;
             }
             self.step_down(now, out);
@@ -165,7 +173,7 @@ impl Group {
         }
         self.election.lose_leader();
         if let Role::Follower(following) = &mut self.role {
-            following.patient_until = now.plus(self.options.election_timeout);
+            following.be_patient_until(now.plus(self.options.election_timeout));
         }
         self.acceptor.say_promise(from, ballot, self.options.planted, out);
     }
@@ -214,7 +222,7 @@ impl Group {
     fn lead(&mut self, elected: Elected, now: Millis, out: &mut Outbox) {
         let leader = Leader::begin(elected, &mut self.acceptor, &self.options, now, out);
         self.election.follow(leader.ballot());
-        self.role = Role::Leader(leader);
+        self.role = Role::Leader(Box::new(leader));
         self.advance(now, out);
     }
 

@@ -5,6 +5,7 @@ use crate::acceptor::Lost;
 use crate::ballot::{Ballot, Index, Millis, ReplicaId};
 use crate::connectivity::{Connectivity, leader_lost};
 use crate::leader::Leader;
+use crate::lease::Grants;
 use crate::log::Base;
 use crate::message::{Config, Entry};
 use crate::repair::{Asking, Repair};
@@ -135,7 +136,7 @@ impl Group {
     /// On the leader: for each other replica, how far it has durably accepted.
     pub fn followers(&self) -> impl Iterator<Item = (ReplicaId, Index)> {
         let leader = match &self.role {
-            Role::Leader(leader) => Some(leader),
+            Role::Leader(leader) => Some(&**leader),
             _ => None,
         };
         leader.into_iter().flat_map(Leader::marks)
@@ -179,7 +180,7 @@ impl Group {
     pub fn is_idle(&self, net: &impl Connectivity) -> bool {
         let (me, log) = (self.me(), self.acceptor.log());
         let heard = |replica| net.hears(me, replica);
-        if self.acceptor.is_mute() || self.grants.holds() {
+        if self.acceptor.is_mute() || self.holds_back() {
             return false;
         }
         match &self.role {
@@ -193,6 +194,11 @@ impl Group {
                     && !leader_lost(log, me, ballot, net)
             }),
         }
+    }
+
+    /// Whether something waits here for the end of a grant.
+    pub(super) fn holds_back(&self) -> bool {
+        self.grants.get().is_some_and(Grants::holds)
     }
 
     /// Whether some of what this group asked to append is not durable yet.
