@@ -12,7 +12,8 @@ use crate::operation::Operation;
 use crate::peer::Ask;
 use crate::sessions::size_of_reply;
 
-/// Clients give up after a few seconds; by then they should know that nothing was written.
+/// Clients give up after a few seconds; by then they should know that nothing was written. A gateway on another node has asked
+/// again by then, and can believe that of none but the first attempt (G3): its clients are told that the fate is unknown.
 const HELD_MAX: Millis = Millis(2000);
 const HELD_TOO_LONG: &str = "DISKFULL the log of this shard's leader has no room until a snapshot is written, and it takes long; \
                              nothing was written: try again later, or raise wal.bytes_max";
