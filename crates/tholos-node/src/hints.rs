@@ -15,6 +15,10 @@ use crate::peer::{Ask, Forward};
 
 /// How often a replica is asked while no leader is known.
 const ASK_INTERVAL: Millis = Millis(50);
+/// How often while requests wait for the answer, for the first [`HASTY`] questions: whoever hands its place over is followed
+/// within a few ticks.
+const HASTE_INTERVAL: Millis = Millis(10);
+const HASTY: u8 = 8;
 /// How often a leader is asked whether it still is.
 const CONFIRM_INTERVAL: Millis = Millis(1000);
 /// A leader that has said so itself so often since it was first known, about a second apart, leads.
@@ -34,6 +38,10 @@ struct Hint {
     /// How often in a row the leader that is known has said so itself.
     confirmed: u8,
     asked_at: Millis,
+    /// How many were asked since a leader was known.
+    asked: u8,
+    /// Requests wait since the last question.
+    is_wanted: bool,
     /// Counts the questions about this shard, so that one replica after the other is asked. One count for all shards could come to
     /// the same replica each time that it is the turn of a shard.
     turn: u16,
@@ -51,10 +59,11 @@ impl Hint {
 
 impl Hints {
     pub(crate) fn new(shard_count: u16) -> Hints {
-        let (node, ballot, confirmed, asked_at) = (None, Ballot::ZERO, 0, Millis(0));
+        let (node, ballot, confirmed, asked_at, asked, is_wanted) =
+            (None, Ballot::ZERO, 0, Millis(0), 0, false);
         // Not all begin with the same node.
         let turns = (0..shard_count).map(|shard| shard.wrapping_mul(2));
-        Hints(turns.map(|turn| Hint { node, ballot, confirmed, asked_at, turn }).collect())
+        Hints(turns.map(|turn| Hint { node, ballot, confirmed, asked_at, asked, is_wanted, turn }).collect())
     }
 
     /// What was said of a shard, whatever is promised here.
@@ -71,11 +80,19 @@ impl Hints {
         hint.known().filter(|(_, ballot)| *ballot >= promised || hint.confirmed >= CONFIRMATIONS)
     }
 
-    /// A node said who leads a shard; `None` if it knows of nobody. A lower ballot never replaces a higher one, but
-    /// one that its own leader denies is dropped.
-    pub(crate) fn learn(&mut self, shard: ShardId, from: NodeId, leader: Option<(NodeId, Ballot)>) {
-        let Some(hint) = self.0.get_mut(usize::from(shard.0)) else { return };
+    /// A node said who leads a shard; `None` if it knows of nobody. `promised` is what the replica here has. A lower ballot
+    /// never replaces a higher one, but one that its own leader denies is dropped. Hearsay of a leader below the promise is no
+    /// answer: others are to be asked. True if it was news who leads.
+    pub(crate) fn learn(
+        &mut self,
+        shard: ShardId,
+        from: NodeId,
+        leader: Option<(NodeId, Ballot)>,
+        promised: Ballot,
+    ) -> bool {
+        let Some(hint) = self.0.get_mut(usize::from(shard.0)) else { return false };
         let before = hint.known();
+        let leader = leader.filter(|(node, ballot)| *ballot >= promised || *node == from);
         let known = match (before, leader) {
             (None, Some(_)) => leader,
             (Some((_, old)), Some((_, new))) if new > old => leader,
@@ -87,6 +104,22 @@ impl Hints {
             hint.confirmed = 0;
         } else if known == leader && known.is_some_and(|(node, _)| node == from) {
             hint.confirmed = hint.confirmed.saturating_add(1);
+        }
+        known != before && known.is_some()
+    }
+
+    /// A request waits until it is known who leads a shard.
+    pub(crate) fn want(&mut self, shard: ShardId) {
+        self.0[usize::from(shard.0)].is_wanted = true;
+    }
+
+    /// Nobody need be asked: the replica here knows who leads a shard, in `ballot`.
+    pub(crate) fn rest(&mut self, shard: ShardId, ballot: Ballot) {
+        let hint = &mut self.0[usize::from(shard.0)];
+        hint.asked = 0;
+        if hint.ballot < ballot {
+            // When that one has lost its place it would be asked first, and others a second later.
+            hint.set(None);
         }
     }
 
@@ -104,11 +137,16 @@ impl Hints {
         if hint.node.is_some_and(|node| !heard.contains(&node) && !is_relayed(node)) {
             hint.set(None);
         }
-        let interval = if hint.node.is_some() { CONFIRM_INTERVAL } else { ASK_INTERVAL };
+        let interval = match hint.node {
+            Some(_) => CONFIRM_INTERVAL,
+            None if hint.is_wanted && hint.asked < HASTY => HASTE_INTERVAL,
+            None => ASK_INTERVAL,
+        };
         if heard.is_empty() || now.since(hint.asked_at) < interval {
             return None;
         }
-        hint.asked_at = now;
+        (hint.asked_at, hint.is_wanted) = (now, false);
+        hint.asked = if hint.node.is_some() { 0 } else { hint.asked.saturating_add(1) };
         let turn = usize::from(hint.turn);
         if let Some(leader) = hint.node.filter(|leader| heard.contains(leader)) {
             // If it is lost, those who are likely to know are asked first.
@@ -162,11 +200,11 @@ mod tests {
     #[test]
     fn a_lower_ballot_never_replaces_a_higher() {
         let mut hints = Hints::new(1);
-        hints.learn(S0, NodeId(1), hint(5, 2));
-        hints.learn(S0, NodeId(1), hint(4, 3));
-        hints.learn(S0, NodeId(3), None);
+        hints.learn(S0, NodeId(1), hint(5, 2), Ballot::ZERO);
+        hints.learn(S0, NodeId(1), hint(4, 3), Ballot::ZERO);
+        hints.learn(S0, NodeId(3), None, Ballot::ZERO);
         assert_eq!(hints.of(S0), hint(5, 2));
-        hints.learn(S0, NodeId(1), hint(6, 3));
+        hints.learn(S0, NodeId(1), hint(6, 3), Ballot::ZERO);
         assert_eq!(hints.of(S0), hint(6, 3));
     }
 
@@ -174,28 +212,47 @@ mod tests {
     fn who_says_again_that_it_leads_is_believed_against_a_higher_promise() {
         let mut hints = Hints::new(1);
         let promised = Ballot { round: 9, replica: ReplicaId(4) };
-        hints.learn(S0, NodeId(3), hint(5, 2));
+        hints.learn(S0, NodeId(3), hint(5, 2), Ballot::ZERO);
         assert_eq!(hints.leader(S0, Ballot::ZERO), hint(5, 2));
         // Hearsay confirms nothing.
-        (0..5).for_each(|_| hints.learn(S0, NodeId(3), hint(5, 2)));
+        (0..5).for_each(|_| assert!(!hints.learn(S0, NodeId(3), hint(5, 2), Ballot::ZERO)));
         assert_eq!(hints.leader(S0, promised), None);
-        hints.learn(S0, NodeId(2), hint(5, 2));
+        hints.learn(S0, NodeId(2), hint(5, 2), Ballot::ZERO);
         assert_eq!(hints.leader(S0, promised), None, "it may have said so before it heard of the other");
-        hints.learn(S0, NodeId(2), hint(5, 2));
+        hints.learn(S0, NodeId(2), hint(5, 2), Ballot::ZERO);
         assert_eq!(hints.leader(S0, promised), hint(5, 2));
-        hints.learn(S0, NodeId(3), hint(6, 3));
+        hints.learn(S0, NodeId(3), hint(6, 3), Ballot::ZERO);
         assert_eq!(hints.leader(S0, promised), None, "the next one has to say so, too");
+    }
+
+    /// It was believed to be an answer, and the next question was asked a second later.
+    #[test]
+    fn hearsay_of_a_leader_that_has_lost_its_place_is_no_answer() {
+        let (mut hints, heard) = (Hints::new(1), [NodeId(1), NodeId(3)]);
+        let promised = Ballot { round: 2, replica: ReplicaId(2) };
+        assert!(hints.ask(S0, &heard, nobody, nobody, Millis(1000)).is_some());
+        assert!(!hints.learn(S0, NodeId(1), hint(1, 3), promised));
+        assert_eq!(hints.of(S0), None);
+        assert!(hints.ask(S0, &heard, nobody, nobody, Millis(1050)).is_some());
+        // What it says of itself may be true: the replica here may have been removed since it promised.
+        assert!(hints.learn(S0, NodeId(3), hint(1, 3), promised));
+        // The replica here knows of a later one.
+        hints.rest(S0, promised);
+        assert_eq!(hints.of(S0), None);
+        assert!(hints.learn(S0, NodeId(1), hint(3, 1), promised));
+        hints.rest(S0, promised);
+        assert_eq!(hints.of(S0), hint(3, 1));
     }
 
     #[test]
     fn who_denies_to_lead_is_believed() {
         let mut hints = Hints::new(1);
         for denial in [None, hint(4, 3)] {
-            hints.learn(S0, NodeId(1), hint(5, 2));
-            hints.learn(S0, NodeId(2), denial);
+            hints.learn(S0, NodeId(1), hint(5, 2), Ballot::ZERO);
+            hints.learn(S0, NodeId(2), denial, Ballot::ZERO);
             assert_eq!(hints.of(S0), None);
         }
-        hints.learn(S0, NodeId(2), hint(5, 2));
+        hints.learn(S0, NodeId(2), hint(5, 2), Ballot::ZERO);
         assert_eq!(hints.of(S0), hint(5, 2));
     }
 
@@ -206,7 +263,7 @@ mod tests {
             (1..=4).filter_map(|at| hints.ask(S0, &heard, nobody, nobody, Millis(at * 50))).collect();
         assert_eq!(asked, [NodeId(1), NodeId(2), NodeId(1), NodeId(2)]);
         assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(210)), None);
-        hints.learn(S0, NodeId(1), hint(1, 1));
+        hints.learn(S0, NodeId(1), hint(1, 1), Ballot::ZERO);
         assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(300)), None);
         assert_eq!(hints.ask(S0, &heard, nobody, nobody, Millis(1200)), Some(NodeId(1)));
         // Its leader is not heard any more, but by another, which is asked now and then.
@@ -217,6 +274,26 @@ mod tests {
         // Nobody hears it.
         assert_eq!(hints.ask(S0, &heard[1..], nobody, nobody, Millis(2300)), Some(NodeId(2)));
         assert_eq!(hints.of(S0), None);
+    }
+
+    /// At each tick, but not for ever.
+    #[test]
+    fn replicas_are_asked_more_often_while_somebody_waits_for_the_answer() {
+        let (mut hints, heard) = (Hints::new(1), [NodeId(1), NodeId(2)]);
+        let mut asked = |waits: bool, from: u64| {
+            let mut ask = |at: u64| {
+                if waits {
+                    hints.want(S0);
+                }
+                hints.ask(S0, &heard, nobody, nobody, Millis(from + at * 10)).is_some()
+            };
+            (1..=20).filter(|at| ask(*at)).count()
+        };
+        assert_eq!([asked(false, 1000), asked(true, 1200), asked(true, 1400)], [4, 7, 4]);
+        hints.rest(S0, Ballot::ZERO);
+        hints.want(S0);
+        let soon = [1610, 1620].map(|at| hints.ask(S0, &heard, nobody, nobody, Millis(at)));
+        assert!(soon[0].is_some() && soon[1].is_none(), "nobody waits any more");
     }
 
     #[test]
@@ -231,9 +308,9 @@ mod tests {
         };
         assert_eq!(asked(1, 10), [4, 1, 5, 2, 4, 3, 5, 4, 4, 5]);
         asked(11, 11);
-        hints.learn(S0, NodeId(1), hint(1, 1));
+        hints.learn(S0, NodeId(1), hint(1, 1), Ballot::ZERO);
         assert_eq!(hints.ask(S0, &heard, nobody, is_likely, Millis(2000)), Some(NodeId(1)));
-        hints.learn(S0, NodeId(1), None);
+        hints.learn(S0, NodeId(1), None, Ballot::ZERO);
         let next = hints.ask(S0, &heard, nobody, is_likely, Millis(2050)).map(is_likely);
         assert_eq!(next, Some(true));
     }

@@ -373,6 +373,7 @@ impl Node {
     /// Proposes, sends and answers what has gathered. Called once when no event waits.
     pub fn flush(&mut self, now: Now, out: &mut Effects) {
         self.set_now(now);
+        self.gateway.route_woken();
         self.settle(out);
         prefetch::reads(&mut self.shards, &self.dirty);
         // Shards whose windows are full: their batches wait for what is under way.

@@ -166,12 +166,17 @@ impl Node {
         }
         let now = self.time().mono;
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
+        let led_before = shard.group.leader();
         // Who is slow gives up what it cannot lead, and stays.
         let is_whole = self.steering.load.of_peer(from).capacity == CAPACITY_WHOLE;
         if matches!(message, Message::Released { .. }) && shard.voters.first() == Some(&from) && is_whole {
             self.detector.gave_up(from);
         }
         shard.group.handle_message(replica, message, now, &mut self.outbox);
+        let leads_now = shard.group.leader();
+        if leads_now.is_some() && leads_now != led_before {
+            self.gateway.wake(id);
+        }
         self.mark_dirty(id);
         self.collect(id, out);
         self.begin_anew(id, out);
@@ -213,7 +218,12 @@ impl Node {
     /// Asks who leads the shards whose leader this node does not learn from a replica of its own.
     pub(crate) fn ask_for_leader(&mut self, id: ShardId, out: &mut Effects) {
         let mut heard = match self.shard(id) {
-            Some(shard) if shard.has_vote() && shard.group.leader().is_some() => return,
+            Some(shard)
+                if shard.has_vote()
+                    && let Some(ballot) = shard.group.leader() =>
+            {
+                return self.hints.rest(id, ballot);
+            }
             // It may have been removed and not know it, as may all whom it knows: whoever it hears may know more.
             Some(_) => self.meta.map().nodes.iter().map(|row| row.id).collect(),
             None => self.meta.recorded_set(id).to_vec(),

@@ -60,8 +60,10 @@ pub struct Gateway {
     last_session: u64,
     /// Requests to be routed now.
     outgoing: Vec<u64>,
-    /// Requests whose shard has no known leader: routed again at the next tick.
+    /// Requests whose shard has no known leader: routed again at the next tick, or when it is known.
     parked: Vec<u64>,
+    /// Shards whose leaders have become known since what is parked was looked at.
+    woken: Vec<ShardId>,
     /// Connections with output.
     touched: Vec<ClientId>,
     closes: Vec<ClientId>,
@@ -184,6 +186,7 @@ impl Gateway {
             last_session: session_seed,
             outgoing: Vec::new(),
             parked: Vec::new(),
+            woken: Vec::new(),
             touched: Vec::new(),
             closes: Vec::new(),
             clients_max: 0,
@@ -488,7 +491,7 @@ impl Gateway {
         }
     }
 
-    /// No leader is known, or it cannot be reached: try again at the next tick.
+    /// No leader is known, or it cannot be reached: try again at the next tick, or when a leader is known.
     pub fn park(&mut self, id: u64) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.sent = None;
@@ -507,6 +510,31 @@ impl Gateway {
         let lost: Vec<u64> =
             self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
         lost.into_iter().for_each(|id| self.park(id));
+    }
+
+    /// The leader of a shard is known now, and was not, or is another: what is parked for it need not wait for the tick.
+    pub(crate) fn wake(&mut self, shard: ShardId) {
+        self.woken.push(shard);
+    }
+
+    /// Routes again what is parked for the shards whose leaders have become known.
+    pub(crate) fn route_woken(&mut self) {
+        if self.woken.is_empty() {
+            return;
+        }
+        let mut woken = core::mem::take(&mut self.woken);
+        woken.sort_unstable();
+        let requests = &mut self.requests;
+        let awake = self.parked.extract_if(.., |id| {
+            let found = requests.get_mut(id).filter(|request| woken.binary_search(&request.shard).is_ok());
+            found.map(|request| request.parked = false).is_some()
+        });
+        let from = self.outgoing.len();
+        self.outgoing.extend(awake);
+        // Writes of a session are sent in their order.
+        self.outgoing[from..].sort_unstable();
+        woken.clear();
+        self.woken = woken;
     }
 
     /// Routes parked requests again, sends late ones again, ends those whose time is over.

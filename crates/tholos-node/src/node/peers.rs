@@ -68,7 +68,10 @@ impl Node {
                     .or(how_far)
                     .or_else(|| self.gateway.shard_of(request));
                 if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
-                    self.hints.learn(shard, from, *leader);
+                    let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
+                    if self.hints.learn(shard, from, *leader, promised) {
+                        self.gateway.wake(shard);
+                    }
                     self.mark_restless(shard);
                 }
                 if ours {

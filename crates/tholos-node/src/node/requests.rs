@@ -20,7 +20,10 @@ impl Node {
             return;
         }
         let (gateway, view) = self.gateway_and_view();
-        let Some((leader, _)) = view.leader(routed.shard) else { return gateway.park(request) };
+        let Some((leader, _)) = view.leader(routed.shard) else {
+            gateway.park(request);
+            return self.hints.want(routed.shard);
+        };
         if self.read_at_replica(&routed, leader) {
             return;
         }

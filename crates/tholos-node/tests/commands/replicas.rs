@@ -1,8 +1,12 @@
 //! Replica sets that change while clients are served (R6, R7).
 
 use tholos_cluster::NodeId;
-use tholos_node::{Effects, Event, LogRoom, Node, NodeConfig, Notice, Now, OrderError, Port, ReplicaOrder};
-use tholos_paxos::{Ballot, ChangeError, Checkpoint, Index, Millis, MoveId, Record, ReplicaId, Serial};
+use tholos_node::{
+    Effects, Event, LogRoom, Node, NodeConfig, Notice, Now, OrderError, PeerMessage, Port, ReplicaOrder,
+};
+use tholos_paxos::{
+    Ballot, ChangeError, Checkpoint, Index, Message, Millis, MoveId, Record, ReplicaId, Serial,
+};
 use tholos_ring::ShardId;
 
 use crate::support::{Client, Cluster};
@@ -23,8 +27,11 @@ fn at(node: NodeId) -> usize {
     usize::from(node.0) - 1
 }
 
+fn leads(node: &Node) -> bool {
+    node.shard(SHARD).is_some_and(|shard| shard.group.serving())
+}
+
 fn leader(cluster: &Cluster) -> usize {
-    let leads = |node: &tholos_node::Node| node.shard(SHARD).is_some_and(|shard| shard.group.serving());
     cluster.nodes.iter().position(leads).expect("somebody leads")
 }
 
@@ -79,6 +86,43 @@ fn a_shard_moves_to_other_nodes_while_it_serves() {
     assert_eq!(shard.group.me(), ReplicaId::new(a.0, Serial(5)), "by the fifth change of the set");
     assert_eq!(cluster.nodes[at(b)].replica_nodes(SHARD), [d, e], "as it was when it was removed");
     assert_eq!(cluster.nodes[at(a)].replica_nodes(SHARD), [d, e, a]);
+}
+
+/// Whoever the clients ask, whether it has a replica that was removed, one that stays, a new one or none.
+#[test]
+fn what_waits_while_a_leader_is_removed_is_answered_soon() {
+    let (mut cluster, nodes) = cluster();
+    let [a, b, c, d, _] = nodes[..] else { panic!("five nodes") };
+    check_served(&mut cluster, 0);
+    order(&mut cluster, &[a, b, c], &[d]);
+    let gone = leader(&cluster);
+    let stay: Vec<NodeId> = [a, b, c, d].into_iter().filter(|node| at(*node) != gone).collect();
+    let number = cluster.nodes[gone].shard(SHARD).expect("held").group.config().number;
+    let order =
+        ReplicaOrder { shard: SHARD, number, move_id: MoveId(9), voters: stay.clone(), learners: Vec::new() };
+    // The election of the next one takes a while, in which everybody asks in vain.
+    cluster.held_up = |_, _, message| {
+        matches!(message, PeerMessage::Paxos { shard: SHARD, message: Message::Promise { .. }, .. })
+    };
+    cluster.handle(gone, Event::ChangeReplicas(order));
+    for _ in 0..10 {
+        if leads(&cluster.nodes[gone]) {
+            cluster.advance(10);
+        }
+    }
+    assert!(!leads(&cluster.nodes[gone]));
+    let clients: Vec<Client> = (0..5).map(|node| cluster.connect(node, Port::Gateway)).collect();
+    for client in &clients {
+        cluster.send(*client, &["INCR k"]);
+    }
+    cluster.advance(20);
+    cluster.release_mail();
+    let leader_now = leader(&cluster);
+    assert!(leader_now != gone && stay.iter().any(|node| at(*node) == leader_now));
+    // Two may have to be asked who leads since.
+    cluster.advance(20);
+    let replies: Vec<String> = clients.iter().map(|client| cluster.read(*client)).collect();
+    assert!(replies.iter().all(|reply| reply.starts_with(':')), "{replies:?}");
 }
 
 #[test]
