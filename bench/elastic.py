@@ -25,6 +25,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -201,21 +202,17 @@ def bench(system, seconds, args):
 
 
 def while_it_runs(system, args, work):
-    """Short runs of the bench one after the other until `work` is done; what each of them saw."""
-    seen, over = [], threading.Event()
-
-    def load():
-        while not over.is_set():
-            seen.append(bench(system, 2, args))
-
-    thread = threading.Thread(target=load)
-    thread.start()
+    """The bench until `work` is done; what it saw from its beginning to its end."""
+    clients = subprocess.Popen(bench_command(system, JOB_SECONDS, args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         result = work()
     finally:
-        over.set()
-        thread.join()
-    return result, seen
+        # It says what it has measured until now.
+        clients.send_signal(signal.SIGINT)
+        said, why = clients.communicate(timeout=120)
+    if clients.returncode not in (0, 1):
+        raise RuntimeError(f"bench: exit {clients.returncode}: {why}")
+    return result, json.loads(said.splitlines()[-1])
 
 
 def fill(system, args):
@@ -405,13 +402,8 @@ def main():
                 (plan, seconds), seen = while_it_runs(system, args, lambda: carry_out(system, words))
                 moved, least = plan["moves_total"], plan["least_possible"]
                 most, share = fullest(system)
-                p99 = max(run["p99_us"] for run in seen)
-                errors, kinds = sum(run["errors"] for run in seen), {}
-                for run in seen:
-                    for kind, count in run["errors_by_kind"].items():
-                        kinds[kind] = kinds.get(kind, 0) + count
-                worst = max(run["max_us"] for run in seen)
-                rate = sum(run["ops_per_s"] for run in seen) / len(seen)
+                p99, worst, rate = seen["p99_us"], seen["max_us"], seen["ops_per_s"]
+                errors, kinds = seen["errors"], seen["errors_by_kind"]
                 rows.append((name, seconds, moved, least, plan["bytes"] / 1e6, most, share, rate, p99 / 1000, worst / 1000, errors))
                 say(f"{name}: {seconds:.1f} s, {moved} of {least} replicas, p99 {p99 / 1000:.1f} ms, {errors} errors {kinds or ''}")
                 hold(moved <= 1.05 * least, f"{name}: moved {moved}, the fewest are {least}")
@@ -441,8 +433,8 @@ def main():
         beside, seconds, seen = redis
         print(f"\nRedis Cluster 7, 3 → 4 masters, one replica each, fsync every second: quiet {beside['ops_per_s']:.0f} ops/s, p99 "
               f"{beside['p99_us'] / 1000:.1f} ms; {seconds:.1f} s for the rebalance, meanwhile "
-              f"{sum(run['ops_per_s'] for run in seen) / len(seen):,.0f} ops/s, p99 {max(run['p99_us'] for run in seen) / 1000:.1f} ms, "
-              f"max {max(run['max_us'] for run in seen) / 1000:.0f} ms, {sum(run['errors'] for run in seen)} errors.")
+              f"{seen['ops_per_s']:,.0f} ops/s, p99 {seen['p99_us'] / 1000:.1f} ms, max {seen['max_us'] / 1000:.0f} ms, "
+              f"{seen['errors']} errors.")
     for miss in misses:
         print(f"\nMISSED: {miss}")
     return 1 if misses else 0

@@ -290,6 +290,23 @@ fn a_dev_cluster_is_watched_killed_and_restarted() {
     // A reply that comes after the end is not counted, of each connection one.
     assert!((496..=500).contains(&all) && number("operations") > 0, "{bench}");
 
+    // ^C ends it with what was measured.
+    let loads =
+        ["--mix", "incr=1", "--keys", "1", "--seconds", "3600", "--warmup", "0", "--connections", "4"];
+    let mut bench = tholos(&[&["bench", "--json", "--at", &gateway], &loads[..]].concat());
+    let bench = bench.stdout(Stdio::piped()).spawn().unwrap();
+    let mut client = TcpStream::connect(&gateway).unwrap();
+    let (deadline, mut reply) = (Instant::now() + DEADLINE, [0; 4]);
+    while reply != *b":1\r\n" {
+        assert!(Instant::now() < deadline, "it has counted nothing");
+        client.write_all(b"EXISTS cnt:000000000000\r\n").unwrap();
+        client.read_exact(&mut reply).unwrap();
+    }
+    assert!(Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap().success());
+    let bench = bench.wait_with_output().unwrap();
+    let said: Value = serde_json::from_slice(&bench.stdout).unwrap();
+    assert!(bench.status.success() && said["operations"].as_u64() > Some(0), "{said}");
+
     let (exit, text) = dev.ask(&["dev", "restart", "n2"]);
     assert!(exit == Some(0) && text.starts_with("n2 is up, caught up"), "{text}");
     let (exit, json) = dev.ask(&["cluster", "status", "--json"]);

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
 use crate::out::{err, out, outln};
@@ -30,7 +31,8 @@ const VALUE_BYTES_MAX: u64 = 512 << 20;
 /// Measure a server that speaks the Redis protocol.
 ///
 /// Each connection sends a command (or a pipeline of them), waits for the replies, and sends the next. Latencies are
-/// what the client saw, from the first byte sent; with --rate, from when the command was due.
+/// what the client saw, from the first byte sent; with --rate, from when the command was due. ^C ends it with what was
+/// measured until then.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -138,6 +140,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let metronome = |rate| Arc::new(Metronome::new(args.connections, rate, plan.pipeline));
     plan.metronome = args.rate.map(metronome);
     let shared = Arc::new(Shared::new(routes, work, Duration::from_secs_f64(args.warmup)));
+    stop_on_interrupt(Arc::clone(&shared))?;
     let mut report = drive(args, &plan, &shared, "running")?;
     report.pids = args.pid.len();
     if args.json {
@@ -147,6 +150,23 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     }
     // A run in which nothing worked is not a result.
     Ok(if report.operations == 0 { Exit::NotSo } else { Exit::Ok })
+}
+
+/// The first ^C ends the run, the second the process: a server may never answer.
+fn stop_on_interrupt(shared: Arc<Shared>) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let interrupts = runtime.block_on(async { signal(SignalKind::interrupt()) });
+    let mut interrupts = interrupts.map_err(|error| {
+        Failure::new(Exit::NotSo, "cannot take ^C", error, "raise the limit of open files")
+    })?;
+    std::thread::spawn(move || {
+        while runtime.block_on(interrupts.recv()).is_some() {
+            if !shared.stop() {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The password from a file or the environment.

@@ -63,12 +63,20 @@ pub(super) struct Shared {
     pub(super) progress: AtomicU64,
     /// When the last counted reply came, in nanoseconds since measuring began.
     last_reply_ns: AtomicU64,
+    /// When somebody wanted no more of it.
+    stopped: OnceLock<Instant>,
 }
 
 impl Shared {
     pub(super) fn new(routes: Arc<Routes>, work: Work, warmup: Duration) -> Self {
         let (claimed, progress, last_reply_ns) = Default::default();
-        Self { routes, work, warmup, begin: OnceLock::new(), claimed, progress, last_reply_ns }
+        let (begin, stopped) = (OnceLock::new(), OnceLock::new());
+        Self { routes, work, warmup, begin, claimed, progress, last_reply_ns, stopped }
+    }
+
+    /// Ends the run now, with what was measured; false if that was said before.
+    pub(super) fn stop(&self) -> bool {
+        self.stopped.set(Instant::now()).is_ok()
     }
 
     /// When measuring begins.
@@ -78,16 +86,17 @@ impl Shared {
 
     /// The measured time up to `now`.
     pub(super) fn measured(&self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.measured_from());
-        if let Work::Until(time) = self.work { since.min(time) } else { since }
+        let until = self.end().map_or(now, |end| now.min(end));
+        until.saturating_duration_since(self.measured_from())
     }
 
-    /// When a run of so much time ends.
+    /// When the run ends, if not with its last command.
     fn end(&self) -> Option<Instant> {
-        match self.work {
+        let due = match self.work {
             Work::Until(time) => Some(self.measured_from() + time),
             _ => None,
-        }
+        };
+        due.into_iter().chain(self.stopped.get().copied()).min()
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
@@ -105,7 +114,8 @@ impl Shared {
     /// Takes up to `count` commands, and the number of the first; 0 if there are no more.
     fn claim(&self, count: usize, now: Instant) -> (u64, usize) {
         let total = match self.work {
-            Work::Until(_) => return (0, if self.is_over(now) { 0 } else { count }),
+            _ if self.is_over(now) => return (0, 0),
+            Work::Until(_) => return (0, count),
             Work::Requests(_) if now < self.measured_from() => return (0, count),
             Work::Requests(total) | Work::Fill { keys: total } => total,
         };
