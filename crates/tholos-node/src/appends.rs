@@ -26,8 +26,12 @@ impl Appends {
     /// on a slow disk: a large value is no standstill (R9).
     pub(crate) fn stall(&self, now: Millis) -> Millis {
         let Some((_, since, _)) = self.since.front() else { return Millis(0) };
-        let bytes: u64 = self.since.iter().map(|(_, _, bytes)| bytes).sum();
-        now.since(since.plus(Millis(bytes / SLOW_DISK_BYTES_PER_MS)))
+        now.since(since.plus(Millis(self.bytes() / SLOW_DISK_BYTES_PER_MS)))
+    }
+
+    /// Bytes that are under way, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.since.iter().map(|(_, _, bytes)| bytes).sum()
     }
 
     pub(crate) fn note(&mut self, seq: AppendSeq, shard: ShardId, bytes: u64, now: Millis) {

@@ -96,7 +96,7 @@ pub enum Event {
     DurableLsn {
         /// Up to here it is durable, for what others count of it (R21).
         lsn: u64,
-        /// Bytes of its full segments that are not released, as far as is known.
+        /// Bytes of its segments that are not released, of the last one as far as it is written, as far as is known.
         kept_bytes: u64,
     },
     /// Every append up to and including `seq` is durable.

@@ -50,7 +50,8 @@ impl Node {
     /// Whether what waits for a shard is to wait on (H1, H2). What has for [`HELD_MAX`] is refused.
     pub(crate) fn holds_back(&mut self, id: ShardId) -> bool {
         let now = self.time().mono;
-        let holds = self.transfers.comes_on(now) && (self.disk_is_full() || self.transfers.holds_writes());
+        let outrun = || self.transfers.holds_writes(self.appends.bytes());
+        let holds = self.transfers.comes_on(now) && (self.disk_is_full() || outrun());
         // What moves data off a full disk is in the meta group.
         if !holds || id == self.meta.group() {
             self.held.remove(&id);

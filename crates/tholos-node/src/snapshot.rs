@@ -19,6 +19,7 @@
 //!
 //! - **H1** While a snapshot comes on, clients' writes are proposed only as fast as it is written, in proportion to the room
 //!   that there was when it began: writers slow down to what snapshots can bear, and none is refused.
+//!   Where it takes several snapshots until any of the log is released, each has its part in that room.
 //! - **H2** Without room they wait as long as snapshots come on. If none does, waiting mends nothing (a disk is full): they are
 //!   refused. So are those that have waited too long.
 
@@ -95,14 +96,15 @@ impl Transfers {
         self.retained.recovered(shard, bytes, checkpoint);
     }
 
-    /// Bytes of the log's full segments that are not released.
+    /// Bytes of the log's segments that are not released, of the last one as far as it is written.
     pub(crate) fn log_keeps(&mut self, bytes: u64) {
         self.retained.set_kept(bytes);
+        self.saves.has_room(self.retained.room_bytes(0));
     }
 
-    /// Whether clients' writes are to wait for the snapshot under way (H1).
-    pub(crate) fn holds_writes(&self) -> bool {
-        self.saves.outrun(self.retained.room_bytes())
+    /// Whether clients' writes are to wait for the snapshot under way (H1), with so many bytes of appends under way.
+    pub(crate) fn holds_writes(&self, waiting_bytes: u64) -> bool {
+        self.saves.outrun(self.retained.room_bytes(waiting_bytes))
     }
 
     /// Whether snapshots that make room come on (H2).
@@ -291,7 +293,7 @@ impl Node {
         }
         let due = self.transfers.retained.due(self.disk_is_full());
         let Some(id) = self.transfers.saves.next(due) else { return };
-        let limits = self.slice_limits();
+        let (limits, share) = (self.slice_limits(), self.share_of(id));
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
             // Its replica has moved away since, and whoever needed it gets it from another.
             self.transfers.saves.take_needed(id);
@@ -301,11 +303,6 @@ impl Node {
         let is_new = base.index != shard.snapshot || self.transfers.unreadable.get(&id) == Some(&base.index);
         if is_new {
             let file = self.transfers.name_file(base.index);
-            let share = Share {
-                room_bytes: self.transfers.retained.room_bytes(),
-                total_bytes: shard.keyspace.data_bytes() as u64,
-                chunk_bytes: limits.chunk_bytes as u64,
-            };
             self.transfers.saves.begin(id, Saving::new(file, Image::begin(shard, limits), share));
         }
         // With nothing new to snapshot, only the records move to the head of the log.
@@ -323,6 +320,19 @@ impl Node {
         }
     }
 
+    /// What writes may have while a snapshot of the shard is written, which begins now.
+    fn share_of(&self, id: ShardId) -> Share {
+        let bytes = |id: &ShardId| self.shard(*id).map_or(0, |shard| shard.keyspace.data_bytes() as u64);
+        let together = self.transfers.retained.together();
+        let own_bytes = bytes(&id);
+        Share {
+            room_bytes: self.transfers.retained.room_bytes(self.appends.bytes()),
+            own_bytes,
+            all_bytes: own_bytes + together.iter().filter(|other| **other != id).map(bytes).sum::<u64>(),
+            chunk_bytes: self.config.snapshot_chunk_bytes as u64,
+        }
+    }
+
     fn slice_limits(&self) -> SliceLimits {
         SliceLimits {
             chunk_bytes: self.config.snapshot_chunk_bytes,
@@ -332,7 +342,9 @@ impl Node {
 
     fn produce_chunks(&mut self, id: ShardId, out: &mut Effects) {
         let transfers = &self.transfers;
-        let hurry = self.disk_is_full() || transfers.holds_writes() || transfers.retained.is_pressed();
+        let hurry = self.disk_is_full()
+            || transfers.holds_writes(self.appends.bytes())
+            || transfers.retained.is_pressed();
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else { return };
         self.transfers.saves.produce(shard, hurry, &mut out.snapshots);
         if let Some(discarded) = shard.keyspace.take_discarded() {

@@ -512,14 +512,18 @@ impl<D: Disk> Log<D> {
     }
 
     fn file_bytes(&self) -> u64 {
-        self.kept_bytes() + self.active.file_bytes + self.pool.file_bytes()
+        self.full_bytes() + self.active.file_bytes + self.pool.file_bytes()
     }
 
-    /// Bytes of the segments that are full and not released: no less than the records in them, and much more where little was
-    /// written between one opening and the next, for each opening begins a segment.
+    fn full_bytes(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.file_bytes).sum()
+    }
+
+    /// Bytes of the segments that are full and not released, and what is written of the one after them: no less than the
+    /// records in them, and much more where little was written between one opening and the next, for each opening begins a segment.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
-        self.kept.iter().map(|kept| kept.file_bytes).sum()
+        self.full_bytes() + self.active.offset
     }
 
     /// Bytes of new files that the limits allow, with so much more than the limit of the log.

@@ -176,7 +176,7 @@ pub struct Usage {
     pub live_bytes: u64,
     /// Bytes of all its files.
     pub file_bytes: u64,
-    /// Bytes of the segments that are full and not released.
+    /// Bytes of the segments that are full and not released, and what is written of the one after them.
     pub kept_bytes: u64,
     /// Segments that hold something, the one being written included.
     pub segments: u64,

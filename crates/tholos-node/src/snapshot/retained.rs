@@ -23,7 +23,7 @@ pub(super) struct Retained {
     /// Bytes ever appended, as a position.
     position: u64,
     log_bytes_max: u64,
-    /// Bytes of the log's full segments, as the driver says: more than were appended where segments are not full of records.
+    /// Bytes of the log's segments, as the driver says: more than were appended where segments are not full of records.
     kept_bytes: u64,
     /// With so many of them there is no room for clients' writes any more.
     room_bytes: u64,
@@ -67,19 +67,37 @@ impl Retained {
         }
     }
 
-    /// Bytes of the log's full segments that are not released.
+    /// Bytes of the log's segments that are not released, of the last one as far as it is written.
     pub(super) fn set_kept(&mut self, bytes: u64) {
         self.kept_bytes = bytes;
     }
 
-    /// Bytes that clients' writes may still take.
-    pub(super) fn room_bytes(&self) -> u64 {
-        self.room_bytes.saturating_sub(self.kept_bytes)
+    /// Bytes that clients' writes may still take, with `waiting_bytes` asked to be appended that the driver has not told of.
+    pub(super) fn room_bytes(&self, waiting_bytes: u64) -> u64 {
+        self.room_bytes.saturating_sub(self.kept_bytes).saturating_sub(waiting_bytes)
     }
 
     /// Whether less room is left than what a log may grow by until snapshots are due.
     pub(super) fn is_pressed(&self) -> bool {
-        self.room_bytes() < self.log_bytes_max
+        self.room_bytes(0) < self.log_bytes_max
+    }
+
+    /// The shards that hold up the oldest of the log together: once there is a snapshot of each, what is released makes up for
+    /// half of its part in all snapshots, at least. One, where the shards' records begin at even distances; all, where they all begin at
+    /// the log's beginning.
+    pub(super) fn together(&self) -> Vec<ShardId> {
+        let numbered = self.shards.iter().enumerate().filter(|(_, need)| need.from != NONE);
+        let mut needs: Vec<(u64, ShardId)> =
+            numbered.map(|(at, need)| (need.position, ShardId(at as u16))).collect();
+        needs.sort_unstable();
+        let Some((oldest, _)) = needs.first().copied() else { return Vec::new() };
+        let (count, all) = (needs.len(), u128::from(self.position - oldest));
+        let is_enough = |some: &usize| {
+            let next = needs.get(*some).map_or(self.position, |(position, _)| *position);
+            u128::from(next - oldest) * 2 * count as u128 >= all * *some as u128
+        };
+        let some = (1..=count).find(is_enough).unwrap_or(count);
+        needs.into_iter().take(some).map(|(_, shard)| shard).collect()
     }
 
     /// A record found in the log at start.
@@ -203,6 +221,31 @@ mod tests {
             retained.appended(ShardId(shard), AppendSeq(seq), &PROMISED);
         }
         retained
+    }
+
+    #[test]
+    fn what_must_be_snapshotted_before_much_is_released_is_counted_together() {
+        let mut retained = Retained::new(4, 0, u64::MAX);
+        assert_eq!(retained.together(), []);
+        let append = |retained: &mut Retained, shards: &[u16]| {
+            shards.iter().for_each(|shard| retained.appended(ShardId(*shard), AppendSeq(1), &PROMISED));
+        };
+        // All begin where the log begins: nothing is released before there is a snapshot of each.
+        append(&mut retained, &[2, 0, 1, 3]);
+        append(&mut retained, &[0; 96]);
+        assert_eq!(retained.together(), [2, 0, 1, 3].map(ShardId));
+        // One is done.
+        checkpoint(&mut retained, 2, 101);
+        assert_eq!(retained.checkpoints_done(AppendSeq(101)), [ShardId(2)]);
+        append(&mut retained, &[0; 20]);
+        assert_eq!(retained.together(), [0, 1, 3].map(ShardId));
+        // Each begins a quarter of the log behind the one before.
+        for (shard, seq) in [(0, 122), (1, 143), (3, 164)] {
+            checkpoint(&mut retained, shard, seq);
+            let _done = retained.checkpoints_done(AppendSeq(seq));
+            append(&mut retained, &[2; 20]);
+        }
+        assert_eq!(retained.together(), [ShardId(2)]);
     }
 
     fn checkpoint(retained: &mut Retained, shard: u16, seq: u64) {

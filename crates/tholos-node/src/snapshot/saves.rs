@@ -63,25 +63,33 @@ impl Saving {
     }
 }
 
-/// Clients' writes and a snapshot share what room the log has when it begins.
+/// Of the room that there is when a snapshot begins, writes may always have one part of so many: a small one is over before
+/// that is worth a wait.
+const ROOM_PARTS: u64 = 256;
+
+/// Clients' writes share what room the log has with the snapshots that are to be written until some of it is released.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    /// Bytes that the log had for them then.
+    /// Bytes that the log had for writes when this one began, or later if that was more.
     pub(super) room_bytes: u64,
-    /// Bytes that the snapshot takes, about.
-    pub(super) total_bytes: u64,
-    /// Bytes of one of its chunks.
+    /// Bytes that it takes, about.
+    pub(super) own_bytes: u64,
+    /// Bytes that all of them take.
+    pub(super) all_bytes: u64,
+    /// Bytes of a chunk.
     pub(super) chunk_bytes: u64,
 }
 
 impl Share {
-    /// Whether writes have had what they may have once so many chunks are written: a quarter of the room at once, and the rest in
-    /// proportion.
+    /// Whether writes have had what they may have once so many chunks are written: of this snapshot's part in the room a quarter
+    /// at once, and the rest in proportion.
     fn is_used(&self, chunks: u32, room_bytes: u64) -> bool {
-        let left = self.total_bytes.saturating_sub(u64::from(chunks).saturating_mul(self.chunk_bytes));
-        let times =
-            |room: u64, bytes: u64, part: u128| (u128::from(room) * u128::from(bytes)).saturating_mul(part);
-        times(room_bytes, self.total_bytes, 4) < times(self.room_bytes, left, 3)
+        let used = self.room_bytes.saturating_sub(room_bytes);
+        let written = u64::from(chunks).saturating_mul(self.chunk_bytes).min(self.own_bytes);
+        let due = u128::from(self.own_bytes) + 3 * u128::from(written);
+        let times = |one: u64, other: u64| u128::from(one) * u128::from(other);
+        used > self.room_bytes / ROOM_PARTS
+            && times(used, self.all_bytes).saturating_mul(4) > u128::from(self.room_bytes).saturating_mul(due)
     }
 }
 
@@ -121,6 +129,13 @@ impl Saves {
     /// Whether clients' writes go on too fast for the snapshot under way, with so much room left for them (H1).
     pub(super) fn outrun(&self, room_bytes: u64) -> bool {
         self.under_way.values().any(|saving| saving.share.is_used(saving.written, room_bytes))
+    }
+
+    /// The log has so much room: more than when the snapshot under way began, if what the last one released was not known then.
+    pub(super) fn has_room(&mut self, room_bytes: u64) {
+        for saving in self.under_way.values_mut() {
+            saving.share.room_bytes = saving.share.room_bytes.max(room_bytes);
+        }
     }
 
     /// Whether snapshots come on (H2).
@@ -196,7 +211,7 @@ mod tests {
     use super::super::image::SliceLimits;
     use super::*;
 
-    const SHARE: Share = Share { room_bytes: 4000, total_bytes: 100, chunk_bytes: 1 };
+    const SHARE: Share = Share { room_bytes: 4000, own_bytes: 100, all_bytes: 100, chunk_bytes: 1 };
 
     /// What room must be left, at least, when so many of 100 chunks are written.
     #[test]
@@ -205,9 +220,33 @@ mod tests {
             assert!(!SHARE.is_used(chunks, room), "{chunks}: {room}");
             assert!(room == 0 || SHARE.is_used(chunks, room - 1), "{chunks}: {room}");
         }
-        let endless = Share { room_bytes: u64::MAX, total_bytes: u64::MAX, chunk_bytes: u64::MAX };
-        assert!(!endless.is_used(0, u64::MAX) && endless.is_used(0, 0) && !endless.is_used(u32::MAX, 0));
-        assert!(!Share { total_bytes: 0, ..SHARE }.is_used(0, 0), "nothing is to be written");
+        let most = u64::MAX;
+        let endless = Share { room_bytes: most, own_bytes: most, all_bytes: most, chunk_bytes: most };
+        assert!(!endless.is_used(0, most) && endless.is_used(0, 0) && !endless.is_used(u32::MAX, 0));
+        let nothing = Share { own_bytes: 0, all_bytes: 0, ..SHARE };
+        assert!(!nothing.is_used(0, 0), "nothing is to be written");
+    }
+
+    /// Of ten of the same size each has a tenth of the room, or the first would leave nothing to the others.
+    #[test]
+    fn each_of_several_snapshots_has_its_part_of_the_room() {
+        let tenth = Share { all_bytes: 1000, ..SHARE };
+        for (chunks, room) in [(0, 3900), (50, 3750), (100, 3600), (101, 3600)] {
+            assert!(!tenth.is_used(chunks, room) && tenth.is_used(chunks, room - 1), "{chunks}: {room}");
+        }
+        let small = Share { own_bytes: 1, all_bytes: 100_000, ..SHARE };
+        assert!(!small.is_used(0, 4000 - 15) && small.is_used(0, 4000 - 16), "it is over before");
+    }
+
+    /// It began before it was known what the last one has released: writes were not held at all, and then until its end.
+    #[test]
+    fn room_that_comes_late_is_shared_too() {
+        let (mut saves, mut shard) = (Saves::default(), shard());
+        begin(&mut saves, &mut shard);
+        saves.has_room(3999);
+        assert!(saves.outrun(2999) && !saves.outrun(3000));
+        saves.has_room(40_000);
+        assert!(saves.outrun(29_999) && !saves.outrun(30_000));
     }
 
     #[test]
