@@ -25,6 +25,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,11 @@ class Elastic(Tholos):
         return [f"127.0.0.1:{self.nodes[name][kind]}" for name in names]
 
 
+def removed(system):
+    """The data of a cluster that has ended, which is much; not if it failed, and somebody will want to know why."""
+    shutil.rmtree(system.dir, ignore_errors=True)
+
+
 class RedisCluster(System):
     """Three masters with a replica each, and a fourth pair that joins."""
 
@@ -228,7 +234,8 @@ def redis_grows(args):
         fill(system, args)
         quiet = bench(system, args.quiet, args)
         seconds, seen = while_it_runs(system, args, system.grow)
-        return quiet, seconds, seen
+    removed(system)
+    return quiet, seconds, seen
 
 
 def carry_out(system, words, begun=lambda _plan: None):
@@ -341,6 +348,7 @@ def strike(args):
                 say(f"{turn}: {' '.join(words)}, {role} at {stage}: {striker.killed or 'not met'}, done after {seconds:.1f} s")
         checker.send_signal(2)
         verdict = json.loads(checker.communicate(timeout=120)[0].splitlines()[-1])
+    removed(system)
     print("| killed | " + " | ".join(STAGES) + " |\n|---|" + "--:|" * len(STAGES))
     for role in ROLES:
         print(f"| {role} | " + " | ".join(str(killed[role, stage]) for stage in STAGES) + " |")
@@ -416,6 +424,7 @@ def main():
             said, why = checker.communicate(timeout=120)
         verdict = json.loads(said.splitlines()[-1])
 
+    removed(system)
     redis = redis_grows(args) if args.redis else None
 
     hold(verdict["verdict"] == "linearizable", f"the history is {verdict['verdict']}: {why}")
