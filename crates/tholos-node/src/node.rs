@@ -614,6 +614,8 @@ impl Node {
         self.tick_replica_reads();
         self.tick_hot();
         self.start_checkpoint(out);
+        let runs = self.meta.state().jobs.iter().rev().find(|job| !job.state.is_finished());
+        self.gateway.job_writes.follow(runs.map(|job| job.id));
         let (gateway, view) = self.gateway_and_view();
         gateway.tick(now, &view);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Phase, Standing};
-use tholos_node::{JobProgress, Loss, MoveProgress, Node, Wait, node_of};
+use tholos_node::{JobProgress, JobWrites, Loss, MoveProgress, Node, Wait, node_of};
 use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
@@ -48,6 +48,9 @@ pub struct NodeReport {
     /// Commands refused since it started because too many requests of its clients were open.
     #[serde(default)]
     pub shed: u64,
+    /// What its clients' writes met while the latest job ran.
+    #[serde(default)]
+    pub job_writes: Option<JobWritesReport>,
     /// Writes that its replicas found applied already, and answered again, since it started.
     pub repeated: u64,
     /// Reads that its replicas answered by a lease since it started.
@@ -172,6 +175,24 @@ const fn wait_word(wait: Wait) -> &'static str {
     }
 }
 
+/// What a node's clients met while a job ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobWritesReport {
+    /// The number of the job.
+    pub job: u64,
+    /// Writes that failed.
+    pub failed: u64,
+    /// How long the longest took, in milliseconds.
+    pub longest_ms: u64,
+}
+
+impl JobWritesReport {
+    fn of(writes: JobWrites) -> Option<JobWritesReport> {
+        let JobWrites { job, failed, longest, .. } = writes;
+        (job > 0).then_some(JobWritesReport { job, failed, longest_ms: longest.0 })
+    }
+}
+
 /// What a node says of its replica of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardReport {
@@ -275,6 +296,7 @@ impl NodeReport {
             timed_out: counters.timed_out,
             errors: counters.errors,
             shed: counters.shed,
+            job_writes: JobWritesReport::of(gateway.job_writes),
             repeated: served.writes_repeated,
             reads_by_lease: served.reads_by_lease,
             reads_late: served.reads_late,

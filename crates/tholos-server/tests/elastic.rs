@@ -151,6 +151,9 @@ async fn a_node_joins_takes_over_and_another_leaves_while_clients_write() {
         let (code, answer) = http_post(&http, "/v1/jobs", &order.to_string());
         assert!(code == 200 && answer.contains("\"answer\":1"), "{code} {answer}");
         wait_until_done(&http, 1);
+        let job = get(&http, "/v1/jobs")["jobs"][0].clone();
+        let says = |field: &str| job[field].as_u64().unwrap_or_else(|| panic!("{field}: {job}"));
+        assert!(says("write_errors") <= 4 && says("longest_write_ms") > 0, "{job}");
         let status = get(&http, "/v1/status");
         let names: Vec<&Json> =
             status["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();

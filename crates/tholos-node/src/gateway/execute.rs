@@ -276,6 +276,7 @@ impl Gateway {
                 movable: !whole && !matches!(operation, Operation::Durable { .. } | Operation::Wide { .. }),
                 operation: operation.to_bytes(),
                 write: writes.then_some(Write { session: 0, sequence: 0, expires_at: Millis(0) }),
+                began: view.now.mono,
                 deadline,
                 attempts: 0,
                 sent: None,

@@ -18,6 +18,7 @@ mod connection;
 mod execute;
 mod join;
 mod view;
+mod writes;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -32,6 +33,7 @@ use tholos_ring::ShardId;
 
 pub use connection::{Connection, Replies};
 pub use view::View;
+pub use writes::JobWrites;
 
 use crate::event::{ClientId, Port};
 use crate::operation::{COMMAND, Operation};
@@ -73,6 +75,8 @@ pub struct Gateway {
     pub settings: Settings,
     /// What INFO and the metrics count.
     pub counters: Counters,
+    /// What clients met while the latest job ran.
+    pub job_writes: JobWrites,
     /// The counters at the last CONFIG RESETSTAT, from which INFO counts.
     reset_at: Counters,
     /// The first tick, of the clock that never jumps.
@@ -127,6 +131,7 @@ struct Request {
     /// The encoded operation.
     operation: Bytes,
     write: Option<Write>,
+    began: Millis,
     deadline: Option<Millis>,
     /// How often it was given to a leader.
     attempts: u32,
@@ -192,6 +197,7 @@ impl Gateway {
             clients_max: 0,
             settings,
             counters: Counters::default(),
+            job_writes: JobWrites::default(),
             reset_at: Counters::default(),
             started: None,
         }
@@ -670,6 +676,9 @@ impl Gateway {
             pick.done(time(view.now.mono), tholos_balance::Outcome::Answered, None);
         }
         self.admission.answered();
+        if request.write.is_some() {
+            self.job_writes.note(request.began, view.now.mono, &value);
+        }
         let Some(connection) = self.connections.get_mut(&request.client) else { return };
         if let Some(lane) = connection.lanes.get_mut(&request.shard) {
             lane.in_flight.retain(|other| *other != id);

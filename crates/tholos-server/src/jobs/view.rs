@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tholos_cluster::{Cause, Job, JobMove, JobState, MetaState, MoveStage, NodeId, RestartStage};
 
-use crate::status::{Answers, JobReport, MoveStands, ShardReport, leaders};
+use crate::status::{Answers, JobReport, JobWritesReport, MoveStands, ShardReport, leaders};
 
 /// All jobs that are remembered.
 #[derive(Serialize)]
@@ -39,6 +39,11 @@ pub(super) struct JobView {
     eta_s: Option<u64>,
     /// For how long it ran, or runs; null if nobody knows.
     elapsed_ms: Option<u64>,
+    /// Clients' writes that ended in CLUSTERDOWN, DISKFULL or INDOUBT while it ran or runs, as far as nodes that are up know; null if
+    /// none does.
+    write_errors: Option<u64>,
+    /// How long the longest of them took, in milliseconds.
+    longest_write_ms: Option<u64>,
     /// What holds it up the longest, in words; null if nothing is under way.
     waiting_on: Option<String>,
     /// What has not moved for 10 s and why, in words.
@@ -156,6 +161,8 @@ impl Look<'_> {
             rate_bytes_per_s: rate,
             eta_s: rate.filter(|rate| *rate > 0).map(|rate| (total - sent).div_ceil(rate)),
             elapsed_ms: self.elapsed_ms(job),
+            write_errors: self.writes(job).map(|writes| writes.failed).reduce(u64::saturating_add),
+            longest_write_ms: self.writes(job).map(|writes| writes.longest_ms).max(),
             waiting_on,
             stalled,
             in_flight: under_way.iter().map(|(step, stands)| self.move_view(step, *stands)).collect(),
@@ -169,6 +176,13 @@ impl Look<'_> {
     fn data_of(&self, step: &JobMove) -> u64 {
         let leader = self.leaders.get(usize::from(step.what.shard.0)).and_then(Option::as_ref);
         leader.map_or(0, |(_, report)| report.data_bytes)
+    }
+
+    /// What the nodes' clients met while a job ran.
+    fn writes(&self, job: &Job) -> impl Iterator<Item = &JobWritesReport> {
+        let job = job.id;
+        let said = self.answers.iter().flatten().filter_map(|report| report.job_writes.as_ref());
+        said.filter(move |writes| writes.job == job)
     }
 
     fn elapsed_ms(&self, job: &Job) -> Option<u64> {
@@ -329,9 +343,11 @@ mod tests {
         let n2 = NodeReport {
             job: Some(JobReport { job: 1, bytes_per_s: 20, moves: vec![stands] }),
             shards: vec![leads(0, 310), leads(1, 110), leads(2, 500)],
+            job_writes: Some(JobWritesReport { job: 1, failed: 2, longest_ms: 30 }),
             ..NodeReport::default()
         };
-        let other = || Ok(NodeReport::default());
+        let writes = JobWritesReport { job: 1, failed: 1, longest_ms: 70 };
+        let other = || Ok(NodeReport { job_writes: Some(writes), ..NodeReport::default() });
         vec![other(), Ok(n2), Err("connection refused".to_owned()), Err("no answer within 1s".to_owned())]
     }
 
@@ -345,12 +361,16 @@ mod tests {
         let expected = json!({
             "replicas_total": 3, "replicas_moved": 1, "bytes_moved": 340, "bytes_total": 910,
             "throttle_bytes_per_s": 50_000_000, "rate_bytes_per_s": 20, "eta_s": 29, "elapsed_ms": 5000,
-            "waiting_on": "s1 on its way to n4", "stalled": [],
+            "waiting_on": "s1 on its way to n4", "stalled": [], "write_errors": 3, "longest_write_ms": 70,
         });
         for (field, expected) in expected.as_object().unwrap() {
             assert_eq!(&job[field], expected, "{field}");
         }
         assert_eq!(job["in_flight"][0]["bytes_sent"], 40);
+        // Nodes that have started since, or know of a later job only.
+        let later = JobWritesReport { job: 2, failed: 9, longest_ms: 9 };
+        let nobody = vec![Ok(NodeReport { job_writes: Some(later), ..NodeReport::default() }); 4];
+        assert_eq!(seen(&nobody)["write_errors"], Value::Null);
         assert_eq!(job["moves_total"], 4, "the meta group's is one that no plan counts");
         assert_eq!(crate::jobs::notes(&state()), ["job 1 is running: replace n1 n4: 1/3 replicas"]);
     }

@@ -224,7 +224,7 @@ fn bar_text(job: &Value, moved: u64, total: u64) -> String {
     "#".repeat(filled) + &"-".repeat(BAR_WIDTH - filled)
 }
 
-/// What has become of a job: `job 4 done in 13.1 s: 32 replicas, 612 MB moved (46.7 MB/s)`.
+/// What has become of a job: `job 4 done in 13.1 s: 32 replicas, 612 MB moved (46.7 MB/s), 0 write errors, longest write stall 12 ms`.
 fn end_text(job: &Value) -> String {
     let (moved, replicas) = (bytes(&job["bytes_moved"]), number(&job["replicas_moved"]));
     let state = word(&job["state"]);
@@ -249,9 +249,14 @@ fn end_text(job: &Value) -> String {
         text += &format!(" ({}/s)", size(rate));
     }
     match number(&job["moves_cancelled"]) {
-        0 => text,
-        cancelled => text + &format!(", {} cancelled", count(cancelled, "move")),
+        0 => {}
+        cancelled => text += &format!(", {} cancelled", count(cancelled, "move")),
     }
+    if let Some(longest) = job["longest_write_ms"].as_u64() {
+        let errors = count(number(&job["write_errors"]), "write error");
+        text += &format!(", {errors}, longest write stall {longest} ms");
+    }
+    text
 }
 
 pub(crate) fn bytes(value: &Value) -> u64 {
@@ -298,6 +303,10 @@ mod tests {
         let mut job = job("done");
         (job["replicas_moved"], job["bytes_moved"]) = (32.into(), 612_000_000.into());
         assert_eq!(end_text(&job), "job 4 done in 13.1 s: 32 replicas, 612 MB moved (46.7 MB/s)");
+        (job["write_errors"], job["longest_write_ms"]) = (0.into(), 12.into());
+        let writes = "0 write errors, longest write stall 12 ms";
+        assert!(end_text(&job).ends_with(&format!("moved (46.7 MB/s), {writes}")), "{}", end_text(&job));
+        (job["write_errors"], job["longest_write_ms"]) = (Value::Null, Value::Null);
         job["state"] = "cancelled".into();
         (job["replicas_moved"], job["moves_cancelled"]) = (1.into(), 38.into());
         let expected =
