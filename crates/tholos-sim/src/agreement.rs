@@ -39,6 +39,11 @@ impl Agreement {
         }
     }
 
+    /// How far a node had applied a shard when it was looked at last.
+    pub fn shown(&self, host: usize, shard: ShardId) -> u64 {
+        self.shown[host * usize::from(self.shards) + usize::from(shard.0)].1
+    }
+
     /// A node has started.
     pub fn restarted(&mut self, host: usize) {
         let shards = usize::from(self.shards);
@@ -46,7 +51,7 @@ impl Agreement {
         self.epochs[host] = 0;
     }
 
-    /// A shard goes on from the entry at `length`, and what was after it is void (R29). Since when something had been
+    /// A shard goes on, and what was after the entry at `length` is void or may be (R29). Since when something had been
     /// applied that is lost, if anything had. A recovery that no disk has yet may be followed by another.
     pub fn rescued(&mut self, shard: ShardId, length: u64) -> Option<u64> {
         let at = usize::from(shard.0);

@@ -161,9 +161,12 @@ impl Sim {
         if told.0 != length {
             return Err(format!("{id} was to be kept to {told}, and goes on from @{length}"));
         }
+        let mut applied_most = 0;
         for other in self.hosts.iter().filter(|other| !other.is_lost) {
             let shard = other.node.as_ref().and_then(|node| node.shard(id));
             let applied = shard.map_or(0, |shard| shard.group.applied_index().0);
+            // Before it was helped: whoever goes on alone applies all that it has at once.
+            applied_most = applied_most.max(self.agreement.shown(usize::from(other.id.0) - 1, id));
             if other.id != self.hosts[host].id && applied > length {
                 return Err(format!(
                     "{id}: {} had applied @{applied}, and {told} is the last kept",
@@ -171,7 +174,10 @@ impl Sim {
                 ));
             }
         }
-        let lost_since = self.agreement.rescued(id, length);
+        // What survivors have and do not know to be decided is kept, and may be another thing than what was decided at its place by
+        // those who are gone.
+        let certain = if order.loses_nothing { length } else { applied_most.min(length) };
+        let lost_since = self.agreement.rescued(id, certain);
         self.coverage.count(Reached::GroupRescued);
         match lost_since {
             Some(_) if order.loses_nothing => {
