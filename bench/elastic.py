@@ -130,8 +130,8 @@ class Elastic(Tholos):
         return [f"127.0.0.1:{self.nodes[name][kind]}" for name in names]
 
 
-def removed(system):
-    """The data of a cluster that has ended, which is much; not if it failed, and somebody will want to know why."""
+def remove_data(system):
+    """Of a cluster that has ended it is much. Not called for one that failed: somebody will want to know why."""
     shutil.rmtree(system.dir, ignore_errors=True)
 
 
@@ -234,7 +234,7 @@ def redis_grows(args):
         fill(system, args)
         quiet = bench(system, args.quiet, args)
         seconds, seen = while_it_runs(system, args, system.grow)
-    removed(system)
+    remove_data(system)
     return quiet, seconds, seen
 
 
@@ -348,7 +348,7 @@ def strike(args):
                 say(f"{turn}: {' '.join(words)}, {role} at {stage}: {striker.killed or 'not met'}, done after {seconds:.1f} s")
         checker.send_signal(2)
         verdict = json.loads(checker.communicate(timeout=120)[0].splitlines()[-1])
-    removed(system)
+    remove_data(system)
     print("| killed | " + " | ".join(STAGES) + " |\n|---|" + "--:|" * len(STAGES))
     for role in ROLES:
         print(f"| {role} | " + " | ".join(str(killed[role, stage]) for stage in STAGES) + " |")
@@ -424,7 +424,7 @@ def main():
             said, why = checker.communicate(timeout=120)
         verdict = json.loads(said.splitlines()[-1])
 
-    removed(system)
+    remove_data(system)
     redis = redis_grows(args) if args.redis else None
 
     hold(verdict["verdict"] == "linearizable", f"the history is {verdict['verdict']}: {why}")

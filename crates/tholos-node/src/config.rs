@@ -47,8 +47,8 @@ pub struct NodeConfig {
     pub entry_cache_bytes: usize,
     /// Bytes of log after which the shard that holds up the oldest of them is written anew (R22).
     pub log_bytes_max: u64,
-    /// Bytes of the log's segments, of the last one as far as it is written, at which there is no room for clients' writes any more. They slow down before, to what
-    /// snapshots release.
+    /// Bytes of the log's segments, of the last one as far as it is written, at which there is no room for clients' writes
+    /// any more. They slow down before, to what snapshots release.
     pub log_room_bytes: u64,
     /// Bytes of one chunk of a snapshot, which is also one slice of the work on it, 1 to 4 MiB. Smaller ones keep
     /// commands waiting for less, and cost more of them.
