@@ -23,8 +23,9 @@
 //!   refused. So an order that comes late, or after another one, changes nothing.
 //! - **X2** The number of the new configuration and the ids that it retires are above all that a survivor knows or
 //!   the map has recorded (R7). Replicas that are gone are ignored from then on, should they come back.
-//! - **X3** A survivor that knows the owner of the log to be removed is left out: it would ignore it for ever (R7). Such an
-//!   owner may still have more than those who removed it and are left.
+//! - **X3** Where anybody knows a configuration that leaves out the owner of the log, the owner goes on alone: whoever hears
+//!   of that ignores it for ever (R7), and the others may hear of it between the plan and the order, from the owner itself.
+//!   Such an owner may still have more than those who removed it and are left.
 //!
 //! What no rule here can prevent: those who are gone, alone with each other, would still be a majority of the old set and
 //! serve. They must be destroyed first (R29).
@@ -177,10 +178,9 @@ impl Survivor {
         index < self.decided || (index <= self.length && run.is_some_and(|(_, own)| *own == origin))
     }
 
-    /// Whether it ignores `replica` for ever (R7).
-    fn has_retired(&self, replica: ReplicaId) -> bool {
-        let decided = self.configs.first().map_or(ReplicaId::default(), |(_, config)| config.last_replica);
-        replica <= decided && !self.configs.iter().any(|(_, config)| config.names(replica))
+    /// Whether it knows a configuration, decided or not, by which `replica` is ignored for ever (R7).
+    fn knows_to_be_left_out(&self, replica: ReplicaId) -> bool {
+        self.configs.iter().any(|(_, config)| replica <= config.last_replica && !config.names(replica))
     }
 
     fn latest_number(&self) -> u64 {
@@ -227,9 +227,8 @@ impl Assessment {
         let mut voters: Vec<ReplicaId> = Vec::new();
         let old = counting.iter().rev().flat_map(|config| config.voters.iter().copied());
         // X3
-        let heeds = |replica: ReplicaId| {
-            whole().any(|survivor| survivor.replica == replica && !survivor.has_retired(best.replica))
-        };
+        let is_left_out = whole().any(|survivor| survivor.knows_to_be_left_out(best.replica));
+        let heeds = |replica: ReplicaId| !is_left_out && is_left(replica);
         for replica in old.filter(|replica| heeds(*replica)).chain([best.replica]) {
             if !voters.contains(&replica) {
                 voters.push(replica);

@@ -283,6 +283,39 @@ fn the_ballot_of_a_log_goes_before_its_length() {
     assert_eq!((prospect.replica, prospect.rescue.length), (replica(2), Index(5)));
 }
 
+/// The owner of the best log was being removed, and only it knows so far: another survivor would hear of that from it before
+/// it is helped, and ignore it for ever (seed 876 of the runs with a recovery).
+#[test]
+fn an_owner_that_somebody_knows_to_be_left_out_goes_on_alone() {
+    let mut council = Council::new(3, Options::default());
+    council.elect(1);
+    put(&mut council);
+    let [_, owner, other] = &mut council.survivors()[..] else { panic!() };
+    let without = Config { number: 1, last_replica: replica(4), ..Config::founding(ids(&[1, 3, 4])) };
+    (owner.length, owner.accepted) = (Index(9), ballot(3, 2));
+    let told = |owner: &tholos_paxos::Survivor, other: &tholos_paxos::Survivor| {
+        let survivors = [owner.clone(), other.clone()];
+        match Assessment::of(&survivors, &Config::default(), MOVE) {
+            Assessment::Rescue(prospect) => (prospect.replica, prospect.rescue.config.voters),
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = Config::founding(ids(&[1, 2, 3, 4, 5]));
+    for survivor in [&mut *owner, &mut *other] {
+        survivor.configs = vec![(Index(0), all.clone())];
+    }
+    assert_eq!(told(owner, other), (replica(2), ids(&[2, 3])));
+    // Decided or not, and whoever knows it.
+    for at in [Index(1), Index(9)] {
+        let mut knows = owner.clone();
+        knows.configs.push((at, without.clone()));
+        assert_eq!(told(&knows, other), (replica(2), ids(&[2])));
+        let mut knows = other.clone();
+        knows.configs.push((at, without.clone()));
+        assert_eq!(told(owner, &knows), (replica(2), ids(&[2])));
+    }
+}
+
 #[test]
 fn a_mute_replica_is_no_survivor() {
     let mut council = council();
