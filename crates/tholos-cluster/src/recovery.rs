@@ -8,6 +8,8 @@
 //! - Y3: groups that have a majority are left alone.
 //! - Y4: the meta group is among those that are helped, if it needs help: it holds the map, which refuses the lost. If nobody
 //!   has a replica of it any more, it begins anew with the newest map that a node has: Y1 says that no other is newer.
+//! - Y5: where the meta group goes on without a majority by an order that the map does not know, the plan records who is lost,
+//!   also if nothing else is left to do: whoever was to have that decided has died in between.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -202,6 +204,8 @@ pub struct RecoveryPlan {
     pub whole: Vec<ShardId>,
     /// Groups of which nothing is left to go on with.
     pub hopeless: Vec<ShardId>,
+    /// The meta group was helped before, and the map does not know by which order, nor who was lost then (Y5).
+    pub unrecorded: bool,
     /// Why it may not be applied; empty if it may.
     pub blocks: Vec<RecoveryBlock>,
 }
@@ -357,10 +361,12 @@ pub fn plan_recovery(
             Assessment::Rescue(prospect) => rescues.push(GroupRescue { group, prospect, survivors }),
         }
     }
-    if rescues.is_empty() && !blocks.contains(&RecoveryBlock::MetaIsGone) {
+    let unrecorded = lost.iter().any(|lost| !state.is_gone(lost.id)) && was_helped_unrecorded(state, &left);
+    if rescues.is_empty() && !unrecorded && !blocks.contains(&RecoveryBlock::MetaIsGone) {
         blocks.push(RecoveryBlock::NothingToDo);
     }
-    let mut plan = RecoveryPlan { id: PlanId(0), epoch: map.epoch, lost, rescues, whole, hopeless, blocks };
+    let epoch = map.epoch;
+    let mut plan = RecoveryPlan { id: PlanId(0), epoch, lost, rescues, whole, hopeless, unrecorded, blocks };
     let mut bytes = map.cluster_id.0.to_vec();
     bytes.extend_from_slice(&map.epoch.0.to_le_bytes());
     bytes.extend(crate::MetaCommand::Recover(plan.to_order("")).encode());
@@ -370,6 +376,15 @@ pub fn plan_recovery(
         rescue.prospect.rescue.config.move_id = move_id;
     }
     plan
+}
+
+/// Y5
+fn was_helped_unrecorded(state: &MetaState, left: &[&Inventory]) -> bool {
+    let meta = state.map.meta_group();
+    let held = left.iter().flat_map(|own| own.replicas.iter().filter(|(of, _)| *of == meta));
+    let configs = held.flat_map(|(_, survivor)| survivor.configs.iter().map(|(_, config)| config));
+    let latest = configs.max_by_key(|config| config.number);
+    latest.is_some_and(|config| RecoverOrder::made(config) && !state.knows_recovery_of(config))
 }
 
 /// The meta group begins anew at the first node that is left and has the newest map.

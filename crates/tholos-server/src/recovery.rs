@@ -79,6 +79,8 @@ struct PlanView {
     whole: Vec<String>,
     /// Groups of which nothing is left.
     hopeless: Vec<String>,
+    /// The meta group goes on already, by an order that the map does not know: who is lost is recorded.
+    unrecorded: bool,
     /// What must be done before.
     warning: String,
 }
@@ -184,6 +186,7 @@ fn view(map: &ClusterMap, plan: &RecoveryPlan) -> PlanView {
         lose_nothing: plan.lose_nothing(),
         whole: groups(&plan.whole),
         hopeless: groups(&plan.hopeless),
+        unrecorded: plan.unrecorded,
         warning,
         lost,
     }

@@ -153,6 +153,14 @@ impl MetaState {
         self.standing(node) == Some(Standing::Lost) || self.departed.iter().any(|gone| gone.id == node)
     }
 
+    /// Whether the recovery that made a configuration is recorded. Those that are forgotten are not
+    /// ([`RECOVERIES_MAX`]).
+    #[must_use]
+    pub fn knows_recovery_of(&self, config: &Config) -> bool {
+        let made = |known: &Recovery| RecoverOrder::move_id(known.order.plan) == config.move_id;
+        self.recoveries.iter().any(made)
+    }
+
     pub(super) fn recover(&mut self, order: &RecoverOrder, time: Millis) -> Result<u64, Refusal> {
         // E2
         if let Some(known) = self.recoveries.iter().find(|known| known.order.plan == order.plan) {

@@ -314,6 +314,47 @@ fn an_order_that_does_not_fit_ends_and_harms_nothing() {
     assert_eq!(cluster.nodes[0].meta_state().map.nodes.len(), 1);
 }
 
+/// The node that was asked dies while its word to the owner of the meta group's log is under way: the group goes on, and
+/// nobody is left to have it decide who is lost (seed 437 of the runs with a recovery).
+#[test]
+fn who_is_lost_is_recorded_though_the_node_that_was_asked_has_died() {
+    let mut cluster = Cluster::start(4, 3, |_| {});
+    cluster.wait_for_leaders();
+    let voters: Vec<usize> =
+        cluster.nodes[0].meta_state().voters(ShardId(SHARDS)).map(|node| usize::from(node.0) - 1).collect();
+    let asked = (0..4).find(|at| !voters.contains(at)).expect("three of four vote");
+    let (owner, lost) = (voters[0], [voters[1], voters[2]]);
+    lose(&mut cluster, &lost);
+    let gone = lost.map(|at| NodeId(at as u16 + 1));
+    let meta_alone = |cluster: &Cluster| {
+        let state = cluster.nodes[owner].meta_state();
+        let answer = |at: usize| match lost.contains(&at) {
+            true => Err("no answer".into()),
+            false => Ok(inventory(cluster, at)),
+        };
+        let said: Vec<Result<Inventory, String>> = (0..4).map(answer).collect();
+        let request = RecoveryRequest { lost: gone.to_vec(), groups: vec![state.map.meta_group()] };
+        plan_recovery(state, &said, &request)
+    };
+    let plan = meta_alone(&cluster);
+    assert_eq!((plan.rescues.len(), plan.unrecorded), (1, false));
+    let order = plan.to_order("the one that dies");
+    let ask = PeerMessage::Rescue(order.ask(&order.groups[0]).encode().into());
+    cluster.handle(owner, Event::Peer { from: NodeId(asked as u16 + 1), message: ask });
+    cluster.advance(3000);
+    assert!(cluster.nodes[owner].shard(ShardId(SHARDS)).is_some_and(|shard| shard.group.serving()));
+    assert!(cluster.nodes[owner].meta_state().recoveries.is_empty());
+    let plan = meta_alone(&cluster);
+    assert_eq!((plan.rescues.len(), &plan.whole[..], plan.unrecorded), (0, &[ShardId(SHARDS)][..], true));
+    assert_eq!(plan.blocks, []);
+    assert_eq!(cluster.ask_meta(asked, MetaCommand::Recover(plan.to_order("another"))), Ok(1));
+    cluster.advance(1000);
+    assert!(gone.iter().all(|node| cluster.nodes[asked].meta_state().is_gone(*node)));
+    // Once is enough.
+    let plan = meta_alone(&cluster);
+    assert_eq!((plan.unrecorded, &plan.blocks[..]), (false, &[RecoveryBlock::NothingToDo][..]));
+}
+
 /// A refusal of the meta group's owner ends the request, and says why.
 #[test]
 fn the_operator_is_told_why_the_meta_group_cannot_go_on() {

@@ -191,6 +191,10 @@ fn plan_text(plan: &Value) -> String {
             if hopeless.len() == 1 { "it" } else { "they" }
         );
     }
+    if plan["unrecorded"] == true {
+        text += "The meta group goes on already, by a recovery that was not recorded, for the node that was asked for it died \
+                 meanwhile. This one records who is lost, so that they are refused.\n";
+    }
     if let Some(warning) = plan["warning"].as_str().filter(|warning| !warning.is_empty()) {
         text += &format!("{}  {warning}\n", coloured("BEFORE YOU APPLY", Colour::Bad));
     }
@@ -310,6 +314,8 @@ mod tests {
              BEFORE YOU APPLY  n2 and n3 would still serve.\n\
              Nothing has been changed.   Apply: tholos cluster recover apply 7c1e09ab --i-accept-loss\n"
         );
+        plan["unrecorded"] = true.into();
+        assert!(plan_text(&plan).contains("goes on already, by a recovery that was not recorded"));
         plan["blocked"] = true.into();
         plan["blocks"] = json!(["n3 answers"]);
         let text = plan_text(&plan);
