@@ -43,17 +43,17 @@ pub(crate) struct JobQuery {
 
 /// `POST /v1/jobs/pause?id=`.
 pub(crate) async fn pause(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
-    ask(&admin, MetaCommand::Pause(query.id)).await
+    steer(&admin, query.id, MetaCommand::Pause(query.id)).await
 }
 
 /// `POST /v1/jobs/resume?id=`.
 pub(crate) async fn resume(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
-    ask(&admin, MetaCommand::Resume(query.id)).await
+    steer(&admin, query.id, MetaCommand::Resume(query.id)).await
 }
 
 /// `POST /v1/jobs/cancel?id=`.
 pub(crate) async fn cancel(State(admin): State<Admin>, Query(query): Query<JobQuery>) -> Response {
-    ask(&admin, MetaCommand::Cancel(query.id)).await
+    steer(&admin, query.id, MetaCommand::Cancel(query.id)).await
 }
 
 /// What an operator reads of the jobs in the status.
@@ -90,7 +90,23 @@ pub(crate) struct ThrottleQuery {
 
 /// `POST /v1/jobs/throttle?id=&bytes_per_s=`.
 pub(crate) async fn throttle(State(admin): State<Admin>, Query(query): Query<ThrottleQuery>) -> Response {
-    ask(&admin, MetaCommand::Throttle { job: query.id, bytes_per_s: query.bytes_per_s }).await
+    let command = MetaCommand::Throttle { job: query.id, bytes_per_s: query.bytes_per_s };
+    steer(&admin, query.id, command).await
+}
+
+/// What became of a job that was paused and the like.
+#[derive(Serialize)]
+struct Steered {
+    job: u64,
+    /// That of the map from which on it is so.
+    epoch: u64,
+}
+
+async fn steer(admin: &Admin, job: u64, command: MetaCommand) -> Response {
+    match ask_meta(admin, command).await {
+        Ok(epoch) => Json(Steered { job, epoch }).into_response(),
+        Err(response) => response,
+    }
 }
 
 /// What the meta group answered.

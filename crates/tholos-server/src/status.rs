@@ -514,6 +514,10 @@ pub struct Location {
     pub shard: u16,
     /// The nodes that hold it, in the order the ring was walked.
     pub replicas: Vec<String>,
+    /// Their zones, in that order; empty where a node has none.
+    pub zones: Vec<String>,
+    /// How far their keyspaces are, in that order; `None` for those that do not answer or have no replica yet.
+    pub applied: Vec<Option<u64>>,
     /// The leader; `None` if there is none.
     pub leader: Option<String>,
     /// The leader's ballot, `1.n2`.
@@ -688,14 +692,23 @@ fn lag(
 pub(crate) fn locate(map: &ClusterMap, answers: &Answers, key: &[u8]) -> Location {
     let slot = tholos_ring::slot(key);
     let shard = map.shard_of_key(key);
-    let name =
-        |node| map.node(node).map_or_else(String::new, |row: &tholos_cluster::NodeRow| row.name.clone());
+    let places: Vec<Option<usize>> =
+        map.replica_set(shard).iter().map(|node| map.nodes.iter().position(|row| row.id == *node)).collect();
+    let of = |text: fn(&NodeRow) -> &String| -> Vec<String> {
+        places.iter().map(|at| at.map_or_else(String::new, |at| text(&map.nodes[at]).clone())).collect()
+    };
+    let applied = |at: &Option<usize>| {
+        let report = answers[(*at)?].as_ref().ok()?;
+        report.shards.iter().find(|own| own.shard == shard.0).map(|own| own.applied)
+    };
     let leader = leaders(map, answers).swap_remove(usize::from(shard.0));
     Location {
         key: String::from_utf8_lossy(key).into_owned(),
         slot: slot.number(),
         shard: shard.0,
-        replicas: map.replica_set(shard).iter().map(|node| name(*node)).collect(),
+        replicas: of(|row| &row.name),
+        zones: of(|row| &row.zone),
+        applied: places.iter().map(applied).collect(),
         leader: leader.as_ref().map(|(at, _)| map.nodes[*at].name.clone()),
         ballot: leader.as_ref().and_then(|(_, report)| report.ballot.clone()),
         decided: leader.map(|(_, report)| report.decided),

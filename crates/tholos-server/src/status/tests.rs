@@ -169,7 +169,11 @@ fn key_is_located_with_its_leader() {
         (high.slot, high.shard, high.ballot.as_deref(), high.decided),
         (12182, 1, Some("3.n2"), Some(9))
     );
-    assert_eq!(high.replicas.len(), 3);
+    assert_eq!((high.replicas.len(), high.zones.len()), (3, 3));
+    let mut cut = answers;
+    cut[0] = Err("connection refused".to_owned());
+    let known = locate(&map(), &cut, b"foo").applied.iter().filter(|applied| applied.is_some()).count();
+    assert_eq!(known, 2, "of who does not answer it is not known");
 }
 
 #[test]

@@ -269,8 +269,10 @@ pub(crate) fn status_text(status: &Value) -> String {
         spare_text(status, nodes),
     );
     // Of who is down for good the cluster knows the remedy.
-    if let Some(node) = down.iter().find(|node| node["next"].is_null()) {
-        text += &format!("  next: restart {}\n", word(&node["name"]));
+    let to_restart: Vec<&str> =
+        down.iter().filter(|node| node["next"].is_null()).map(|node| word(&node["name"])).collect();
+    if !to_restart.is_empty() {
+        text += &format!("  next: restart {}\n", to_restart.join(" "));
     }
     let spares: Vec<&str> =
         nodes.iter().filter(|node| node["state"] == "spare").map(|node| word(&node["name"])).collect();
@@ -343,19 +345,31 @@ fn part(percent: &Value) -> String {
 
 fn location_text(location: &Value) -> String {
     let replicas: Vec<&str> = list(&location["replicas"]).iter().map(word).collect();
+    let with = |others: &str, text: &dyn Fn(&str, &Value) -> String| -> Vec<String> {
+        replicas.iter().zip(list(&location[others])).map(|(name, value)| text(name, value)).collect()
+    };
+    let walk = with("zones", &|name, zone| match word(zone) {
+        "" => name.to_owned(),
+        zone => format!("{name} (zone {zone})"),
+    });
     let mut text = format!(
         "key {} → slot {} → s{} → ring walk {}\n",
         word(&location["key"]),
         location["slot"],
         location["shard"],
-        replicas.join(" · ")
+        walk.join(" · ")
     );
+    let applied = with("applied", &|name, index| match index.as_u64() {
+        Some(index) => format!("{name}={index}"),
+        None => format!("{name}=?"),
+    });
     text += &match location["leader"].as_str() {
         Some(leader) => {
             format!(
-                "leader {leader}, ballot {}, decided @{}\n",
+                "leader {leader}, ballot {}, decided @{}, applied {}\n",
                 word(&location["ballot"]),
-                location["decided"]
+                location["decided"],
+                applied.join(" ")
             )
         }
         None => {
@@ -463,6 +477,9 @@ mod tests {
             serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
         let text = status_text(&status);
         assert!(text.contains(" · can lose 1 more node\n  next: restart n4\n\n"), "{text}");
+        let mut status = status;
+        status["nodes"][2]["state"] = "down".into();
+        assert!(status_text(&status).contains("\n  next: restart n3 n4\n"), "{}", status_text(&status));
     }
 
     #[test]
@@ -502,10 +519,10 @@ mod tests {
     fn a_location_is_told_in_one_notation() {
         let location = serde_json::json!({
             "key": "hello", "slot": 866, "shard": 3, "replicas": ["n2", "n3", "n1"], "leader": "n2", "ballot": "1.n2",
-            "decided": 7,
+            "decided": 7, "zones": ["b", "", "a"], "applied": [7, null, 6],
         });
-        let expected =
-            "key hello → slot 866 → s3 → ring walk n2 · n3 · n1\nleader n2, ballot 1.n2, decided @7\n";
+        let expected = "key hello → slot 866 → s3 → ring walk n2 (zone b) · n3 · n1 (zone a)\n\
+                        leader n2, ballot 1.n2, decided @7, applied n2=7 n3=? n1=6\n";
         assert_eq!(location_text(&location), expected);
     }
 }
