@@ -40,7 +40,7 @@ pub(crate) struct Acceptor {
     /// What it begins with, and begins with again when it has lost everything.
     initial: Arc<Config>,
     lost: Option<Box<Lost>>,
-    /// What it knows to be decided came with a snapshot of a higher ballot than that of its log; perhaps, after a restart.
+    /// What it knows to be decided came with a snapshot of a higher ballot than that of its log.
     knows_above_its_log: bool,
 }
 
@@ -161,7 +161,7 @@ impl Acceptor {
                 if checkpoint.joined != ReplicaId::default() {
                     (self.me, self.has_joined) = (checkpoint.joined, true);
                 }
-                self.knows_above_its_log = promised > checkpoint.accepted;
+                self.knows_above_its_log = checkpoint.knows_above;
                 self.log = Log::recover_checkpoint(*checkpoint)?;
                 promised
             }
@@ -191,7 +191,7 @@ impl Acceptor {
             && self.log.last() == last
             && self.log.origin_at(checkpoint.snapshot) == Some(checkpoint.snapshot_origin);
         if known {
-            self.knows_above_its_log |= checkpoint.promised > checkpoint.accepted;
+            self.knows_above_its_log = checkpoint.knows_above;
             self.log.decide(checkpoint.decided);
             if planted != Planted::PromiseForgotten {
                 self.promised = self.promised.max(checkpoint.promised);
@@ -379,6 +379,7 @@ impl Acceptor {
         Checkpoint {
             promised: self.promised,
             accepted: self.log.accepted(),
+            knows_above: self.knows_above_its_log,
             snapshot: snapshot.index,
             snapshot_time: snapshot.time,
             snapshot_origin: snapshot.origin,

@@ -333,6 +333,8 @@ pub struct Checkpoint {
     pub promised: Ballot,
     /// The ballot in which the log is accepted.
     pub accepted: Ballot,
+    /// What is known to be decided may have been decided in a higher ballot than that: it came with a snapshot.
+    pub knows_above: bool,
     /// Last index that the snapshot covers; zero when there is none.
     pub snapshot: Index,
     /// Time of the last entry that the snapshot covers.

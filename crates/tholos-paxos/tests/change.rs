@@ -735,3 +735,42 @@ fn what_a_snapshot_tells_decides_nothing_in_a_log_of_a_lower_ballot() {
         assert_eq!(council.server(), Some(ReplicaId(3)));
     }
 }
+
+/// Who has lost its vote, promised, saved a snapshot and started again still knows that its marks are of its own log: the new
+/// voter, which has not heard that the change is decided, needs its word (schedules, seeds 3034256 and 3071038).
+#[test]
+fn who_was_removed_and_has_promised_votes_after_a_restart() {
+    let mut council = with_learners(1, &[2]);
+    let removal = council.order(1, &[2], &[]).expect("it has all that it lacks");
+    council.sync(&[1]);
+    council.deliver_only(&[1], &[2]);
+    council.sync(&[2]);
+    council.deliver_only(&[2], &[1]);
+    council.network.clear();
+    assert!(council.group(1).decided_index() >= removal && council.group(2).decided_index() < removal);
+    council.isolate(1);
+    council.run(1_000);
+    assert_eq!(council.group(1).leading(), None, "it hears nobody");
+    council.links.heal();
+    for _ in 0..100 {
+        council.tick_all(10);
+        council.settle_but(|envelope| {
+            let stands = |message: &Message| {
+                matches!(message, Message::Canvass { .. } | Message::Endorse { .. } | Message::Prepare { .. })
+            };
+            matches!(&envelope.parcel, Parcel::Message(message) if stands(message))
+        });
+        if council.group(1).promised() > council.group(1).accepted_ballot() {
+            break;
+        }
+    }
+    let promised = council.group(1).promised();
+    assert_eq!(promised.replica, ReplicaId(2), "its word is lost");
+    council.snapshot(ReplicaId(1), true);
+    council.settle_but(|_| false);
+    council.crash(ReplicaId(1));
+    council.restart(ReplicaId(1));
+    assert_eq!(council.group(1).promised(), promised);
+    council.run(4_000);
+    assert_eq!(council.server(), Some(ReplicaId(2)));
+}

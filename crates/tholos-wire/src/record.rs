@@ -19,6 +19,7 @@ const JOINED: u8 = 5;
 const MUTED: u8 = 6;
 const MUTED_UNTIL: u8 = 7;
 const RESCUED: u8 = 8;
+const CHECKPOINT_IN_LOG: u8 = 9;
 
 /// Appends the bytes of a record.
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
@@ -52,7 +53,7 @@ fn push_record(record: &Record, out: &mut Out) {
             push_entries(version, *ballot, entries, out);
         }
         Record::Checkpoint(checkpoint) => {
-            out.push(CHECKPOINT);
+            out.push(if version::knows_to_be_in_log(checkpoint) { CHECKPOINT_IN_LOG } else { CHECKPOINT });
             push_checkpoint(version, checkpoint, out);
         }
         Record::Joined { replica } => {
@@ -80,7 +81,15 @@ pub fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             let (ballot, from) = (reader.ballot()?, reader.index()?);
             Record::Replaced { ballot, from, entries: read_entries(ballot, &mut reader)? }
         }
-        CHECKPOINT => Record::Checkpoint(Box::new(read_checkpoint(&mut reader)?)),
+        CHECKPOINT => Record::Checkpoint(Box::new(read_checkpoint(&mut reader, true)?)),
+        CHECKPOINT_IN_LOG if reader.version() > VERSION => {
+            let checkpoint = read_checkpoint(&mut reader, false)?;
+            if !version::knows_to_be_in_log(&checkpoint) {
+                // It says what goes without saying (W4).
+                return Err(WireError::Kind { what: "record", byte: CHECKPOINT_IN_LOG });
+            }
+            Record::Checkpoint(Box::new(checkpoint))
+        }
         JOINED if reader.version() > VERSION => Record::Joined { replica: reader.replica()? },
         MUTED if reader.version() > VERSION => Record::Muted { until: None },
         MUTED_UNTIL if reader.version() > VERSION => Record::Muted { until: Some(reader.ballot()?) },
@@ -108,12 +117,14 @@ fn push_checkpoint(version: u8, checkpoint: &Checkpoint, out: &mut Out) {
     push_entries(version, checkpoint.accepted, &checkpoint.entries, out);
 }
 
-fn read_checkpoint(reader: &mut Reader) -> Result<Checkpoint, WireError> {
+/// `may_know_above`: it does not say that what it knows to be decided is in its log's ballot.
+fn read_checkpoint(reader: &mut Reader, may_know_above: bool) -> Result<Checkpoint, WireError> {
     let promised = reader.ballot()?;
     let accepted = reader.ballot()?;
     Ok(Checkpoint {
         promised,
         accepted,
+        knows_above: may_know_above && promised > accepted,
         snapshot: reader.index()?,
         snapshot_time: reader.millis()?,
         snapshot_origin: reader.ballot()?,

@@ -8,7 +8,7 @@
 
 use tholos_cluster::Epoch;
 use tholos_node::{Ask, Forward, NodeLoad, PeerMessage};
-use tholos_paxos::{Config, Entry, Message, Payload, Record, ReplicaId, Serial};
+use tholos_paxos::{Checkpoint, Config, Entry, Message, Payload, Record, ReplicaId, Serial};
 
 use crate::{VERSION, VERSION_MAX};
 
@@ -16,10 +16,20 @@ pub(crate) fn of_record(record: &Record) -> u8 {
     match record {
         Record::Promised { .. } => VERSION,
         Record::Accepted { entries, .. } | Record::Replaced { entries, .. } => of_entries(entries),
-        Record::Checkpoint(checkpoint) if checkpoint.joined != ReplicaId::default() => VERSION_MAX,
+        Record::Checkpoint(checkpoint)
+            if checkpoint.joined != ReplicaId::default() || knows_to_be_in_log(checkpoint) =>
+        {
+            VERSION_MAX
+        }
         Record::Checkpoint(checkpoint) => of_config(&checkpoint.config).max(of_entries(&checkpoint.entries)),
         Record::Joined { .. } | Record::Muted { .. } | Record::Rescued { .. } => VERSION_MAX,
     }
+}
+
+/// What it knows to be decided is so in its log's ballot or a lower one, though it has promised a higher: else that goes
+/// without saying, or is not known.
+pub(crate) fn knows_to_be_in_log(checkpoint: &Checkpoint) -> bool {
+    checkpoint.promised > checkpoint.accepted && !checkpoint.knows_above
 }
 
 pub(crate) fn of_peer(message: &PeerMessage) -> u8 {

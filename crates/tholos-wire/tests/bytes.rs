@@ -153,6 +153,7 @@ fn sample_records() -> Vec<(&'static str, Record)> {
     let checkpoint = Checkpoint {
         promised: Ballot { round: 4, replica: ReplicaId(1) },
         accepted: ballot,
+        knows_above: true,
         snapshot: Index(1040),
         snapshot_time: Millis(1_700_000_001_040),
         snapshot_origin: ballot,
@@ -412,6 +413,8 @@ fn sample_records_2() -> Vec<(&'static str, Record)> {
     let entries = vec![Entry { payload: Payload::Config(Box::new(config_2())), ..noop(92, ballot) }];
     let checkpoint =
         Checkpoint { promised: ballot, accepted: ballot, config: config_2(), ..Checkpoint::default() };
+    let in_log =
+        Checkpoint { promised: Ballot { round: 4, ..ballot }, accepted: ballot, ..Checkpoint::default() };
     vec![
         ("joined", Record::Joined { replica: joined }),
         ("accepted-config", Record::Accepted { ballot, decided: Index(91), entries: entries.clone() }),
@@ -422,6 +425,7 @@ fn sample_records_2() -> Vec<(&'static str, Record)> {
             "checkpoint-joined-only",
             Record::Checkpoint(Box::new(Checkpoint { joined, ..Checkpoint::default() })),
         ),
+        ("checkpoint-in-log", Record::Checkpoint(Box::new(in_log))),
         ("muted", Record::Muted { until: None }),
         ("muted-until", Record::Muted { until: Some(ballot) }),
         ("rescued", Record::Rescued { ballot, from: Index(92), entries }),
@@ -479,6 +483,17 @@ fn check_frozen(version: u8, messages: &[(&str, PeerMessage)], records: &[(&str,
 #[test]
 fn bytes_of_version_1_are_frozen() {
     check_frozen(1, &sample_messages(), &sample_records());
+}
+
+#[test]
+fn a_checkpoint_that_says_what_goes_without_saying_is_refused() {
+    let checkpoint = Checkpoint { promised: ballot(3, 2), ..Checkpoint::default() };
+    let mut bytes = Vec::new();
+    encode_record(&Record::Checkpoint(Box::new(checkpoint)), &mut bytes);
+    assert_eq!(bytes[..4], [2, 9, 3, 2]);
+    (bytes[2], bytes[3]) = (0, 0);
+    let refused = Err(WireError::Kind { what: "record", byte: 9 });
+    assert_eq!(decode_record(bytes.into()), refused);
 }
 
 #[test]

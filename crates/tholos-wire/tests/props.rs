@@ -187,12 +187,32 @@ fn message() -> impl Strategy<Value = Message> {
 
 fn record() -> impl Strategy<Value = Record> {
     let joined = || prop_oneof![Just(ReplicaId::default()), any::<u32>().prop_map(ReplicaId)];
-    let checkpoint =
-        (ballot(), ballot(), index(), number(), ballot(), config(), joined(), index(), entries()).prop_map(
-            |(promised, accepted, snapshot, time, snapshot_origin, config, joined, decided, entries)| {
+    let checkpoint = (
+        (ballot(), ballot(), any::<bool>()),
+        index(),
+        number(),
+        ballot(),
+        config(),
+        joined(),
+        index(),
+        entries(),
+    )
+        .prop_map(
+            |(
+                (promised, accepted, above),
+                snapshot,
+                time,
+                snapshot_origin,
+                config,
+                joined,
+                decided,
+                entries,
+            )| {
                 Checkpoint {
                     promised,
                     accepted,
+                    // A promise is never below what was accepted.
+                    knows_above: above && promised > accepted,
                     snapshot,
                     snapshot_time: Millis(time),
                     snapshot_origin,
