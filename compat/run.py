@@ -9,6 +9,7 @@ The last line is `N passed, N failed`; the exit code is 0 only if nothing failed
 """
 
 import argparse
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -80,11 +81,14 @@ def run_areas(report, server, clients, only):
 def install(report):
     """Client name → command. A client that cannot be installed is a failure, not a skip."""
     clients = {}
-    for version in ("5", "8"):
-        report.check(f"redis-py {version}", lambda: clients.__setitem__(f"redis-py {version}", python_client(version)))
-    for name in ("node_redis", "ioredis"):
-        report.check(name, lambda: clients.__setitem__(name, node_client(name)))
-    report.check("redis-rs", lambda: clients.__setitem__("redis-rs", rust_client()))
+    # At the same time: some wait for the network, and one compiles. Those of Node share a folder.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        pythons = {f"redis-py {version}": pool.submit(python_client, version) for version in ("5", "8")}
+        node, rust = pool.submit(node_modules), pool.submit(rust_client)
+        for name, client in {**pythons, "redis-rs": rust}.items():
+            report.check(name, lambda: clients.__setitem__(name, client.result()))
+        for name in ("node_redis", "ioredis"):
+            report.check(name, lambda: clients.__setitem__(name, ["node", os.path.join(node.result(), f"{name}.mjs")]))
     return clients
 
 
@@ -101,13 +105,13 @@ def python_client(version):
     return [os.path.join(environment, "bin", "python"), os.path.join(CLIENTS, "python", "check.py")]
 
 
-def node_client(name):
+def node_modules():
     folder = os.path.join(CLIENTS, "node")
     stamp = os.path.join(folder, "node_modules", "lock-as-installed.json")
     if not same_content(os.path.join(folder, "package-lock.json"), stamp):
         quietly(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
         shutil.copy(os.path.join(folder, "package-lock.json"), stamp)
-    return ["node", os.path.join(folder, f"{name}.mjs")]
+    return folder
 
 
 def rust_client():

@@ -119,7 +119,7 @@ def moved_without_c(server):
 def redis_benchmark(report, server):
     report.area("redis-benchmark")
     gateway, cluster = str(server.gateway), str(server.cluster[0])
-    tests = ["-t", "ping,set,get,incr", "-n", "20000", "-r", "10000", "--csv"]
+    tests = ["-t", "ping,set,get,incr", "-n", "10000", "-r", "10000", "--csv"]
     names = ("PING_INLINE", "PING_MBULK", "SET", "GET", "INCR")
     for label, more in (
         ("gateway", ["-p", gateway]),

@@ -228,8 +228,10 @@ fn apt_install(packages: &[&str]) -> bool {
 
 pub(crate) fn compat(flags: &[String]) -> ExitCode {
     let mut steps = Steps::default();
-    // As the tests have built it: assertions are on, and it need not be built again.
-    if steps.run("build", cargo_command().args(["build", "--locked", "-p", "tholos"])) {
+    // As the tests have built it: assertions are on, and it need not be built again. Features are those of all crates together,
+    // so it has to be asked for among all of them; its own tests bring it.
+    let build = ["test", "--locked", "--workspace", "--no-run", "--test", "cli"];
+    if steps.run("build", cargo_command().args(build)) {
         let mut suite = Command::new("python3");
         suite.arg("compat/run.py").arg("--tholos").arg(checked_binary()).args(flags);
         steps.run_counted("stock clients", &mut suite);

@@ -442,6 +442,7 @@ pub(crate) fn note(state: &MetaState) -> Option<String> {
     let (open, done, refused) =
         (last.count(RescueStage::Ordered), last.count(RescueStage::Done), last.count(RescueStage::Refused));
     let how = match (open, refused) {
+        (0, 0) if done == 0 => "it recorded no more than that".to_owned(),
         (0, 0) => format!("{done} groups go on without them"),
         (0, _) => format!("{done} groups go on without them, {refused} could not: plan it again"),
         (open, _) => format!("{open} of {} groups are still to go on", last.stages.len()),

@@ -221,15 +221,16 @@ fn recovery_text(recovery: &Value) -> String {
     let of = |state: &str| groups.iter().filter(|group| group["state"] == state).count();
     let (done, refused, open) = (of("done"), of("refused"), of("ordered"));
     let mut text = format!(
-        "recovery {} by {} at {}, map epoch {}: {} given up for ever; {} on",
+        "recovery {} by {} at {}, map epoch {}: {} given up for ever; {}",
         number(&recovery["id"]),
         word(&recovery["by"]),
         time_text(number(&recovery["at"]) as u64),
         number(&recovery["epoch"]),
         names(&recovery["lost"]),
-        match done {
-            1 => "1 group goes".to_owned(),
-            done => format!("{done} groups go"),
+        match (done, groups.len()) {
+            (_, 0) => "it recorded no more than that".to_owned(),
+            (1, _) => "1 group goes on".to_owned(),
+            (done, _) => format!("{done} groups go on"),
         },
     );
     if open > 0 {
@@ -250,6 +251,9 @@ fn recovery_text(recovery: &Value) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
+    if rows.is_empty() {
+        return text;
+    }
     text + &table(&["GROUP", "FROM", "DECIDED>", "KEPT TO>", "LOST", "STATE"], &rows)
 }
 
@@ -340,6 +344,12 @@ mod tests {
              GROUP  FROM  DECIDED  KEPT TO  LOST       STATE\n\
              s0     n1         @5       @7  not known  done\n\
              s0     n1         @5       @7  not known  refused\n"
+        );
+        let alone = json!({"id": 2, "at": 1_700_000_000_123_u64, "by": "n1", "epoch": 5, "lost": [{"name": "n2"}], "groups": []});
+        let text = recovery_text(&alone);
+        assert!(
+            text.contains("n2 given up for ever; it recorded no more than that\n") && !text.contains("STATE"),
+            "{text}"
         );
         assert_eq!(history_text(&json!({"recoveries": []})), "no recovery was ever made\n");
     }
