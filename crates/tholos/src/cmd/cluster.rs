@@ -346,11 +346,11 @@ fn part(percent: &Value) -> String {
 fn location_text(location: &Value) -> String {
     let replicas: Vec<&str> = list(&location["replicas"]).iter().map(word).collect();
     let with = |others: &str, text: &dyn Fn(&str, &Value) -> String| -> Vec<String> {
-        replicas.iter().zip(list(&location[others])).map(|(name, value)| text(name, value)).collect()
+        replicas.iter().enumerate().map(|(at, name)| text(name, &location[others][at])).collect()
     };
-    let walk = with("zones", &|name, zone| match word(zone) {
-        "" => name.to_owned(),
-        zone => format!("{name} (zone {zone})"),
+    let walk = with("zones", &|name, zone| match zone.as_str() {
+        None | Some("") => name.to_owned(),
+        Some(zone) => format!("{name} (zone {zone})"),
     });
     let mut text = format!(
         "key {} → slot {} → s{} → ring walk {}\n",
