@@ -3,12 +3,16 @@
 //! Paxos Made Simple §2.2, phases 1b and 2b, for a whole log rather than one value; §2.5: what an
 //! acceptor must remember is on stable storage before it speaks of it.
 //!
-//! The promise and the log are changed here alone, each together with the record that tells of it. The
-//! decided and applied marks need no record of their own.
+//! The promise and the log are changed here alone (with [`recovery`] and [`answers`]), each together with the record
+//! that tells of it. The decided and applied marks need no record of their own.
 //!
 //! Rules kept here: R1 (entries are taken only at accepted + 1 of that very ballot; the log's ballot rises only
 //! with the whole log), R2 and R3 (no message before the record that it rests on is durable), R20 (that records
-//! were lost is itself on disk, until nothing that was lost counts any more). Of the crate's invariants: P2 and P5 for what arrives a second time, P6 for snapshots.
+//! were lost is itself on disk, until nothing that was lost counts any more). Of the crate's invariants: P2 and P5 for
+//! what arrives a second time, P6 for snapshots.
+
+mod answers;
+mod recovery;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -16,10 +20,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
+pub(crate) use self::recovery::Lost;
 use crate::ballot::{AppendSeq, Ballot, Index, ReplicaId};
 use crate::log::{Base, Log};
 use crate::message::{Checkpoint, Config, Entry, Message, Record};
-use crate::options::{Options, Planted};
+use crate::options::Planted;
 use crate::outbox::Outbox;
 use crate::rare::Rare;
 
@@ -42,15 +47,6 @@ pub(crate) struct Acceptor {
     lost: Option<Box<Lost>>,
     /// What it knows to be decided came with a snapshot of a higher ballot than that of its log.
     knows_above_its_log: bool,
-}
-
-/// Records that were durable are lost (R20).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Lost {
-    /// In which ballots it has voted is not known.
-    Unknown,
-    /// None at or above this one.
-    Until(Ballot),
 }
 
 /// Appends are counted from the last durable one: their numbers tell how busy this replica has been, and decide
@@ -135,71 +131,6 @@ impl Acceptor {
         Acceptor { has_joined: true, ..Acceptor::new(me, Arc::default()) }
     }
 
-    /// Takes back one record, in order. All are durable.
-    pub(crate) fn recover(&mut self, record: Record, planted: Planted) -> Result<(), &'static str> {
-        if let Record::Joined { replica } = record {
-            // Whoever lived here before has nothing to do with this one.
-            *self = Acceptor::joined(replica);
-        }
-        let promised = match record {
-            Record::Promised { ballot } => ballot,
-            Record::Accepted { ballot, decided, entries } => {
-                return self.log.recover_accepted(ballot, decided, entries);
-            }
-            Record::Replaced { ballot, from, entries } => {
-                self.log.recover_replaced(ballot, from, entries)?;
-                self.knows_above_its_log = false;
-                ballot
-            }
-            Record::Rescued { ballot, from, entries } => {
-                self.log.recover_rescued(ballot, from, entries)?;
-                self.knows_above_its_log = false;
-                ballot
-            }
-            Record::Checkpoint(checkpoint) => {
-                let promised = checkpoint.promised.max(checkpoint.accepted);
-                if checkpoint.joined != ReplicaId::default() {
-                    (self.me, self.has_joined) = (checkpoint.joined, true);
-                }
-                self.knows_above_its_log = checkpoint.knows_above;
-                self.log = Log::recover_checkpoint(*checkpoint)?;
-                promised
-            }
-            Record::Joined { .. } => return Ok(()),
-            Record::Muted { until: None } => {
-                self.forget();
-                Ballot::ZERO
-            }
-            Record::Muted { until: Some(until) } => {
-                self.lost = Some(Box::new(Lost::Until(until)));
-                until
-            }
-        };
-        if planted != Planted::PromiseForgotten {
-            self.promised = self.promised.max(promised);
-        }
-        Ok(())
-    }
-
-    /// Whether the records taken back so far hold all that `checkpoint` does; then its marks are taken over, and no
-    /// snapshot is needed for it. Whoever lacks a first part of its records has another last index: recovery takes an
-    /// entry only after the one before.
-    pub(crate) fn recover_known(&mut self, checkpoint: &Checkpoint, planted: Planted) -> bool {
-        let last = Index(checkpoint.snapshot.0 + checkpoint.entries.len() as u64);
-        let known = self.joined_as() == checkpoint.joined
-            && self.log.accepted() == checkpoint.accepted
-            && self.log.last() == last
-            && self.log.origin_at(checkpoint.snapshot) == Some(checkpoint.snapshot_origin);
-        if known {
-            self.knows_above_its_log = checkpoint.knows_above;
-            self.log.decide(checkpoint.decided);
-            if planted != Planted::PromiseForgotten {
-                self.promised = self.promised.max(checkpoint.promised);
-            }
-        }
-        known
-    }
-
     pub(crate) fn me(&self) -> ReplicaId {
         self.me
     }
@@ -226,29 +157,6 @@ impl Acceptor {
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
-    }
-
-    /// Whether records are lost that its votes would rest on (R20).
-    pub(crate) fn is_mute(&self) -> bool {
-        match self.lost.as_deref() {
-            None => false,
-            Some(Lost::Unknown) => true,
-            Some(Lost::Until(until)) => self.log.accepted() < *until,
-        }
-    }
-
-    /// What is lost; nothing any more once it is not mute.
-    pub(crate) fn lost(&self) -> Option<Lost> {
-        self.lost.as_deref().copied().filter(|_| self.is_mute())
-    }
-
-    /// Everything was lost, as far as is known.
-    pub(crate) fn forget(&mut self) {
-        self.promised = Ballot::ZERO;
-        self.held = Rare::default();
-        self.log = Log::new(Arc::clone(&self.initial));
-        self.knows_above_its_log = false;
-        self.lost = Some(Box::new(Lost::Unknown));
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -282,28 +190,6 @@ impl Acceptor {
     pub(crate) fn promise(&mut self, ballot: Ballot, out: &mut Outbox) -> AppendSeq {
         self.raise_promised(ballot);
         self.record(Record::Promised { ballot }, out)
-    }
-
-    /// Records that were durable are lost: forgets the rest, and says so on disk before anything else (R20).
-    pub(crate) fn lose(&mut self, planted: Planted, out: &mut Outbox) {
-        self.forget();
-        if planted == Planted::RottenVotes {
-            self.lost = None;
-            return;
-        }
-        self.record(Record::Muted { until: None }, out);
-    }
-
-    /// Planted: what was lost is no reason to be silent.
-    pub(crate) fn vote_nevertheless(&mut self) {
-        self.lost = None;
-    }
-
-    /// It has voted nowhere at or above `until`, which is below every ballot to come.
-    pub(crate) fn mute_until(&mut self, until: Ballot, out: &mut Outbox) {
-        self.raise_promised(until);
-        self.lost = Some(Box::new(Lost::Until(until)));
-        self.record(Record::Muted { until: Some(until) }, out);
     }
 
     /// Takes `entries`, which follow the last one, into the log in the ballot that it has.
@@ -458,143 +344,6 @@ impl Acceptor {
         self.appended = seq;
         self.promised_at = self.promised_at.min(seq);
         seq
-    }
-}
-
-/// Answers. Who asks was judged before.
-impl Acceptor {
-    /// Phase 2b: takes new entries of the leader of `ballot`.
-    pub(crate) fn handle_accept(
-        &mut self,
-        from: ReplicaId,
-        ballot: Ballot,
-        mut entries: Vec<Entry>,
-        decided: Index,
-        planted: Planted,
-        out: &mut Outbox,
-    ) {
-        // R1: taken only at accepted + 1 of that very ballot.
-        let first = entries.first().map_or(Index::ZERO, |entry| entry.index);
-        let other_ballot = self.log.accepted() != ballot && planted != Planted::LowerBallotAccepted;
-        if other_ballot || (first > self.log.last().next() && planted != Planted::AcceptedWithGap) {
-            out.send(from, self.behind(ballot));
-            return;
-        }
-        let known = entries.iter().take_while(|entry| entry.index <= self.log.last()).count();
-        for entry in entries.drain(..known) {
-            if let Some(origin) = self.log.origin_at(entry.index)
-                && planted == Planted::Nothing
-            {
-                assert_eq!(origin, entry.origin, "P5: two values at {} in {ballot}", entry.index);
-            }
-        }
-        // Before the append, so that its record tells it after a restart.
-        self.learn_decided(decided);
-        if !entries.is_empty() {
-            self.append(entries, out);
-            self.learn_decided(decided);
-        }
-        self.say_accepted(from, ballot, planted, out);
-    }
-
-    /// The leader of `ballot` tells its marks; `length` is zero if it asks for nothing.
-    pub(crate) fn handle_decide(
-        &mut self,
-        from: ReplicaId,
-        ballot: Ballot,
-        decided: Index,
-        length: Index,
-        planted: Planted,
-        out: &mut Outbox,
-    ) {
-        let fits = self.log.accepted() == ballot;
-        if fits || planted == Planted::DecidedInAnyBallot {
-            self.learn_decided(decided);
-        }
-        if fits && length > Index::ZERO {
-            // Also if more is missing: earlier answers may be what was lost.
-            self.say_accepted(from, ballot, planted, out);
-        }
-        if !fits || length > self.log.last() {
-            out.send(from, self.behind(ballot));
-        }
-    }
-
-    /// A candidate asks for the log that it must adopt, from `first` on.
-    pub(crate) fn handle_fetch(
-        &self,
-        from: ReplicaId,
-        ballot: Ballot,
-        first: Index,
-        options: &Options,
-        out: &mut Outbox,
-    ) {
-        if ballot != self.promised {
-            self.reject(from, out);
-            return;
-        }
-        // What is not in memory any more the candidate may have itself. If not, it needs what covers it.
-        if !self.log.resends_after(Index(first.0.saturating_sub(1)), options.resent_bytes_max) {
-            out.snapshots_wanted.push(from);
-        }
-        let first = first.max(self.log.base().index.next());
-        let whole_to = self.log.last();
-        let entries = self.log.slice(first, whole_to, options.message_bytes_max);
-        out.send(from, Message::Fetched { ballot, entries, whole_to });
-    }
-
-    fn learn_decided(&mut self, decided: Index) {
-        self.log.decide(decided.min(self.log.last()));
-    }
-
-    pub(crate) fn say_accepted(&mut self, to: ReplicaId, ballot: Ballot, planted: Planted, out: &mut Outbox) {
-        let accepted = Message::Accepted { ballot, index: self.log.last() };
-        self.say(to, accepted, planted == Planted::AcceptedBeforeDurable, out);
-    }
-
-    pub(crate) fn say_promise(&mut self, to: ReplicaId, ballot: Ballot, planted: Planted, out: &mut Outbox) {
-        let Standing { accepted, length, decided, .. } = self.standing();
-        let promise = Message::Promise { ballot, accepted, length, decided };
-        self.say(to, promise, planted == Planted::PromiseBeforeDurable, out);
-    }
-
-    fn say(&mut self, to: ReplicaId, message: Message, planted_early: bool, out: &mut Outbox) {
-        if planted_early {
-            out.send(to, message);
-        } else {
-            self.send_when_durable(to, message, out);
-        }
-    }
-
-    /// Only a hint that saves the other a time-out, so it need not wait for disk.
-    pub(crate) fn reject(&self, to: ReplicaId, out: &mut Outbox) {
-        out.send(to, Message::Reject { promised: self.promised });
-    }
-
-    pub(crate) fn behind(&self, ballot: Ballot) -> Message {
-        let Standing { accepted, length, decided, .. } = self.standing();
-        Message::Behind { ballot, accepted, length, decided }
-    }
-
-    /// To every other voter of every configuration that counts.
-    pub(crate) fn broadcast(&self, message: &Message, out: &mut Outbox) {
-        self.tell(self.log.configs().flat_map(|config| &config.voters), message, out);
-    }
-
-    /// To each of `voters` once, but not to this replica.
-    pub(crate) fn tell<'a>(
-        &self,
-        voters: impl Iterator<Item = &'a ReplicaId>,
-        message: &Message,
-        out: &mut Outbox,
-    ) {
-        let mut told: Vec<ReplicaId> = Vec::new();
-        for voter in voters {
-            if *voter != self.me && !told.contains(voter) {
-                told.push(*voter);
-                out.send(*voter, message.clone());
-            }
-        }
     }
 }
 
