@@ -269,10 +269,20 @@ pub(crate) fn status_text(status: &Value) -> String {
         spare_text(status, nodes),
     );
     // Of who is down for good the cluster knows the remedy.
-    let to_restart: Vec<&str> =
-        down.iter().filter(|node| node["next"].is_null()).map(|node| word(&node["name"])).collect();
+    let to_restart: Vec<&&Value> = down.iter().filter(|node| node["next"].is_null()).collect();
     if !to_restart.is_empty() {
-        text += &format!("  next: restart {}\n", to_restart.join(" "));
+        let names = |nodes: &[&&Value]| -> String {
+            nodes.iter().map(|node| word(&node["name"])).collect::<Vec<_>>().join(" ")
+        };
+        text += &format!("  next: restart {}", names(&to_restart));
+        let idle: Vec<&&Value> =
+            to_restart.iter().copied().filter(|node| number(&node["replicas"]) == 0).collect();
+        if !idle.is_empty() {
+            let holds = if idle.len() == 1 { "holds" } else { "hold" };
+            let idle = names(&idle);
+            text += &format!(", or remove {idle}, which {holds} nothing: tholos cluster plan remove {idle}");
+        }
+        text.push('\n');
     }
     let spares: Vec<&str> =
         nodes.iter().filter(|node| node["state"] == "spare").map(|node| word(&node["name"])).collect();
@@ -476,10 +486,15 @@ mod tests {
         let status =
             serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
         let text = status_text(&status);
-        assert!(text.contains(" · can lose 1 more node\n  next: restart n4\n\n"), "{text}");
+        let remove = ", or remove n4, which holds nothing: tholos cluster plan remove n4\n\n";
+        assert!(text.contains(&format!(" · can lose 1 more node\n  next: restart n4{remove}")), "{text}");
         let mut status = status;
         status["nodes"][2]["state"] = "down".into();
-        assert!(status_text(&status).contains("\n  next: restart n3 n4\n"), "{}", status_text(&status));
+        assert!(
+            status_text(&status).contains(&format!("\n  next: restart n3 n4{remove}")),
+            "{}",
+            status_text(&status)
+        );
     }
 
     #[test]
