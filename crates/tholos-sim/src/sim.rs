@@ -1,5 +1,7 @@
 //! One run of the whole cluster: an event queue, true time in microseconds, one seed.
 
+mod disk;
+mod injection;
 mod leases;
 mod load;
 mod membership;
@@ -12,9 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId, RecoverOrder};
 use tholos_node::{ClientId, Effects, Event, Notice, PeerMessage};
-use tholos_paxos::{AppendSeq, Millis, Options, Planted};
+use tholos_paxos::{Millis, Options, Planted};
 use tholos_ring::ShardId;
-use tholos_wal::Crash;
 
 use crate::agreement::Agreement;
 use crate::coverage::{Coverage, Reached};
@@ -23,7 +24,7 @@ use crate::disaster::Disaster;
 use crate::elastic::Elastic;
 use crate::faults::Fault;
 use crate::founding::{genesis, hosts_of, nodes_of};
-use crate::host::{Begun, Host, Started};
+use crate::host::{Host, Started};
 use crate::log_limits::LogLimits;
 use crate::net::Net;
 use crate::observer::{Cause, Observer};
@@ -52,8 +53,6 @@ const GROUPS: u16 = SHARDS + 1;
 pub const CLIENTS: u64 = 4;
 /// Decided entries sent again under a new ballot, in bytes: few, so that a replica that lacks more needs a snapshot.
 const RESENT_BYTES_MAX: usize = 2 << 10;
-/// How long a log without room waits before it tries again.
-const ROOM_RETRY_US: u64 = 20_000;
 /// How long a node that is told to stop may take to hand over.
 const DRAIN_US: u64 = 2_000_000;
 
@@ -556,100 +555,6 @@ impl Sim {
         }
     }
 
-    fn begin_snapshot_work(&mut self, host: usize) {
-        self.hosts[host].snapshots.busy = true;
-        let (low, high) = self.hosts[host].snapshots.piece_us;
-        let delay = self.random.between(low, high);
-        let boot = self.hosts[host].boot;
-        self.after(self.now + delay, Happening::SnapshotWork { host, boot });
-    }
-
-    fn snapshot_work(&mut self, host: usize, boot: u64) {
-        if self.hosts[host].boot != boot || self.hosts[host].node.is_none() {
-            return;
-        }
-        self.hosts[host].snapshots.busy = false;
-        let Ok(event) = self.hosts[host].snapshots.step() else { return self.disk_failed(host) };
-        if let Some(event) = event {
-            self.give(host, event);
-        }
-        if self.hosts[host].node.is_some() && self.hosts[host].snapshots.push(Vec::new()) {
-            self.begin_snapshot_work(host);
-        }
-    }
-
-    fn begin_write(&mut self, host: usize) {
-        let boot = self.hosts[host].boot;
-        match self.hosts[host].begin_write() {
-            Begun::Nothing => {}
-            Begun::Writing if self.hosts[host].dies_in_long_write && self.hosts[host].writing_bytes > 512 => {
-                self.coverage.count(Reached::DiedInWrite);
-                self.crash(host, true);
-                let delay = self.random.between(10_000, 2_000_000);
-                return self.after(self.now + delay, Happening::Start { host });
-            }
-            Begun::Writing => {
-                self.hosts[host].waits_for_room = false;
-                let (low, high) = self.hosts[host].sync_us;
-                let delay = self.random.between(low, high);
-                self.hosts[host].write_began = self.now;
-                self.after(self.now + delay, Happening::WriteDone { host, boot });
-            }
-            Begun::NoRoom => {
-                let waited = std::mem::replace(&mut self.hosts[host].waits_for_room, true);
-                if !waited && self.hosts[host].is_overdrawn() {
-                    self.coverage.count(Reached::OverdraftWaits);
-                }
-                self.after(self.now + ROOM_RETRY_US, Happening::Write { host, boot });
-            }
-            Begun::Failed => return self.disk_failed(host),
-        }
-        self.tell_room(host);
-    }
-
-    fn write_done(&mut self, host: usize, boot: u64) {
-        if self.hosts[host].boot != boot || self.hosts[host].node.is_none() {
-            return;
-        }
-        let stands_until = self.hosts[host].disk_stands_until;
-        if stands_until > self.now {
-            return self.after(stands_until, Happening::WriteDone { host, boot });
-        }
-        let Some(AppendSeq(seq)) = self.hosts[host].end_write() else { return self.disk_failed(host) };
-        self.note_synced(host);
-        let (lsn, kept_bytes) = (self.hosts[host].durable_lsn(), self.hosts[host].kept_bytes());
-        self.give(host, Event::DurableLsn { lsn, kept_bytes });
-        self.give(host, Event::Durable { seq: AppendSeq(seq) });
-        if std::mem::take(&mut self.hosts[host].dies_after_sync) {
-            let (delay, down_us) = (self.random.below(4_000), self.random.below(400_000));
-            self.after(self.now + delay, Happening::Lost { host, boot, lsn, down_us });
-        }
-        if self.hosts[host].boot == boot && self.hosts[host].writing.is_none() {
-            if self.hosts[host].has_waiting() {
-                self.begin_write(host);
-            } else if self.random.below(4) == 0 {
-                if !self.hosts[host].tidy() {
-                    return self.disk_failed(host);
-                }
-                self.tell_room(host);
-            }
-        }
-    }
-
-    /// R23: the node stops.
-    fn disk_failed(&mut self, host: usize) {
-        if self.hosts[host].disk.is_dead() || self.hosts[host].snapshots.disk.is_dead() {
-            self.coverage.count(Reached::DiedInWrite);
-        }
-        let power = self.hosts[host].failing.is_none_or(|(reached, power)| {
-            self.coverage.count(reached);
-            power
-        });
-        self.crash(host, power);
-        let delay = self.random.between(10_000, 2_000_000);
-        self.after(self.now + delay, Happening::Start { host });
-    }
-
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let message = if self.through_bytes { through_bytes(&message) } else { message };
         let (boot, sender, sent_in) = (self.hosts[to].boot, self.hosts[from].id, self.hosts[from].boot);
@@ -664,130 +569,6 @@ impl Sim {
                 self.after(other, Happening::Deliver { to, from, sender, sent_in, boot, message: again });
             }
             _ => self.trail.message(self.now, (from, to), "does not reach", &message),
-        }
-    }
-
-    fn power_crash(&mut self, host: usize) -> Crash {
-        self.trail.note(self.now, None, || format!("n{} has lost power", host + 1));
-        Crash::Power(self.random.bits())
-    }
-
-    fn crash(&mut self, host: usize, power: bool) {
-        if self.hosts[host].node.is_none() {
-            return;
-        }
-        self.hosts[host].count(&mut self.coverage);
-        self.trail.note(self.now, None, || format!("n{} is down", host + 1));
-        let crash = if power { self.power_crash(host) } else { Crash::Process };
-        // What no other has counted nobody can notice (R21): a copy is put back only if each has more than it holds.
-        if let Some(lsn) = self.hosts[host].copied_to() {
-            let id = self.hosts[host].id;
-            let counts = |other: &Host| other.id == id || other.boot == 0 || other.counted_of(id) > lsn;
-            if !self.hosts.iter().all(counts) {
-                self.hosts[host].drop_copy();
-            }
-        }
-        self.hosts[host].crash(crash);
-        for connection in self.crowd.at_node(host) {
-            let delay = self.random.between(20, 2_000);
-            self.after(self.now + delay, Happening::Closed { connection });
-        }
-        // The others notice by a broken connection, or later by silence.
-        for other in (0..self.hosts.len()).filter(|other| *other != host) {
-            if self.random.below(2) == 0 && !self.net.is_cut(host, other) {
-                let node = self.hosts[host].id;
-                let (boot, event) = (self.hosts[other].boot, Event::PeerDown { node });
-                let delay = self.random.between(50, 1_000);
-                self.after(self.now + delay, Happening::ToNode { host: other, boot, event });
-            }
-        }
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        self.trail.note(self.now, None, || format!("FAULT {fault}"));
-        if let Some(reached) = fault.reached() {
-            self.coverage.count(reached);
-        }
-        let now = self.now;
-        match fault {
-            Fault::Crash { host, power, down_us } => {
-                self.crash(host, power);
-                self.after(now + down_us, Happening::Start { host });
-            }
-            Fault::CrashAll { power, down_us } => {
-                for host in 0..self.hosts.len() {
-                    self.crash(host, power);
-                    let delay = down_us + self.random.below(500_000);
-                    self.after(now + delay, Happening::Start { host });
-                }
-            }
-            Fault::CrashInWrite { host, changes: 0 } => self.hosts[host].dies_in_long_write = true,
-            Fault::CrashInWrite { host, changes } => self.hosts[host].disk.die_after(Some(changes)),
-            // Anywhere, or between a look at the clock and what it was for.
-            Fault::Pause { host, for_us } if self.leases && for_us.is_multiple_of(2) => {
-                self.hosts[host].pauses_in_the_middle = Some(for_us);
-            }
-            Fault::Pause { host, for_us } => self.pause(host, for_us),
-            Fault::Drain { host, down_us } => {
-                let boot = self.hosts[host].boot;
-                self.give(host, Event::Resign);
-                self.after(now, Happening::Drained { host, boot, until: now + DRAIN_US, down_us });
-            }
-            Fault::Cut { from, to, .. } => {
-                self.net.set_cut(from, to, true);
-                self.break_connection(from, to);
-            }
-            Fault::Mend { from, to } => self.net.set_cut(from, to, false),
-            Fault::Late { host, by_us } => self.net.set_late(host, by_us),
-            Fault::Weather(weather) => self.net.weather = weather,
-            Fault::SlowDisk { host, sync_us } => self.hosts[host].sync_us = sync_us,
-            Fault::SlowProcessor { host, stretch } => self.hosts[host].stretch = stretch,
-            Fault::StandingDisk { host, for_us } => self.hosts[host].disk_stands_until = now + for_us,
-            Fault::ClockJump { host, ms } => self.set_clock(host, ms),
-            Fault::DiskFails { host, sync, power } if self.hosts[host].node.is_some() => {
-                let disk = &self.hosts[host].disk;
-                disk.fail_syncs(sync);
-                disk.fail_writes(!sync);
-                let what = if sync { Reached::SyncFailed } else { Reached::WriteFailed };
-                self.hosts[host].failing = Some((what, power));
-            }
-            Fault::DiskFails { .. } => {}
-            Fault::DiskFull { host, left_bytes } => {
-                let disk = &self.hosts[host].disk;
-                disk.set_capacity_bytes(Some(disk.used_bytes() + left_bytes));
-            }
-            Fault::DiskFullOverdrawn { host, left_bytes, for_us } => {
-                self.hosts[host].fills_overdrawn = Some((left_bytes, for_us));
-            }
-            Fault::ChangeReplicas { shard, step, pick } => self.change_replicas(ShardId(shard), step, pick),
-            Fault::DiskRoom { host } => self.hosts[host].disk.set_capacity_bytes(None),
-            Fault::Rot { host, rot, seed, kill_after_us } => {
-                self.rot(host, rot, seed);
-                let kill = Fault::Crash { host, power: seed.is_multiple_of(2), down_us: seed % 400_000 };
-                self.after(now + kill_after_us, Happening::Fault(kill));
-            }
-        }
-    }
-
-    fn set_clock(&mut self, host: usize, offset_ms: i64) {
-        self.hosts[host].wall_offset_ms = offset_ms;
-        self.clocks_true = false;
-    }
-
-    fn heal(&mut self) {
-        self.trail.note(self.now, None, || String::from("the faults stop"));
-        self.net.heal();
-        self.switch_lost_off();
-        for host in 0..self.hosts.len() {
-            let machine = &mut self.hosts[host];
-            machine.sync_us = (100, 400);
-            machine.stretch = 100;
-            machine.snapshots.piece_us = (50, 2_000);
-            machine.paused_until = self.now.min(machine.paused_until);
-            machine.disk_stands_until = self.now.min(machine.disk_stands_until);
-            machine.mend_disk();
-            self.resume(host);
-            self.after(self.now, Happening::Start { host });
         }
     }
 
