@@ -36,6 +36,9 @@ impl Council {
         before.state.clear();
         before.outbox = Outbox::default();
         assert_eq!(self.at(by).life, Life::Awaited, "R20: {by} has lived before");
+        // Likewise where the second was given before the first had begun.
+        let home = self.at(by).home;
+        self.facts.may_stall |= self.replicas.iter().any(|other| other.home == home && other.id > by);
         self.at(by).instead_of = Some(id);
         self.begin(by);
     }
