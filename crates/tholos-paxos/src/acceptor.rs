@@ -45,7 +45,8 @@ pub(crate) struct Acceptor {
     /// What it begins with, and begins with again when it has lost everything.
     initial: Arc<Config>,
     lost: Option<Box<Lost>>,
-    /// What it knows to be decided came with a snapshot of a higher ballot than that of its log.
+    /// What it knows to be decided came with a snapshot of a higher ballot than that of its log: the log of a ballot in between
+    /// has other entries there, perhaps a Config that was never decided.
     knows_above_its_log: bool,
 }
 
@@ -147,12 +148,6 @@ impl Acceptor {
     /// What its checkpoints say: its id, or zero of a founder.
     fn joined_as(&self) -> ReplicaId {
         if self.has_joined { self.me } else { ReplicaId::default() }
-    }
-
-    /// Whether what it knows to be decided may have been decided in a higher ballot than that of its log. The log of a ballot
-    /// in between has other entries there, perhaps a Config that was never decided.
-    pub(crate) fn knows_above_its_log(&self) -> bool {
-        self.knows_above_its_log
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -99,8 +99,21 @@ impl Acceptor {
         self.say(to, accepted, planted == Planted::AcceptedBeforeDurable, out);
     }
 
-    pub(crate) fn say_promise(&mut self, to: ReplicaId, ballot: Ballot, planted: Planted, out: &mut Outbox) {
-        let Standing { accepted, length, decided, .. } = self.standing();
+    /// Promises to a candidate that knows as much as `known` to be decided. It takes for decided, in the best log that it finds,
+    /// what anybody says is (R6). What came with a snapshot of a higher ballot than this log's says nothing of such a log, which
+    /// may be of a ballot in between, with a Config that was never decided: so no more is told than is known there.
+    pub(crate) fn say_promise(
+        &mut self,
+        to: ReplicaId,
+        ballot: Ballot,
+        known: Index,
+        planted: Planted,
+        out: &mut Outbox,
+    ) {
+        let Standing { accepted, length, mut decided, .. } = self.standing();
+        if self.knows_above_its_log {
+            decided = decided.min(known);
+        }
         let promise = Message::Promise { ballot, accepted, length, decided };
         self.say(to, promise, planted == Planted::PromiseBeforeDurable, out);
     }

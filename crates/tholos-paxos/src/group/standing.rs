@@ -57,14 +57,12 @@ impl Group {
     }
 
     /// A candidate that would need a snapshot from us could not adopt our log if ours is the one to adopt, so it must do
-    /// without us. Who has lost its vote does not lead instead, and hands it over ([`Group::snapshots_in`]): the new voters
-    /// have all of it, too, but the candidate may know none of them. Not if what it knows came with a snapshot of a higher ballot
-    /// than its log's: the candidate takes for decided, in the best log that it finds, what anybody knows to be (R6), and that
-    /// log may be of a ballot in between, with a Config that was never decided.
+    /// without us. Who has no vote, as far as it knows, does not lead instead, and hands it over ([`Group::snapshots_in`]): the
+    /// voters have all of it, too, but the candidate may know none of them, or need this vote for a Config that has not come here.
     fn may_vote_for(&self, decided: Index) -> bool {
         let log = self.acceptor.log();
-        let hands_over = log.has_lost_its_vote(self.acceptor.me()) && !self.acceptor.knows_above_its_log();
-        hands_over || log.resends_after(decided, self.options.resent_bytes_max)
+        log.walk_rank(self.acceptor.me()).is_none()
+            || log.resends_after(decided, self.options.resent_bytes_max)
     }
 
     pub(super) fn handle_endorse(&mut self, from: ReplicaId, ballot: Ballot, now: Millis, out: &mut Outbox) {
@@ -175,7 +173,7 @@ impl Group {
         if let Role::Follower(following) = &mut self.role {
             following.be_patient_until(now.plus(self.options.election_timeout));
         }
-        self.acceptor.say_promise(from, ballot, self.options.planted, out);
+        self.acceptor.say_promise(from, ballot, decided, self.options.planted, out);
     }
 
     pub(super) fn handle_promise(

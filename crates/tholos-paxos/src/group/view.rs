@@ -123,13 +123,13 @@ impl Group {
         self.acceptor.log().resends_after(index, self.options.resent_bytes_max)
     }
 
-    /// The ballot in which this replica gives its snapshots to others: to all if it leads in it. If it has lost its vote for
-    /// good, only to the candidate of that ballot, which it has promised, and which may know of nobody else who has what is
+    /// The ballot in which this replica gives its snapshots to others: to all if it leads in it. If it has no vote, as far as
+    /// it knows, only to the candidate of that ballot, which it has promised, and which may know of nobody else who has what is
     /// decided: all of that was in this ballot or a lower one.
     pub fn snapshots_in(&self, is_receiver: impl FnOnce(ReplicaId) -> bool) -> Option<Ballot> {
         let (me, promised) = (self.me(), self.promised());
-        let has_lost_its_vote = || self.acceptor.log().has_lost_its_vote(me) && !self.acceptor.is_mute();
-        let hands_over = || promised.replica != me && has_lost_its_vote() && is_receiver(promised.replica);
+        let has_no_vote = || self.acceptor.log().walk_rank(me).is_none() && !self.acceptor.is_mute();
+        let hands_over = || promised.replica != me && has_no_vote() && is_receiver(promised.replica);
         self.leading().or_else(|| hands_over().then_some(promised))
     }
 
