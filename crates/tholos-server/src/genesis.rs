@@ -19,6 +19,8 @@ const STATUS_QUESTION: &[u8] = b"tholos status 1";
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long one node is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a start that needs nobody's answer waits for one.
+const COMPARE_TIMEOUT: Duration = Duration::from_millis(500);
 /// After how many rounds without success it is told what is missing, and then how often.
 const ROUNDS_BETWEEN_TELLING: u32 = 50;
 
@@ -88,7 +90,7 @@ pub(crate) async fn run(
     let mut rounds = 0_u32;
     loop {
         let others: Vec<Seed> = genesis.others().cloned().collect();
-        let answers = with_answers(events, &answer, ask_all(others, &question, secret)).await;
+        let answers = with_answers(events, &answer, ask_all(others, &question, secret, ANSWER_TIMEOUT)).await;
         let mut silent = Vec::new();
         for (seed, heard) in answers {
             match heard {
@@ -127,6 +129,38 @@ pub(crate) async fn run(
         }
         with_answers(events, &answer, tokio::time::sleep(PAUSE)).await;
     }
+}
+
+/// Compares the cluster of a directory with the one that the seeds belong to. Who does not answer has no say: a node starts
+/// though it is the first.
+///
+/// # Errors
+/// `Settings` if one of them belongs to another cluster.
+pub(crate) async fn compare(
+    directory: &NodeDir,
+    map: &ClusterMap,
+    seeds: Vec<Seed>,
+    secret: Option<&Secret>,
+) -> Result<(), StartError> {
+    let name = &directory.identity().name;
+    let addresses: Vec<(String, String)> =
+        seeds.iter().map(|seed| (seed.name.clone(), seed.address.clone())).collect();
+    let question = Bytes::from(Question { asker: name.clone() }.encode());
+    for (seed, answer) in ask_all(seeds, &question, secret, COMPARE_TIMEOUT).await {
+        if let Ok(Answer::Belongs { cluster_id, .. }) = answer
+            && cluster_id != map.cluster_id
+        {
+            let address = addresses.iter().find(|(of, _)| *of == seed).map_or("", |(_, address)| address);
+            let seed = if seed == address { seed } else { format!("{seed} at {address}") };
+            return Err(StartError::Settings(format!(
+                "the directory of {name}, {}, belongs to cluster {}, and {seed} to cluster {cluster_id}: \
+                 give the directory that {name} has there, or the seeds of its own cluster; nothing was touched",
+                directory.path().display(),
+                map.cluster_id,
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn tell(name: &str, missing: &[String], silent: &[String], conflicts: &[String]) {
@@ -168,12 +202,13 @@ async fn ask_all(
     seeds: Vec<Seed>,
     question: &Bytes,
     secret: Option<&Secret>,
+    timeout: Duration,
 ) -> Vec<(String, Result<Answer, String>)> {
     let mut asking = JoinSet::new();
     for seed in seeds {
         let (question, secret) = (question.clone(), secret.cloned());
         asking.spawn(async move {
-            let asked = tholos_rpc::query(&seed.address, secret.as_ref(), question, ANSWER_TIMEOUT).await;
+            let asked = tholos_rpc::query(&seed.address, secret.as_ref(), question, timeout).await;
             let answer = asked
                 .map_err(|error| error.to_string())
                 .and_then(|bytes| Answer::decode(&bytes).map_err(|error| error.to_string()));

@@ -75,7 +75,10 @@ impl Server {
         let secret = secret(config)?;
         let own = own_row(config, &listen, http, &directory);
         let (map, peer) = match directory.map().cloned() {
-            Some(map) => (map, PeerPort::Listen(listen.peer)),
+            Some(map) => {
+                genesis::compare(&directory, &map, others(config), secret.as_ref()).await?;
+                (map, PeerPort::Listen(listen.peer))
+            }
             None => {
                 // A taken port is told now, not when the cluster has been founded.
                 drop(ports::listen("gateway", listen.gateway, "--gateway")?);
@@ -222,6 +225,14 @@ fn own_row(config: &Config, listen: &Listen, http: SocketAddr, directory: &NodeD
         peer: advertised(&config.advertise_peer, &config.peer, listen.peer),
         http: advertised(&config.advertise_http, &config.http, http),
     }
+}
+
+/// The nodes that were named beside this one: the seeds, or the member to join by.
+fn others(config: &Config) -> Vec<Seed> {
+    let seeds = config.seeds.0.iter().filter(|seed| seed.name != config.name);
+    let seeds = seeds.map(|seed| (seed.name.clone(), seed.address.to_string()));
+    let member = config.join.iter().map(|member| (member.to_string(), member.to_string()));
+    seeds.chain(member).map(|(name, address)| Seed { name, address }).collect()
 }
 
 /// Founds or joins the cluster of the seeds (R26); its map, and the peer port that was opened for it.

@@ -227,6 +227,37 @@ async fn wiped_node_is_refused_by_its_cluster_and_rejoins_as_a_new_one() {
     }
 }
 
+/// It would serve what that other cluster holds, and clients of these seeds would write into it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directory_of_another_cluster_is_refused_where_a_seed_says_so() {
+    let temp = Temp::new();
+    let configs = configs(&temp.0);
+    let other = Config { seeds: Seeds::default(), dir: temp.0.join("other"), ..configs[2].clone() };
+    let alone = in_time("founding", Server::start(&other)).await.unwrap_or_else(|error| panic!("{error}"));
+    in_time("stopping", alone.stop()).await;
+    let mut servers = start_all(&configs).await;
+    in_time("stopping", servers.pop().unwrap().stop()).await;
+
+    let by_seeds = Config { dir: other.dir.clone(), ..configs[2].clone() };
+    let by_join = Config { seeds: Seeds::default(), join: Some(configs[0].peer.clone()), ..by_seeds.clone() };
+    for config in [by_seeds, by_join] {
+        let refused =
+            in_time("refusing", Server::start(&config)).await.err().expect("two clusters").to_string();
+        assert!(
+            refused.contains("belongs to cluster") && refused.contains("nothing was touched"),
+            "{refused}"
+        );
+    }
+    // Its own directory is as good as before, and the other one, too.
+    let n3 = in_time("starting", Server::start(&configs[2])).await.unwrap_or_else(|error| panic!("{error}"));
+    servers.push(n3);
+    for server in servers {
+        in_time("stopping", server.stop()).await;
+    }
+    let alone = in_time("starting", Server::start(&other)).await.unwrap_or_else(|error| panic!("{error}"));
+    in_time("stopping", alone.stop()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_alone_is_a_cluster() {
     let temp = Temp::new();
