@@ -258,7 +258,8 @@ impl CommandDecoder {
     }
 
     fn multibulk_header(&mut self, buffer: &mut BytesMut) -> Result<Started, ProtocolError> {
-        let Some(end) = self.find(buffer, b'\r', ProtocolError::TooBigMultibulkCount)? else {
+        let bytes_max = self.limits.inline_bytes_max;
+        let Some(end) = self.find(buffer, b'\r', bytes_max, ProtocolError::TooBigMultibulkCount)? else {
             return Ok(Started::Incomplete);
         };
         let count = parse_integer(&buffer[1..end]).ok_or(ProtocolError::InvalidMultibulkLength)?;
@@ -285,9 +286,13 @@ impl CommandDecoder {
     }
 
     fn inline(&mut self, buffer: &mut BytesMut) -> Result<Started, ProtocolError> {
-        let Some(end) = self.find(buffer, b'\n', ProtocolError::TooBigInline)? else {
-            return Ok(Started::Incomplete);
-        };
+        let bytes_max = self.limits.inline_bytes_max;
+        // One more for the carriage return, which is no part of the line.
+        let end = self.find(buffer, b'\n', bytes_max.saturating_add(1), ProtocolError::TooBigInline)?;
+        if buffer[..end.unwrap_or(buffer.len())].get(bytes_max).is_some_and(|next| *next != b'\r') {
+            return Err(ProtocolError::TooBigInline);
+        }
+        let Some(end) = end else { return Ok(Started::Incomplete) };
         let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
         let arguments = split_arguments(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         buffer.advance(end + 1);
@@ -303,7 +308,10 @@ impl CommandDecoder {
             Some(b'$') => {}
             Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
         }
-        let Some(end) = self.find(buffer, b'\r', ProtocolError::TooBigBulkCount)? else { return Ok(None) };
+        let bytes_max = self.limits.inline_bytes_max;
+        let Some(end) = self.find(buffer, b'\r', bytes_max, ProtocolError::TooBigBulkCount)? else {
+            return Ok(None);
+        };
         let length = parse_integer(&buffer[self.position + 1..end])
             .and_then(|length| usize::try_from(length).ok())
             .filter(|length| *length <= self.limits.bulk_bytes_max)
@@ -325,14 +333,16 @@ impl CommandDecoder {
         Ok(Some(length))
     }
 
-    /// Offset of the first `byte` of the line at `position`, searched from where the last search stopped (C1).
+    /// Offset of the first `byte` of the line at `position`, searched from where the last search stopped (C1); `too_long`
+    /// if it is not among the `bytes_max` bytes or just behind them.
     fn find(
         &mut self,
         buffer: &[u8],
         byte: u8,
+        bytes_max: usize,
         too_long: ProtocolError,
     ) -> Result<Option<usize>, ProtocolError> {
-        let line_end_max = self.position.saturating_add(self.limits.inline_bytes_max);
+        let line_end_max = self.position.saturating_add(bytes_max);
         let searched = &buffer[self.scanned..buffer.len().min(line_end_max.saturating_add(1))];
         if let Some(found) = searched.iter().position(|other| *other == byte) {
             let end = self.scanned + found;

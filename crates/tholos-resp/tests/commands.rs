@@ -164,6 +164,16 @@ fn endless_lines_end_at_their_limit() {
 }
 
 #[test]
+fn the_end_of_an_inline_line_is_no_part_of_it() {
+    let limits = Limits { inline_bytes_max: 4, ..Limits::default() };
+    for end in ["\n", "\r\n"] {
+        check_with(&limits, format!("PING{end}").as_bytes(), &["PING"], None, false);
+        let error = "Protocol error: too big inline request";
+        check_with(&limits, format!("PINGS{end}").as_bytes(), &[], Some(error), false);
+    }
+}
+
+#[test]
 fn tls_is_told_so() {
     check_with(
         &Limits::default(),
