@@ -13,6 +13,9 @@ use crate::counted::Counted;
 use crate::digests::DigestNote;
 use crate::load::{NodeLoad, QueueReport};
 
+/// An answer of more bytes than this, about, is large.
+const LARGE_ANSWER_BYTES: usize = 64 << 10;
+
 /// One message from node to node.
 #[derive(Clone, PartialEq, Debug)]
 pub enum PeerMessage {
@@ -137,10 +140,38 @@ impl PeerMessage {
         }
     }
 
-    /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats (R27).
+    /// Whether it belongs on the bulk connection, where it cannot hold up heartbeats and what is small (R27). Of what
+    /// clients send and get only answers: a large write that came after small ones of its session would bring about a gap.
     pub fn is_bulk(&self) -> bool {
-        matches!(self, PeerMessage::SnapshotChunk(_) | PeerMessage::Map(_) | PeerMessage::Facts(_))
+        match self {
+            PeerMessage::SnapshotChunk(_) | PeerMessage::Map(_) | PeerMessage::Facts(_) => true,
+            PeerMessage::Answer { outcome: Outcome::Done(value), .. }
+            | PeerMessage::RelayedAnswer { outcome: Outcome::Done(value), .. } => is_large(value),
+            _ => false,
+        }
     }
+}
+
+/// Whether an answer is of more bytes than [`LARGE_ANSWER_BYTES`], or many elements in place of bytes.
+fn is_large(value: &Value) -> bool {
+    /// What is left of `left` after this value; `None` if it is more.
+    fn after(left: usize, value: &Value) -> Option<usize> {
+        let left = left.checked_sub(size_of::<Value>())?;
+        match value {
+            Value::Simple(bytes) | Value::Error(bytes) | Value::Bulk(bytes) | Value::BigNumber(bytes) => {
+                left.checked_sub(bytes.len())
+            }
+            Value::Verbatim { text, .. } => left.checked_sub(text.len()),
+            Value::Array(values) | Value::Set(values) | Value::Push(values) => {
+                values.iter().try_fold(left, after)
+            }
+            Value::Map(pairs) => pairs.iter().flat_map(|(key, value)| [key, value]).try_fold(left, after),
+            Value::Integer(_) | Value::Null | Value::NullArray | Value::Double(_) | Value::Boolean(_) => {
+                Some(left)
+            }
+        }
+    }
+    after(LARGE_ANSWER_BYTES, value).is_none()
 }
 
 /// Failure detection per node pair (R9).
@@ -362,4 +393,33 @@ pub struct SnapshotChunk {
     pub checksum: u32,
     /// The bytes.
     pub bytes: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn large_answers_are_bulk_and_what_has_an_order_is_not() {
+        let answer = |value| PeerMessage::Answer { request: 1, boot: 1, outcome: Outcome::Done(value) };
+        let value = |bytes: usize| Value::bulk(vec![0; bytes]);
+        let small = [value(1000), Value::Array(vec![value(1000); 50]), Value::Null];
+        let large = [
+            value(LARGE_ANSWER_BYTES),
+            Value::Array(vec![value(1000); 70]),
+            Value::Map(vec![(value(1), value(70_000))]),
+            Value::Array(vec![Value::Integer(1); 10_000]),
+        ];
+        assert!(small.iter().all(|value| !answer(value.clone()).is_bulk()));
+        assert!(large.iter().all(|value| answer(value.clone()).is_bulk()));
+        let relayed = PeerMessage::RelayedAnswer {
+            gateway: NodeId(1),
+            request: 1,
+            boot: 1,
+            outcome: Outcome::Done(large[0].clone()),
+        };
+        assert!(relayed.is_bulk());
+    }
 }

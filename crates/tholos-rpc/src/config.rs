@@ -22,7 +22,7 @@ pub const CLUSTER_ID_BYTES: usize = 20;
 pub enum Lane {
     /// Log traffic and heartbeats: little waits in it.
     Log,
-    /// Snapshots and large values.
+    /// Snapshots and large answers.
     Bulk,
 }
 

@@ -1,7 +1,7 @@
 //! Authenticated connections between the nodes of a cluster, carrying messages of opaque bytes.
 //!
 //! Each pair of nodes has two connections, the [lanes](Lane): the log lane for log traffic and heartbeats, where
-//! little ever waits, and the bulk lane for snapshots and large values. All groups share them. The node with the
+//! little ever waits, and the bulk lane for snapshots and large answers. All groups share them. The node with the
 //! smaller id dials, so there is exactly one connection for each lane and pair; it dials again, with growing and
 //! partly random pauses, for as long as the peer is in the list.
 //!
