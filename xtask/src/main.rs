@@ -6,6 +6,7 @@
 mod layers;
 mod links;
 mod metadata;
+mod papers;
 mod picture;
 mod rules;
 mod rust_text;
@@ -24,7 +25,7 @@ usage: cargo xtask <task> [arguments]
   layers               which crate may depend on which
   tidy                 house rules a machine can check
   links                relative links of the documents
-  rules                R1 to R32 are told once, and what is named to hold them is there
+  rules                R1 to R32 are told once, what is named to hold them is there, papers.md has each test of a paper
   picture              redraws docs/images/ring.svg from what the ring computes
   golden [--update]    the golden scripts; --update rewrites them
   sim [flags]          the simulator, optimised, with assertions; flags are its own (--seeds N, --seed S)

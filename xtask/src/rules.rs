@@ -2,12 +2,13 @@
 //!
 //! A row of `docs/protocol/paxos.md` reads `| [R3](#r3) | few words | state | held by |`. The last cell names tests,
 //! planted faults or files in backticks. Checked: all of R1 to R32 are there, once and in order; a rule *in code*
-//! names at least one thing; each thing named is an identifier of our Rust, a crate or a file; and each rule that
-//! the code cites exists.
+//! names at least one thing; each thing named, there and in the table of invariants (`| P2 | …`), is an identifier of our
+//! Rust, a crate or a file; and each rule that the code cites exists.
 
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::papers;
 use crate::rust_text::{code_only, identifiers};
 use crate::steps::root;
 use crate::tidy::files_below;
@@ -18,6 +19,7 @@ const STATES: &[&str] = &["in code", "in part", "place left", "see tests", ""];
 /// All breaches, one sentence each.
 pub(crate) fn check() -> Result<(), Vec<String>> {
     let (names, mut complaints) = sources();
+    complaints.extend(papers::check());
     match fs::read_to_string(root().join("docs/protocol/paxos.md")) {
         Ok(text) => complaints.extend(check_table(&text, &names)),
         Err(error) => complaints.push(format!("docs/protocol/paxos.md: {error}")),
@@ -75,17 +77,26 @@ fn check_table(text: &str, names: &BTreeSet<String>) -> Vec<String> {
         if spans.is_empty() && state.starts_with("in ") {
             complaints.push(format!("paxos.md: R{number} is {state} and nothing is named that holds it"));
         }
-        for span in spans {
-            // `Planted::X` is named by its last part.
-            if !names.contains(span.rsplit("::").next().unwrap_or(span)) {
-                complaints.push(format!("paxos.md: R{number} names {span}, which is not there"));
-            }
-        }
+        complaints.extend(unknown(&spans, names).map(|span| named_in_vain(&format!("R{number}"), span)));
+    }
+    for line in text.lines().filter(|line| line.starts_with("| P")) {
+        let spans: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        let invariant = line.trim_matches('|').split('|').next().unwrap_or_default().trim();
+        complaints.extend(unknown(&spans, names).map(|span| named_in_vain(invariant, span)));
     }
     if next != RULES + 1 {
         complaints.push(format!("paxos.md: the table ends at R{}", next - 1));
     }
     complaints
+}
+
+/// What is named and not there. `Planted::X` is named by its last part.
+fn unknown<'a>(spans: &[&'a str], names: &BTreeSet<String>) -> impl Iterator<Item = &'a str> {
+    spans.iter().copied().filter(|span| !names.contains(span.rsplit("::").next().unwrap_or(span)))
+}
+
+fn named_in_vain(by: &str, span: &str) -> String {
+    format!("paxos.md: {by} names {span}, which is not there")
 }
 
 #[cfg(test)]
@@ -117,6 +128,9 @@ mod tests {
         expect(&three("done | `a_test`"), &["no such state"]);
         expect(&three("in code | `gone_test`"), &["gone_test, which is not there"]);
         expect(&table(|n| (n == 32).then(String::new)), &["ends at R31"]);
+        let with_invariant = |row: &str| format!("| P4 | x | {row} |\n{}", table(|_| None));
+        expect(&with_invariant("none | `a_test` of it"), &[]);
+        expect(&with_invariant("`Log::gone` | `a_test`"), &["P4 names Log::gone, which is not there"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One test for each sentence of the papers that this crate relies on. Sentences are told in our words, with
-//! the section that says them; departures are in docs/protocol/divergence.md.
+//! the section that says them, or the rule of ours; departures are in docs/protocol/divergence.md. All of them are
+//! the table of docs/protocol/papers.md, which `cargo xtask rules` keeps true.
 //!
 //! - *Simple*: Lamport, "Paxos Made Simple", 2001.
 //! - *Omni*: Ng, Haridi, Carbone, "Omni-Paxos: Breaking the Barriers of Partial Connectivity", EuroSys 2023.

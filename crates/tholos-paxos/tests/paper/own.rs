@@ -31,7 +31,7 @@ fn time_does_not_run_back() {
     assert_eq!(times, [at, at]);
 }
 
-/// An idle group sends and writes nothing.
+/// R17: an idle group sends and writes nothing.
 #[test]
 fn an_idle_group_is_silent() {
     let mut council = council(3);
@@ -46,7 +46,7 @@ fn an_idle_group_is_silent() {
     }
 }
 
-/// Records that cannot follow each other are refused at recovery, and the replica must not run.
+/// Ours: records that cannot follow each other are refused at recovery, and the replica must not run.
 #[test]
 fn recovery_refuses_records_that_do_not_follow() {
     let check = |records: Vec<Record>, expected: &str| {

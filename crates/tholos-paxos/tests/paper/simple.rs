@@ -45,7 +45,7 @@ fn a_lower_prepare_is_not_promised() {
     assert_eq!(council.group(3).promised(), ballot(2, 2));
 }
 
-/// The same number again is the same candidate, whose first promise may have been lost
+/// Ours: the same number again is the same candidate, whose first promise may have been lost
 /// (docs/protocol/divergence.md, "Equal ballots").
 #[test]
 fn an_equal_prepare_is_promised_again() {
@@ -59,7 +59,7 @@ fn an_equal_prepare_is_promised_again() {
     );
 }
 
-/// A prepare that comes late, when its ballot leads already, changes nothing.
+/// Ours: a prepare that comes late, when its ballot leads already, changes nothing.
 #[test]
 fn a_late_prepare_does_not_unseat_its_own_leader() {
     let mut council = council(3);
@@ -123,7 +123,7 @@ fn a_leader_that_is_rejected_stops() {
     assert_eq!(council.take_trace(), [format!("n1 {}", RoleChange::Stopped(ballot(1, 1)))]);
 }
 
-/// A rejection is only a hint: one of a ballot that is not higher changes nothing.
+/// Ours: a rejection is only a hint, and one of a ballot that is not higher changes nothing.
 #[test]
 fn a_rejection_of_an_old_ballot_is_ignored() {
     let mut council = council(3);
@@ -183,7 +183,7 @@ fn candidates_that_start_together_end_with_one_leader() {
     }
 }
 
-/// Simple §2.5: an acceptor writes its answer to stable storage before it sends it. A promise …
+/// Simple §2.5: an acceptor writes a promise to stable storage before it sends it.
 #[test]
 fn a_promise_waits_for_the_disk() {
     let mut council = council(3);
@@ -193,7 +193,7 @@ fn a_promise_waits_for_the_disk() {
     assert_eq!(under_way(&council), ["n3 -> n2 Promise 2.n2, log 0.n0 to @0, decided @0"]);
 }
 
-/// … and an acceptance …
+/// Simple §2.5: an acceptor writes what it accepts to stable storage before it says so.
 #[test]
 fn an_acceptance_waits_for_the_disk() {
     let mut council = council(3);
@@ -202,7 +202,7 @@ fn an_acceptance_waits_for_the_disk() {
     assert_eq!(under_way(&council), ["n3 -> n1 Accepted 1.n1 to @1"]);
 }
 
-/// … and the leader's own vote, which is one like any other: followers may decide without its disk (R3).
+/// R3: the leader's own vote waits for its disk as any other, and followers may decide without it.
 #[test]
 fn the_leaders_vote_waits_for_its_disk_and_the_council_does_not() {
     let mut council = council(3);
