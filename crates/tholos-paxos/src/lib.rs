@@ -159,8 +159,6 @@
 //! - **Who may forget a replica.** A removed replica stays until its driver drops it. That must not be before most of the
 //!   new voters know the change to be decided, and a driver knows that best from the leader.
 //! - **Reads at followers, and without a leader.**
-//! - **Bounds on a Sync.** A follower that is far behind gets all that the leader still holds at once; what
-//!   the leader holds is what its driver does not trim.
 //! - **Byzantine replicas, and disks that lie.** A message or record that this crate did not write may stop
 //!   it.
 #![no_std]

@@ -397,7 +397,10 @@ fn mute_words(loss: Option<Loss>, repair: Repair) -> String {
     let loss = loss.unwrap_or(Loss::Before);
     match repair {
         Repair::Asks { needed: 0, .. } => {
-            format!("{loss}; there is no other voter to repair it from: restore the node from a backup")
+            format!(
+                "{loss}; there is no other voter to repair it from, so its keys are gone: begin another cluster, with three \
+                 replicas of each shard, and write them again"
+            )
         }
         Repair::Asks { answered, needed } => format!(
             "{loss}; {answered} of {needed} other voters have said what they have promised, and all must: start those \

@@ -186,9 +186,9 @@ fn plan_text(plan: &Value) -> String {
     let hopeless: Vec<&str> = list(&plan["hopeless"]).iter().map(word).collect();
     if !hopeless.is_empty() {
         text += &format!(
-            "Nothing is left of {}: {} cannot be helped but by a backup.\n",
+            "Nothing is left of {}: {} keys are gone.\n",
             hopeless.join(", "),
-            if hopeless.len() == 1 { "it" } else { "they" }
+            if hopeless.len() == 1 { "its" } else { "their" }
         );
     }
     if plan["unrecorded"] == true {
@@ -314,7 +314,7 @@ mod tests {
              What is kept beyond what is decided may have been decided or not: nobody left can tell. What is lost, clients \
              may have been told to be written; how much that is, nobody left can tell either.\n\
              2 groups go on with less; 1 of them loses nothing for certain. 1 group has a majority and is left alone.\n\
-             Nothing is left of s2: it cannot be helped but by a backup.\n\
+             Nothing is left of s2: its keys are gone.\n\
              BEFORE YOU APPLY  n2 and n3 would still serve.\n\
              Nothing has been changed.   Apply: tholos cluster recover apply 7c1e09ab --i-accept-loss\n"
         );
