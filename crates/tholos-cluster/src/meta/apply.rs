@@ -163,28 +163,7 @@ impl MetaState {
         if let Some(job) = self.jobs.iter().find(|job| job.plan == order.plan) {
             return Ok(job.id);
         }
-        if let Some(job) = self.active_job() {
-            return Err(Refusal::JobUnderWay(job.id));
-        }
-        if let Some(recovery) = self.recovery_under_way() {
-            return Err(Refusal::RecoveryUnderWay(recovery.id));
-        }
-        if self.held && order.cause.is_automatic() {
-            return Err(Refusal::Held);
-        }
-        if order.epoch != self.map.epoch {
-            return Err(Refusal::MapMoved { planned: order.epoch, now: self.map.epoch });
-        }
-        let fits = order.moves.len() <= MOVES_MAX
-            && order.title.len() <= TITLE_BYTES_MAX
-            && order.in_flight_max > 0
-            && (1..=REPLICAS_MAX).contains(&order.replicas);
-        if !fits {
-            return Err(Refusal::BadJob);
-        }
-        if !job::is_throttle(order.bytes_per_s) {
-            return Err(Refusal::BadThrottle(order.bytes_per_s));
-        }
+        self.admits(order)?;
         let (replicas, nodes) = (self.map.replicas, self.nodes_before(&order.changes)?);
         for change in &order.changes {
             self.change_node(change)?;
@@ -238,6 +217,33 @@ impl MetaState {
         });
         self.finish_job(time);
         Ok(self.last_job)
+    }
+
+    /// Whether a job of this kind may begin now; what it is to change is judged while it is changed.
+    fn admits(&self, order: &JobOrder) -> Result<(), Refusal> {
+        if let Some(job) = self.active_job() {
+            return Err(Refusal::JobUnderWay(job.id));
+        }
+        if let Some(recovery) = self.recovery_under_way() {
+            return Err(Refusal::RecoveryUnderWay(recovery.id));
+        }
+        if self.held && order.cause.is_automatic() {
+            return Err(Refusal::Held);
+        }
+        if order.epoch != self.map.epoch {
+            return Err(Refusal::MapMoved { planned: order.epoch, now: self.map.epoch });
+        }
+        let fits = order.moves.len() <= MOVES_MAX
+            && order.title.len() <= TITLE_BYTES_MAX
+            && order.in_flight_max > 0
+            && (1..=REPLICAS_MAX).contains(&order.replicas);
+        if !fits {
+            return Err(Refusal::BadJob);
+        }
+        if !job::is_throttle(order.bytes_per_s) {
+            return Err(Refusal::BadThrottle(order.bytes_per_s));
+        }
+        Ok(())
     }
 
     /// What the nodes that are to be changed are now.
