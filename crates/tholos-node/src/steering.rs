@@ -117,18 +117,23 @@ impl Node {
     pub(crate) fn own_load(&mut self) -> NodeLoad {
         let now = self.time().mono;
         if self.steering.leads_changed || now.since(self.steering.counted_at) >= COUNT_INTERVAL {
-            let shards = &self.shards[..usize::from(self.meta.map().shard_count)];
-            let led = shards.iter().flatten().filter(|shard| shard.group.serving());
-            self.steering.leads = u16::try_from(led.clone().count()).unwrap_or(u16::MAX);
-            let rate = led.map(|shard| shard.rates().of_all()).sum::<u64>();
-            self.steering.rate = u32::try_from(rate).unwrap_or(u32::MAX);
-            self.steering.counted_at = now;
-            self.steering.leads_changed = false;
+            self.count_led();
         }
         let load = self.steering.load.own(self.steering.leads, now);
         // Who does not steer is as the map says, whatever it measures.
         let capacity = if self.config.steers { load.capacity } else { CAPACITY_WHOLE };
         NodeLoad { capacity, rate: self.steering.rate, queue: self.queue.report(), ..load }
+    }
+
+    /// Counts what this node leads, and what that is asked for.
+    fn count_led(&mut self) {
+        let shards = &self.shards[..usize::from(self.meta.map().shard_count)];
+        let led = shards.iter().flatten().filter(|shard| shard.group.serving());
+        self.steering.leads = u16::try_from(led.clone().count()).unwrap_or(u16::MAX);
+        let rate = led.map(|shard| shard.rates().of_all()).sum::<u64>();
+        self.steering.rate = u32::try_from(rate).unwrap_or(u32::MAX);
+        self.steering.counted_at = self.time().mono;
+        self.steering.leads_changed = false;
     }
 
     /// How this node stands beside the others.
@@ -327,8 +332,10 @@ impl Node {
         given
     }
 
-    /// What the nodes that count are asked for, and what their parts of it would be.
+    /// What the nodes that count are asked for, and what their parts of it would be; this one just now, since it is compared
+    /// with what each of its shards is asked for: a figure of an earlier span would make one of them out to be less than all.
     fn parts(&mut self) -> Vec<Part> {
+        self.count_led();
         let own = self.own_load();
         let standings = self.standings(own, Which::Settled);
         spread::parts(standings.iter().map(|standing| (standing.node, standing.rate, standing.share)))

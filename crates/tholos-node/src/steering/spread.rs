@@ -1,7 +1,8 @@
 //! Hot shards apart: leaderships weighed by what is asked of their shards.
 //!
 //! Counts make nodes alike only where shards are alike. Each node says what is asked of the shards that it leads; who has far more
-//! than its part gives one of them to a voter that has less, so that the busier of the two is less busy than the giver was.
+//! than its part gives one of them to a voter that has less, so that the busier of the two, beside what it should do, is less
+//! busy than the giver was.
 //! Only the node that is furthest over its part gives, one leadership in three spans, so that what has moved is measured
 //! before anything moves again; and a shard goes home only where that would not be undone.
 
@@ -26,6 +27,11 @@ pub(crate) struct Part {
 impl Part {
     fn over(&self) -> f64 {
         self.rate - self.part
+    }
+
+    /// Whether it would be less busy with `more`, beside what it should do, than another one is.
+    fn is_less_busy_with(&self, more: f64, than: &Part) -> bool {
+        (self.rate + more) * than.part < than.rate * self.part
     }
 }
 
@@ -56,8 +62,12 @@ pub(crate) fn choose(
     }
     let gains = led.flat_map(|hot| {
         let gain = |heir: NodeId| {
-            let theirs = parts.iter().find(|part| part.node == heir)?.over();
-            let after = (own.over() - hot.rate as f64).max(theirs + hot.rate as f64);
+            let rate = hot.rate as f64;
+            let theirs = parts.iter().find(|part| part.node == heir)?;
+            if !theirs.is_less_busy_with(rate, own) {
+                return None;
+            }
+            let after = (own.over() - rate).max(theirs.over() + rate);
             Some((own.over() - after, hot.shard, heir))
         };
         hot.heirs.iter().copied().filter_map(gain).collect::<Vec<_>>()
@@ -106,6 +116,27 @@ mod tests {
         assert_eq!(gives([0, 0, 0], &[0, 0]), None);
         assert_eq!(gives([900, 300, 300], &[900]), None, "one hot shard is as hot elsewhere");
         assert_eq!(gives([900, 300, 300], &[895, 5]), None, "nor is it worth a move");
+    }
+
+    #[test]
+    fn weights_count_for_what_a_move_does_to_the_heir() {
+        // n2 should do a third of what n1 does: 500 are more to it than 900 are to n1.
+        let weighed = |shares: [f64; 3], rates: [u32; 3], hot: u64, heirs: &[NodeId]| {
+            let rows = NODES.into_iter().zip(rates).zip(shares);
+            let parts = parts(rows.map(|((node, rate), share)| (node, rate, share)));
+            let led = [hot, u64::from(rates[0]) - hot];
+            let led = (0..).map(ShardId).zip(led);
+            let led = led.map(|(shard, rate)| Hot { shard, rate, heirs: heirs.to_vec() });
+            choose(NODES[0], &parts, led).map(|(shard, heir)| (shard.0, heir.0))
+        };
+        assert_eq!(weighed([0.3, 0.1, 0.6], [900, 0, 0], 500, &[NODES[1]]), None);
+        assert_eq!(weighed([0.3, 0.1, 0.6], [900, 0, 0], 500, &[NODES[2]]), Some((0, 3)));
+        assert_eq!(weighed([0.25, 0.0, 0.75], [900, 0, 0], 500, &[NODES[1]]), None, "it is to lead nothing");
+        assert_eq!(
+            weighed([0.25, 0.25, 0.5], [900, 0, 0], 900, &[NODES[2]]),
+            Some((0, 3)),
+            "it is less there"
+        );
     }
 
     #[test]

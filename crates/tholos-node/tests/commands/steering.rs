@@ -310,6 +310,25 @@ fn one_hot_shard_stays_where_it_is() {
 }
 
 #[test]
+fn one_hot_shard_stays_where_it_is_while_more_or_less_is_asked_of_it() {
+    let mut world = World::new(3, |config| config.hot_from_per_second = 50);
+    let given = world.given();
+    let hot = keys_led_by(&world, 1, 1);
+    let reader = world.cluster.connect(0, Port::Gateway);
+    let read = format!("GET {}", hot[0].1);
+    // Ticks come a little late, as they do, so that what is counted every second is not counted just when spans end.
+    for per_step in [30, 10, 20, 40, 15] {
+        for _ in 0..55 {
+            world.cluster.send(reader, &vec![read.as_str(); per_step]);
+            world.pass(100, |_| WELL);
+            world.cluster.skip(35);
+        }
+    }
+    assert_eq!(world.given(), given, "it would be as hot elsewhere");
+    world.check_client();
+}
+
+#[test]
 fn leaders_sit_in_preferred_zones_as_long_as_somebody_there_can_lead() {
     let mut world = World::new(5, |config| config.leader_zones = vec!["n2".into(), "n4".into()]);
     let held_there = (0..SHARDS).filter(|shard| {
