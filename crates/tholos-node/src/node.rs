@@ -343,7 +343,7 @@ impl Node {
             }
             Event::PeerDown { node } => {
                 self.detector.disconnected(node);
-                self.gateway.peer_down(node);
+                self.gateway.peer_down(node, self.now.mono);
             }
             Event::SnapshotWritten { shard, index } => self.handle_snapshot_written(shard, index, out),
             Event::SnapshotSaved { shard, index } => self.handle_snapshot_saved(shard, index, out),

@@ -212,9 +212,10 @@ impl Node {
 
     /// The replica here cannot answer: somebody else has to.
     fn give_up(&mut self, reads: impl IntoIterator<Item = Reader>, id: ShardId) {
+        let now = self.time().mono;
         for read in reads {
             match read {
-                Reader::Client(request) => self.gateway.park(request),
+                Reader::Client(request) => self.gateway.park(request, now),
                 Reader::Other { origin, .. } => {
                     let leader = self.gateway_and_view().1.leader(id);
                     self.answers.push((origin, Outcome::NotLeader { leader }));

@@ -151,6 +151,16 @@ struct Request {
     pick: Option<Pick>,
 }
 
+impl Request {
+    /// Whoever was chosen for it has not answered. If that was a replica, the leader is to.
+    fn fail(&mut self, now: Millis) {
+        if let Some(pick) = self.pick.take() {
+            pick.done(time(now), tholos_balance::Outcome::Failed, None);
+        }
+        self.for_leader |= core::mem::take(&mut self.at_replica);
+    }
+}
+
 /// Session and sequence of a write (R18).
 #[derive(Clone, Copy, Debug)]
 struct Write {
@@ -497,13 +507,15 @@ impl Gateway {
         }
     }
 
-    /// No leader is known, or it cannot be reached: try again at the next tick, or when a leader is known.
-    pub fn park(&mut self, id: u64) {
+    /// No leader is known, or whoever was asked could not answer: try again at the next tick, or when a leader is known.
+    pub fn park(&mut self, id: u64, now: Millis) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.sent = None;
-            request.pick = None;
-            // Whoever that was, it could not answer.
-            request.for_leader |= core::mem::take(&mut request.at_replica);
+            // A replica has failed, and the leader is to answer. One that was asked as the leader may just lead no more.
+            match request.at_replica {
+                true => request.fail(now),
+                false => request.pick = None,
+            }
             if !core::mem::replace(&mut request.parked, true) {
                 self.parked.push(id);
             }
@@ -511,11 +523,11 @@ impl Gateway {
     }
 
     /// What was sent to `node` may be lost.
-    pub fn peer_down(&mut self, node: NodeId) {
+    pub fn peer_down(&mut self, node: NodeId, now: Millis) {
         let lost = |request: &Request| request.sent.is_some_and(|(to, _)| to == node);
         let lost: Vec<u64> =
             self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
-        lost.into_iter().for_each(|id| self.park(id));
+        lost.into_iter().for_each(|id| self.park(id, now));
     }
 
     /// The leader of a shard is known now, and was not, or is another: what is parked for it need not wait for the tick.
@@ -568,11 +580,8 @@ impl Gateway {
             }
         }
         for id in &again {
-            if let Some(request) = self.requests.get_mut(id)
-                && let Some(pick) = request.pick.take()
-            {
-                pick.done(time(now), tholos_balance::Outcome::Failed, None);
-                request.for_leader |= request.at_replica;
+            if let Some(request) = self.requests.get_mut(id) {
+                request.fail(now);
             }
         }
         for id in over {
@@ -606,10 +615,10 @@ impl Gateway {
             Outcome::Done(_) if self.overtakes(id) => self.set_back(id),
             Outcome::Done(value) => self.complete(id, value, view),
             // G3: an earlier attempt may have been applied, and only another one can tell.
-            Outcome::Refused(_) if tried_before => self.park(id),
+            Outcome::Refused(_) if tried_before => self.park(id, view.now.mono),
             Outcome::Refused(value) => self.refuse(id, &value, view),
-            Outcome::NotLeader { .. } | Outcome::Unknown => self.park(id),
-            Outcome::Gap { .. } => self.send_again(id),
+            Outcome::NotLeader { .. } | Outcome::Unknown => self.park(id, view.now.mono),
+            Outcome::Gap { .. } => self.send_again(id, view.now.mono),
             // G3: an earlier attempt may have been applied and its record forgotten since.
             Outcome::Expired if tried_before => {
                 self.forget_session(id);
@@ -660,12 +669,12 @@ impl Gateway {
     /// The leader wants an earlier write of the session first: all in flight again, in order.
     /// The session stays what it is, also if its record seems gone: this may be an old answer,
     /// and under another session what was applied already would be applied again.
-    fn send_again(&mut self, id: u64) {
+    fn send_again(&mut self, id: u64, now: Millis) {
         let Some(request) = self.requests.get(&id) else { return };
         let lane = self.connections.get(&request.client).and_then(|c| c.lanes.get(&request.shard));
         let ids: Vec<u64> = lane.map(|lane| lane.in_flight.iter().copied().collect()).unwrap_or_default();
         for id in ids {
-            self.park(id);
+            self.park(id, now);
         }
     }
 

@@ -100,7 +100,7 @@ impl Node {
             out.notices.push(if *heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
             // What waits for its answer goes by another (R11).
             if !heard && self.detector.relays_to(node).next().is_some() {
-                self.gateway.peer_down(node);
+                self.gateway.peer_down(node, self.now.mono);
             }
         }
         !changes.is_empty()

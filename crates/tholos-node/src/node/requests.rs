@@ -21,7 +21,7 @@ impl Node {
         }
         let (gateway, view) = self.gateway_and_view();
         let Some((leader, _)) = view.leader(routed.shard) else {
-            gateway.park(request);
+            gateway.park(request, view.now.mono);
             return self.hints.want(routed.shard);
         };
         if self.read_at_replica(&routed, leader) {
@@ -34,7 +34,9 @@ impl Node {
         }
         let me = view.config.me;
         if leader != me && !view.detector.hears_node(leader) {
-            let Some(relay) = view.detector.relay_to(leader, view.seed) else { return gateway.park(request) };
+            let Some(relay) = view.detector.relay_to(leader, view.seed) else {
+                return gateway.park(request, view.now.mono);
+            };
             gateway.relayed(request, relay, view.now.mono);
             let boot = gateway.boot();
             let forward = Forward { request, boot, shard: routed.shard, ask: routed.ask };

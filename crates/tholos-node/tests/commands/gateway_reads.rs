@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use tholos_node::{Event, PeerMessage, Port, QueueReport, Round};
+use tholos_cluster::NodeId;
+use tholos_node::{Ask, Event, Forward, PeerMessage, Port, QueueReport, Round};
 use tholos_paxos::{Message, Payload, Planted};
 use tholos_ring::{ShardId, shard_of, slot};
 
@@ -71,7 +72,7 @@ fn a_leader_with_little_to_do_answers_the_reads_of_all_gateways() {
 fn the_replica_here_answers_for_a_leader_with_much_to_do() {
     let (mut cluster, writer) = cluster(3, 3, Planted::Nothing);
     keep_busy(&mut cluster, 0);
-    assert!(cluster.nodes[1].queue_of(tholos_cluster::NodeId(1)).waiting > 0, "it has said so");
+    assert!(cluster.nodes[1].queue_of(NodeId(1)).waiting > 0, "it has said so");
     let reader = cluster.connect(1, Port::Gateway);
     let (leader, own, others) = answered(&mut cluster, reader, 20);
     assert!(own >= 12 && others == 0, "{leader} {own} {others}");
@@ -112,6 +113,54 @@ fn a_follower_that_cannot_answer_leaves_the_read_to_the_leader() {
     assert_eq!(flat(&cluster.read(reader)), ["$3 one"; 4].join(" "));
 }
 
+/// The first follower of the shard of `b` among five nodes.
+const FOLLOWER: usize = 0;
+/// Five in a row, and single ones one, two, four and eight seconds after the one before.
+const TRIED_MAX: u64 = 9;
+
+/// Of 40 reads of a gateway that holds no replica, how many went to a follower that answers none: what is lost, and whether
+/// the connection there breaks besides.
+fn sent_to_a_follower_that_fails(lost: fn(usize, usize, &PeerMessage) -> bool, breaks: bool) -> u64 {
+    let (mut cluster, writer) = cluster(5, 3, Planted::Nothing);
+    let holds = |at: usize| cluster.nodes[at].shard(shard()).is_some();
+    let stranger = (0..5).find(|at| !holds(*at)).expect("two hold nothing");
+    let followers: Vec<usize> = (0..5).filter(|at| holds(*at) && *at != writer.node).collect();
+    assert_eq!(followers[0], FOLLOWER);
+    let reader = cluster.connect(stranger, Port::Gateway);
+    cluster.lost_between = lost;
+    let to_other = reads_as_replica(&cluster, followers[1]);
+    for _ in 0..40 {
+        keep_busy(&mut cluster, writer.node);
+        cluster.send(reader, &["GET b"]);
+        if breaks {
+            cluster.handle(stranger, Event::PeerDown { node: NodeId(FOLLOWER as u16 + 1) });
+        }
+        cluster.advance(300);
+        assert_eq!(flat(&cluster.read(reader)), "$3 one");
+    }
+    assert_eq!(reads_as_replica(&cluster, FOLLOWER), 0);
+    cluster.nodes[stranger].reads_sent().1 - (reads_as_replica(&cluster, followers[1]) - to_other)
+}
+
+#[test]
+fn a_follower_that_cannot_answer_is_soon_left_out() {
+    let cannot_answer = sent_to_a_follower_that_fails(
+        |_, to, message| {
+            to == FOLLOWER && matches!(message, PeerMessage::Answer { request, .. } if request >> 61 == 1)
+        },
+        false,
+    );
+    assert!((5..=TRIED_MAX).contains(&cannot_answer), "{cannot_answer}");
+    let breaks = sent_to_a_follower_that_fails(
+        |_, to, message| {
+            let is_read = |forward: &Forward| matches!(forward.ask, Ask::ReplicaRead { .. });
+            to == FOLLOWER && matches!(message, PeerMessage::Forward(forward) if is_read(forward))
+        },
+        true,
+    );
+    assert!((5..=TRIED_MAX).contains(&breaks), "{breaks}");
+}
+
 #[test]
 fn a_read_sent_to_a_follower_waits_for_what_the_leader_has_decided() {
     assert_eq!(read_at_a_follower_that_lags(Planted::Nothing), "");
@@ -132,7 +181,7 @@ fn read_at_a_follower_that_lags(planted: Planted) -> String {
     };
     for at in 0..5 {
         let waiting = if at == writer.node { 10_000 } else { 0 };
-        let from = tholos_cluster::NodeId(at as u16 + 1);
+        let from = NodeId(at as u16 + 1);
         let message = PeerMessage::Queue(QueueReport { waiting, service_ns: 10_000 });
         if at != stranger {
             cluster.handle(stranger, Event::Peer { from, message });
