@@ -93,7 +93,7 @@ impl Trio {
             trio.carry_out(at);
         }
         for (at, node) in [(0, 2), (0, 3), (1, 1), (1, 3), (2, 1), (2, 2)] {
-            trio.handle(at, Event::PeerUp { node: NodeId(node) });
+            trio.handle(at, Event::PeerUp { node: NodeId(node), incarnation: Incarnation(node.into()) });
         }
         trio.settle();
         while !(0..shards).all(|shard| trio.leader(ShardId(shard)).is_some()) {

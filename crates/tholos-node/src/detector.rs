@@ -30,6 +30,8 @@ struct Peer {
     node: NodeId,
     /// The boot that it is in, as it said last.
     boot: Option<u64>,
+    /// Whoever speaks for it has another incarnation than the map says (R21).
+    is_stranger: bool,
     /// Last message; `None` before the first and after its connections broke.
     heard_at: Option<Millis>,
     /// Whom it hears, as it said last.
@@ -53,6 +55,7 @@ impl Peer {
         Peer {
             node,
             boot: None,
+            is_stranger: false,
             heard_at: None,
             hears: Vec::new(),
             disk_stall: Millis(0),
@@ -128,6 +131,18 @@ impl Detector {
 
     fn peer_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
         self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// A voter is a node and its incarnation (R21): what another one says in its place is not heard.
+    pub(crate) fn set_stranger(&mut self, node: NodeId, is_stranger: bool) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.is_stranger = is_stranger;
+        }
+    }
+
+    /// Whether whoever speaks for `node` is not that node.
+    pub(crate) fn is_stranger(&self, node: NodeId) -> bool {
+        self.peer(node).is_some_and(|peer| peer.is_stranger)
     }
 
     /// Any message shows that its sender lives.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use tholos_cluster::{Epoch, MetaCommand, MetaState, NodeId};
+use tholos_cluster::{Epoch, Incarnation, MetaCommand, MetaState, NodeId};
 use tholos_paxos::{AppendSeq, Ballot, Index, Millis, MoveId, Record, ReplicaId};
 use tholos_ring::ShardId;
 
@@ -87,10 +87,12 @@ pub enum Event {
         /// Which node.
         node: NodeId,
     },
-    /// The connections to a node are (again) up.
+    /// A connection to a node is (again) up.
     PeerUp {
         /// Which node.
         node: NodeId,
+        /// The incarnation of the directory at its other end, as authenticated by the connection (R21).
+        incarnation: Incarnation,
     },
     /// How far the log has come. Told beside [`Event::Durable`].
     DurableLsn {
@@ -414,6 +416,11 @@ impl core::fmt::Display for Loss {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Notice {
+    /// A node has another incarnation than the map says, and is not heard (R21): its directory is a copy, or an old one put back.
+    OtherIncarnation {
+        /// Which node.
+        node: NodeId,
+    },
     /// This node now leads a shard and serves it.
     LeaderElected {
         /// Which shard.

@@ -337,9 +337,16 @@ impl Node {
                     }
                 }
             }
-            Event::PeerUp { node } => {
-                self.detector.heard(node);
-                self.tell_counted(node, out);
+            Event::PeerUp { node, incarnation } => {
+                // A directory made anew cannot have the cluster's id, so this one is a copy or a restored backup.
+                let is_known = self.meta.map().node(node).is_some_and(|row| row.incarnation == incarnation);
+                self.detector.set_stranger(node, !is_known);
+                if is_known {
+                    self.detector.heard(node);
+                    self.tell_counted(node, out);
+                } else {
+                    out.notices.push(Notice::OtherIncarnation { node });
+                }
             }
             Event::PeerDown { node } => {
                 self.detector.disconnected(node);

@@ -15,6 +15,12 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
             add(&counters.leaders_stopped, 1);
             tracing::debug!(node = me, shard = %shard, ballot = %ballot, "leads no more");
         }
+        Notice::OtherIncarnation { node } => {
+            tracing::error!(
+                node = me, peer = %node,
+                "it has another incarnation than the cluster map says and is not heard; give it back its own directory"
+            );
+        }
         Notice::NodeLost { node } => {
             add(&counters.nodes_lost, 1);
             tracing::warn!(node = me, lost = %node, "does not hear a node");

@@ -419,8 +419,7 @@ impl Wired {
             peers: self.peer_events,
             wal: wal_state,
         };
-        let worker =
-            Worker::new(node, Arc::clone(&self.name), self.me, self.map, outputs, Arc::clone(&counters));
+        let worker = Worker::new(node, Arc::clone(&self.name), self.me, outputs, Arc::clone(&counters));
         let running = tokio::spawn(worker.run(inputs));
         let abort = running.abort_handle();
         let (ended_sender, ended) = watch::channel(None);

@@ -10,10 +10,10 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tholos_cluster::{ClusterMap, Level, MetaCommand, MetaState, NodeId};
+use tholos_cluster::{Incarnation, Level, MetaCommand, MetaState, NodeId};
 use tholos_node::{ClientId, Effects, Event, MetaFailure, Node, Now, SnapshotJob};
 use tholos_paxos::AppendSeq;
-use tholos_rpc::{Lane, PeerHello, Refusal};
+use tholos_rpc::{Lane, Refusal};
 use tokio::sync::{mpsc, watch};
 
 use crate::bar_file;
@@ -107,7 +107,6 @@ pub(crate) struct Worker {
     node: Node,
     name: Arc<str>,
     me: NodeId,
-    map: ClusterMap,
     outputs: Outputs,
     counters: Arc<Counters>,
     effects: Effects,
@@ -117,8 +116,6 @@ pub(crate) struct Worker {
     /// Who waits for the meta group, by number.
     askers: HashMap<u64, Asker>,
     last_asker: u64,
-    /// Nodes connected under an incarnation that the map does not have.
-    strangers: Vec<u16>,
     /// So much waits for the log that no more work is taken.
     wal_full: bool,
     meter: Meter,
@@ -172,7 +169,6 @@ impl Worker {
         node: Node,
         name: Arc<str>,
         me: NodeId,
-        map: ClusterMap,
         outputs: Outputs,
         counters: Arc<Counters>,
     ) -> Worker {
@@ -180,7 +176,6 @@ impl Worker {
             node,
             name,
             me,
-            map,
             outputs,
             counters,
             effects: Effects::default(),
@@ -188,7 +183,6 @@ impl Worker {
             touched: Vec::new(),
             askers: HashMap::new(),
             last_asker: 0,
-            strangers: Vec::new(),
             wal_full: false,
             meter: Meter::new(),
         }
@@ -377,7 +371,6 @@ impl Worker {
 
     fn handle_peer(&mut self, now: Now, event: tholos_rpc::Event) {
         match event {
-            tholos_rpc::Event::Frame { from, .. } if self.strangers.contains(&from) => {}
             tholos_rpc::Event::Frame { from, payload, credit, .. } => {
                 let from = NodeId(from);
                 let (node, effects) = (&mut self.node, &mut self.effects);
@@ -386,11 +379,9 @@ impl Worker {
                 });
                 drop(credit);
             }
-            tholos_rpc::Event::Up { peer, lane } => {
-                let known = self.is_known(&peer);
-                if known && lane == Lane::Log {
-                    self.node.handle(now, Event::PeerUp { node: NodeId(peer.node) }, &mut self.effects);
-                }
+            tholos_rpc::Event::Up { peer, .. } => {
+                let (node, incarnation) = (NodeId(peer.node), Incarnation(peer.incarnation));
+                self.node.handle(now, Event::PeerUp { node, incarnation }, &mut self.effects);
             }
             tholos_rpc::Event::Down { node, lane: Lane::Log, reason } => {
                 tracing::debug!(node = %self.name, peer = %NodeId(node), %reason, "a connection is down");
@@ -439,22 +430,6 @@ impl Worker {
             }
             _ => {}
         }
-    }
-
-    /// A voter is a node and its incarnation (R21): what another one says is not heard. The handshake checks cluster,
-    /// id and name; a directory made anew cannot have the cluster's id, so this is a copy or a restored backup.
-    fn is_known(&mut self, peer: &PeerHello) -> bool {
-        let known = self.map.node(NodeId(peer.node)).map(|row| row.incarnation.0);
-        self.strangers.retain(|node| *node != peer.node);
-        if known == Some(peer.incarnation) {
-            return true;
-        }
-        tracing::error!(
-            node = %self.name, peer = %peer.name,
-            "it has another incarnation than the cluster map says and is not heard; give it back its own directory"
-        );
-        self.strangers.push(peer.node);
-        false
     }
 
     fn touch(&mut self, client: ClientId) {
@@ -521,8 +496,7 @@ impl Worker {
 
     /// Reaches the nodes of a newer map, and has it kept.
     fn take_map(&mut self, state: MetaState) {
-        self.map = state.map.clone();
-        self.outputs.peers.set_map(&self.map, self.me);
+        self.outputs.peers.set_map(&state.map, self.me);
         self.outputs.map.send_replace(Arc::new(state));
     }
 

@@ -21,6 +21,9 @@ impl Node {
             out.notices.push(Notice::MessageDropped { node: from, reason });
             return;
         }
+        if self.detector.is_stranger(from) {
+            return;
+        }
         self.detector.heard(from);
         if message.rests_on_the_log() && !self.trusts(from) {
             // R21: what its log may lack, its votes may lack; it says first where it stands.

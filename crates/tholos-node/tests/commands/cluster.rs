@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Client, Cluster, check, flat};
-use tholos_cluster::NodeId;
+use tholos_cluster::{Incarnation, NodeId};
 use tholos_node::{Event, Outcome, PeerMessage, Port, replica_of};
 use tholos_paxos::Ballot;
 use tholos_ring::ShardId;
@@ -231,6 +231,28 @@ fn all_nodes_show_the_same_leaders() {
             assert!(leader.shard(shard).unwrap().group.serving(), "{shard}");
         }
     }
+}
+
+/// R21: whoever comes in a node's place with another directory says nothing for it, until the node itself is back.
+#[test]
+fn who_has_another_incarnation_is_not_heard() {
+    let mut cluster = three();
+    let node = NodeId(2);
+    let own = cluster.nodes[0].map().node(node).unwrap().incarnation;
+    let up = |incarnation| Event::PeerUp { node, incarnation };
+    let waits_for = |cluster: &mut Cluster, heard| {
+        for _ in 0..100 {
+            cluster.advance(10);
+            if cluster.nodes[0].detector().hears_node(node) == heard {
+                return true;
+            }
+        }
+        false
+    };
+    cluster.handle(0, up(Incarnation(own.0 + 1)));
+    assert!(waits_for(&mut cluster, false), "its heartbeats do not count");
+    cluster.handle(0, up(own));
+    assert!(waits_for(&mut cluster, true));
 }
 
 /// A node that has left the map, or is not in it yet, has no address here: nobody can be sent there.
