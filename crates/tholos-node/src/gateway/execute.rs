@@ -280,6 +280,7 @@ impl Gateway {
                 deadline,
                 attempts: 0,
                 sent: None,
+                resend_after: Millis(0),
                 parked: false,
                 overtook: false,
                 for_leader: false,

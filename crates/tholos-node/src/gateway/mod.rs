@@ -42,8 +42,11 @@ use crate::reading::time;
 use admission::Admission;
 use join::{Join, Joined};
 
-/// How long a forwarded request stays unanswered until it is sent again.
+/// How long a forwarded request stays unanswered until it is sent again to the same node; doubled each time, since an
+/// answer that takes long is more often late than lost, and copies make it later,
 const RESEND_AFTER: Millis = Millis(1000);
+/// up to this.
+const RESEND_AFTER_MAX: Millis = Millis(8000);
 /// Commands of one connection that may be under way; the rest wait in its backlog.
 const PENDING_MAX: usize = 1024;
 
@@ -137,6 +140,8 @@ struct Request {
     attempts: u32,
     /// With this node, since then.
     sent: Option<(NodeId, Millis)>,
+    /// It is sent again after so long without an answer.
+    resend_after: Millis,
     /// It waits in the gateway's list of those to be routed again.
     parked: bool,
     /// It was answered before an earlier read of its lane, and is asked again after that one (G2).
@@ -492,6 +497,12 @@ impl Gateway {
     pub fn sent(&mut self, id: u64, node: NodeId, now: Millis) {
         if let Some(request) = self.requests.get_mut(&id) {
             request.attempts += 1;
+            request.resend_after = match request.sent {
+                Some((before, _)) if before == node => {
+                    request.resend_after.plus(request.resend_after).min(RESEND_AFTER_MAX)
+                }
+                _ => RESEND_AFTER,
+            };
             request.sent = Some((node, now));
             (request.pick, request.at_replica, request.relayed) = (None, false, false);
             self.counters.forwarded += u64::from(node != self.me);
@@ -528,6 +539,15 @@ impl Gateway {
         let lost: Vec<u64> =
             self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
         lost.into_iter().for_each(|id| self.park(id, now));
+    }
+
+    /// `node` is heard again: what was sent there before may be lost, and is not put off for longer than the first time.
+    pub(crate) fn peer_back(&mut self, node: NodeId) {
+        for request in
+            self.requests.values_mut().filter(|request| request.sent.is_some_and(|(to, _)| to == node))
+        {
+            request.resend_after = RESEND_AFTER;
+        }
     }
 
     /// The leader of a shard is known now, and was not, or is another: what is parked for it need not wait for the tick.
@@ -574,7 +594,7 @@ impl Gateway {
                 let passes_on = request.at_replica || request.relayed;
                 let superseded =
                     !passes_on && view.leader(request.shard).is_some_and(|(leader, _)| leader != to);
-                if superseded || now.since(at) >= RESEND_AFTER {
+                if superseded || now.since(at) >= request.resend_after {
                     again.push(*id);
                 }
             }

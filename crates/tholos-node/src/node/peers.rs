@@ -101,8 +101,10 @@ impl Node {
         for (node, heard) in &changes {
             let node = *node;
             out.notices.push(if *heard { Notice::NodeHeard { node } } else { Notice::NodeLost { node } });
-            // What waits for its answer goes by another (R11).
-            if !heard && self.detector.relays_to(node).next().is_some() {
+            if *heard {
+                self.gateway.peer_back(node);
+            } else if self.detector.relays_to(node).next().is_some() {
+                // What waits for its answer goes by another (R11).
                 self.gateway.peer_down(node, self.now.mono);
             }
         }

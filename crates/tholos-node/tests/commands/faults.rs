@@ -351,6 +351,69 @@ fn a_wait_asked_again_keeps_its_time() {
     assert_eq!(flat(&cluster.read(client)), ":2");
 }
 
+/// When copies of a write go to its leader, in milliseconds since the first one, while no answer comes; `event` happens after
+/// so long.
+fn sent_again(for_ms: u64, after_ms: u64, event: impl Fn(&mut Cluster, usize, usize)) -> Vec<u64> {
+    let mut cluster = Cluster::start(3, 3, |config| config.request_timeout = Millis(60_000));
+    cluster.wait_for_leaders();
+    let leader = leader(&cluster, None).expect("somebody leads");
+    // Not the one to which a leadership is handed over.
+    let client = cluster.connect((leader + 2) % 3, Port::Gateway);
+    let forwarded = |cluster: &Cluster| cluster.nodes[client.node].gateway().counters.forwarded;
+    cluster.lost = |message| matches!(message, PeerMessage::Answer { .. });
+    cluster.send(client, &["INCR k"]);
+    let (began, mut times, mut known) = (cluster.now().mono, Vec::new(), forwarded(&cluster));
+    let since = |cluster: &Cluster| cluster.now().mono.since(began).0;
+    while since(&cluster) < for_ms {
+        if since(&cluster) == after_ms {
+            event(&mut cluster, client.node, leader);
+        }
+        cluster.advance(10);
+        if std::mem::replace(&mut known, forwarded(&cluster)) < forwarded(&cluster) {
+            times.push(since(&cluster));
+        }
+    }
+    cluster.lost = |_| false;
+    cluster.advance(20_000);
+    assert_eq!(flat(&cluster.read(client)), ":1", "it was the same write");
+    times
+}
+
+#[test]
+fn a_request_without_an_answer_is_sent_again_after_twice_as_long_each_time() {
+    let times = sent_again(33_000, u64::MAX, |_, _, _| {});
+    let waits: Vec<u64> = times.iter().scan(0, |last, at| Some(at - std::mem::replace(last, *at))).collect();
+    assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 8_000, 8_000], "{times:?}");
+}
+
+#[test]
+fn a_request_is_sent_again_at_once_where_another_leads_or_the_link_is_back() {
+    // Until when the next copy must be sent; the one after that comes soon as well.
+    let check = |event: fn(&mut Cluster, usize, usize), latest: u64| {
+        let times = sent_again(latest + 2_010, 3_300, event);
+        assert_eq!(times[..2], [1_000, 3_000], "{times:?}");
+        assert!(times[2] > 3_300 && times[2] <= latest, "{times:?}");
+        assert!(times[3] - times[2] <= 2_000, "{times:?}");
+    };
+    // What was sent is lost with the connection.
+    let breaks = |cluster: &mut Cluster, gateway: usize, leader: usize| {
+        let node = NodeId(leader as u16 + 1);
+        let incarnation = cluster.nodes[gateway].map().node(node).unwrap().incarnation;
+        cluster.handle(gateway, Event::PeerDown { node });
+        cluster.handle(gateway, Event::PeerUp { node, incarnation });
+    };
+    check(breaks, 3_400);
+    // Nobody was heard for a while, though no connection broke.
+    let is_cut_off = |cluster: &mut Cluster, gateway: usize, _: usize| {
+        cluster.cut(gateway);
+        cluster.advance(1_500);
+        cluster.mend();
+    };
+    check(is_cut_off, 4_900);
+    let resigns = |cluster: &mut Cluster, _: usize, leader: usize| cluster.handle(leader, Event::Resign);
+    check(resigns, 3_400);
+}
+
 #[test]
 fn watching_again_costs_nothing() {
     let mut cluster = Cluster::single();
