@@ -39,13 +39,14 @@ fn main() -> ExitCode {
     let totals = Mutex::new(Totals::default());
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
+    let threads = arguments.threads.min(arguments.seeds as usize);
     std::thread::scope(|scope| {
-        for _ in 0..arguments.threads.min(arguments.seeds as usize) {
+        for _ in 0..threads {
             scope.spawn(|| work(&arguments, &next, &stop, &totals));
         }
     });
     let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.print(started.elapsed().as_secs_f64());
+    totals.print(started.elapsed().as_secs_f64(), threads);
     totals.failures.sort_by_key(|(seed, _)| *seed);
     judge(&arguments, &totals)
 }

@@ -50,6 +50,8 @@ pub struct Report {
     pub refused: u64,
     /// Faults planned.
     pub troubles: u64,
+    /// What happened, counted: messages, ticks, writes to disks, what clients do.
+    pub events: u64,
     /// What was reached.
     pub coverage: Coverage,
     /// What went wrong, if anything did.

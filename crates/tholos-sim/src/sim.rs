@@ -174,6 +174,8 @@ pub struct Sim {
     trail: Trail,
     violation: Option<Violation>,
     troubles: u64,
+    /// What has happened so far, counted.
+    events: u64,
 }
 
 /// Runs one seed to its end. A broken invariant of the cores, which panics, is a violation like any other.
@@ -273,6 +275,7 @@ impl Sim {
             trail: Trail::new(settings.trail),
             violation: None,
             troubles: troubles.len() as u64,
+            events: 0,
         };
         if sim.through_bytes {
             sim.coverage.count(Reached::ThroughBytes);
@@ -314,6 +317,7 @@ impl Sim {
             && at <= end
         {
             self.now = at;
+            self.events += 1;
             self.happen(happening);
         }
     }
@@ -660,6 +664,7 @@ impl Sim {
             operations,
             refused,
             troubles: self.troubles,
+            events: self.events,
             coverage,
             violation: self.violation,
             lines: self.trail.take(),

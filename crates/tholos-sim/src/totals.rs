@@ -14,6 +14,7 @@ pub(crate) struct Totals {
     operations: u64,
     refused: u64,
     troubles: u64,
+    events: u64,
     coverage: Coverage,
     least_operations: Option<u64>,
     least_troubles: Option<u64>,
@@ -25,6 +26,7 @@ impl Totals {
         self.operations += report.operations;
         self.refused += report.refused;
         self.troubles += report.troubles;
+        self.events += report.events;
         self.coverage.add(&report.coverage);
         match report.violation {
             Some(violation) => self.failures.push((seed, violation)),
@@ -36,19 +38,23 @@ impl Totals {
         }
     }
 
-    pub(crate) fn print(&self, seconds: f64) {
+    pub(crate) fn print(&self, seconds: f64, threads: usize) {
         let simulated = self.seeds as f64 * RUN_END_US as f64 / 1e6;
         println!(
-            "{} seeds, {:.1} simulated hours in {seconds:.1} s ({:.0} x real time), {} operations answered (least {} \
-             in a seed), {} refused or in doubt, {} faults planned (least {})",
+            "{} seeds, {:.1} simulated hours in {seconds:.1} s ({:.0} x real time, {:.0} x for each of {threads} threads), \
+             {} operations answered (least {} in a seed), {} refused or in doubt, {} faults planned (least {}); {:.0} \
+             operations and {:.0} events in a simulated second",
             self.seeds,
             simulated / 3600.0,
             simulated / seconds,
+            simulated / seconds / threads as f64,
             self.operations,
             self.least_operations.unwrap_or(0),
             self.refused,
             self.troubles,
             self.least_troubles.unwrap_or(0),
+            self.operations as f64 / simulated,
+            self.events as f64 / simulated,
         );
         let list = |faults: bool| {
             let of = self.coverage.each().filter(|(what, _, _)| what.is_fault() == faults);
