@@ -2,12 +2,36 @@
 
 use tholos_cluster::NodeId;
 use tholos_paxos::{Millis, ReplicaId};
+use tholos_ring::ShardId;
 
 use super::Node;
 use crate::event::{Effects, Notice};
 use crate::hints;
 use crate::meta::is_request;
 use crate::peer::{Heartbeat, Outcome, PeerMessage};
+
+/// What a node asks another, and has an answer to.
+enum Question {
+    /// The meta group is to decide something.
+    Meta,
+    /// Who leads the shard?
+    WhoLeads(ShardId),
+    /// How far is the shard decided?
+    HowFar(ShardId),
+    /// A client's request to a shard, unless it is over.
+    Client(Option<ShardId>),
+}
+
+impl Question {
+    /// The group that it is about.
+    fn shard(&self, meta: ShardId) -> Option<ShardId> {
+        match self {
+            Question::Meta => Some(meta),
+            Question::WhoLeads(shard) | Question::HowFar(shard) => Some(*shard),
+            Question::Client(shard) => *shard,
+        }
+    }
+}
 
 impl Node {
     pub(super) fn handle_peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Effects) {
@@ -63,28 +87,7 @@ impl Node {
                 }
             }
             PeerMessage::Answer { request, boot, outcome } if boot == self.gateway.boot() => {
-                let ours = is_request(request);
-                let meta = ours.then(|| self.meta.group());
-                let how_far = self.replica_reads.shard_of(request);
-                let shard = meta
-                    .or_else(|| hints::question_of(request))
-                    .or(how_far)
-                    .or_else(|| self.gateway.shard_of(request));
-                if let (Some(shard), Outcome::NotLeader { leader }) = (shard, &outcome) {
-                    let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
-                    if self.hints.learn(shard, from, *leader, promised) {
-                        self.gateway.wake(shard);
-                    }
-                    self.mark_restless(shard);
-                }
-                if ours {
-                    return self.meta_answered(request, &outcome, out);
-                }
-                if let Some(shard) = how_far {
-                    return self.handle_how_far(shard, &outcome);
-                }
-                let (gateway, view) = self.gateway_and_view();
-                gateway.handle_answer(request, outcome, &view);
+                self.handle_answer(from, request, outcome, out);
             }
             // To an earlier boot.
             PeerMessage::Answer { .. } => {}
@@ -93,6 +96,36 @@ impl Node {
                 self.transfers.handle_wanted((shard, from), (ballot, index, file), chunk, self.now.mono, out);
             }
         }
+    }
+
+    fn handle_answer(&mut self, from: NodeId, request: u64, outcome: Outcome, out: &mut Effects) {
+        let question = self.question_of(request);
+        if let (Some(shard), Outcome::NotLeader { leader }) = (question.shard(self.meta.group()), &outcome) {
+            let promised = self.shard(shard).map(|shard| shard.group.promised()).unwrap_or_default();
+            if self.hints.learn(shard, from, *leader, promised) {
+                self.gateway.wake(shard);
+            }
+            self.mark_restless(shard);
+        }
+        match question {
+            Question::Meta => self.meta_answered(request, &outcome, out),
+            Question::WhoLeads(_) => {}
+            Question::HowFar(shard) => self.handle_how_far(shard, &outcome),
+            Question::Client(_) => {
+                let (gateway, view) = self.gateway_and_view();
+                gateway.handle_answer(request, outcome, &view);
+            }
+        }
+    }
+
+    /// What was asked under a number: each kind has its own.
+    fn question_of(&self, request: u64) -> Question {
+        if is_request(request) {
+            return Question::Meta;
+        }
+        let who_leads = hints::question_of(request).map(Question::WhoLeads);
+        let how_far = || self.replica_reads.shard_of(request).map(Question::HowFar);
+        who_leads.or_else(how_far).unwrap_or_else(|| Question::Client(self.gateway.shard_of(request)))
     }
 
     /// Notices who is heard and was not, or the other way round; whether anybody is.
