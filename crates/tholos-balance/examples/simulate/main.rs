@@ -10,10 +10,11 @@ mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use reads::{Reads, Way};
 use rivals::Rival;
-use world::{Outcomes, Scene};
+use world::{Outcomes, Scene, Service, Trouble};
 
 /// What each policy is run under.
 const RIVALS: [Rival; 10] = [
@@ -67,6 +68,14 @@ fn main() -> ExitCode {
         table_row(rival.name(), &mut few.run(rival));
     }
 
+    println!("\nthe same, service of two modes: one request in 20 takes ten times as long as any other\n");
+    table_head();
+    let mut two_modes = Vec::new();
+    for rival in RIVALS {
+        let uneven = Scene { service: Service::TwoModes, ..scene.clone() };
+        two_modes.push((rival, table_row(rival.name(), &mut uneven.run(rival))));
+    }
+
     println!("\nmore balancers, each of which hears less\n");
     table_head();
     let mut herd = Vec::new();
@@ -78,13 +87,26 @@ fn main() -> ExitCode {
 
     println!("\n70 % load, reports each 100 ms and none with answers: the textbook's rule\n");
     table_head();
-    let stale = Scene { load: 0.7, answers_report: false, slow_down: false, ..scene.clone() };
+    let stale = Scene { load: 0.7, answers_report: false, trouble: Trouble::Nothing, ..scene.clone() };
     for rival in
         [Rival::PeakEwma, Rival::HighestWeight, Rival::WeightedRandom, Rival::LeastRequest, Rival::C3]
     {
         let mut outcomes = stale.run(rival);
         table_row(rival.name(), &mut outcomes);
         println!("{:<38} {:>3} of 20 servers idle at a time", "", outcomes.idle_servers.round());
+    }
+
+    println!(
+        "\n70 % load, one more server of 4x half-way: 10 times slower at first, and less so for a quarter of"
+    );
+    println!("the time, which is the last column\n");
+    table_head();
+    for (name, rival) in [("peak-ewma", Rival::PeakEwma), ("least request", Rival::LeastRequest)] {
+        for (start, slow_start) in [("at once", 0), ("slow start", 10)] {
+            let trouble = Trouble::NewServer { slow_start: Duration::from_secs(slow_start) };
+            let grows = Scene { load: 0.7, trouble, ..scene.clone() };
+            table_row(&format!("{name}, {start}"), &mut grows.run(rival));
+        }
     }
 
     println!("\none load after another, peak-ewma\n");
@@ -101,7 +123,7 @@ fn main() -> ExitCode {
     let ways = read_tables();
 
     if let Some(dir) = plots
-        && let Err(error) = plot::write(&dir, &rows, &herd, &loads, &ways)
+        && let Err(error) = plot::write(&dir, [&rows, &two_modes], &herd, &loads, &ways)
     {
         eprintln!("simulate: {}: {error}", dir.display());
         return ExitCode::FAILURE;

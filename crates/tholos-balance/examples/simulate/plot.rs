@@ -22,13 +22,15 @@ struct Line<'a> {
 
 pub(crate) fn write(
     dir: &Path,
-    rivals: &[(Rival, [f64; 4])],
+    [rivals, two_modes]: [&[(Rival, [f64; 4])]; 2],
     herd: &[(f64, f64)],
     loads: &[(f64, [f64; 4])],
     ways: &[(Way, Vec<(f64, f64)>)],
 ) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join("policies.svg"), bars("p99 at 90 % load, milliseconds, logarithmic", rivals))?;
+    let title = "p99 at 90 % load, service of two modes, milliseconds, logarithmic";
+    fs::write(dir.join("two-modes.svg"), bars(title, two_modes))?;
     let line = Line { name: "peak-ewma", points: herd.to_vec() };
     let title = "p99 by the number of balancers that do not hear of each other, milliseconds";
     fs::write(dir.join("herd.svg"), lines(title, "balancers", true, &[line]))?;

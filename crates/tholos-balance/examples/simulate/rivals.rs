@@ -105,10 +105,22 @@ fn clock(now: f64) -> Duration {
 }
 
 impl Chooser {
-    pub(crate) fn new(rival: Rival, servers: usize, balancers: usize) -> Chooser {
-        let options = Options { policy: rival.policy().unwrap_or_default(), ..Options::default() };
+    /// Of `servers`, the first `there` are there from the beginning.
+    pub(crate) fn new(
+        rival: Rival,
+        servers: usize,
+        there: usize,
+        balancers: usize,
+        slow_start: Option<Duration>,
+    ) -> Chooser {
+        let defaults = Options::default();
+        let options = Options {
+            policy: rival.policy().unwrap_or_default(),
+            slow_start: slow_start.unwrap_or(defaults.slow_start),
+            ..defaults
+        };
         let mut ours = Balancer::new(options);
-        (0..servers).for_each(|server| ours.set(ServerId(server as u32), 1, Duration::ZERO));
+        (0..there).for_each(|server| ours.set(ServerId(server as u32), 1, Duration::ZERO));
         let known = Known {
             in_flight: 0.0,
             latency: 0.0,
@@ -169,6 +181,11 @@ impl Chooser {
         let rotated = candidates[first..].iter().chain(&candidates[..first]);
         let least = rotated.min_by(|a, b| cost(&self.known[**a]).total_cmp(&cost(&self.known[**b])));
         *least.expect("there are candidates")
+    }
+
+    /// One more server is there from now on.
+    pub(crate) fn joins(&mut self, server: usize, now: f64) {
+        self.ours.set(ServerId(server as u32), 1, clock(now));
     }
 
     pub(crate) fn answered(

@@ -19,6 +19,14 @@ const REPORT_MS: f64 = 100.0;
 /// A server of double speed that slows down.
 const SLOWED: usize = 12;
 const SLOWED_BY: f64 = 10.0;
+/// One of fourfold speed that joins, and is so much slower at first, with nothing in its caches.
+const NEW: usize = 19;
+const COLD_BY: f64 = 10.0;
+/// Where service has two modes: the part of requests that are long, how much longer than the others, and the short ones'
+/// part of the mean, so that the mean is the same.
+const LONG_PART: f64 = 0.05;
+const LONG_BY: f64 = 10.0;
+const SHORT: f64 = 1.0 / (1.0 - LONG_PART + LONG_PART * LONG_BY);
 /// Of the time, before anything is counted.
 const WARM_UP: f64 = 0.1;
 
@@ -30,8 +38,39 @@ pub(crate) struct Scene {
     pub(crate) candidates: usize,
     /// Whether answers carry the server's load.
     pub(crate) answers_report: bool,
-    pub(crate) slow_down: bool,
+    pub(crate) trouble: Trouble,
+    pub(crate) service: Service,
     pub(crate) seed: u64,
+}
+
+/// What is wrong from half to three quarters of the time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Nothing,
+    /// A server is slower.
+    SlowDown,
+    /// A server is there from then on, cold at first; balancers start slowly with it for so long.
+    NewServer {
+        slow_start: Duration,
+    },
+}
+
+/// How times of service differ about their mean.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Exponential,
+    /// One in twenty takes ten times as long as each of the others: a scan among reads of one key.
+    TwoModes,
+}
+
+impl Service {
+    fn draw(self, mean: f64, chance: &mut Chance) -> f64 {
+        match self {
+            Service::Exponential => chance.exponential(mean),
+            Service::TwoModes if chance.unit() < LONG_PART => mean * SHORT * LONG_BY,
+            Service::TwoModes => mean * SHORT,
+        }
+    }
 }
 
 impl Default for Scene {
@@ -42,7 +81,8 @@ impl Default for Scene {
             balancers: 8,
             candidates: SPEEDS.len(),
             answers_report: true,
-            slow_down: true,
+            trouble: Trouble::SlowDown,
+            service: Service::Exponential,
             seed: 42,
         }
     }
@@ -72,14 +112,13 @@ impl Times {
 pub(crate) struct Outcomes {
     /// Of requests sent while all servers were themselves.
     pub(crate) quiet: Times,
-    /// Of requests sent while one was slow.
+    /// Of requests sent while one was slow, or new.
     pub(crate) slowed: Times,
     /// How many servers had nothing to do, on average over the moments of reports.
     pub(crate) idle_servers: f64,
 }
 
 struct Server {
-    speed: f64,
     serving: usize,
     waiting: VecDeque<usize>,
     meter: LoadMeter,
@@ -97,6 +136,7 @@ enum Event {
     Served { request: usize, server: usize },
     Answer { request: usize, report: LoadReport },
     Reports,
+    Joins,
 }
 
 struct World {
@@ -121,14 +161,33 @@ impl Scene {
         self.seconds * 1000.0
     }
 
-    /// From half to three quarters of the time.
-    fn is_slowed(&self, now: f64) -> bool {
-        self.slow_down && now >= 0.5 * self.end() && now < 0.75 * self.end()
+    fn is_troubled(&self, now: f64) -> bool {
+        self.trouble != Trouble::Nothing && now >= 0.5 * self.end() && now < 0.75 * self.end()
+    }
+
+    /// How many servers there are.
+    fn there(&self, now: f64) -> usize {
+        match self.trouble {
+            Trouble::NewServer { .. } if now < 0.5 * self.end() => NEW,
+            _ => SPEEDS.len(),
+        }
+    }
+
+    /// Mean time of service.
+    fn service(&self, server: usize, now: f64) -> f64 {
+        let by = match self.trouble {
+            _ if !self.is_troubled(now) => 1.0,
+            Trouble::SlowDown if server == SLOWED => SLOWED_BY,
+            Trouble::NewServer { .. } if server == NEW => {
+                1.0 + (COLD_BY - 1.0) * (0.75 - now / self.end()) / 0.25
+            }
+            _ => 1.0,
+        };
+        by / SPEEDS[server]
     }
 
     pub(crate) fn run(&self, rival: Rival) -> Outcomes {
         let server = |speed: &f64| Server {
-            speed: *speed,
             serving: 0,
             waiting: VecDeque::new(),
             meter: LoadMeter::new(WORKERS as u32, clock(1.0 / speed), Duration::ZERO),
@@ -136,9 +195,7 @@ impl Scene {
         let mut world = World {
             chance: Chance(self.seed),
             servers: SPEEDS.iter().map(server).collect(),
-            choosers: (0..self.balancers)
-                .map(|_| Chooser::new(rival, SPEEDS.len(), self.balancers))
-                .collect(),
+            choosers: (0..self.balancers).map(|_| self.chooser(rival)).collect(),
             requests: Vec::new(),
             events: Vec::new(),
             queue: BinaryHeap::new(),
@@ -148,8 +205,19 @@ impl Scene {
         };
         world.at(0.0, Event::Reports);
         world.at(0.0, Event::Arrival);
+        if self.there(0.0) < SPEEDS.len() {
+            world.at(0.5 * self.end(), Event::Joins);
+        }
         world.go_on();
         world.outcomes
+    }
+
+    fn chooser(&self, rival: Rival) -> Chooser {
+        let slow_start = match self.trouble {
+            Trouble::NewServer { slow_start } => Some(slow_start),
+            _ => None,
+        };
+        Chooser::new(rival, SPEEDS.len(), self.there(0.0), self.balancers, slow_start)
     }
 }
 
@@ -171,6 +239,7 @@ impl World {
                 Event::Served { request, server } => self.served(request, server, now),
                 Event::Answer { request, report } => self.answer(request, report, now),
                 Event::Reports => self.reports(now),
+                Event::Joins => self.choosers.iter_mut().for_each(|chooser| chooser.joins(NEW, now)),
             }
         }
         self.outcomes.idle_servers = self.idle.0 / self.idle.1.max(1.0);
@@ -181,17 +250,18 @@ impl World {
         let next = now + self.chance.exponential(1.0 / (capacity * self.scene.load));
         self.at(next, Event::Arrival);
         let balancer = self.chance.below(self.choosers.len());
-        let mut candidates: Vec<usize> = (0..SPEEDS.len()).collect();
-        for at in 0..self.scene.candidates.min(SPEEDS.len() - 1) {
-            let other = at + self.chance.below(SPEEDS.len() - at);
+        let there = self.scene.there(now);
+        let mut candidates: Vec<usize> = (0..there).collect();
+        for at in 0..self.scene.candidates.min(there - 1) {
+            let other = at + self.chance.below(there - at);
             candidates.swap(at, other);
         }
         candidates.truncate(self.scene.candidates);
-        let (servers, slowed) = (&self.servers, self.scene.is_slowed(now));
+        let (servers, scene) = (&self.servers, &self.scene);
         let truths = |at: usize| Truth {
             in_system: servers[at].serving + servers[at].waiting.len(),
             workers: WORKERS,
-            service: service(servers[at].speed, at, slowed),
+            service: scene.service(at, now),
         };
         let choice = self.choosers[balancer].choose(&candidates, truths, now, &mut self.chance);
         let (request, server) = (self.requests.len(), choice.server());
@@ -210,8 +280,8 @@ impl World {
     }
 
     fn serve(&mut self, request: usize, server: usize, now: f64) {
-        let mean = service(self.servers[server].speed, server, self.scene.is_slowed(now));
-        let takes = self.chance.exponential(mean);
+        let mean = self.scene.service(server, now);
+        let takes = self.scene.service.draw(mean, &mut self.chance);
         self.at(now + takes, Event::Served { request, server });
     }
 
@@ -235,10 +305,10 @@ impl World {
         if sent_at < WARM_UP * self.scene.end() {
             return;
         }
-        let times = match self.scene.is_slowed(sent_at) {
+        let times = match self.scene.is_troubled(sent_at) {
             true => &mut self.outcomes.slowed,
             // What the slow time left behind is neither.
-            false if self.scene.is_slowed(sent_at - 0.05 * self.scene.end()) => return,
+            false if self.scene.is_troubled(sent_at - 0.05 * self.scene.end()) => return,
             false => &mut self.outcomes.quiet,
         };
         times.push(now - sent_at);
@@ -255,9 +325,4 @@ impl World {
             self.idle.1 += 1.0;
         }
     }
-}
-
-/// Mean time of service.
-fn service(speed: f64, server: usize, slowed: bool) -> f64 {
-    if slowed && server == SLOWED { SLOWED_BY / speed } else { 1.0 / speed }
 }
