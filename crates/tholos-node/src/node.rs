@@ -645,6 +645,11 @@ impl Node {
         self.meta.map()
     }
 
+    /// What it was started with.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
     /// This node in the map; `None` once it has left.
     pub fn own_row(&self) -> Option<&NodeRow> {
         self.meta.map().node(self.config.me)

@@ -54,6 +54,7 @@ pub use dev::{
     Added, Addresses, DevCluster, DevError, DevSettings, Left, NODES_MAX, NewNode, NodeAddresses, Wiped,
 };
 pub use hot::HotKeyReport;
+pub use load::LeaderMove;
 pub use node_dir::{DIRECTORY_FORMAT, DirectoryError, Identity, NodeDir};
 pub use plan::{CheckReport, EffectReport, LeaderReport, MoveReport, PlanReport};
 pub use ports::PortError;

@@ -1,10 +1,10 @@
-//! How loaded the nodes are, what each should lead, and which leaderships moved why, as JSON.
+//! How loaded the nodes are, what each should lead, by what rule, and which leaderships moved why, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{ClusterMap, NodeId};
-use tholos_node::Node;
+use tholos_node::{CAPACITY_WHOLE, MoveReason, Node};
 use tholos_ring::ShardId;
 
 use crate::status::{Answers, leaders};
@@ -51,6 +51,12 @@ pub struct LoadReport {
     pub given: u64,
     /// The last of them, the oldest first.
     pub moves: Vec<GivenReport>,
+    /// Whether it leaves leaderships where the map has them, whatever is measured.
+    #[serde(default)]
+    pub leads_by_map: bool,
+    /// The zones in which it wants leaders to sit; empty: anywhere.
+    #[serde(default)]
+    pub leader_zones: Vec<String>,
 }
 
 /// A leadership that a node gave away.
@@ -95,6 +101,8 @@ impl LoadReport {
                     reason: given.reason.to_string(),
                 })
                 .collect(),
+            leads_by_map: !node.config().steers,
+            leader_zones: node.config().leader_zones.clone(),
         }
     }
 }
@@ -136,7 +144,7 @@ pub(crate) struct NodeLoad {
 
 /// A move of a leadership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct LeaderMove {
+pub struct LeaderMove {
     /// When, in Unix milliseconds by the giver's clock.
     pub at_ms: u64,
     /// Of which shard; the number behind the last is the meta group.
@@ -149,6 +157,18 @@ pub(crate) struct LeaderMove {
     pub reason: String,
 }
 
+/// What decides who leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LeaderRule {
+    /// The map, as a node is told to leave it at that.
+    Fixed,
+    /// Weight and capacity, as a node is slow or leaders are to sit in some zones only.
+    Capacity,
+    /// The map, as no node is slow.
+    Map,
+}
+
 /// The load of the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ClusterLoad {
@@ -156,6 +176,12 @@ pub(crate) struct ClusterLoad {
     pub nodes: Vec<NodeLoad>,
     /// Shards in all.
     pub shards: u16,
+    /// What decides who leads.
+    pub rule: LeaderRule,
+    /// The zones in which leaders are to sit; empty: anywhere.
+    pub leader_zones: Vec<String>,
+    /// Shards that are led where they are for what is asked of them, as far as the nodes remember.
+    pub hot_shards: Vec<u16>,
     /// The last moves of leaderships that the nodes remember, the newest first.
     pub moves: Vec<LeaderMove>,
 }
@@ -163,23 +189,19 @@ pub(crate) struct ClusterLoad {
 /// Puts the answers of all nodes together.
 pub(crate) fn cluster_load(map: &ClusterMap, answers: &Answers) -> ClusterLoad {
     let mut leads: BTreeMap<usize, usize> = BTreeMap::new();
-    for (at, _) in leaders(map, answers).into_iter().flatten() {
-        *leads.entry(at).or_default() += 1;
-    }
-    let name = |id: u16| map.node(NodeId(id)).map_or_else(|| format!("n{id}"), |row| row.name.clone());
-    let mut moves = Vec::new();
+    let leaders: Vec<Option<&str>> = leaders(map, answers)
+        .into_iter()
+        .map(|leader| {
+            let (at, _) = leader?;
+            *leads.entry(at).or_default() += 1;
+            Some(map.nodes[at].name.as_str())
+        })
+        .collect();
     let mut nodes = Vec::new();
     for (at, row) in map.nodes.iter().enumerate() {
         let answer =
             answers.get(at).map_or(Err("it was not asked"), |answer| answer.as_ref().map_err(String::as_str));
         let load = answer.ok().and_then(|report| report.load.as_ref());
-        moves.extend(load.iter().flat_map(|load| &load.moves).map(|given| LeaderMove {
-            at_ms: given.at_ms,
-            shard: given.shard,
-            from: row.name.clone(),
-            to: name(given.to),
-            reason: given.reason.clone(),
-        }));
         nodes.push(NodeLoad {
             name: row.name.clone(),
             weight: row.weight,
@@ -198,9 +220,59 @@ pub(crate) fn cluster_load(map: &ClusterMap, answers: &Answers) -> ClusterLoad {
             reason: answer.err().map(str::to_owned),
         });
     }
-    moves.sort_by_key(|given| std::cmp::Reverse((given.at_ms, ShardId(given.shard))));
+    let reports = || answers.iter().flatten().filter_map(|report| report.load.as_ref());
+    // The same on all nodes, if the operator has done as the book says.
+    let zones: BTreeSet<&String> = reports().flat_map(|load| &load.leader_zones).collect();
+    let is_slow = reports().any(|load| load.capacity < CAPACITY_WHOLE);
+    let rule = match (reports().any(|load| load.leads_by_map), is_slow || !zones.is_empty()) {
+        (true, _) => LeaderRule::Fixed,
+        (false, true) => LeaderRule::Capacity,
+        (false, false) => LeaderRule::Map,
+    };
+    let mut moves = all_moves(map, answers);
+    let hot_shards = hot_shards(&moves, &leaders);
     moves.truncate(MOVES_SHOWN_MAX);
-    ClusterLoad { nodes, shards: map.shard_count, moves }
+    let leader_zones = zones.into_iter().cloned().collect();
+    ClusterLoad { nodes, shards: map.shard_count, rule, leader_zones, hot_shards, moves }
+}
+
+/// The moves of leaderships that the nodes remember, the newest first.
+fn all_moves(map: &ClusterMap, answers: &Answers) -> Vec<LeaderMove> {
+    let name = |id: u16| map.node(NodeId(id)).map_or_else(|| format!("n{id}"), |row| row.name.clone());
+    let mut moves = Vec::new();
+    for (row, answer) in map.nodes.iter().zip(answers) {
+        let load = answer.as_ref().ok().and_then(|report| report.load.as_ref());
+        moves.extend(load.into_iter().flat_map(|load| &load.moves).map(|given| LeaderMove {
+            at_ms: given.at_ms,
+            shard: given.shard,
+            from: row.name.clone(),
+            to: name(given.to),
+            reason: given.reason.clone(),
+        }));
+    }
+    moves.sort_by_key(|given| std::cmp::Reverse((given.at_ms, ShardId(given.shard))));
+    moves
+}
+
+/// The last of them.
+pub(crate) fn last_moves(map: &ClusterMap, answers: &Answers) -> Vec<LeaderMove> {
+    let mut moves = all_moves(map, answers);
+    moves.truncate(MOVES_SHOWN_MAX);
+    moves
+}
+
+/// Shards whose last move was for what is asked of them, and whose leaders are still those that got them then: `leaders` has
+/// their names.
+fn hot_shards(moves: &[LeaderMove], leaders: &[Option<&str>]) -> Vec<u16> {
+    let mut last: BTreeMap<u16, &LeaderMove> = BTreeMap::new();
+    for given in moves {
+        last.entry(given.shard).or_insert(given);
+    }
+    let is_led_there = |given: &LeaderMove| {
+        let leader = leaders.get(usize::from(given.shard)).copied().flatten();
+        given.reason == MoveReason::HotShard.to_string() && leader == Some(given.to.as_str())
+    };
+    last.into_values().filter(|given| is_led_there(given)).map(|given| given.shard).collect()
 }
 
 #[cfg(test)]
@@ -245,5 +317,38 @@ mod tests {
         assert_eq!((first.at_ms, first.from.as_str(), first.to.as_str()), (129, "n3", "n2"));
         assert_eq!(load.moves.len(), MOVES_SHOWN_MAX);
         assert!(load.moves.is_sorted_by(|a, b| a.at_ms >= b.at_ms));
+    }
+
+    #[test]
+    fn what_decides_who_leads_is_told() {
+        let map = ClusterMap::genesis(ClusterId([7; 20]), (1..=3).map(row).collect(), 4, 3).unwrap();
+        let told = |loads: [LoadReport; 3]| {
+            let led = |shard| ShardReport { shard, leads: true, ..ShardReport::default() };
+            let leads: [&[u16]; 3] = [&[0], &[1, 3], &[2]];
+            let reports = loads.into_iter().zip(leads).map(|(load, leads)| {
+                let shards = leads.iter().copied().map(led).collect();
+                Ok(NodeReport { load: Some(load), shards, ..NodeReport::default() })
+            });
+            let load = cluster_load(&map, &reports.collect());
+            (load.rule, load.leader_zones.join(" "), load.hot_shards)
+        };
+        let whole = || LoadReport { capacity: 100, ..LoadReport::default() };
+        assert_eq!(told([whole(), whole(), whole()]), (LeaderRule::Map, String::new(), vec![]));
+        let slow = LoadReport { capacity: 50, ..whole() };
+        assert_eq!(told([whole(), slow, whole()]), (LeaderRule::Capacity, String::new(), vec![]));
+        let zones = || LoadReport { leader_zones: vec!["a".into(), "b".into()], ..whole() };
+        assert_eq!(told([zones(), zones(), zones()]), (LeaderRule::Capacity, "a b".into(), vec![]));
+        let fixed = LoadReport { leads_by_map: true, ..whole() };
+        assert_eq!(told([whole(), whole(), fixed]), (LeaderRule::Fixed, String::new(), vec![]));
+        // n1 gave s1 to n2 for what is asked of it, s3 as well, and s3 came back and went again for another reason.
+        let given = |at_ms, shard, reason: &str| GivenReport { at_ms, shard, to: 2, reason: reason.into() };
+        let moves = vec![
+            given(1, 1, "hot shard"),
+            given(2, 3, "hot shard"),
+            given(9, 3, "share"),
+            given(9, 2, "hot shard"),
+        ];
+        let hot = LoadReport { moves, ..whole() };
+        assert_eq!(told([hot, whole(), whole()]), (LeaderRule::Map, String::new(), vec![1]), "n3 leads s2");
     }
 }

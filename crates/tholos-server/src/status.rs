@@ -10,7 +10,7 @@ use tholos_paxos::{Index, Repair};
 use tholos_ring::ShardId;
 
 use crate::hot::{self, HotKeyReport};
-use crate::load::LoadReport;
+use crate::load::{LeaderMove, LoadReport, last_moves};
 use crate::plan::{Made, Plans};
 use crate::recovery;
 use crate::room::Room;
@@ -504,6 +504,8 @@ pub struct ClusterStatus {
     pub meta: Vec<String>,
     /// What is under way, what begins by itself, and what is waited for.
     pub notes: Vec<String>,
+    /// The last moves of leaderships, the newest first.
+    pub leader_moves: Vec<LeaderMove>,
 }
 
 /// Where a key is.
@@ -599,8 +601,18 @@ pub(crate) fn cluster_status(state: &MetaState, answers: &Answers) -> ClusterSta
         .chain(crowded_note(map, &nodes))
         .chain(upgrade::note(state))
         .collect();
-    let (shards, level) = (map.shard_count, state.level.0);
-    ClusterStatus { verdict, epoch: map.epoch.0, level, nodes, shards, leaderless, full, meta, notes }
+    ClusterStatus {
+        verdict,
+        epoch: map.epoch.0,
+        level: state.level.0,
+        nodes,
+        shards: map.shard_count,
+        leaderless,
+        full,
+        meta,
+        notes,
+        leader_moves: last_moves(map, answers),
+    }
 }
 
 /// What is said while shards have fewer replicas than they are to have: after a recovery (R29), or until a job is done.

@@ -1,6 +1,6 @@
 //! `tholos cluster`: how the cluster is, where a key lives, what a change would move; and changes it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -16,6 +16,10 @@ use crate::style::{Colour, coloured, count, table};
 
 /// A node waits a second for each other node that does not answer.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Moves of leaders are told for so long.
+const MOVED_LATELY_MS: u64 = 600_000;
+/// Reasons of moves that are told, the latest first; `tholos cluster load` has all.
+const REASONS_MAX: usize = 3;
 /// The meta group is waited for as well.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -145,7 +149,7 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<Exit, Failure> {
     match &args.what {
         What::Status => {
             let status = args.at.get("/v1/status", ANSWER_TIMEOUT)?;
-            out!("{}", if args.json { format!("{status}\n") } else { status_text(&status) });
+            out!("{}", if args.json { format!("{status}\n") } else { status_text(&status, now_ms()) });
             Ok(if status["verdict"] == "healthy" { Exit::Ok } else { Exit::NotSo })
         }
         What::Hot => {
@@ -245,8 +249,9 @@ pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The table that people read: one sentence, what to do next, a row for every node.
-pub(crate) fn status_text(status: &Value) -> String {
+/// The table that people read: one sentence, what to do next, why leaders moved, a row for every node. `now_ms` is the time,
+/// since 1970.
+pub(crate) fn status_text(status: &Value, now_ms: u64) -> String {
     let verdict = word(&status["verdict"]);
     let colour = match verdict {
         "healthy" => Colour::Good,
@@ -304,12 +309,54 @@ pub(crate) fn status_text(status: &Value) -> String {
     for note in list(&status["notes"]) {
         text += &format!("  {}\n", word(note));
     }
+    text += &moves_note(status, now_ms);
     text.push('\n');
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
     text + &table(
-        &["NODE", "STATE", "ZONE", "LEADS>", "REPLICAS>", "LAG", "WEIGHT>", "LOAD>", "SPARE>", "VERSION", ""],
+        &[
+            "NODE",
+            "STATE",
+            "ZONE",
+            "LEADS>",
+            "REPLICAS>",
+            "LAG",
+            "WEIGHT>",
+            "LOAD>",
+            "SPARE>",
+            "SHARE>",
+            "VERSION",
+            "",
+        ],
         &rows,
     )
+}
+
+/// For what reasons leaders moved lately, each with the last of its moves; empty if none did.
+fn moves_note(status: &Value, now_ms: u64) -> String {
+    let is_late = |given: &&Value| {
+        given["at_ms"].as_u64().is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < MOVED_LATELY_MS)
+    };
+    let mut reasons: Vec<(&str, String)> = Vec::new();
+    for given in list(&status["leader_moves"]).iter().filter(is_late) {
+        let reason = word(&given["reason"]);
+        if reasons.iter().all(|(known, _)| *known != reason) {
+            let shard = load::shard_name(given, number(&status["shards"]));
+            let (from, to) = (word(&given["from"]), word(&given["to"]));
+            reasons.push((reason, format!("{reason} (last {shard} {from}→{to})")));
+        }
+    }
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let more = if reasons.len() > REASONS_MAX { ", …" } else { "" };
+    let named: Vec<String> = reasons.into_iter().take(REASONS_MAX).map(|(_, text)| text).collect();
+    format!("  leaders moved lately: {}{more}\n", named.join(", "))
+}
+
+/// The time, since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How many more nodes may fail. Whatever the placement, a shard loses no more replicas than nodes are down that hold any.
@@ -343,6 +390,7 @@ fn row(node: &Value) -> Vec<String> {
         number(&node["weight"]).to_string(),
         part(&node["load"]),
         part(&node["spare"]),
+        part(&node["share"]),
         word(&node["version"]).to_owned(),
         node["reason"].as_str().unwrap_or_default().to_owned(),
     ]
@@ -397,6 +445,7 @@ mod tests {
         serde_json::json!({
             "name": name, "state": state, "zone": "", "weight": 1, "leads": leads, "replicas": 64, "lag": lag,
             "load": if state == "up" { 7.into() } else { Value::Null }, "spare": if state == "up" { 93.into() } else { Value::Null },
+            "share": if state == "up" { 50.into() } else { Value::Null },
             "reason": reason, "version": if state == "up" { "0.1.0".into() } else { Value::Null },
         })
     }
@@ -432,20 +481,48 @@ mod tests {
         ];
         let status = serde_json::json!({"verdict": "degraded", "epoch": 1, "nodes": nodes, "shards": 64, "leaderless": [], "notes": ["job 4 is running"]});
         assert_eq!(
-            status_text(&status),
+            status_text(&status, 0),
             "DEGRADED  2 of 3 nodes up · every shard writable · can lose 0 more nodes\n  next: restart n2\n  job 4 is running\n\n\
-             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT  LOAD  SPARE  VERSION\n\
-             n1    up     -        32        64  -              1  0.07   0.93  0.1.0\n\
-             n2    DOWN   -         0        64  9 behind       1     -      -  -        connection refused\n\
-             n3    up     -        32        64  ?              1  0.07   0.93  0.1.0\n"
+             NODE  STATE  ZONE  LEADS  REPLICAS  LAG       WEIGHT  LOAD  SPARE  SHARE  VERSION\n\
+             n1    up     -        32        64  -              1  0.07   0.93   0.50  0.1.0\n\
+             n2    DOWN   -         0        64  9 behind       1     -      -      -  -        connection refused\n\
+             n3    up     -        32        64  ?              1  0.07   0.93   0.50  0.1.0\n"
         );
+    }
+
+    #[test]
+    fn why_leaders_moved_lately_is_told() {
+        let given = |at_ms: u64, shard: u64, from: &str, reason: &str| serde_json::json!({"at_ms": at_ms, "shard": shard, "from": from, "to": "n2", "reason": reason});
+        let told = |moves: &[Value], now_ms: u64| {
+            let nodes = [node("n1", "up", 64, 0.into(), Value::Null)];
+            let status = serde_json::json!({
+                "verdict": "healthy", "nodes": nodes, "shards": 64, "leaderless": [], "notes": [], "leader_moves": moves,
+            });
+            status_text(&status, now_ms).lines().nth(1).unwrap().to_owned()
+        };
+        let moves = [
+            given(9_000, 12, "n1", "slow disk"),
+            given(8_000, 64, "n1", "slow disk"),
+            given(7_000, 3, "n3", "preference"),
+        ];
+        let slow = "  leaders moved lately: slow disk (last s12 n1→n2)";
+        assert_eq!(told(&moves, 10_000), format!("{slow}, preference (last s3 n3→n2)"));
+        assert_eq!(told(&moves, 608_000), slow, "ten minutes are over");
+        assert_eq!(told(&moves, 609_000), "");
+        assert_eq!(
+            told(&moves[1..2], 1_000),
+            "  leaders moved lately: slow disk (last meta n1→n2)",
+            "another clock"
+        );
+        let more = ["share", "hot shard", "leaving"].map(|reason| given(5_000, 1, "n1", reason));
+        assert!(told(&[&moves[..1], &more].concat(), 10_000).ends_with("hot shard (last s1 n1→n2), …"));
     }
 
     #[test]
     fn shards_without_room_are_not_writable() {
         let nodes = [node("n1", "up", 64, 0.into(), "its log has no room".into())];
         let status = serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": [], "full": [0, 3]});
-        let text = status_text(&status);
+        let text = status_text(&status, 0);
         assert!(text.contains("2 of 64 shards only read, for want of room on disk"), "{text}");
     }
 
@@ -464,13 +541,13 @@ mod tests {
         ];
         let mut status =
             serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
-        let text = status_text(&status);
+        let text = status_text(&status, 0);
         let next = "  next: n2 is a spare and holds nothing: tholos cluster plan add n2\n\n";
         assert!(text.contains(next) && !text.contains("restart"), "{text}");
         assert!(text.contains("\nn2         spare  "), "{text}");
         nodes[2]["state"] = "spare".into();
         status["nodes"] = nodes.into();
-        let text = status_text(&status);
+        let text = status_text(&status, 0);
         assert!(
             text.contains("next: n3 n2 are spares and hold nothing: tholos cluster plan add n3 n2\n"),
             "{text}"
@@ -485,15 +562,15 @@ mod tests {
         nodes.push(spare);
         let status =
             serde_json::json!({"verdict": "degraded", "nodes": nodes, "shards": 64, "leaderless": []});
-        let text = status_text(&status);
+        let text = status_text(&status, 0);
         let remove = ", or remove n4, which holds nothing: tholos cluster plan remove n4\n\n";
         assert!(text.contains(&format!(" · can lose 1 more node\n  next: restart n4{remove}")), "{text}");
         let mut status = status;
         status["nodes"][2]["state"] = "down".into();
         assert!(
-            status_text(&status).contains(&format!("\n  next: restart n3 n4{remove}")),
+            status_text(&status, 0).contains(&format!("\n  next: restart n3 n4{remove}")),
             "{}",
-            status_text(&status)
+            status_text(&status, 0)
         );
     }
 
@@ -504,7 +581,7 @@ mod tests {
             let nodes = [node("n1", "up", 64, 0.into(), Value::Null), leaves.clone()];
             let status =
                 serde_json::json!({"verdict": "healthy", "nodes": nodes, "shards": 64, "leaderless": []});
-            status_text(&status)
+            status_text(&status, 0)
         };
         assert!(!told(&leaves).contains("next"), "its job is under way");
         leaves["next"] = "tholos cluster plan even".into();
@@ -523,7 +600,7 @@ mod tests {
             "verdict": "unavailable", "nodes": [node("n1", "up", 0, Value::Null, Value::Null)], "shards": 64,
             "leaderless": [1, 2],
         });
-        let text = status_text(&status);
+        let text = status_text(&status, 0);
         assert!(
             text.starts_with("UNAVAILABLE  1 of 1 node up · 2 of 64 shards without a leader\n\n"),
             "{text}"

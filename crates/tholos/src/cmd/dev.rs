@@ -10,7 +10,7 @@ use tholos_server::config::{LogLevel, Origin, Resolved};
 use tholos_server::{Addresses, DevCluster, DevSettings, NewNode, Tuning};
 use tokio::sync::mpsc;
 
-use crate::cmd::cluster::{number, status_text, word};
+use crate::cmd::cluster::{now_ms, number, status_text, word};
 use crate::cmd::config::{DevConfigFlags, wrong};
 use crate::failure::{Exit, Failure};
 use crate::http::{At, query_escape};
@@ -389,7 +389,7 @@ async fn obey(cluster: &DevCluster, line: &str) {
             let added = cluster.add(NewNode { name, ..NewNode::default() }).await;
             added.map(|added| added_text(&added.name))
         }
-        Some(("s", "")) => Ok(status_text(&serde_json::json!(cluster.status().await))),
+        Some(("s", "")) => Ok(status_text(&serde_json::json!(cluster.status().await), now_ms())),
         Some(_) => Ok(format!("{KEYS} (each with Enter)\n")),
     };
     match said {

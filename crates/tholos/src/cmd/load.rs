@@ -8,20 +8,8 @@ use crate::style::{Colour, coloured, count, table};
 /// One sentence, a row for every node, and the last moves, the newest first.
 pub(crate) fn load_text(load: &Value) -> String {
     let nodes = list(&load["nodes"]);
-    let slow =
-        nodes.iter().filter(|node| node["capacity"].as_u64().is_some_and(|capacity| capacity < 100)).count();
-    let mut text = match slow {
-        0 => format!(
-            "{}  no node is slow beside the others: the map says who leads\n\n",
-            coloured("EVEN", Colour::Good)
-        ),
-        some => format!(
-            "{}  {} of {} slow: leaders follow weight and capacity\n\n",
-            coloured("UNEVEN", Colour::Warning),
-            some,
-            count(nodes.len(), "node")
-        ),
-    };
+    let (verdict, colour, how) = how_leaders_sit(load, nodes);
+    let mut text = format!("{}  {how}\n\n", coloured(verdict, colour));
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
     text += &table(
         &[
@@ -51,6 +39,35 @@ pub(crate) fn load_text(load: &Value) -> String {
     text + &table(&["TIME (UTC)", "SHARD", "FROM", "TO", "WHY"], &rows)
 }
 
+/// A word for how alike the nodes are, and what decides who leads.
+fn how_leaders_sit(load: &Value, nodes: &[Value]) -> (&'static str, Colour, String) {
+    let slow =
+        nodes.iter().filter(|node| node["capacity"].as_u64().is_some_and(|capacity| capacity < 100)).count();
+    if load["rule"] == "fixed" {
+        let how = "leaders = \"map\" is set: the map says who leads, however slow a node is";
+        return ("FIXED", Colour::Good, how.to_owned());
+    }
+    let zones: Vec<&str> = list(&load["leader_zones"]).iter().map(word).collect();
+    let (verdict, colour, are_slow) = match slow {
+        0 => ("EVEN", Colour::Good, "no node is slow beside the others".to_owned()),
+        some => ("UNEVEN", Colour::Warning, format!("{some} of {} slow", count(nodes.len(), "node"))),
+    };
+    let mut how = match (slow, zones.is_empty()) {
+        (0, true) => format!("{are_slow}: the map says who leads"),
+        (_, true) => format!("{are_slow}: leaders follow weight and capacity"),
+        (_, false) => {
+            let zone = if zones.len() == 1 { "zone" } else { "zones" };
+            format!("{are_slow}: leaders follow weight and capacity in {zone} {}", zones.join(" "))
+        }
+    };
+    match list(&load["hot_shards"]) {
+        [] => {}
+        [shard] => how += &format!("; s{} is led where less is asked for", number(shard)),
+        hot => how += &format!("; {} hot shards are led where less is asked for", hot.len()),
+    }
+    (verdict, colour, how)
+}
+
 fn row(node: &Value) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let whole = |key: &str| or_dash(node[key].as_u64().map(|number| number.to_string()));
@@ -73,14 +90,19 @@ fn row(node: &Value) -> Vec<String> {
 }
 
 fn move_row(given: &Value, shards: usize) -> Vec<String> {
-    let shard = number(&given["shard"]);
     vec![
         time_of_day(given["at_ms"].as_u64().unwrap_or(0)),
-        if shard == shards { "meta".to_owned() } else { format!("s{shard}") },
+        shard_name(given, shards),
         word(&given["from"]).to_owned(),
         word(&given["to"]).to_owned(),
         word(&given["reason"]).to_owned(),
     ]
+}
+
+/// The shard of a move; the number behind the last is the meta group's.
+pub(crate) fn shard_name(given: &Value, shards: usize) -> String {
+    let shard = number(&given["shard"]);
+    if shard == shards { "meta".to_owned() } else { format!("s{shard}") }
 }
 
 /// The time of the day of Unix milliseconds, `11:34:50`.
@@ -124,6 +146,36 @@ mod tests {
              TIME (UTC)  SHARD  FROM  TO  WHY\n\
              11:34:05    meta   n1    n2  slow disk\n\
              11:34:05    s12    n1    n2  slow disk\n"
+        );
+    }
+
+    #[test]
+    fn what_decides_who_leads_is_told() {
+        let told = |rule: &str, capacity: u64, zones: &[&str], hot: &[u16]| {
+            let load = serde_json::json!({
+                "nodes": [{"name": "n1", "weight": 1, "leads": 64, "capacity": capacity}], "shards": 64, "moves": [],
+                "rule": rule, "leader_zones": zones, "hot_shards": hot,
+            });
+            load_text(&load).lines().next().unwrap().to_owned()
+        };
+        let even = "EVEN  no node is slow beside the others: ";
+        assert_eq!(told("map", 100, &[], &[]), format!("{even}the map says who leads"));
+        assert_eq!(
+            told("map", 100, &[], &[7]),
+            format!("{even}the map says who leads; s7 is led where less is asked for")
+        );
+        assert_eq!(
+            told("capacity", 100, &["a"], &[]),
+            format!("{even}leaders follow weight and capacity in zone a")
+        );
+        assert_eq!(
+            told("capacity", 50, &["a", "b"], &[7, 9]),
+            "UNEVEN  1 of 1 node slow: leaders follow weight and capacity in zones a b; 2 hot shards are led where less is \
+             asked for"
+        );
+        assert_eq!(
+            told("fixed", 100, &["a"], &[]),
+            "FIXED  leaders = \"map\" is set: the map says who leads, however slow a node is"
         );
     }
 
