@@ -21,6 +21,9 @@ pub use self::queue::{QueueReport, Round};
 const MEMORY: Millis = Millis(1000);
 /// A figure that has not been measured for so long is not known any more.
 const FRESH_FOR: Millis = Millis(5000);
+/// What another node said last of its stretch counts for so long after it has had too little work to tell: who alone has work
+/// would have nobody to be compared with. The machine may be another by then, so it is not longer.
+const PEER_STRETCH_FOR: Millis = Millis(300_000);
 /// The worker must have run for this part of the time, in percent of a processor: of less work one interruption tells as
 /// much as half a machine.
 const WORK_PERCENT_MIN: u64 = 5;
@@ -118,7 +121,24 @@ pub(crate) struct Load {
     commands_per_s: Average,
     commands: u64,
     judge: Judge,
-    peers: Vec<(NodeId, NodeLoad)>,
+    peers: Vec<Peer>,
+}
+
+/// What another node said.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    node: NodeId,
+    load: NodeLoad,
+    /// The last stretch that it knew, and when it said so.
+    stretch: (u32, Millis),
+}
+
+impl Peer {
+    /// Its stretch as far as that is known, or was lately; 0: not at all.
+    fn stretch(&self, now: Millis) -> u32 {
+        let (stretch, at) = self.stretch;
+        if now.since(at) < PEER_STRETCH_FOR { stretch } else { 0 }
+    }
 }
 
 impl Load {
@@ -147,27 +167,32 @@ impl Load {
             self.sync_us.note(stall.0 as f64 * 1000.0, now);
         }
         let own = (self.stretch.known(now), self.sync_us.known(now));
-        let others = self.peers.iter().filter(|(node, _)| heard(*node));
-        let others: Vec<(u32, u32)> = others.map(|(_, load)| (load.stretch, load.sync_us)).collect();
+        let others = self.peers.iter().filter(|peer| heard(peer.node));
+        let others: Vec<(u32, u32)> = others.map(|peer| (peer.stretch(now), peer.load.sync_us)).collect();
         self.judge.note(own, &others, now)
     }
 
     /// Another node told its load.
-    pub(crate) fn note_peer(&mut self, node: NodeId, load: NodeLoad) {
-        match self.peers.iter_mut().find(|(of, _)| *of == node) {
-            Some((_, known)) => *known = load,
-            None => self.peers.push((node, load)),
+    pub(crate) fn note_peer(&mut self, node: NodeId, load: NodeLoad, now: Millis) {
+        let at = self.peers.iter().position(|peer| peer.node == node).unwrap_or_else(|| {
+            self.peers.push(Peer { node, load, stretch: (0, now) });
+            self.peers.len() - 1
+        });
+        let peer = &mut self.peers[at];
+        peer.load = load;
+        if load.stretch > 0 {
+            peer.stretch = (load.stretch, now);
         }
     }
 
     /// Nodes that are not among these are forgotten.
     pub(crate) fn retain(&mut self, is_known: impl Fn(NodeId) -> bool) {
-        self.peers.retain(|(node, _)| is_known(*node));
+        self.peers.retain(|peer| is_known(peer.node));
     }
 
     /// What another node said last.
     pub(crate) fn of_peer(&self, node: NodeId) -> NodeLoad {
-        self.peers.iter().find(|(of, _)| *of == node).map_or_else(NodeLoad::default, |(_, load)| *load)
+        self.peers.iter().find(|peer| peer.node == node).map_or_else(NodeLoad::default, |peer| peer.load)
     }
 
     /// What this node says of itself.
@@ -262,6 +287,27 @@ mod tests {
         assert_eq!(NodeLoad { capacity: 50, busy: 40, ..NodeLoad::default() }.spare(), 30);
         assert_eq!(NodeLoad { capacity: 0, ..NodeLoad::default() }.spare(), 0);
         assert_eq!(after(&[sample(300, 50_000); 40]).spare(), 0, "what it waits for its processor counts");
+    }
+
+    #[test]
+    fn who_alone_has_work_is_compared_with_what_others_said_before() {
+        let (mut load, mut now) = (Load::default(), Millis(50_000));
+        let mut pass = |ms: u64, others: u32, own: u64| {
+            for _ in 0..ms / 100 {
+                now = now.plus(Millis(100));
+                for node in [NodeId(2), NodeId(3)] {
+                    load.note_peer(node, NodeLoad { stretch: others, ..NodeLoad::default() }, now);
+                }
+                load.note(&sample(own, 50_000), Millis(0), 0, |_| true, now);
+            }
+            (load.own(0, now).capacity, load.slowness())
+        };
+        assert_eq!(pass(10_000, 110, 110), (100, None));
+        // They have nothing to do any more, and the processor here is half of one.
+        assert_eq!(pass(10_000, 0, 220), (50, Some(Slowness::Processor)));
+        assert_eq!(pass(60_000, 0, 220), (50, Some(Slowness::Processor)));
+        assert_eq!(pass(300_000, 0, 220), (100, None), "that is too long ago to tell anything");
+        assert_eq!(pass(5_000, 110, 220), (50, Some(Slowness::Processor)));
     }
 
     #[test]

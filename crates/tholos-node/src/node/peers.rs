@@ -56,7 +56,7 @@ impl Node {
         match message {
             PeerMessage::Heartbeat(heartbeat) => {
                 self.detector.handle_heartbeat(from, &heartbeat);
-                self.steering.load.note_peer(from, heartbeat.load);
+                self.steering.load.note_peer(from, heartbeat.load, self.now.mono);
                 self.reading.note(from, heartbeat.load.queue, self.now.mono);
                 self.note_epoch(from, heartbeat.epoch, out);
             }
