@@ -39,8 +39,8 @@ fn idle() {
     let mut trio = None;
     let memory = allocation_counter::measure(|| {
         let mut young = Trio::new(IDLE_GROUPS);
-        // Until all followers know what is decided, and all states are compared.
-        young.advance(Millis(30_000));
+        // Until all followers know what is decided, all states are compared, and no session of the meta group is left.
+        young.advance(Millis(70_000));
         young.forget_spare();
         trio = Some(young);
     });

@@ -59,7 +59,9 @@ pub struct NodeConfig {
     pub snapshot_bytes_max: u64,
     /// The password that AUTH asks for.
     pub requirepass: Option<Bytes>,
-    /// Bytes in keyspaces above which writes are refused; 0 is no limit.
+    /// Bytes of the records of a shard's sessions at which its leader refuses writes that would open further ones (R18).
+    pub sessions_bytes_max: usize,
+    /// Bytes of keys and of sessions' records above which writes are refused; 0 is no limit.
     pub maxmemory: u64,
     /// Connections at once, for CONFIG GET; the driver keeps it.
     pub maxclients: u64,
@@ -105,6 +107,8 @@ impl NodeConfig {
             // More than a machine's memory, for now.
             snapshot_bytes_max: 1 << 40,
             requirepass: None,
+            // 1.7 million with a short reply each: what 170,000 connections a second leave that write once.
+            sessions_bytes_max: 512 << 20,
             maxmemory: 0,
             maxclients: 10_240,
             replica_read_staleness: Millis(0),

@@ -632,7 +632,8 @@ impl Node {
     }
 
     fn take_memory(&mut self) {
-        self.memory_used = self.shards.iter().flatten().map(|shard| shard.keyspace.used_bytes() as u64).sum();
+        let used = |shard: &Shard| (shard.keyspace.used_bytes() + shard.sessions.bytes()) as u64;
+        self.memory_used = self.shards.iter().flatten().map(used).sum();
     }
 
     /// Whether no shard is led here: after [`Event::Resign`] the node may stop.

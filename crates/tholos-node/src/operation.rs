@@ -82,7 +82,7 @@ pub(crate) const COMMAND: u8 = 0;
 /// All of [`Operation::HowFar`].
 pub(crate) const HOW_FAR: u8 = 8;
 /// Bytes of a [`WriteHeader`] in a batch.
-const HEADER_BYTES: usize = 32;
+pub(crate) const HEADER_BYTES: usize = 32;
 
 /// Bytes that are not an operation or a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

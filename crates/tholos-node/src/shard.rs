@@ -28,7 +28,7 @@ use crate::peer::{Ask, Outcome};
 use crate::prefetch::Lookups;
 use crate::refused::Before;
 use crate::sessions::{Sessions, Verdict};
-use crate::work::{Batch, DurableWait, PendingRead, Work};
+use crate::work::{Batch, DurableWait, PendingRead, TICK_INTERVAL, Work};
 
 /// Dead keys removed by each applied entry, at most.
 const EVICT_MAX: usize = 64;
@@ -204,11 +204,20 @@ impl Shard {
         self.work.get_or_insert_default()
     }
 
-    /// Why no more writes can wait for this shard, if so.
-    pub(crate) fn overfull(&self) -> Option<Value> {
-        let text = "BUSY too many writes wait for this shard, nothing was written: try again later";
-        let is_overfull = self.work.as_ref().is_some_and(|work| work.is_overfull());
-        is_overfull.then(|| Value::error(text))
+    /// Why a write cannot wait for this shard, if so: too much does already, or it would open a session, and their records
+    /// may take up no more than `sessions_bytes_max` (X2).
+    pub(crate) fn overfull(&self, ask: &Ask, sessions_bytes_max: usize) -> Option<Value> {
+        let Ask::Write { session, .. } = ask else { return None };
+        let (work, room) = (self.work.as_ref(), self.sessions.room(sessions_bytes_max));
+        let text = if work.is_some_and(|work| work.is_overfull()) {
+            "BUSY too many writes wait for this shard, nothing was written: try again later"
+        } else if work.map_or(room == 0, |work| work.has_waiting(room)) && !self.sessions.knows(*session) {
+            "BUSY too many connections have written to this shard in the last seconds, nothing was written: try again \
+             later, and keep connections open"
+        } else {
+            return None;
+        };
+        Some(Value::error(text))
     }
 
     fn write(&mut self, header: &WriteHeader, operation: &[u8], origin: Origin) {
@@ -369,9 +378,17 @@ impl Shard {
         }
     }
 
-    /// Proposes a Tick if the first due key is due and the last Tick is long enough ago (R17).
+    /// The shard time at which a Tick is due if no entry comes before (R17): a key ends, or a session's record has ended.
+    /// Nobody asks whether that one has, so it waits for a while: where entries come anyway, none is made for its sake.
+    pub(crate) fn next_due(&self) -> Option<Millis> {
+        let key = self.keyspace.next_due_ms().map(Millis);
+        let session = self.sessions.next_end().map(|end| end.plus(TICK_INTERVAL));
+        [key, session].into_iter().flatten().min()
+    }
+
+    /// Proposes a Tick if one is due and the last one is long enough ago (R17).
     pub fn tick_if_due(&mut self, now: Millis, time: Millis, seed: u64, out: &mut Outbox) {
-        let due = self.keyspace.next_due_ms().is_some_and(|due| due <= time.0);
+        let due = self.next_due().is_some_and(|due| due <= time);
         if due && self.group.serving() && self.work().may_tick(now) {
             self.work().note_tick(now);
             // A full window will bring an entry, and its time, by itself.
@@ -405,7 +422,7 @@ impl Shard {
     /// Whether time brings nothing here until something happens, `net` says something else, or the wall clock has come to
     /// `until`.
     pub(crate) fn is_idle(&self, net: &impl Connectivity, until: Millis) -> bool {
-        let nothing_due = self.keyspace.next_due_ms().is_none_or(|due| due > until.0);
+        let nothing_due = self.next_due().is_none_or(|due| due > until);
         !self.has_batches()
             && !self.has_durable_waits()
             && !self.waits_for_a_tick()

@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::shard::Shard;
 
 /// How often a shard is looked at for which nothing is known to wait: its state may be due for a comparison (R24), or
-/// a key of it for expiry (R17).
+/// a key or a session of it for expiry (R17).
 const SWEEP_INTERVAL: Millis = Millis(1000);
 
 /// The shards to which time may bring something.
@@ -104,7 +104,7 @@ impl Node {
         if let Some(shard) = self.shards[at].as_mut() {
             shard.restless = false;
             shard.group.handle_tick(now, &self.detector, &mut self.outbox);
-            if shard.keyspace.next_due_ms().is_some() {
+            if shard.next_due().is_some() {
                 let time = self.detector.shard_time(&shard.voters);
                 shard.tick_if_due(now, time, seed, &mut self.outbox);
             }

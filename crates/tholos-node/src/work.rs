@@ -12,7 +12,7 @@ use tholos_paxos::{Ballot, Index, Millis};
 use tholos_resp::Value;
 
 use crate::hot::Asked;
-use crate::operation::{Operation, WriteHeader, encode_item_bytes};
+use crate::operation::{HEADER_BYTES, Operation, WriteHeader, encode_item_bytes};
 use crate::peer::Outcome;
 use crate::refused::RefusedWrites;
 use crate::shard::{Answers, Origin};
@@ -20,13 +20,13 @@ use crate::shard::{Answers, Origin};
 /// Bytes of one batch, about; a larger command makes a batch of its own.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Commands of one batch.
-const BATCH_COMMANDS_MAX: usize = 4096;
+pub(crate) const BATCH_COMMANDS_MAX: usize = 4096;
 /// Bytes that may wait to be proposed in one shard; above it writes are refused.
 const WAITING_BYTES_MAX: usize = 128 << 20;
 /// A WAIT from another node that was not asked for again for this long has nobody behind it.
 const WAIT_ASKED_WITHIN: Millis = Millis(4000);
 /// A Tick for expiry's sake at most this often (R17).
-const TICK_INTERVAL: Millis = Millis(1000);
+pub(crate) const TICK_INTERVAL: Millis = Millis(1000);
 
 /// See above.
 #[derive(Debug, Default)]
@@ -127,6 +127,13 @@ impl Work {
     /// Whether no more writes can wait for this shard.
     pub(crate) fn is_overfull(&self) -> bool {
         self.waiting_bytes > WAITING_BYTES_MAX
+    }
+
+    /// Whether so many writes or more wait to be proposed.
+    pub(crate) fn has_waiting(&self, writes: usize) -> bool {
+        // Most times the bytes tell, without a look at each batch.
+        let fits = self.waiting_bytes >= writes.saturating_mul(HEADER_BYTES);
+        fits && self.batches.iter().map(|batch| batch.waiters.len()).sum::<usize>() >= writes
     }
 
     /// Whether a copy of this request waits here to be proposed, or to be decided.

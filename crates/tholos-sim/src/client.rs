@@ -373,6 +373,9 @@ fn note_error(value: &Value, coverage: &mut Coverage) -> Result<(), String> {
     if text.starts_with(b"DISKFULL") {
         coverage.count(Reached::Full);
     }
+    if text.starts_with(b"BUSY too many connections") {
+        coverage.count(Reached::SessionRefused);
+    }
     // No reply here is too large to be kept, so none is ever lost (R18).
     match text.starts_with(b"INDOUBT the write was applied") {
         true => Err(String::from("a small reply was not kept with its session")),
@@ -390,6 +393,7 @@ fn outcome(value: &Value) -> Outcome {
         Value::Error(text) if text.starts_with(b"CLUSTERDOWN") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"MOVED") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"DISKFULL") => Outcome::Failed,
+        Value::Error(text) if text.starts_with(b"BUSY") => Outcome::Failed,
         Value::Error(text) if text.starts_with(b"ERR value is not an integer") => Outcome::Ok(Reply::Refused),
         Value::Error(text) if text.starts_with(b"ERR increment") => Outcome::Ok(Reply::Refused),
         other => panic!("an unexpected reply: {other:?}"),

@@ -96,6 +96,7 @@ reached! {
     Overdrawn: "log beyond its limit",
     OverdraftRepaid: "log within its limit again",
     OverdraftWaits: "log beyond its limit waits for room",
+    SessionRefused: "write refused that would open a session too many",
     WritesHeld: "write held back for a snapshot",
     RoomSpent: "log takes no entries of others for want of room",
     SnapshotSent: "snapshot sent",

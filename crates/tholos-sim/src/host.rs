@@ -119,6 +119,8 @@ pub struct Host {
     pub is_off: bool,
     /// Where its node wants leaders to sit.
     pub leader_zones: Vec<String>,
+    /// How much the records of a shard's sessions may take up.
+    pub sessions_bytes_max: usize,
     /// What its node does by itself.
     pub by_itself: (Option<Millis>, bool),
     options: Options,
@@ -198,6 +200,7 @@ impl Host {
             is_lost: false,
             is_off: false,
             leader_zones: Vec::new(),
+            sessions_bytes_max: usize::MAX,
             by_itself: (None, false),
             options,
         }
@@ -212,6 +215,7 @@ impl Host {
             sync_us: self.sync_us,
             wal: self.wal.clone(),
             leader_zones: self.leader_zones.clone(),
+            sessions_bytes_max: self.sessions_bytes_max,
             by_itself: self.by_itself,
             ..Host::new(id, self.options)
         }
@@ -251,6 +255,7 @@ impl Host {
         config.group = self.options.into();
         (config.replace_after, config.auto_placement) = self.by_itself;
         config.leader_zones = self.leader_zones.clone();
+        config.sessions_bytes_max = self.sessions_bytes_max;
         config.hot_from_per_second = HOT_FROM_PER_SECOND;
         config.entry_cache_bytes = ENTRY_CACHE_BYTES;
         config.log_bytes_max = LOG_BYTES_MAX.min(self.wal.snapshot_from_bytes());

@@ -251,6 +251,10 @@ impl Sim {
             if settings.seed % 5 == 1 {
                 host.leader_zones = vec![String::from("z1"), String::from("z3")];
             }
+            if settings.seed % 7 == 2 {
+                // Fewer than there are clients.
+                host.sessions_bytes_max = 1_000;
+            }
             host.by_itself = (elastic.replace_after_ms.map(Millis), elastic.auto_placement);
         }
         LogLimits::of(settings.seed).give(&mut hosts);

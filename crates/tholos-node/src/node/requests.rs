@@ -140,12 +140,17 @@ impl Node {
     /// Gives a request to the replica here, which leads.
     pub(crate) fn ask(&mut self, id: ShardId, ask: Ask, origin: Origin) {
         let refusal = self.refusal(id, &ask);
+        // The meta group is asked for little.
+        let sessions_bytes_max = match id == self.meta.group() {
+            true => usize::MAX,
+            false => self.config.sessions_bytes_max,
+        };
         // A hint may name this node for a shard that it does not hold.
         let Some(shard) = self.shards[usize::from(id.0)].as_mut() else {
             return self.answers.push((origin, Outcome::NotLeader { leader: None }));
         };
         // G3: "nothing was written" must be true of every copy of the request.
-        let refusal = refusal.or_else(|| shard.overfull());
+        let refusal = refusal.or_else(|| shard.overfull(&ask, sessions_bytes_max));
         if shard.refuse(&ask, refusal, origin, &self.detector, &mut self.answers) {
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Client, Cluster, check, flat};
 use tholos_cluster::{Incarnation, NodeId};
-use tholos_node::{Event, Outcome, PeerMessage, Port, replica_of};
+use tholos_node::{Event, Node, Outcome, PeerMessage, Port, replica_of};
 use tholos_paxos::Ballot;
 use tholos_ring::ShardId;
 
@@ -436,8 +436,9 @@ fn idle_shards_are_silent_and_awake() {
     let mut cluster = three();
     let client = cluster.connect(0, Port::Gateway);
     cluster.ask(client, &["SET k v"]);
-    // The states are compared, and leaders are where the map wants them.
-    cluster.advance(60_000);
+    // The states are compared, leaders are where the map wants them, and the meta group has forgotten the sessions of what it
+    // was asked for that: after a minute, by a Tick.
+    cluster.advance(70_000);
     let count = |cluster: &Cluster| (cluster.shard_messages, (0..3).map(|at| cluster.last_append(at)).sum());
     let before: (usize, u64) = count(&cluster);
     cluster.advance(60_000);
@@ -450,6 +451,35 @@ fn idle_shards_are_silent_and_awake() {
         shards.filter(|shard| shard.group.serving()).count()
     };
     assert_eq!((leads(0) + leads(1), leads(2)), (16, 0));
+}
+
+/// Without a further write, the leader of an idle shard lets time pass once its sessions' records are over (R18), on all
+/// replicas, and says nothing more after that (R17).
+#[test]
+fn an_idle_shard_forgets_its_sessions() {
+    let mut cluster = three();
+    let records = |cluster: &Cluster| -> Vec<usize> {
+        let of = |node: &Node| -> usize {
+            (0..16).filter_map(|shard| node.shard(ShardId(shard))).map(|shard| shard.sessions.len()).sum()
+        };
+        cluster.nodes.iter().map(of).collect()
+    };
+    cluster.advance(60_000);
+    for number in 0..40 {
+        let client = cluster.connect(number % 3, Port::Gateway);
+        cluster.ask(client, &[&format!("SET key:{number} v")]);
+    }
+    cluster.advance(1000);
+    assert_eq!(records(&cluster), [40; 3]);
+    let said = |cluster: &Cluster| (cluster.shard_messages, (0..3).map(|at| cluster.last_append(at)).sum());
+    let before: (usize, u64) = said(&cluster);
+    cluster.advance(8000);
+    assert_eq!((records(&cluster), said(&cluster)), (vec![40; 3], before), "nothing is due");
+    cluster.advance(4000);
+    assert_eq!(records(&cluster), [0; 3]);
+    let after = said(&cluster);
+    cluster.advance(60_000);
+    assert_eq!(said(&cluster), after, "nothing is due any more");
 }
 
 /// Others judge leaders by whom they hear: a node says so at once when that has changed, and not with the next heartbeat

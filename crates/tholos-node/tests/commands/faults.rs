@@ -1,12 +1,13 @@
 //! What clients see when writes are refused, leaders change and answers are lost.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::support::{Client, Cluster, check, flat};
 use bytes::Bytes;
 use tholos_cluster::NodeId;
 use tholos_node::{Ask, Event, Forward, LogRoom, Operation, Outcome, PeerMessage, Port};
-use tholos_paxos::Millis;
+use tholos_paxos::{Millis, Options};
 use tholos_resp::Value;
 use tholos_ring::{ShardId, shard_of, slot};
 
@@ -553,4 +554,52 @@ fn who_waits_for_nothing_is_refused_when_a_node_is_far_behind() {
     assert_eq!(cluster.ask(late, &["PING"]), "+PONG\r\n");
     let gateway = cluster.nodes[0].gateway();
     assert_eq!((gateway.requests_open(), gateway.counters.shed), (16_384, 1));
+}
+
+/// X2: as many sessions as there is room for, and no more; who has one goes on.
+#[test]
+fn who_would_open_one_session_too_many_is_refused() {
+    const ROOM: usize = 4;
+    let mut cluster = Cluster::start(3, 3, |config| {
+        config.sessions_bytes_max = ROOM * 306;
+        config.group = Arc::new(Options { window_entries_max: 1, ..*config.group });
+    });
+    cluster.wait_for_leaders();
+    let clients: Vec<Client> = (0..ROOM + 2).map(|at| cluster.connect(at % 3, Port::Gateway)).collect();
+    let sessions = |cluster: &Cluster| {
+        let shards = cluster.nodes.iter().map(|node| node.shard(shard()).expect("it has a replica"));
+        shards.map(|shard| shard.sessions.len()).collect::<Vec<_>>()
+    };
+    for client in &clients[..ROOM - 1] {
+        check(&mut cluster, *client, &[("SET k 1", "+OK")]);
+    }
+    // Those that wait to be proposed count: of three that come while nothing is decided one is proposed, and one waits.
+    cluster.hold_disk(true);
+    let late = &clients[ROOM - 1..];
+    late.iter().for_each(|client| cluster.send(*client, &["SET k 2"]));
+    cluster.settle();
+    cluster.hold_disk(false);
+    cluster.advance(100);
+    let replies: Vec<String> = late.iter().map(|client| cluster.read(*client)).collect();
+    let refused = |reply: &&String| reply.starts_with("-BUSY too many connections");
+    assert_eq!(replies.iter().filter(refused).count(), 1, "{replies:?}");
+    assert!(
+        replies.iter().all(|reply| reply == "+OK\r\n" || reply.contains("nothing was written")),
+        "{replies:?}"
+    );
+    assert_eq!(sessions(&cluster), [ROOM + 1; 3], "what one window holds, too");
+    // Nobody who has a session notices, nor who only reads or writes to another shard.
+    for client in &clients[..ROOM - 1] {
+        check(&mut cluster, *client, &[("SET k 3", "+OK")]);
+    }
+    for client in late {
+        check(&mut cluster, *client, &[("GET k", "$1 3"), ("SET other 1", "+OK")]);
+    }
+    assert_eq!(sessions(&cluster), [ROOM + 1; 3]);
+    // What was refused stays so, and there is room again when the records have ended.
+    cluster.advance(13_000);
+    assert_eq!(sessions(&cluster), [0; 3]);
+    for client in late {
+        check(&mut cluster, *client, &[("GET k", "$1 3"), ("INCR k", ":4"), ("SET k 3", "+OK")]);
+    }
 }
