@@ -73,6 +73,8 @@ struct Follower {
     stage: Stage,
     /// Durable in the leader's ballot up to here.
     accepted: Index,
+    /// Bytes of the entries after it that were sent. Too many rather than too few where the log has forgotten some of them.
+    unaccepted_bytes: usize,
     /// The first of these: how far its log came into this ballot. Whatever follows came by Accept, and with it a mark.
     entered: Index,
     /// The decided index last told.
@@ -629,6 +631,7 @@ impl Leader {
             }
             follower.stage = Stage::Streaming(next);
         }
+        follower.count_unaccepted(log);
         if follower.stage == Stage::Snapshot {
             out.snapshots_wanted.push(state.replica);
         }
@@ -648,8 +651,8 @@ impl Leader {
     }
 
     /// A follower's vote reaches to `index`. Returns whether that is news.
-    pub(crate) fn note_accepted(&mut self, from: ReplicaId, index: Index, last: Index) -> bool {
-        let ballot = self.ballot;
+    pub(crate) fn note_accepted(&mut self, from: ReplicaId, index: Index, log: &Log) -> bool {
+        let (ballot, last) = (self.ballot, log.last());
         let Some(follower) = self.follower(from) else { return false };
         assert!(index <= last, "{from} accepted {index} beyond the log's end {last} in {ballot}");
         if index <= follower.accepted {
@@ -660,12 +663,14 @@ impl Leader {
         if follower.accepted == Index::ZERO {
             follower.entered = index;
         }
+        match follower.stage {
+            Stage::Streaming(next) if next > index.next() => {
+                follower.unaccepted_bytes -= log.bytes_between(follower.accepted, index);
+            }
+            _ => (follower.stage, follower.unaccepted_bytes) = (Stage::Streaming(index.next()), 0),
+        }
         follower.accepted = index;
         follower.rewound = None;
-        match follower.stage {
-            Stage::Streaming(next) if next > index => {}
-            _ => follower.stage = Stage::Streaming(index.next()),
-        }
         true
     }
 
@@ -742,10 +747,27 @@ impl Follower {
         if next > log.last() || next.0 > self.accepted.0 + options.follower_entries_max {
             return None;
         }
-        let entries = log.slice(next, log.last(), options.message_bytes_max);
+        if next <= self.accepted.next() {
+            // All that it was sent it has accepted, whatever was counted.
+            self.unaccepted_bytes = 0;
+        }
+        let room = options.follower_bytes_max.saturating_sub(self.unaccepted_bytes);
+        if self.unaccepted_bytes > 0 && log.get(next)?.cost_bytes() > room {
+            return None;
+        }
+        let (entries, bytes) = log.weighed_slice(next, log.last(), options.message_bytes_max.min(room));
         // None if they are forgotten: the follower will say that it is behind.
         self.stage = Stage::Streaming(entries.last()?.index.next());
+        self.unaccepted_bytes += bytes;
         Some(entries)
+    }
+
+    /// Sums up anew: it may go on elsewhere than where it was.
+    fn count_unaccepted(&mut self, log: &Log) {
+        self.unaccepted_bytes = match self.stage {
+            Stage::Streaming(next) => log.bytes_between(self.accepted, Index(next.0 - 1)),
+            Stage::Unknown | Stage::Snapshot => 0,
+        };
     }
 
     fn new(replica: ReplicaId) -> Follower {
@@ -753,6 +775,7 @@ impl Follower {
             replica,
             stage: Stage::Unknown,
             accepted: Index::ZERO,
+            unaccepted_bytes: 0,
             entered: Index::ZERO,
             told: Index::ZERO,
             probed: Index::ZERO,

@@ -327,18 +327,31 @@ impl Log {
 
     /// Up to `max_bytes` of consecutive entries from `from` to `to`; at least one if there is one.
     pub(crate) fn slice(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
-        let Some(start) = self.offset(from) else { return Vec::new() };
+        self.weighed_slice(from, to, max_bytes).0
+    }
+
+    /// The same, and how many bytes they have.
+    pub(crate) fn weighed_slice(&self, from: Index, to: Index, max_bytes: usize) -> (Vec<Entry>, usize) {
+        let Some(start) = self.offset(from) else { return (Vec::new(), 0) };
         let count = (to.0 + 1).saturating_sub(from.0) as usize;
         let mut bytes = 0;
         let mut slice = Vec::with_capacity(count.min(self.entries.len().saturating_sub(start)).min(64));
         for entry in self.entries.iter().skip(start).take(count) {
-            bytes += entry.cost_bytes();
-            if bytes > max_bytes && !slice.is_empty() {
+            let with_it = bytes + entry.cost_bytes();
+            if with_it > max_bytes && !slice.is_empty() {
                 break;
             }
+            bytes = with_it;
             slice.push(entry.clone());
         }
-        slice
+        (slice, bytes)
+    }
+
+    /// Bytes of the entries after `after` and up to `to`, of those in memory.
+    pub(crate) fn bytes_between(&self, after: Index, to: Index) -> usize {
+        let start = self.offset(after.next()).unwrap_or(0);
+        let end = self.offset(to.next()).unwrap_or(0).min(self.entries.len());
+        self.entries.range(start.min(end)..end).map(Entry::cost_bytes).sum()
     }
 
     /// Marks everything up to `index` decided. Returns whether that is news.
@@ -458,6 +471,14 @@ mod tests {
         let sum =
             |from: Index| log.entries.iter().filter(|entry| entry.index > from).map(Entry::cost_bytes).sum();
         assert_eq!((log.cost_bytes(), log.undecided_bytes()), (sum(Index::ZERO), sum(log.decided())));
+        let indexes = || (0..=log.last().0 + 1).map(Index);
+        for (after, to) in indexes().flat_map(|after| indexes().map(move |to| (after, to))) {
+            assert_eq!(
+                log.bytes_between(after, to),
+                sum(after).saturating_sub(sum(to)),
+                "from {after} to {to}"
+            );
+        }
     }
 
     #[test]

@@ -20,10 +20,15 @@ pub struct Options {
     /// Bytes of entries in one message, about; one entry is always let through.
     pub message_bytes_max: usize,
     /// Bytes of decided entries that are sent again under a new ballot, at most: the log sent again becomes one record
-    /// of its replica (R1), and a record has an upper bound. A replica that lacks more needs a snapshot first.
+    /// of its replica (R1), and a record has an upper bound. A replica that lacks more needs a snapshot first. It is sent
+    /// all at once, for nothing answers a piece of it; so with what may be undecided it should fit into what the driver
+    /// queues for one peer, or it begins again and again.
     pub resent_bytes_max: usize,
     /// Entries sent to one follower and not yet accepted by it, at most.
     pub follower_entries_max: u64,
+    /// Bytes of these, at most; one entry is always let through. Far less than what the driver queues for one peer, which
+    /// drops what does not fit: all groups share that.
+    pub follower_bytes_max: usize,
     /// Read-index rounds under way at once, at most.
     pub read_rounds_max: usize,
     /// Whether leaders ask for leases and read by them (R12); if not, each read waits for a round of messages, and no
@@ -44,6 +49,7 @@ impl Default for Options {
             message_bytes_max: 1 << 20,
             resent_bytes_max: 64 << 20,
             follower_entries_max: 1024,
+            follower_bytes_max: 8 << 20,
             read_rounds_max: 8,
             leases: false,
             planted: Planted::Nothing,

@@ -173,6 +173,33 @@ fn a_follower_whose_answers_are_lost_goes_on() {
     assert_eq!(council.group(3).applied_index(), Index(7));
 }
 
+/// However large entries are, a slow follower has so many bytes of them on their way to it and no more, and one entry
+/// whatever its size. It gets the rest as it answers.
+#[test]
+fn a_slow_follower_is_sent_so_many_bytes_and_no_more() {
+    // Two entries have 142 bytes, three 213.
+    for (follower_bytes_max, sent) in [(1, 1), (141, 1), (142, 2), (212, 2), (213, 3)] {
+        let mut council = Council::new(3, Options { follower_bytes_max, ..Options::default() });
+        council.elect(1);
+        let lost = |envelope: &Envelope| {
+            let answer = is_message(envelope, |message| matches!(message, Message::Accepted { .. }));
+            answer && envelope.from == replica(3)
+        };
+        for _ in 0..6 {
+            council.propose(replica(1)).expect("n1 serves");
+            for _ in 0..6 {
+                council.sync_all();
+                council.deliver_where(|envelope| !lost(envelope));
+                council.network.retain(|envelope| !lost(envelope));
+            }
+        }
+        let (decided, arrived) = (council.group(1).decided_index(), council.group(3).accepted_index());
+        assert_eq!((decided, arrived), (Index(7), Index(1 + sent)), "of {follower_bytes_max}");
+        council.run(1_000);
+        assert_eq!(council.group(3).applied_index(), Index(7));
+    }
+}
+
 /// A late snapshot must not move the ground under what a candidate fetches.
 #[test]
 fn a_late_snapshot_does_not_disturb_a_candidate() {

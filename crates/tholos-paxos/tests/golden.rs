@@ -120,6 +120,9 @@ fn perform(council: &mut Council, command: &Command) -> Result<String, String> {
             if let Some(window) = args.lookup("window")? {
                 options.window_entries_max = window;
             }
+            if let Some(bytes) = args.lookup("unaccepted")? {
+                options.follower_bytes_max = bytes;
+            }
             options.leases = args.lookup::<String>("leases")?.is_some();
             *council = Council::traced(replicas, options);
         }

@@ -26,7 +26,7 @@ impl Group {
     ) {
         if let Role::Leader(leader) = &mut self.role
             && leader.ballot() == ballot
-            && leader.note_accepted(from, index, self.acceptor.log().last())
+            && leader.note_accepted(from, index, self.acceptor.log())
         {
             self.advance(now, out);
         }

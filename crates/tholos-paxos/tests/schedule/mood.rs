@@ -29,6 +29,8 @@ impl Mood {
             // Small, so that logs are sent in pieces and followers wait for their turn.
             message_bytes_max: chance.of(&[1, 150, 1 << 20]),
             follower_entries_max: chance.of(&[2, 1024]),
+            // Drawn beside the rest, which stays what it was. An entry has 64 bytes and some.
+            follower_bytes_max: Chance::of_seed(seed ^ 0x00b7_7e5f).of(&[1, 200, 500, 8 << 20]),
             read_rounds_max: chance.of(&[1, 8]),
             // A replica that lacks more than some ten entries needs a snapshot, forgotten or not.
             resent_bytes_max: chance.of(&[800, 1 << 20, 1 << 20]),
