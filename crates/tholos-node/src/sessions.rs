@@ -30,9 +30,10 @@ type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 /// Replies larger than this are not kept: a retry is told that it was applied.
 pub(crate) const KEPT_REPLY_BYTES_MAX: usize = 4096;
 
-/// Ends of records that one applied entry sees to, at most: a few milliseconds' work. More than the commands of a batch, each
-/// of which opens one session at most, so a shard that is written to forgets faster than it learns.
-const ENDS_MAX: usize = 4 * BATCH_COMMANDS_MAX;
+/// Ends of records that one applied entry sees to, at most: a million that end together do not stand in the way of all other
+/// work. More than the commands of a batch, each of which opens one session at most, so a shard that is written to forgets
+/// faster than it learns.
+const ENDS_MAX: usize = 2 * BATCH_COMMANDS_MAX;
 /// Bytes of a record beside its replies, at most: its place in a hash table that has just grown and in the order of ends. With
 /// one short reply a record takes 150 to 280 by the allocator's count, and counts as 306 (`a_million_sessions_come_and_go`).
 const RECORD_BYTES: usize = 256;
