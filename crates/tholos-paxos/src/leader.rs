@@ -665,7 +665,12 @@ impl Leader {
         }
         match follower.stage {
             Stage::Streaming(next) if next > index.next() => {
-                follower.unaccepted_bytes -= log.bytes_between(follower.accepted, index);
+                let bytes = log.bytes_between(follower.accepted, index);
+                debug_assert!(
+                    bytes <= follower.unaccepted_bytes,
+                    "{from} has accepted more than it was sent"
+                );
+                follower.unaccepted_bytes = follower.unaccepted_bytes.saturating_sub(bytes);
             }
             _ => (follower.stage, follower.unaccepted_bytes) = (Stage::Streaming(index.next()), 0),
         }
