@@ -96,6 +96,8 @@ pub trait Disk: Send + Clone {
 #[derive(Debug, Clone)]
 pub struct FileDisk {
     directory: Arc<Path>,
+    /// Held open: a sync of it that found no descriptor free would be a failed one, and end the node (R23).
+    handle: Arc<File>,
 }
 
 impl FileDisk {
@@ -111,7 +113,8 @@ impl FileDisk {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { directory: directory.into() })
+        let handle = Arc::new(File::open(&directory)?);
+        Ok(Self { directory: directory.into(), handle })
     }
 }
 
@@ -229,7 +232,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        self.handle.sync_all()
     }
 
     fn length(&self, file: &DiskFile) -> io::Result<u64> {
@@ -305,6 +308,17 @@ mod tests {
             assert!(seen == expected, "after step {step} the file is not what was written");
         }
         fs::remove_dir_all(path).expect("remove");
+    }
+
+    #[test]
+    fn sync_of_the_directory_opens_nothing() {
+        let path = directory("held");
+        let disk = FileDisk::new(&path).expect("create");
+        // Whoever opened it by its name would not find it now.
+        let moved = path.with_extension("moved");
+        fs::rename(&path, &moved).expect("rename");
+        disk.sync_directory().expect("the directory is held");
+        fs::remove_dir_all(moved).expect("remove");
     }
 
     #[test]
