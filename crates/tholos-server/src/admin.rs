@@ -3,11 +3,11 @@
 //! Without a password it serves loopback only (R28), and a write must come from a page of its
 //! own or from no page at all: Host and Origin are checked.
 
+mod connections;
 mod dev;
 mod guard;
 mod metrics;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use tholos_rpc::Secret;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use self::connections::Bounds;
+pub(crate) use self::connections::CONNECTIONS_MAX;
 use crate::dev::Shared;
 use crate::genesis;
 use crate::jobs;
@@ -185,13 +187,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     if matches!(admin.source, Source::Dev(_)) {
         router = dev::with_routes(router);
     }
-    let router = router
-        .layer(middleware::from_fn_with_state(admin.clone(), guard::guard))
-        .with_state(admin)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin interface has ended");
-    }
+    let router = router.layer(middleware::from_fn_with_state(admin.clone(), guard::guard)).with_state(admin);
+    connections::serve(listener, router, Bounds::default()).await;
 }
 
 /// A JSON answer, with a line end for terminals.

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client_output::{ClientOutput, Ending, Unsent};
 use crate::metrics::Counters;
+use crate::open_files::ProcessClients;
 use crate::worker_task::Input;
 
 /// Commands of one client handed on and not answered, at most.
@@ -52,11 +53,18 @@ pub struct ClientLimits {
     pub output_buffer_bytes_max: usize,
     /// What a client may send.
     pub commands: Limits,
+    /// Those of all nodes of this process together.
+    pub(crate) process: Arc<ProcessClients>,
 }
 
 impl Default for ClientLimits {
     fn default() -> ClientLimits {
-        ClientLimits { clients_max: 10_240, output_buffer_bytes_max: 64 << 20, commands: Limits::default() }
+        ClientLimits {
+            clients_max: 10_240,
+            output_buffer_bytes_max: 64 << 20,
+            commands: Limits::default(),
+            process: Arc::default(),
+        }
     }
 }
 
@@ -119,12 +127,13 @@ impl Clients {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let id = ClientId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
         let output = Arc::new(ClientOutput::new(self.limits.output_buffer_bytes_max));
+        let place = self.limits.process.enter();
         {
             let mut connected = self.lock();
             if connected.closed {
                 return;
             }
-            if connected.outputs.len() >= self.clients_max() {
+            if place.is_none() || connected.outputs.len() >= self.clients_max() {
                 drop(connected);
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 // A new connection's buffer has room for one line; if not, it is closed without.
@@ -138,6 +147,7 @@ impl Clients {
             let connection = Connection::new(stream, id, output, &clients);
             connection.run(port, remote).await;
             clients.lock().outputs.remove(&id.0);
+            drop(place);
         });
     }
 
@@ -170,17 +180,6 @@ impl Clients {
     fn lock(&self) -> MutexGuard<'_, Connected> {
         // No code under this lock can leave the table half changed.
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Lets this process open as many files as the system allows it at all: each client is one.
-pub(crate) fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-    {
-        tracing::warn!(%error, current = limit.current, "cannot raise the limit of open files; clients may be turned away");
     }
 }
 

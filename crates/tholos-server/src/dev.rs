@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::client_task;
+use crate::open_files::{self, Nodes};
 use crate::server::{StartError, Tuning};
 use crate::status::Verdict;
 pub use change::{Added, DevError, Left, NewNode, Wiped};
@@ -157,7 +158,6 @@ impl DevCluster {
     /// See [`StartError`]; nothing runs then.
     pub async fn start(settings: DevSettings) -> Result<DevCluster, StartError> {
         let started = Instant::now();
-        client_task::raise_open_files();
         if let Some(file) = &settings.ready_file {
             remove_ready_file(file);
         }
@@ -168,7 +168,11 @@ impl DevCluster {
         let listeners = Listeners::open(&settings)?;
         let Ground { state, directories, unfinished } = Ground::open(&dir, &settings)?;
         let first = FirstPorts { cluster: settings.cluster_port, peer: settings.peer_port };
-        let shared = Shared::new(dir, &listeners, first, settings.tuning, state)?;
+        let mut tuning = settings.tuning;
+        let nodes = Nodes::all(state.map.nodes.len() + unfinished.len());
+        let clients = &mut tuning.clients;
+        clients.process = open_files::set_aside(nodes, &mut clients.clients_max)?;
+        let shared = Shared::new(dir, &listeners, first, tuning, state)?;
         let shared = Arc::new(shared);
         shared.start_all(directories).await?;
         shared.finish_joining(unfinished);

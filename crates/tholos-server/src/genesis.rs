@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tholos_cluster::{Answer, ClusterId, ClusterMap, Genesis, NodeRow, Question, Seed, Settings, Step};
 use tholos_rpc::{LocalHello, QueryError, Secret};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::node_dir::{DirectoryError, NodeDir};
@@ -15,6 +15,9 @@ use crate::server::StartError;
 
 /// The question for a running node's status; the answer is JSON.
 const STATUS_QUESTION: &[u8] = b"tholos status 1";
+/// Questions of the admin interface to other nodes at a time: each is a connection, however many ask here.
+pub(crate) const ASKED_MAX: usize = 32;
+static ASKING: Semaphore = Semaphore::const_new(ASKED_MAX);
 /// Pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long one node is waited for.
@@ -40,7 +43,18 @@ pub(crate) async fn ask_status(
     secret: Option<&Secret>,
     timeout: Duration,
 ) -> Result<Bytes, QueryError> {
-    tholos_rpc::query(address, secret, Bytes::from_static(STATUS_QUESTION), timeout).await
+    ask(address, secret, Bytes::from_static(STATUS_QUESTION), timeout).await
+}
+
+/// Asks a node something for the admin interface, when it is its turn.
+pub(crate) async fn ask(
+    address: &str,
+    secret: Option<&Secret>,
+    question: Bytes,
+    timeout: Duration,
+) -> Result<Bytes, QueryError> {
+    let _turn = ASKING.acquire().await.expect("it is never closed");
+    tholos_rpc::query(address, secret, question, timeout).await
 }
 
 /// What a node says in handshakes before it belongs to a cluster.

@@ -32,6 +32,7 @@ mod meter;
 mod metrics;
 mod node_dir;
 mod notices;
+mod open_files;
 mod peers;
 mod plan;
 mod ports;

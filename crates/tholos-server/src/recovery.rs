@@ -19,6 +19,7 @@ use tholos_rpc::Secret;
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Failure, Json};
+use crate::genesis;
 use crate::jobs::{ask_meta, stopped};
 use crate::server::NodeHandle;
 use crate::status::OTHER_DIRECTORY;
@@ -227,7 +228,7 @@ impl Asked {
             }
             Asked::Other(peer, secret) => {
                 let question = Bytes::from([QUESTION, &first.0.to_le_bytes()].concat());
-                let answer = tholos_rpc::query(peer, secret.as_ref(), question, ANSWER_TIMEOUT).await;
+                let answer = genesis::ask(peer, secret.as_ref(), question, ANSWER_TIMEOUT).await;
                 let answer = answer.map_err(|error| error.to_string())?;
                 Inventory::decode(&answer)
                     .map_err(|_| "its answer cannot be read; compare the versions of both".to_owned())

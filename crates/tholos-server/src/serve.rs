@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
-use crate::client_task::{self, ClientLimits};
+use crate::client_task::ClientLimits;
 use crate::config::{Address, Config, LeaderMode, ReadMode, ReplicaReads, YesNo};
 use crate::dev::{self, Addresses};
 use crate::genesis::{self, Ended};
 use crate::join;
 use crate::node_dir::{DirectoryError, NodeDir};
+use crate::open_files::{self, Nodes};
 use crate::ports::{self, PortError};
 use crate::recovery;
 use crate::server::{
@@ -62,7 +63,6 @@ impl Server {
         open_disk: impl Fn(&Path) -> io::Result<D> + Send + 'static,
     ) -> Result<Server, StartError> {
         let started = Instant::now();
-        client_task::raise_open_files();
         if let Some(file) = &config.ready_file {
             dev::remove_ready_file(file);
         }
@@ -72,6 +72,10 @@ impl Server {
         let http_error = |source| PortError::new("admin interface", listen.http, source, "--http");
         let http = http_listener.local_addr().map_err(http_error)?;
         let http_listener = TcpListener::from_std(http_listener).map_err(http_error)?;
+        let mut tuning = tuning(config);
+        let cluster = directory.map().map_or(config.founders().len(), |map| map.nodes.len());
+        let clients = &mut tuning.clients;
+        clients.process = open_files::set_aside(Nodes::one_of(cluster), &mut clients.clients_max)?;
         let secret = secret(config)?;
         let own = own_row(config, &listen, http, &directory);
         let (map, peer) = match directory.map().cloned() {
@@ -103,7 +107,7 @@ impl Server {
             cluster: listen.cluster,
             peer,
             secret: secret.clone(),
-            tuning: tuning(config),
+            tuning,
         };
         let node = start_node_on(settings, open_disk).await?;
         let addresses = Addresses::of(&map, own.gateway, own.http);
@@ -330,6 +334,7 @@ fn tuning(config: &Config) -> Tuning {
                 query_buffer_bytes_max: config.limits_query_buffer_bytes.as_usize(),
                 authenticated: true,
             },
+            ..ClientLimits::default()
         },
         limits: tholos_engine::Limits {
             key_bytes_max: config.limits_key_bytes.as_usize(),

@@ -10,6 +10,9 @@ use tholos_wal::{
     Disk, SnapshotChunk, SnapshotError, SnapshotName, SnapshotSource, SnapshotWriter, remove_snapshots_below,
 };
 
+/// Finished files that are kept open to be read, at most: more than are sent at a time.
+const SOURCES_MAX: usize = 8;
+
 /// Why a snapshot from another node is given up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
@@ -35,8 +38,8 @@ pub(crate) struct SnapshotFiles<D: Disk> {
     disk: D,
     writers: BTreeMap<SnapshotName, SnapshotWriter<D>>,
     receivers: BTreeMap<ShardId, Receiver<D>>,
-    /// Finished files that something was read of.
-    sources: BTreeMap<SnapshotName, SnapshotSource<D>>,
+    /// Finished files that something was read of, the latest last.
+    sources: Vec<(SnapshotName, SnapshotSource<D>)>,
 }
 
 struct Receiver<D: Disk> {
@@ -47,7 +50,7 @@ struct Receiver<D: Disk> {
 
 impl<D: Disk> SnapshotFiles<D> {
     pub(crate) fn new(disk: D) -> SnapshotFiles<D> {
-        SnapshotFiles { disk, writers: BTreeMap::new(), receivers: BTreeMap::new(), sources: BTreeMap::new() }
+        SnapshotFiles { disk, writers: BTreeMap::new(), receivers: BTreeMap::new(), sources: Vec::new() }
     }
 
     pub(crate) fn begin(&mut self, shard: ShardId, index: Index) -> Result<(), SnapshotError> {
@@ -77,7 +80,7 @@ impl<D: Disk> SnapshotFiles<D> {
         let Some(writer) = self.writers.remove(&name) else { return Ok(false) };
         writer.finish()?;
         // It may have replaced one that was read.
-        self.sources.remove(&name);
+        self.close(name);
         Ok(true)
     }
 
@@ -98,12 +101,21 @@ impl<D: Disk> SnapshotFiles<D> {
         if let Some(writer) = self.writers.get(&name) {
             return Ok(writer.read_chunk(chunk)?.map(|chunk| (chunk, 0)));
         }
-        let source = match self.sources.get_mut(&name) {
-            Some(source) => source,
-            None => self.sources.entry(name).or_insert(SnapshotSource::open(self.disk.clone(), name)?),
+        let (_, mut source) = match self.sources.iter().position(|(known, _)| *known == name) {
+            Some(at) => self.sources.remove(at),
+            None => (name, SnapshotSource::open(self.disk.clone(), name)?),
         };
         let chunks = u32::try_from(source.chunks()).unwrap_or(u32::MAX);
-        Ok(source.read_chunk(chunk)?.map(|chunk| (chunk, chunks)))
+        let read = source.read_chunk(chunk)?;
+        if self.sources.len() >= SOURCES_MAX {
+            self.sources.remove(0);
+        }
+        self.sources.push((name, source));
+        Ok(read.map(|chunk| (chunk, chunks)))
+    }
+
+    fn close(&mut self, name: SnapshotName) {
+        self.sources.retain(|(known, _)| *known != name);
     }
 
     /// Takes a chunk from a leader. After an error its file is given up.
@@ -131,7 +143,7 @@ impl<D: Disk> SnapshotFiles<D> {
             return Ok(Received::Unknown);
         };
         let snapshot = loader.finish().map_err(ReceiveError::Contents)?;
-        self.sources.remove(&writer.finish()?);
+        self.close(writer.finish()?);
         Ok(Received::Loaded(Box::new(snapshot)))
     }
 
@@ -146,7 +158,7 @@ impl<D: Disk> SnapshotFiles<D> {
 
     pub(crate) fn remove_below(&mut self, shard: ShardId, index: Index) {
         let shard = u32::from(shard.0);
-        self.sources.retain(|name, _| name.shard != shard || name.index >= index.0);
+        self.sources.retain(|(name, _)| name.shard != shard || name.index >= index.0);
         if let Err(error) = remove_snapshots_below(&self.disk, shard, index.0) {
             tracing::warn!(%shard, %index, %error, "old snapshots stay for now");
         }
@@ -155,4 +167,29 @@ impl<D: Disk> SnapshotFiles<D> {
 
 fn name(shard: ShardId, index: Index) -> SnapshotName {
     SnapshotName { shard: u32::from(shard.0), index: index.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use tholos_wal::MemDisk;
+
+    use super::*;
+
+    #[test]
+    fn files_that_were_read_are_not_kept_open_for_ever() {
+        let mut files = SnapshotFiles::new(MemDisk::new());
+        let shards = || (0..3 * SOURCES_MAX as u16).map(ShardId);
+        for shard in shards() {
+            files.begin(shard, Index(1)).expect("begin");
+            files.write(shard, Index(1), &Bytes::from(format!("{shard}"))).expect("write");
+            files.finish(shard, Index(1)).expect("finish");
+        }
+        for _ in 0..2 {
+            for shard in shards() {
+                let (chunk, chunks) = files.read(shard, Index(1), 0).expect("read").expect("it is there");
+                assert_eq!((&chunk.bytes[..], chunks), (format!("{shard}").as_bytes(), 1));
+                assert!(files.sources.len() <= SOURCES_MAX, "{} files are open", files.sources.len());
+            }
+        }
+    }
 }

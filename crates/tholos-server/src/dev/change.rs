@@ -11,6 +11,7 @@ use super::ground::{self, NodePorts};
 use super::nodes::{Place, Reach, Shared};
 use crate::join;
 use crate::node_dir::{self, DirectoryError, NodeDir};
+use crate::open_files::{self, Nodes};
 use crate::server::StartError;
 
 /// How long the cluster may take to let a node in: an election, and then some.
@@ -127,6 +128,7 @@ impl Shared {
         if self.places().len() >= usize::from(NODES_MAX) {
             return Err(DevError::TooMany);
         }
+        open_files::set_more_aside(Nodes::all(self.places().len() + 1), &self.tuning.clients.process)?;
         let zone = node.zone.unwrap_or_else(|| ground::zone_of(&name));
         let row = new_row(&name, zone, node.weight.unwrap_or(1));
         row.check().map_err(|error| StartError::Settings(error.to_string()))?;

@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(super) gateway: SocketAddr,
     pub(super) http: SocketAddr,
     pub(super) first: FirstPorts,
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     /// Those that run, by name. Held while one comes or goes, so these never overlap.
     pub(super) running: tokio::sync::Mutex<BTreeMap<String, RunningNode>>,
     /// Every node of this process, by name; for those who only want to reach them.
