@@ -41,7 +41,7 @@ pub use event::{
     Append, ChunkRead, ClientId, Effects, Event, LogRoom, Loss, MetaFailure, Notice, Now, Port, ReplicaOrder,
     SnapshotJob,
 };
-pub use gateway::{Connection, Counters, Gateway, JobWrites, Replies, Settings, View};
+pub use gateway::{Connection, Counters, Gateway, JobWrites, Replies, Settings, View, same_secret};
 pub use hot::{HotKey, Rates};
 pub use load::{CAPACITY_WHOLE, LoadSample, NodeLoad, QueueReport, Round, Slowness};
 pub use meta::{JobProgress, MoveProgress, STALL_AFTER};

@@ -1,7 +1,6 @@
 //! The admin interface over HTTP: health, metrics, status, jobs; in `dev` also killing and restarting nodes.
 //!
-//! Without a password it serves loopback only (R28), and a write must come from a page of its
-//! own or from no page at all: Host and Origin are checked.
+//! Without a password it serves loopback only (R28), with one whoever shows it: see [`guard`].
 
 mod connections;
 mod dev;
@@ -18,6 +17,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tholos_cluster::{ClusterMap, MetaState, NodeRow};
 use tholos_rpc::Secret;
@@ -43,8 +43,6 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Admin {
     source: Source,
-    /// Whether addresses beyond loopback are served.
-    open: bool,
     /// What was planned here lately.
     pub(crate) plans: Plans,
 }
@@ -65,13 +63,21 @@ impl Admin {
     /// For all nodes of this process.
     pub(crate) fn dev(shared: Arc<Shared>) -> Admin {
         let plans = Plans::of_directory(shared.dir());
-        Admin { source: Source::Dev(shared), open: false, plans }
+        Admin { source: Source::Dev(shared), plans }
     }
 
-    /// For one node. Served beyond loopback only if clients need a password.
-    pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>, open: bool) -> Admin {
+    /// For one node.
+    pub(crate) fn node(handle: NodeHandle, secret: Option<Secret>) -> Admin {
         let plans = handle.plans.clone();
-        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), open, plans }
+        Admin { source: Source::Node(Arc::new(NodeSource { handle, secret })), plans }
+    }
+
+    /// Those that open it at present: whatever clients of a node of this process must show.
+    fn passwords(&self) -> Vec<Bytes> {
+        match &self.source {
+            Source::Dev(shared) => shared.passwords(),
+            Source::Node(node) => node.handle.password().into_iter().collect(),
+        }
     }
 
     /// The newest map that a node of this process has.

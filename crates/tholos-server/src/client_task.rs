@@ -16,7 +16,7 @@ use tholos_node::{ClientId, Event, Port};
 use tholos_resp::{CommandDecoder, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::client_output::{ClientOutput, Ending, Unsent};
@@ -72,8 +72,8 @@ impl Default for ClientLimits {
 pub(crate) struct Clients {
     inputs: mpsc::Sender<Input>,
     limits: ClientLimits,
-    /// Whether commands are bounded tightly until the client has shown a password.
-    password_required: bool,
+    /// If there is one, commands are bounded tightly until the client has shown it.
+    password: watch::Receiver<Option<Bytes>>,
     counters: Arc<Counters>,
     tasks: TaskTracker,
     connected: Mutex<Connected>,
@@ -93,13 +93,13 @@ impl Clients {
     pub(crate) fn new(
         inputs: mpsc::Sender<Input>,
         limits: ClientLimits,
-        password_required: bool,
+        password: watch::Receiver<Option<Bytes>>,
         counters: Arc<Counters>,
     ) -> Clients {
         Clients {
             inputs,
             limits,
-            password_required,
+            password,
             counters,
             tasks: TaskTracker::new(),
             connected: Mutex::default(),
@@ -213,6 +213,8 @@ struct Connection<'a> {
     /// Commands handed on so far.
     submitted: u64,
     in_flight: InFlight,
+    /// Whether a password was to be shown when it connected.
+    password_required: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -222,8 +224,9 @@ impl<'a> Connection<'a> {
         output: Arc<ClientOutput>,
         clients: &'a Clients,
     ) -> Connection<'a> {
+        let password_required = clients.password.borrow().is_some();
         let limits = Limits {
-            authenticated: !clients.password_required,
+            authenticated: !password_required,
             query_buffer_bytes_max: clients.limits.commands.query_buffer_bytes_max.min(COMMAND_BYTES_MAX),
             ..clients.limits.commands.clone()
         };
@@ -240,6 +243,7 @@ impl<'a> Connection<'a> {
             deaf: false,
             submitted: 0,
             in_flight: InFlight::default(),
+            password_required,
         }
     }
 
@@ -384,7 +388,7 @@ impl<'a> Connection<'a> {
     }
 
     fn is_unproven(&self) -> bool {
-        self.clients.password_required && !self.output.is_authenticated()
+        self.password_required && !self.output.is_authenticated()
     }
 
     /// Hands on as many commands as are there and have room, in one event; false if the worker is gone.

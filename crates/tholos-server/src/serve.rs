@@ -99,7 +99,6 @@ impl Server {
             }
         };
         let map = with_addresses(map, config, &own);
-        let open = config.requirepass.is_some();
         let settings = NodeSettings {
             directory,
             map: map.clone(),
@@ -113,7 +112,7 @@ impl Server {
         let addresses = Addresses::of(&map, own.gateway, own.http);
         let mut tasks = JoinSet::new();
         tasks.spawn(recovery::tell_if_gone(node.handle(), secret.clone()));
-        let admin = Admin::node(node.handle(), secret, open);
+        let admin = Admin::node(node.handle(), secret);
         tasks.spawn(admin::serve(http_listener, admin.clone()));
         Ok(Server { node, admin, tasks, addresses, ready_file: config.ready_file.clone(), started })
     }

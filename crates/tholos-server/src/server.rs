@@ -169,6 +169,7 @@ pub struct NodeHandle {
     id: NodeId,
     control: mpsc::Sender<Input>,
     map: watch::Receiver<Arc<MetaState>>,
+    password: watch::Receiver<Option<Bytes>>,
     clients: Arc<Clients>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) wal: Arc<WalQueue>,
@@ -381,6 +382,7 @@ impl Wired {
         let (wal_sender, wal_state) = watch::channel(WalState::Durable(AppendSeq(0)));
         let (snapshot_sender, snapshot_jobs) = std_mpsc::channel();
         let (restart_sender, restart) = watch::channel(false);
+        let (password_sender, password) = watch::channel(self.tuning.requirepass.clone());
         let (map_sender, map) = watch::channel(Arc::new(node.meta_state().clone()));
         let counters = Arc::new(Counters::default());
         let abandoned = Arc::new(AtomicBool::new(false));
@@ -407,6 +409,7 @@ impl Wired {
             snapshots: snapshot_sender,
             // Of the map that the node began with: who asks is a seed that is to begin with it, too.
             membership: genesis::member_answer(self.directory.identity().map.as_ref().unwrap_or(&self.map)),
+            password: password_sender,
             map: map_sender,
             restart: restart_sender,
             directory: self.directory.path().to_owned(),
@@ -424,11 +427,10 @@ impl Wired {
         let abort = running.abort_handle();
         let (ended_sender, ended) = watch::channel(None);
 
-        let password_required = self.tuning.requirepass.is_some();
         let clients = Arc::new(Clients::new(
             client_sender,
             self.tuning.clients.clone(),
-            password_required,
+            password.clone(),
             Arc::clone(&counters),
         ));
         let mut tasks = JoinSet::new();
@@ -452,6 +454,7 @@ impl Wired {
             id: self.me,
             control: control.clone(),
             map: map.clone(),
+            password,
             clients,
             counters,
             wal,
@@ -535,6 +538,11 @@ impl NodeHandle {
             clients.accepted.load(Ordering::Relaxed),
             clients.rejected.load(Ordering::Relaxed),
         ]
+    }
+
+    /// The password that its clients must show at present.
+    pub(crate) fn password(&self) -> Option<Bytes> {
+        self.password.borrow().clone()
     }
 
     /// The newest map that the node has.

@@ -91,6 +91,8 @@ pub(crate) struct Outputs {
     pub(crate) snapshots: Sender<SnapshotJob>,
     /// The answer to every query of another node: to which cluster this one belongs.
     pub(crate) membership: Bytes,
+    /// The password that clients must show, whenever CONFIG SET changes it.
+    pub(crate) password: watch::Sender<Option<Bytes>>,
     /// Each newer map.
     pub(crate) map: watch::Sender<Arc<MetaState>>,
     /// Told when the node is to restart.
@@ -449,6 +451,8 @@ impl Worker {
             self.wal_full = self.outputs.wal.push(&mut effects.appends, effects.release.take());
         }
         self.outputs.peers.send_all(&mut effects.sends, &self.counters);
+        // Before whoever set it is told that it is set.
+        self.tell_password();
         self.reply(&mut effects);
         if std::mem::take(&mut effects.bar) {
             self.keep_bar();
@@ -473,6 +477,13 @@ impl Worker {
         }
         // The lists' memory serves the next round.
         self.effects = effects;
+    }
+
+    fn tell_password(&self) {
+        let password = &self.node.gateway().settings.requirepass;
+        if *self.outputs.password.borrow() != *password {
+            self.outputs.password.send_replace(password.clone());
+        }
     }
 
     /// Has the mark made; until then the node does not own up to what it lost.

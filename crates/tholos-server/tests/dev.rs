@@ -463,6 +463,55 @@ async fn admin_interface_shows_and_acts() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_interface_goes_by_the_passwords_that_are_in_force() {
+    let mut settings = DevSettings { nodes: Some(2), ..settings() };
+    settings.tuning.requirepass = Some("secret".into());
+    let cluster = start(settings).await;
+    let addresses = cluster.addresses();
+    beside(move || {
+        let http = addresses.http;
+        let mut clients: Vec<Client> =
+            addresses.nodes.iter().map(|node| Client::connect(&node.cluster)).collect();
+        let mut set = |node: usize, old: &str, new: &str| {
+            if !old.is_empty() {
+                assert_eq!(clients[node].ask(&["AUTH", old]), Value::ok());
+            }
+            assert_eq!(clients[node].ask(&["CONFIG", "SET", "requirepass", new]), Value::ok());
+        };
+        let ask = |request: &str, password: &str| {
+            let shown = match password {
+                "" => String::new(),
+                password => format!("Authorization: Bearer {password}\r\n"),
+            };
+            let head = format!("{request} HTTP/1.1\r\nHost: {http}\r\nContent-Length: 0\r\n{shown}");
+            http_request(&http, &head)
+        };
+        let hold = |password: &str| ask("POST /v1/hold?held=false", password).0;
+        assert_eq!((hold(""), hold("wrong"), hold("secret")), (401, 401, 200));
+        let (code, body) = ask("POST /v1/dev/kill?node=n2", "");
+        let error = serde_json::from_str::<serde_json::Value>(&body).unwrap()["error"].to_string();
+        assert!(code == 401 && error.contains("requirepass") && error.contains("Bearer"), "{code} {body}");
+        assert_eq!((ask("GET /v1/node", "").0, ask("GET /metrics", "wrong").0), (200, 200));
+        // Each node by itself; any of their passwords opens what they share.
+        set(0, "secret", "first");
+        assert_eq!((hold(""), hold("first"), hold("secret"), hold("wrong")), (401, 200, 200, 401));
+        set(1, "secret", "");
+        assert_eq!((hold(""), hold("first"), hold("secret")), (401, 200, 401));
+        set(0, "first", "");
+        assert_eq!(hold(""), 200);
+        set(1, "", "second");
+        assert_eq!((hold(""), hold("second")), (401, 200));
+        // One that is stopped will start with the one that it was given.
+        set(1, "second", "");
+        assert_eq!(ask("POST /v1/dev/kill?node=n2", "").0, 200);
+        assert_eq!((ask("POST /v1/dev/restart?node=n2", "").0, hold("")), (401, 401));
+        assert_eq!(ask("POST /v1/dev/restart?node=n2", "secret").0, 200);
+    })
+    .await;
+    cluster.stop().await;
+}
+
 #[test]
 fn ready_file_is_renamed_into_place() {
     let file: PathBuf = std::env::temp_dir().join(format!("tholos-ready-{:016x}.json", rand()));

@@ -4,7 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,10 @@ pub(crate) struct At {
     /// ./tholos.toml, then 127.0.0.1:8080.
     #[arg(long = "at", value_name = "HOST:PORT", global = true, value_delimiter = ',')]
     at: Vec<String>,
+    /// A file that holds the password of the nodes (requirepass), if they have one. Default: THOLOS_REQUIREPASS, then
+    /// `requirepass` or `requirepass_file` in ./tholos.toml.
+    #[arg(long = "password-file", value_name = "FILE", global = true)]
+    password_file: Option<PathBuf>,
 }
 
 impl At {
@@ -51,6 +55,19 @@ impl At {
         ]
     }
 
+    /// What shows the nodes' password: the value of the header Authorization. Any bytes fit into Basic, whose user says
+    /// nothing here.
+    fn authorization(&self) -> Result<Option<String>, Failure> {
+        let password = crate::cmd::bench::password(self.password_file.as_deref())?.or_else(|| {
+            let mut layers = Layers::new();
+            // Whoever may not read it, or has none, asks without.
+            layers.read_file(Path::new(CONFIG_FILE)).ok()?;
+            Some(layers.resolve().ok()?.config.requirepass?.reveal().to_owned())
+        });
+        let basic = |password: String| format!("Basic {}", encode_base64(format!(":{password}").as_bytes()));
+        Ok(password.map(basic))
+    }
+
     /// Asks all addresses at once and takes the first answer.
     pub(crate) fn get(&self, path: &str, within: Duration) -> Result<Value, Failure> {
         self.first_answer("GET", path, within)
@@ -58,9 +75,10 @@ impl At {
 
     /// Tells the nodes to do something. One address after the other: it must not be done twice.
     pub(crate) fn post(&self, path: &str, within: Duration) -> Result<Value, Failure> {
+        let authorization = self.authorization()?;
         let mut whys = Vec::new();
         for address in self.addresses() {
-            match request("POST", &address, path, within) {
+            match request("POST", &address, path, authorization.as_deref(), within) {
                 Ok(answer) => return answer.into_result(&address),
                 Err(error) if error.sent => {
                     let remedy = "whether it was done is not known: look with tholos cluster status";
@@ -79,11 +97,13 @@ impl At {
 
     fn first_answer(&self, method: &'static str, path: &str, within: Duration) -> Result<Value, Failure> {
         let addresses = self.addresses();
+        let authorization = self.authorization()?;
         let (sender, answers) = mpsc::channel();
         for address in &addresses {
             let (sender, address, path) = (sender.clone(), address.clone(), path.to_owned());
+            let authorization = authorization.clone();
             std::thread::spawn(move || {
-                let answer = request(method, &address, &path, within);
+                let answer = request(method, &address, &path, authorization.as_deref(), within);
                 // Nobody listens any more if another was quicker.
                 let _ignored = sender.send((address, answer));
             });
@@ -133,12 +153,13 @@ impl Answer {
             }
             (401 | 403, _) => {
                 let why = said.unwrap_or_else(|| format!("HTTP status {}", self.status));
-                Err(Failure::new(
-                    Exit::NotAllowed,
-                    format!("{address} refuses"),
-                    why,
-                    "ask from the machine of the node",
-                ))
+                let remedy = match self.status {
+                    401 => {
+                        "give the password with --password-file or THOLOS_REQUIREPASS, or run this where ./tholos.toml has it"
+                    }
+                    _ => "ask from the machine of the node",
+                };
+                Err(Failure::new(Exit::NotAllowed, format!("{address} refuses"), why, remedy))
             }
             (404, _) if said.is_none() => {
                 let remedy = "only a cluster started by tholos dev can do this; or is it another program?";
@@ -169,12 +190,20 @@ struct NoAnswer {
     why: String,
 }
 
-fn request(method: &str, address: &str, path: &str, within: Duration) -> Result<Answer, NoAnswer> {
+fn request(
+    method: &str,
+    address: &str,
+    path: &str,
+    authorization: Option<&str>,
+    within: Duration,
+) -> Result<Answer, NoAnswer> {
     let deadline = Instant::now() + within;
     let unsent = |error: std::io::Error| NoAnswer { sent: false, why: plain(&error) };
     let mut stream = connect(address).map_err(unsent)?;
+    let authorization = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
     let text = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\nAccept: application/json\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\nAccept: application/json\r\n\
+         {authorization}\r\n"
     );
     stream.set_write_timeout(Some(CONNECT_TIMEOUT)).map_err(unsent)?;
     stream.write_all(text.as_bytes()).map_err(|error| NoAnswer { sent: true, why: plain(&error) })?;
@@ -242,6 +271,23 @@ fn parse(bytes: &[u8]) -> Result<Answer, String> {
     Ok(Answer { status, body: String::from_utf8_lossy(body).into_owned() })
 }
 
+/// Bytes as base64 (RFC 4648, section 4).
+fn encode_base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits =
+            three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            match digit <= three.len() {
+                true => text.push(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize].into()),
+                false => text.push('='),
+            }
+        }
+    }
+    text
+}
+
 /// A text as it may stand in a query.
 pub(crate) fn query_escape(text: &[u8]) -> String {
     let mut escaped = String::new();
@@ -276,10 +322,26 @@ mod tests {
         };
         assert_eq!(exit(200, "{}"), Exit::Ok);
         assert_eq!(exit(200, "<html>"), Exit::CannotReach);
+        assert_eq!(exit(401, "{\"error\": \"this needs the password\"}"), Exit::NotAllowed);
         assert_eq!(exit(403, "{\"error\": \"protected mode\"}"), Exit::NotAllowed);
         assert_eq!(exit(409, "{\"error\": \"n2 runs already\"}"), Exit::NotSo);
         assert_eq!(exit(404, ""), Exit::NotSo);
         assert_eq!(exit(504, "{\"error\": \"the meta group has not answered\"}"), Exit::TimedOut);
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            (":secret", "OnNlY3JldA=="),
+            ("\u{fc}~?", "w7x+Pw=="),
+        ] {
+            assert_eq!(encode_base64(bytes.as_bytes()), text, "{bytes}");
+        }
     }
 
     #[test]

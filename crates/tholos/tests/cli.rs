@@ -347,6 +347,19 @@ fn the_hottest_key_is_named_with_its_shard() {
     assert!(text.contains("key:000000000000  s"), "{text}");
 }
 
+#[test]
+fn dev_is_killed_and_restarted_with_its_password() {
+    let mut dev = Dev::start_by(&["--nodes", "3"], |command| command.env("THOLOS_REQUIREPASS", "secret"));
+    let (exit, text) = dev.ask(&["dev", "kill", "n2"]);
+    assert!(exit == Some(4) && text.contains("THOLOS_REQUIREPASS"), "{text}");
+    for (what, says) in [("kill", "n2 stopped."), ("restart", "n2 is up")] {
+        let mut command = tholos(&["dev", what, "n2", "--at", dev.http()]);
+        let text = stdout(&command.env("THOLOS_REQUIREPASS", "secret").output().unwrap());
+        assert!(text.starts_with(says), "{text}");
+    }
+    assert_eq!(dev.end(), Some(0));
+}
+
 /// A collector of logs may restart, and the disk of a log be full.
 #[test]
 fn a_server_runs_on_when_nobody_can_read_what_it_says() {

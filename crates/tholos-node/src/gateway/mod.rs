@@ -31,6 +31,7 @@ use tholos_paxos::Millis;
 use tholos_resp::Value;
 use tholos_ring::ShardId;
 
+pub use commands::same_secret;
 pub use connection::{Connection, Replies};
 pub use view::View;
 pub use writes::JobWrites;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tholos_cluster::{ClusterMap, MetaState, NodeId, NodeRow, Standing};
 use tholos_node::Port;
 use tokio::net::TcpStream;
@@ -327,6 +328,15 @@ impl Shared {
             Reach::Down(_) => None,
         };
         self.places().values().filter_map(handle).collect()
+    }
+
+    /// The passwords of the nodes: of one that does not run, what it will start with.
+    pub(crate) fn passwords(&self) -> Vec<Bytes> {
+        let password = |place: &Place| match &place.reach {
+            Reach::Up(handle) => handle.password(),
+            Reach::Down(_) => self.tuning.requirepass.clone(),
+        };
+        self.places().values().filter_map(password).collect()
     }
 
     /// What each node says of itself.

@@ -170,7 +170,7 @@ fn stop_on_interrupt(shared: Arc<Shared>) -> Result<(), Failure> {
 }
 
 /// The password from a file or the environment.
-pub(super) fn password(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
+pub(crate) fn password(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
     if let Some(path) = file {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let what = format!("cannot read {}", path.display());

@@ -128,7 +128,7 @@ fn auth(call: &mut Call) -> Reply {
 /// Lets the connection in, or leaves it as it was.
 fn authenticate(call: &mut Call, user: &[u8], password: &[u8]) -> Result<(), Value> {
     // Without a password the default user is let in with any.
-    let right = call.gateway.settings.requirepass.as_ref().is_none_or(|secret| same(secret, password));
+    let right = call.gateway.settings.requirepass.as_ref().is_none_or(|secret| same_secret(secret, password));
     if user != DEFAULT_USER.as_bytes() || !right {
         return Err(Value::error("WRONGPASS invalid username-password pair or user is disabled."));
     }
@@ -136,8 +136,10 @@ fn authenticate(call: &mut Call, user: &[u8], password: &[u8]) -> Result<(), Val
     Ok(())
 }
 
-/// Compares in a time that depends on the length of `given` alone, so that it tells nothing of the secret.
-fn same(secret: &[u8], given: &[u8]) -> bool {
+/// Whether what someone gives is the secret. Takes a time that depends on the length of `given` alone, so that it tells
+/// nothing of the secret.
+#[must_use]
+pub fn same_secret(secret: &[u8], given: &[u8]) -> bool {
     let mut difference = u8::from(secret.len() != given.len());
     for (at, byte) in given.iter().enumerate() {
         // A byte of the secret each time, also beyond its end.

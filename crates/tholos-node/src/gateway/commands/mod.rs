@@ -16,6 +16,7 @@ use tholos_engine::{error, introspect};
 use tholos_resp::Value;
 
 pub(super) use cluster::slot_question;
+pub use connection::same_secret;
 pub(super) use connection::{needs_password, protected};
 
 use super::{Connection, Gateway, View};
