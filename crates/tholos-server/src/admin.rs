@@ -4,6 +4,7 @@
 
 mod connections;
 mod dev;
+mod extract;
 mod guard;
 mod metrics;
 
@@ -12,8 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 
 use self::connections::Bounds;
 pub(crate) use self::connections::CONNECTIONS_MAX;
+pub(crate) use self::extract::{Body, Field, Fields, Query};
 use crate::dev::Shared;
 use crate::genesis;
 use crate::jobs;
@@ -193,8 +195,30 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     if matches!(admin.source, Source::Dev(_)) {
         router = dev::with_routes(router);
     }
-    let router = router.layer(middleware::from_fn_with_state(admin.clone(), guard::guard)).with_state(admin);
+    let router = router
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(not_so)
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::guard))
+        .with_state(admin);
     connections::serve(listener, router, Bounds::default()).await;
+}
+
+async fn nothing_there(uri: Uri) -> Response {
+    if uri.path().starts_with("/v1/dev/") {
+        return only_dev();
+    }
+    let error = format!("there is nothing at {}", uri.path().escape_default());
+    (StatusCode::NOT_FOUND, Json(Failure { error })).into_response()
+}
+
+fn only_dev() -> Response {
+    let error = "only a cluster started by tholos dev can do this".to_owned();
+    (StatusCode::NOT_FOUND, Json(Failure { error })).into_response()
+}
+
+async fn not_so(method: Method, uri: Uri) -> Response {
+    let error = format!("{} does not take {method}", uri.path());
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Failure { error })).into_response()
 }
 
 /// A JSON answer, with a line end for terminals.
@@ -271,6 +295,11 @@ async fn own(State(admin): State<Admin>) -> Response {
 #[derive(Deserialize)]
 struct KeyQuery {
     key: String,
+}
+
+impl Fields for KeyQuery {
+    const FIELDS: &'static [Field] = &[("key", "a key, as a client would send it")];
+    const REQUIRED: &'static [&'static str] = &["key"];
 }
 
 async fn location(State(admin): State<Admin>, Query(query): Query<KeyQuery>) -> Response {

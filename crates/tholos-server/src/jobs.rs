@@ -5,7 +5,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tholos_cluster::{
 };
 use tholos_ring::ShardId;
 
-use crate::admin::{Admin, Failure, Json};
+use crate::admin::{Admin, Body, Failure, Field, Fields, Json, Query};
 
 /// Moves under way at a time, if nothing else is asked for.
 pub(crate) const IN_FLIGHT: u16 = 4;
@@ -39,6 +39,11 @@ pub(crate) fn stopped() -> Response {
 #[derive(Deserialize)]
 pub(crate) struct JobQuery {
     id: u64,
+}
+
+impl Fields for JobQuery {
+    const FIELDS: &'static [Field] = &[("id", "the number of a job")];
+    const REQUIRED: &'static [&'static str] = &["id"];
 }
 
 /// `POST /v1/jobs/pause?id=`.
@@ -76,6 +81,11 @@ pub(crate) struct HoldQuery {
     held: bool,
 }
 
+impl Fields for HoldQuery {
+    const FIELDS: &'static [Field] = &[("held", "true or false")];
+    const REQUIRED: &'static [&'static str] = &["held"];
+}
+
 /// `POST /v1/hold?held=true`: jobs begin by themselves no more, or with `false` again.
 pub(crate) async fn hold(State(admin): State<Admin>, Query(query): Query<HoldQuery>) -> Response {
     ask(&admin, MetaCommand::Hold(query.held)).await
@@ -86,6 +96,12 @@ pub(crate) struct ThrottleQuery {
     id: u64,
     /// 0 if nothing is to hold it back.
     bytes_per_s: u64,
+}
+
+impl Fields for ThrottleQuery {
+    const FIELDS: &'static [Field] =
+        &[("id", "the number of a job"), ("bytes_per_s", "a number of bytes, 0 for no limit")];
+    const REQUIRED: &'static [&'static str] = &["id", "bytes_per_s"];
 }
 
 /// `POST /v1/jobs/throttle?id=&bytes_per_s=`.
@@ -145,6 +161,7 @@ pub(crate) async fn ask_meta(admin: &Admin, command: MetaCommand) -> Result<u64,
 
 /// A job to start, with nodes by their names.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct OrderBody {
     /// Whatever tells it from other jobs: the same number is the same job.
     plan: u64,
@@ -170,10 +187,28 @@ pub(crate) struct OrderBody {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MoveBody {
     shard: u16,
     from: Option<String>,
     to: Option<String>,
+}
+
+impl Fields for OrderBody {
+    const FIELDS: &'static [Field] = &[
+        ("plan", "a number that tells it from other jobs"),
+        ("epoch", "that of the map that it was made for"),
+        ("title", "a text"),
+        ("in_flight_max", "a number of moves"),
+        ("bytes_per_s", "a number of bytes, 0 for no limit"),
+        ("replicas", "a number"),
+        ("standings", "member, spare or draining for each node by name"),
+        ("weights", "a number for each node by name"),
+        ("zones", "a name for each node by name"),
+        ("moves", "a list, each with a number shard and the names of nodes from, to or both"),
+        ("removes", "a list of names of nodes"),
+    ];
+    const REQUIRED: &'static [&'static str] = &["plan", "epoch", "title"];
 }
 
 impl OrderBody {
@@ -218,8 +253,8 @@ impl OrderBody {
 }
 
 /// `POST /v1/jobs`.
-pub(crate) async fn start(State(admin): State<Admin>, body: axum::Json<OrderBody>) -> Response {
-    match body.0.order(&admin.map()) {
+pub(crate) async fn start(State(admin): State<Admin>, Body(body): Body<OrderBody>) -> Response {
+    match body.order(&admin.map()) {
         Ok(order) => ask(&admin, MetaCommand::StartJob(order)).await,
         Err(error) => (StatusCode::BAD_REQUEST, Json(Failure { error })).into_response(),
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use tholos_cluster::{
 };
 use tholos_ring::ShardId;
 
-use crate::admin::{Admin, Failure, Json};
+use crate::admin::{Admin, Failure, Field, Fields, Json, Query};
 use crate::jobs::{IN_FLIGHT, ask_meta, stopped};
 use crate::recovery;
 use crate::status::{Answers, NodeReport, ShardReport};
@@ -254,6 +254,11 @@ pub(crate) struct PlanQuery {
     request: String,
 }
 
+impl Fields for PlanQuery {
+    const FIELDS: &'static [Field] = &[("request", "the words of tholos cluster plan, such as \"add n4\"")];
+    const REQUIRED: &'static [&'static str] = &["request"];
+}
+
 /// `GET /v1/plan?request=`. Changes nothing.
 pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQuery>) -> Response {
     let (state, answers) = match look(&admin).await {
@@ -274,6 +279,12 @@ pub(crate) struct ApplyQuery {
     id: String,
     /// Bytes of snapshots a second, 0 for no limit; 50,000,000 if not given.
     bytes_per_s: Option<u64>,
+}
+
+impl Fields for ApplyQuery {
+    const FIELDS: &'static [Field] =
+        &[("id", "the name of a plan, 8 hex digits"), ("bytes_per_s", "a number of bytes, 0 for no limit")];
+    const REQUIRED: &'static [&'static str] = &["id"];
 }
 
 /// The job that a plan became.

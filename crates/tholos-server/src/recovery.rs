@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tholos_ring::ShardId;
 use tholos_rpc::Secret;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, Failure, Json};
+use crate::admin::{Admin, Failure, Field, Fields, Json, Query};
 use crate::genesis;
 use crate::jobs::{ask_meta, stopped};
 use crate::server::NodeHandle;
@@ -283,6 +283,14 @@ pub(crate) struct PlanQuery {
     groups: String,
 }
 
+impl Fields for PlanQuery {
+    const FIELDS: &'static [Field] = &[
+        ("lost", "names of nodes, with commas between them"),
+        ("groups", "groups such as s3 or meta, likewise; all if there are none"),
+    ];
+    const REQUIRED: &'static [&'static str] = &[];
+}
+
 /// `GET /v1/recover?lost=&groups=`. Changes nothing.
 pub(crate) async fn show(State(admin): State<Admin>, Query(query): Query<PlanQuery>) -> Response {
     let Some(state) = admin.state() else { return stopped() };
@@ -311,6 +319,14 @@ pub(crate) struct ApplyQuery {
     /// [`WORD`], or nothing happens.
     #[serde(default)]
     accept: String,
+}
+
+impl Fields for ApplyQuery {
+    const FIELDS: &'static [Field] = &[
+        ("id", "the name of a plan, 8 hex digits"),
+        ("accept", "loss, since what was decided by the lost alone is lost"),
+    ];
+    const REQUIRED: &'static [&'static str] = &["id"];
 }
 
 #[derive(Serialize)]

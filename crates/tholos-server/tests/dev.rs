@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Client, DEADLINE, beside, http_request, in_time, rand};
+use common::{Client, DEADLINE, beside, http_post, http_request, in_time, rand};
 use tholos_resp::Value;
 use tholos_server::{DevCluster, DevSettings, NodeState, Verdict};
 
@@ -458,6 +458,50 @@ async fn admin_interface_shows_and_acts() {
         assert_eq!(post("/v1/dev/kill?node=n2", "").0, 409);
         assert_eq!(post("/v1/dev/restart?node=n2", "").0, 200);
         assert_eq!(http_request(&http, "GET /v1/status HTTP/1.1\r\nHost: evil.example\r\n").0, 403);
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_error_of_the_admin_interface_is_json_in_our_words() {
+    let cluster = start(DevSettings { nodes: Some(1), ..settings() }).await;
+    let http = cluster.addresses().http;
+    beside(move || {
+        let check = |(code, body): (u16, String), wanted: u16, words: &[&str]| {
+            let answer: serde_json::Value =
+                serde_json::from_str(&body).unwrap_or_else(|_| panic!("{code} {body}"));
+            let error = answer["error"].as_str().unwrap_or_else(|| panic!("{body}"));
+            assert_eq!(code, wanted, "{error}");
+            for word in words {
+                assert!(error.contains(word), "no {word}: {error}");
+            }
+            for foreign in ["deserialize", "expected", "invalid type", "`"] {
+                assert!(!error.contains(foreign), "{error}");
+            }
+        };
+        let ask = |request: &str| {
+            http_request(&http, &format!("{request} HTTP/1.1\r\nHost: {http}\r\nContent-Length: 0\r\n"))
+        };
+        check(ask("GET /v1/locate"), 400, &["key is missing", "key (a key"]);
+        check(ask("GET /v1/locate?kye=a"), 400, &["no field kye", "key (a key"]);
+        check(ask("GET /v1/plan"), 400, &["request is missing"]);
+        check(ask("POST /v1/jobs/pause?id=x"), 400, &["id cannot be x", "the number of a job"]);
+        check(ask("POST /v1/apply?id=00000000&throttle=1"), 400, &["no field throttle", "bytes_per_s"]);
+        check(ask("POST /v1/hold?held=perhaps"), 400, &["held cannot be perhaps", "true or false"]);
+        check(ask("POST /v1/dev/kill"), 400, &["node is missing"]);
+        check(ask("POST /v1/recover/apply"), 400, &["id is missing"]);
+        check(ask("GET /v2/status"), 404, &["/v2/status"]);
+        check(ask("DELETE /v1/jobs"), 405, &["/v1/jobs", "DELETE"]);
+        check(ask("POST /v1/jobs"), 415, &["Content-Type: application/json"]);
+        let post = |body: &str| http_post(&http, "/v1/jobs", body);
+        check(post("{"), 400, &["no JSON"]);
+        check(post("{\"plan\": 1}"), 422, &["epoch is missing", "standings"]);
+        check(post("{\"plan\": \"x\"}"), 422, &["not what its field takes", "column"]);
+        check(post("{\"plan\": 1, \"epohc\": 7}"), 422, &["no field epohc", "epoch (that of the map"]);
+        let moves =
+            "{\"plan\": 1, \"epoch\": 7, \"title\": \"t\", \"moves\": [{\"shard\": 0, \"too\": \"n1\"}]}";
+        check(post(moves), 422, &["no field too", "shard"]);
     })
     .await;
     cluster.stop().await;

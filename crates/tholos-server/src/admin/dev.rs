@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Failure, Json, Source};
+use super::{Admin, Failure, Field, Fields, Json, Query, Source};
 use crate::dev::{DevError, NewNode, Shared};
 
 /// The same router with the paths of `dev`.
@@ -25,6 +25,11 @@ pub(super) fn with_routes(router: Router<Admin>) -> Router<Admin> {
 #[derive(Deserialize)]
 struct NodeQuery {
     node: String,
+}
+
+impl Fields for NodeQuery {
+    const FIELDS: &'static [Field] = &[("node", "the name of a node")];
+    const REQUIRED: &'static [&'static str] = &["node"];
 }
 
 /// What was done to a node of `dev`.
@@ -72,6 +77,12 @@ struct NewNodeQuery {
     weight: Option<u16>,
 }
 
+impl Fields for NewNodeQuery {
+    const FIELDS: &'static [Field] =
+        &[("node", "the name of a new node"), ("zone", "a name"), ("weight", "a number from 1 to 100")];
+    const REQUIRED: &'static [&'static str] = &[];
+}
+
 async fn add(State(admin): State<Admin>, Query(query): Query<NewNodeQuery>) -> Response {
     let node = NewNode { name: query.node, zone: query.zone, weight: query.weight };
     dev(&admin, |dev| async move { Ok(Done::spare(dev.add(node).await?.name, "added", None)) }).await
@@ -98,7 +109,7 @@ async fn dev<Doing>(admin: &Admin, what: impl FnOnce(Arc<Shared>) -> Doing) -> R
 where
     Doing: Future<Output = Result<Done, DevError>> + Send + 'static,
 {
-    let Source::Dev(shared) = &admin.source else { return StatusCode::NOT_FOUND.into_response() };
+    let Source::Dev(shared) = &admin.source else { return super::only_dev() };
     let error = match tokio::spawn(what(Arc::clone(shared))).await {
         Ok(Ok(done)) => return Json(done).into_response(),
         Ok(Err(error)) => error,
