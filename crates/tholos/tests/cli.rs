@@ -521,3 +521,31 @@ fn a_plan_is_applied_once_and_a_stale_one_refused() {
         .collect();
     assert_eq!(nodes, [("n1", 8), ("n2", 8), ("n3", 8)], "{json}");
 }
+
+/// Plans a change and carries it out.
+#[track_caller]
+fn apply(dev: &Dev, plan: &[&str]) {
+    let (_, json) = dev.ask(&[plan, &["--json"]].concat());
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    let (exit, text) = dev.ask(&["cluster", "apply", plan["id"].as_str().unwrap()]);
+    assert_eq!(exit, Some(0), "{text}");
+}
+
+/// Whatever their names, and thus their places among the others.
+#[test]
+fn nodes_that_come_first_by_name_leave_as_others_do() {
+    let dev = Dev::start_with(&["--nodes", "4", "--shards", "8"]);
+    let (exit, text) = dev.ask(&["dev", "remove", "n1"]);
+    assert!(
+        exit == Some(1) && text.contains("n1 still holds 6 replicas and one of the meta group:"),
+        "{text}"
+    );
+    for leaving in ["foo", "bar"] {
+        assert_eq!(dev.ask(&["dev", "add", leaving]).0, Some(0));
+        let (exit, text) = dev.ask(&["dev", "remove", leaving]);
+        assert!(exit == Some(0) && text.starts_with(&format!("{leaving} has left the cluster")), "{text}");
+    }
+    apply(&dev, &["cluster", "plan", "drain", "n1"]);
+    let (exit, text) = dev.ask(&["dev", "remove", "n1"]);
+    assert!(exit == Some(0) && text.starts_with("n1 has left the cluster"), "{text}");
+}

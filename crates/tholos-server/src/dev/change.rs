@@ -52,14 +52,16 @@ pub enum DevError {
     NoDirectory(String),
     /// It cannot leave as long as it holds something.
     #[error(
-        "{name} still holds {replicas} replicas: tholos cluster plan remove {name}, then tholos cluster apply with the id \
-         that it prints; then {name} leaves by itself"
+        "{name} still holds {}: tholos cluster plan remove {name}, then tholos cluster apply with the id that it prints; then \
+         {name} leaves by itself", held(*replicas, *meta)
     )]
     StillHolds {
         /// The node.
         name: String,
-        /// Replicas of shards and of the meta group.
+        /// Replicas of shards.
         replicas: usize,
+        /// Whether it holds one of the meta group as well.
+        meta: bool,
     },
     /// Without it a shard, or the meta group, would have no majority any more, for good.
     #[error(
@@ -147,12 +149,15 @@ impl Shared {
             }
             return Err(self.no_such(name));
         };
-        let replicas = state.holds(row.id);
-        if replicas > 0 {
-            return Err(DevError::StillHolds { name: name.to_owned(), replicas });
+        let meta =
+            state.config(state.map.meta_group()).is_some_and(|config| config.replica_at(row.id.0).is_some());
+        let replicas = state.holds(row.id) - usize::from(meta);
+        if replicas > 0 || meta {
+            return Err(DevError::StillHolds { name: name.to_owned(), replicas, meta });
         }
-        let handle = self.handles().into_iter().next();
-        let handle = handle.ok_or_else(|| DevError::Undecided("every node is stopped".to_owned()))?;
+        // Not the one that leaves: it is let go as soon as that is decided, and might not come to answer.
+        let handle = self.handles().into_iter().find(|handle| handle.id() != row.id);
+        let handle = handle.ok_or_else(|| DevError::Undecided("every other node is stopped".to_owned()))?;
         let decided = handle.ask_meta(MetaCommand::Remove(row.id)).await;
         decided.map_err(|failure| DevError::Undecided(failure.text))?;
         let shown = async {
@@ -312,6 +317,19 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+/// What a node holds, in words.
+fn held(replicas: usize, meta: bool) -> String {
+    let shards = match replicas {
+        1 => "1 replica".to_owned(),
+        some => format!("{some} replicas"),
+    };
+    match (replicas, meta) {
+        (0, _) => "a replica of the meta group".to_owned(),
+        (_, true) => format!("{shards} and one of the meta group"),
+        (_, false) => shards,
     }
 }
 
