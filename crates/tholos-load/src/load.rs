@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tholos_check::{Kind, Operation};
+use tholos_check::Operation;
 use tholos_resp::Value;
 
 use crate::client::{Client, Record};
@@ -368,22 +368,6 @@ impl History {
     /// Deletes the keys of the run, as far as somebody answers; how many stay.
     #[must_use]
     pub fn remove_keys(&self) -> usize {
-        let mut keys = self.shared.keys();
-        let mut connection = None;
-        // Each address is tried twice: enough for a cluster that works, and soon over with one that does not.
-        let mut tries = self.shared.plan.targets.iter().chain(&self.shared.plan.targets);
-        while let Some(key) = keys.last() {
-            if connection.is_none() {
-                let Some(target) = tries.next() else { break };
-                connection = self.shared.plan.open(target).ok();
-                continue;
-            }
-            let mut open = connection.take().expect("seen above");
-            if let crate::connection::Answer::Reply(_) = open.ask(key, &Kind::Del) {
-                keys.pop();
-                connection = Some(open);
-            }
-        }
-        keys.len()
+        Client::new(self.clients + 1, None, Arc::clone(&self.shared)).remove_all()
     }
 }

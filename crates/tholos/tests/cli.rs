@@ -549,3 +549,21 @@ fn nodes_that_come_first_by_name_leave_as_others_do() {
     let (exit, text) = dev.ask(&["dev", "remove", "n1"]);
     assert!(exit == Some(0) && text.starts_with("n1 has left the cluster"), "{text}");
 }
+
+#[test]
+fn a_check_of_the_cluster_ports_leaves_no_key_behind() {
+    let dev = Dev::start();
+    let ports: Vec<&str> = dev.addresses["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["cluster"].as_str().unwrap())
+        .collect();
+    let check = run(&["check", "--at", &ports.join(","), "--operations", "2000", "--json"]);
+    assert_eq!((check.status.code(), stderr(&check).as_str()), (Some(0), ""));
+    let mut redis = TcpStream::connect(dev.addresses["gateway"].as_str().unwrap()).unwrap();
+    redis.write_all(b"DBSIZE\r\n").unwrap();
+    let mut size = [0; 4];
+    redis.read_exact(&mut size).unwrap();
+    assert_eq!(size, *b":0\r\n");
+}
