@@ -1,11 +1,13 @@
 //! What the core reports: one log line and one counter each.
 
+use tholos_cluster::{ClusterMap, NodeId};
 use tholos_node::Notice;
 
 use crate::metrics::{Counters, add};
 
-/// Logs and counts a notice of node `me`.
-pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
+/// Logs and counts a notice of node `me`, with the names that the map has for other nodes.
+pub(crate) fn tell(me: &str, notice: &Notice, map: &ClusterMap, counters: &Counters) {
+    let name = |node: NodeId| map.node(node).map_or_else(|| node.to_string(), |row| row.name.clone());
     match notice {
         Notice::LeaderElected { shard, ballot } => {
             add(&counters.leaders_elected, 1);
@@ -17,16 +19,16 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         }
         Notice::OtherIncarnation { node } => {
             tracing::error!(
-                node = me, peer = %node,
+                node = me, peer = %name(*node),
                 "it has another incarnation than the cluster map says and is not heard; give it back its own directory"
             );
         }
         Notice::NodeLost { node } => {
             add(&counters.nodes_lost, 1);
-            tracing::warn!(node = me, lost = %node, "does not hear a node");
+            tracing::warn!(node = me, lost = %name(*node), "does not hear a node");
         }
         Notice::NodeHeard { node } => {
-            tracing::info!(node = me, heard = %node, "hears a node");
+            tracing::info!(node = me, heard = %name(*node), "hears a node");
         }
         Notice::SnapshotInstalled { shard, index } => {
             add(&counters.snapshots_installed, 1);
@@ -52,7 +54,7 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         }
         Notice::RescueRefused { shard, node, reason } => {
             tracing::error!(
-                node = me, shard = %shard, of = %node, reason,
+                node = me, shard = %shard, of = %name(*node), reason,
                 "a recovery: the group cannot go on as it was planned; plan the recovery again"
             );
         }
@@ -75,19 +77,26 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         Notice::WentBack { counted_by, recovered, counted } => {
             add(&counters.went_back, 1);
             tracing::error!(
-                node = me, by = %counted_by, recovered, counted,
+                node = me,
+                by = %name(*counted_by),
+                recovered,
+                counted,
                 "this directory is older than what the others have counted of it: it was put back from a copy, or its \
                  disk lost what was durable; all its replicas are mute until the others have repaired them, which they do: \
                  look after the disk"
             );
         }
         Notice::PeerWentBack { node } => {
-            tracing::error!(node = me, peer = %node, "a node came back with less than it had on disk, and is not heeded until it knows");
+            tracing::error!(
+                node = me,
+                peer = %name(*node),
+                "a node came back with less than it had on disk, and is not heeded until it knows"
+            );
         }
         Notice::ReplicaDiverged { shard, node, index } => {
             add(&counters.replicas_diverged, 1);
             tracing::error!(
-                node = me, shard = %shard, differs = %node, index = %index,
+                node = me, shard = %shard, differs = %name(*node), index = %index,
                 "a replica has another state than the majority and is repaired: its memory or its disk is failing, or this \
                  is a fault of ours; please report it"
             );
@@ -106,7 +115,7 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         }
         Notice::SnapshotResumed { shard, node, chunk } => {
             add(&counters.snapshots_resumed, 1);
-            tracing::info!(node = me, to = %node, shard = %shard, chunk, "goes on sending a snapshot");
+            tracing::info!(node = me, to = %name(*node), shard = %shard, chunk, "goes on sending a snapshot");
         }
         Notice::ReplicasChanging { shard, move_id } => {
             tracing::info!(node = me, %shard, order = move_id.0, "the replica set changes");
@@ -128,7 +137,7 @@ pub(crate) fn tell(me: &str, notice: &Notice, counters: &Counters) {
         }
         Notice::MessageDropped { node, reason } => {
             add(&counters.peer_messages_senseless, 1);
-            tracing::debug!(node = me, from = %node, reason, "dropped a message");
+            tracing::debug!(node = me, from = %name(*node), reason, "dropped a message");
         }
         other => tracing::info!(node = me, notice = ?other, "notice"),
     }

@@ -473,7 +473,7 @@ impl Worker {
             let _ = self.outputs.snapshots.send(job);
         }
         for notice in effects.notices.drain(..) {
-            notices::tell(&self.name, &notice, &self.counters);
+            notices::tell(&self.name, &notice, self.node.map(), &self.counters);
         }
         // The lists' memory serves the next round.
         self.effects = effects;

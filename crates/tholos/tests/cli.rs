@@ -567,3 +567,21 @@ fn a_check_of_the_cluster_ports_leaves_no_key_behind() {
     redis.read_exact(&mut size).unwrap();
     assert_eq!(size, *b":0\r\n");
 }
+
+/// People know nodes by their names.
+#[test]
+fn what_is_told_of_a_node_names_it() {
+    let mut dev = Dev::start_with(&["--shards", "8"]);
+    assert_eq!(dev.ask(&["dev", "add", "foo"]).0, Some(0));
+    // By the time that it holds something the others have heard it.
+    apply(&dev, &["cluster", "plan", "add", "foo"]);
+    assert_eq!(dev.ask(&["dev", "kill", "foo"]).0, Some(0));
+    let lines = std::io::BufReader::new(dev.child.stderr.take().unwrap());
+    let (sender, lost) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let said = std::io::BufRead::lines(lines).map_while(Result::ok);
+        said.filter(|line| line.contains("lost=")).for_each(|line| _ = sender.send(line));
+    });
+    let line = lost.recv_timeout(DEADLINE).expect("a node that is not heard is told");
+    assert!(line.contains("lost=foo"), "{line}");
+}
