@@ -270,6 +270,9 @@ settings! {
     rare "limits.clients" limits_clients: u64 = "10240" in 1..=1000000;
 }
 
+/// The keys that say what is dialled instead of a listener's own address, in the order of the listeners.
+const ADVERTISED: [&str; 4] = ["advertise_gateway", "advertise_cluster", "advertise_peer", "advertise_http"];
+
 /// Characters of a secret, at least.
 const SECRET_CHARACTERS_MIN: usize = 16;
 
@@ -320,9 +323,32 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_name()?;
         self.validate_addresses()?;
-        self.validate_founding()?;
+        self.validate_way_in()?;
         self.validate_secrets()?;
         self.validate_every_node()
+    }
+
+    /// Checks what a cluster cannot be founded with. Of no matter to a node that belongs to one: that goes by its map.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the key to change.
+    pub fn validate_founding(&self) -> Result<(), ConfigError> {
+        let seeds = &self.seeds.0;
+        for (at, seed) in seeds.iter().enumerate() {
+            if let Some(twin) = seeds[..at].iter().find(|other| other.address == seed.address) {
+                let why = format!("{} and {} have one address, {}", twin.name, seed.name, seed.address);
+                return Err(ConfigError::invalid("seeds", why, "give each its own peer address"));
+            }
+        }
+        // One that is founded alone has one copy, whatever is said.
+        let count = seeds.len() as u64;
+        if count > 1 && self.replicas > count {
+            let why = format!("{} copies need as many nodes, and there are {count} seeds", self.replicas);
+            let fewer = if count.is_multiple_of(2) { count - 1 } else { count };
+            let remedy = format!("use --replicas {fewer}, or name more seeds");
+            return Err(ConfigError::invalid("replicas", why, remedy));
+        }
+        Ok(())
     }
 
     /// The part of [`validate`](Self::validate) that is about every node alike ([`Key::is_of_every_node`]).
@@ -356,6 +382,12 @@ impl Config {
                 let why = format!("it is the address of `{other}` too, {address}");
                 return Err(ConfigError::invalid(key, why, "give each listener its own port"));
             }
+            if let Some(wrong) = advertised.as_ref().filter(|address| address.is_unspecified()) {
+                let key = ADVERTISED[i];
+                let why = format!("nobody can dial {wrong}");
+                let remedy = "give the address of this machine that others reach, or leave it out";
+                return Err(ConfigError::invalid(key, why, remedy));
+            }
             // Clients and tools may know the address otherwise; other nodes and MOVED have only this one.
             if address.is_unspecified() && advertised.is_none() && matches!(*key, "cluster" | "peer") {
                 let why = format!("nobody can dial {address}");
@@ -378,7 +410,7 @@ impl Config {
         Ok(())
     }
 
-    fn validate_founding(&self) -> Result<(), ConfigError> {
+    fn validate_way_in(&self) -> Result<(), ConfigError> {
         if !self.seeds.0.is_empty() && !self.seeds.0.iter().any(|seed| seed.name == self.name) {
             let why = format!("the list does not name this node, {}", self.name);
             return Err(ConfigError::invalid(

@@ -130,14 +130,24 @@ impl Addresses {
     }
 }
 
-/// A ready file of an earlier start would send whoever waits for it to addresses that are not served yet.
-pub(crate) fn remove_ready_file(file: &Path) {
+/// Sees that there is a directory for the ready file, which whoever waits for it would wait for in vain, and removes that of
+/// an earlier start, which would send him to addresses that are not served yet.
+pub(crate) fn prepare_ready_file(file: &Path) -> Result<(), StartError> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(StartError::Settings(format!(
+            "--ready-file is {}, and there is no directory {}: make it, or name a file elsewhere",
+            file.display(),
+            parent.display()
+        )));
+    }
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(path = %file.display(), %error, "the ready file of an earlier start stays");
         }
         _ => {}
     }
+    Ok(())
 }
 
 /// A cluster that runs in this process.
@@ -158,15 +168,16 @@ impl DevCluster {
     /// See [`StartError`]; nothing runs then.
     pub async fn start(settings: DevSettings) -> Result<DevCluster, StartError> {
         let started = Instant::now();
-        if let Some(file) = &settings.ready_file {
-            remove_ready_file(file);
-        }
         if let Some(count) = settings.nodes.filter(|count| !(1..=NODES_MAX).contains(count)) {
             return Err(StartError::Settings(format!("--nodes is {count}; it takes 1 to {NODES_MAX}")));
         }
         let (dir, temp) = ground::place(&settings)?;
         let listeners = Listeners::open(&settings)?;
         let Ground { state, directories, unfinished } = Ground::open(&dir, &settings)?;
+        // Not before: it may be among the nodes' directories.
+        if let Some(file) = &settings.ready_file {
+            prepare_ready_file(file)?;
+        }
         let first = FirstPorts { cluster: settings.cluster_port, peer: settings.peer_port };
         let mut tuning = settings.tuning;
         let nodes = Nodes::all(state.map.nodes.len() + unfinished.len());

@@ -63,11 +63,12 @@ impl Server {
         open_disk: impl Fn(&Path) -> io::Result<D> + Send + 'static,
     ) -> Result<Server, StartError> {
         let started = Instant::now();
-        if let Some(file) = &config.ready_file {
-            dev::remove_ready_file(file);
-        }
         let listen = Listen::resolve(config)?;
         let mut directory = NodeDir::open(&config.dir, &config.name)?;
+        // Not before: it may be in the node's own directory, or be that of another process that has this one.
+        if let Some(file) = &config.ready_file {
+            dev::prepare_ready_file(file)?;
+        }
         let http_listener = ports::listen("admin interface", listen.http, "--http")?;
         let http_error = |source| PortError::new("admin interface", listen.http, source, "--http");
         let http = http_listener.local_addr().map_err(http_error)?;
@@ -127,6 +128,13 @@ impl Server {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.node.directory().identity().name
+    }
+
+    /// How many shards the cluster has, and how many replicas each of them is meant to have.
+    #[must_use]
+    pub fn shards_and_replicas(&self) -> (u16, u8) {
+        let state = self.node.handle().map();
+        (state.map.shard_count, state.map.replicas)
     }
 
     /// Waits until every shard has a leader that has decided an entry of its own, then writes the ready file if one was
@@ -246,6 +254,7 @@ async fn found(
     own: NodeRow,
     secret: Option<&Secret>,
 ) -> Result<(ClusterMap, PeerPort), StartError> {
+    config.validate_founding().map_err(|error| StartError::Settings(error.to_string()))?;
     let founders = config.founders();
     let seeds: Vec<Seed> = founders
         .iter()

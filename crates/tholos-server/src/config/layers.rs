@@ -209,13 +209,29 @@ impl Layers {
     /// # Errors
     /// If a value is wrong, or the file of a secret cannot be read.
     pub fn resolve(self) -> Result<Resolved, ConfigError> {
+        let mut resolved = self.resolve_without_files()?;
+        resolved.read_secrets()?;
+        Ok(resolved)
+    }
+
+    /// Puts the layers together for who needs no secret, and reads no further file.
+    ///
+    /// # Errors
+    /// If a value is wrong.
+    pub fn resolve_without_files(self) -> Result<Resolved, ConfigError> {
+        for (key, text, origin) in &self.variables {
+            // It would switch off what whoever set it wants to have.
+            if let (true, Origin::Variable(name)) = (key.secret && text.trim_end().is_empty(), origin) {
+                let why = format!("{name} is empty and should hold a secret");
+                return Err(ConfigError::invalid(key.name, why, "unset it, or give it the secret"));
+            }
+        }
         let mut resolved =
             Resolved { config: Config::default(), origins: BTreeMap::new(), warnings: self.warnings };
         for (key, text, origin) in self.file.into_iter().chain(self.variables).chain(self.flags) {
             resolved.config.set(key.name, &text).map_err(|why| bad_value(key, &origin, &text, why))?;
             resolved.origins.insert(key.name, origin);
         }
-        resolved.read_secrets()?;
         Ok(resolved)
     }
 }

@@ -181,6 +181,9 @@ fn what_does_not_go_together_is_refused() {
     refused(&Config { cluster: address("0.0.0.0:7001"), ..named("n1") }, "cluster");
     refused(&Config { peer: address("10.0.0.1:7101"), ..named("n1") }, "peer");
     refused(&Config { seeds: Seeds::parse("n2=a:1").unwrap(), ..named("n1") }, "seeds");
+    let nowhere = Some(address("[::]:7001"));
+    refused(&Config { advertise_gateway: nowhere.clone(), ..named("n1") }, "advertise_gateway");
+    refused(&Config { advertise_peer: nowhere, ..named("n1") }, "advertise_peer");
     refused(&Config { election_timeout_ms: 150, ..named("n1") }, "election_timeout_ms");
     refused(&Config { cluster_secret: Some(Secret::new("short")), ..named("n1") }, "cluster_secret");
     refused(&Config { limits_value_bytes: ByteSize(512 << 20), ..named("n1") }, "limits.query_buffer_bytes");
@@ -196,6 +199,32 @@ fn what_does_not_go_together_is_refused() {
     };
     beyond.validate().expect("a secret opens the peer port");
     assert_eq!(beyond.founders()[0].address.to_string(), "db1.example:7101");
+}
+
+#[test]
+fn what_no_cluster_can_be_founded_with_is_refused() {
+    let founding = |seeds: &str, replicas| {
+        let config = Config { seeds: Seeds::parse(seeds).unwrap(), replicas, ..named("n1") };
+        config.validate().expect("a node that has its map may start with it");
+        config.validate_founding().map_err(|error| error.to_string())
+    };
+    let refused = |seeds, replicas| founding(seeds, replicas).unwrap_err();
+    assert_eq!((founding("", 3), founding("n1=a:1", 3)), (Ok(()), Ok(())), "one alone has one copy");
+    assert_eq!((founding("n1=a:1,n2=b:1,n3=c:1", 3), founding("n1=a:1,n2=b:1", 1)), (Ok(()), Ok(())));
+    let few = "`replicas`: 3 copies need as many nodes, and there are 2 seeds; use --replicas 1, or name more seeds";
+    assert_eq!(refused("n1=a:1,n2=b:1", 3), few);
+    assert!(refused("n1=a:1,n2=b:1,n3=c:1,n4=d:1", 5).contains("use --replicas 3"));
+    assert!(refused("n1=a:1,n2=b:1,n3=a:1", 3).contains("`seeds`: n1 and n3 have one address, a:1"));
+}
+
+#[test]
+fn an_empty_secret_of_the_environment_is_an_error() {
+    for (name, text) in [("THOLOS_REQUIREPASS", ""), ("THOLOS_CLUSTER_SECRET", " \n")] {
+        let error = layers("", &[(name, text)], &[]).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} is empty")) && error.contains("unset it"), "{error}");
+    }
+    // As the example has it.
+    assert!(layers("requirepass = \"\"", &[], &[]).unwrap().config.requirepass.is_none());
 }
 
 #[test]

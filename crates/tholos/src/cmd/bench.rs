@@ -172,13 +172,21 @@ fn stop_on_interrupt(shared: Arc<Shared>) -> Result<(), Failure> {
 /// The password from a file or the environment.
 pub(crate) fn password(file: Option<&std::path::Path>) -> Result<Option<String>, Failure> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let failed = |error: &dyn std::fmt::Display| {
             let what = format!("cannot read {}", path.display());
             Failure::new(Exit::Usage, what, error, "give the path of a file that holds the password")
-        })?;
-        return Ok(Some(text.trim_end().to_owned()));
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+        let password = text.trim_end();
+        return if password.is_empty() { Err(failed(&"it is empty")) } else { Ok(Some(password.to_owned())) };
     }
-    Ok(std::env::var("THOLOS_REQUIREPASS").ok())
+    match std::env::var("THOLOS_REQUIREPASS") {
+        Ok(empty) if empty.trim_end().is_empty() => {
+            let (what, why) = ("no password", "THOLOS_REQUIREPASS is empty and should hold one");
+            Err(Failure::new(Exit::Usage, what, why, "unset it, or give it the password"))
+        }
+        given => Ok(given.ok()),
+    }
 }
 
 /// Finds the servers before the clock runs.

@@ -186,7 +186,8 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<Exit, Failure> {
             out!("{}", if *json { show_json(&resolved) } else { show_text(&resolved, *origin) });
         }
         What::Check { json, flags } => {
-            flags.resolve()?.config.validate().map_err(wrong)?;
+            let config = flags.resolve()?.config;
+            config.validate().and_then(|()| config.validate_founding()).map_err(wrong)?;
             outln!("{}", if *json { "{\"ok\":true}" } else { "ok" });
         }
         What::Example { json } => out!("{}", if *json { example_json() } else { example() }),

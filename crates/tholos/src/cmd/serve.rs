@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use tholos_server::config::{Config, LogFormat, LogLevel};
+use tholos_server::config::{LogFormat, LogLevel, Origin, Resolved};
 use tholos_server::{Server, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,15 +33,17 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
-    let config = args.flags.resolve()?.config;
+    let resolved = args.flags.resolve()?;
+    let config = &resolved.config;
     config.validate().map_err(wrong)?;
     log_to_stderr(config.log_level, config.log_format);
     let half = std::thread::available_parallelism().map_or(1, |count| (count.get() / 2).max(1));
     let threads = usize::try_from(config.workers).ok().filter(|threads| *threads > 0).unwrap_or(half);
-    runtime(Some(threads))?.block_on(serve(&config))
+    runtime(Some(threads))?.block_on(serve(&resolved))
 }
 
-async fn serve(config: &Config) -> Result<Exit, Failure> {
+async fn serve(resolved: &Resolved) -> Result<Exit, Failure> {
+    let config = &resolved.config;
     let mut signals = Signals::new()?;
     let server = tokio::select! {
         started = Server::start(config) => started.map_err(|error| does_not_start(&config.name, &error))?,
@@ -49,6 +51,7 @@ async fn serve(config: &Config) -> Result<Exit, Failure> {
     };
     let name = server.name().to_owned();
     tracing::info!(node = %name, gateway = %config.gateway, cluster = %config.cluster, http = %config.http, "serves");
+    tell_what_is_not_in_force(resolved, &server);
     let readiness = async {
         let took = server.ready().await;
         tracing::info!(node = %name, "every shard has a leader, {:.1} s after the start", took.as_secs_f64());
@@ -76,6 +79,27 @@ async fn serve(config: &Config) -> Result<Exit, Failure> {
         return Err(begin_anew(&name));
     }
     Ok(Exit::Ok)
+}
+
+/// What is said of the founding counts no more once that has been; who says otherwise must not think that it does.
+fn tell_what_is_not_in_force(resolved: &Resolved, server: &Server) {
+    let (shards, replicas) = server.shards_and_replicas();
+    let given = &resolved.config;
+    let both = [
+        ("shards", given.shards, u64::from(shards), "that was fixed when it was founded"),
+        (
+            "replicas",
+            given.replicas,
+            u64::from(replicas),
+            "tholos cluster plan replicas changes that of a cluster that there is",
+        ),
+    ];
+    for (key, said, holds, why) in both {
+        let origin = resolved.origin(key);
+        if *origin != Origin::Default && said != holds {
+            tracing::warn!(node = %server.name(), "{key} = {said} is not in force ({origin}): the cluster has {holds}; {why}");
+        }
+    }
 }
 
 /// Becomes the program that is on the disk now, under the same number and with the same arguments and variables. Returns only

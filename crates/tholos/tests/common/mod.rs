@@ -131,6 +131,11 @@ impl Cluster {
         (0..seeds).for_each(|at| self.wait_until_ready(at));
     }
 
+    /// What a node is told of the seeds from its next start on.
+    pub(crate) fn set_seeds(&mut self, at: usize, list: &str) {
+        self.nodes[at].how = vec!["--seeds".to_owned(), list.to_owned()];
+    }
+
     /// A node joins by the first one.
     pub(crate) fn join(&mut self, at: usize) {
         self.nodes[at].how = vec!["--join".to_owned(), self.address(0, 2)];
