@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// Stops in order: hands every leadership over first, for as long as `drain_timeout_ms` allows. Returns whether it
-    /// led nothing at the end.
+    /// led nothing at the end that another could lead.
     pub async fn stop(mut self) -> bool {
         let handed_over = self.node.stop(true).await;
         self.tasks.shutdown().await;

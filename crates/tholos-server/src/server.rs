@@ -625,7 +625,8 @@ impl RunningNode {
     }
 
     /// Stops in order: if `hand_over`, gives its leaderships away and waits until others have them, takes no new clients, and
-    /// answers what the others have sent; closes the clients, seals the log. Returns whether it led nothing at the end.
+    /// answers what the others have sent; closes the clients, seals the log. Returns whether it led nothing at the end that
+    /// another could lead.
     pub async fn stop(mut self, hand_over: bool) -> bool {
         let deadline = Instant::now() + self.drain_timeout;
         let handed_over = hand_over && self.hand_over(deadline).await;
@@ -700,11 +701,11 @@ pub(crate) async fn restart_wanted(mut restart: watch::Receiver<bool>) -> bool {
 
 /// How far a stopping node has come.
 enum HandOver {
-    /// It leads.
+    /// It leads what another could lead.
     Leads,
     /// It leads and hears nobody who could take over.
     Nobody,
-    /// It leads nothing, and does not know another leader of every shard yet.
+    /// It leads nothing that another could lead, and does not know another leader of every shard yet.
     Silent,
     /// Another node leads each of its shards.
     Done,
@@ -712,10 +713,14 @@ enum HandOver {
 
 impl HandOver {
     fn look(node: &Node, me: NodeId) -> HandOver {
-        if !node.leads_nothing() {
+        let (state, meta_group) = (node.meta_state(), node.map().meta_group());
+        // What has no other replica goes on with this node or not at all: there is nobody to hand it over to.
+        let is_shared = |group: &ShardId| state.voters(*group).any(|voter| voter != me);
+        let shared = || (0..=meta_group.0).map(ShardId).filter(is_shared);
+        if shared().filter_map(|group| node.shard(group)).any(|shard| shard.group.leading().is_some()) {
             return if node.detector().heard_nodes().len() > 1 { HandOver::Leads } else { HandOver::Nobody };
         }
-        let mut held = (0..node.map().shard_count).filter_map(|shard| node.shard(ShardId(shard)));
+        let mut held = shared().filter(|group| *group != meta_group).filter_map(|group| node.shard(group));
         let led = held.all(|shard| shard.group.leader().is_some_and(|ballot| node_of(ballot.replica) != me));
         if led { HandOver::Done } else { HandOver::Silent }
     }

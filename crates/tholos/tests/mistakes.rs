@@ -99,6 +99,15 @@ fn a_node_that_has_its_map_starts_whatever_is_said_of_the_founding() {
 }
 
 #[test]
+fn a_node_that_is_alone_stops_without_a_warning() {
+    let mut cluster = Cluster::start("alone", 1, 1, &[]);
+    assert!(Command::new("kill").args(["-TERM", &cluster.id(0).to_string()]).status().unwrap().success());
+    assert_eq!(cluster.child(0).wait().unwrap().code(), Some(0));
+    let log = cluster.log(0);
+    assert!(log.contains("stops") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
 fn an_empty_secret_of_the_environment_is_none() {
     let temp = Temp::new("empty");
     for (name, key) in
