@@ -148,3 +148,14 @@ fn a_ready_file_that_cannot_be_written_is_told_at_the_start() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn ports_of_a_dev_cluster_that_overlap_are_told() {
+    let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let port = held[0].local_addr().unwrap().port();
+    let (cluster, peer) = (port.to_string(), port.saturating_add(1).to_string());
+    for (cluster, peer) in [(&cluster, &peer), (&peer, &cluster), (&peer, &peer)] {
+        let ports = ["--port", "0", "--http-port", "0", "--cluster-port", cluster, "--peer-port", peer];
+        fails(&[&["dev", "--temp"], &ports[..]].concat(), 2, &["--cluster-port", "--peer-port", "apart"]);
+    }
+}

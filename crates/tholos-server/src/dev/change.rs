@@ -244,6 +244,7 @@ impl Shared {
         let ports = match self.place_of(&name) {
             Ok(place) if !self.first.are_any() => place.ports,
             _ => {
+                self.first.check([name.as_str()].into_iter())?;
                 let taken: Vec<NodePorts> = self.places().values().map(|place| place.ports).collect();
                 self.first.of(&name, &taken)?
             }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tholos_cluster::{ClusterId, ClusterMap, Epoch, MetaState, NodeId, NodeRow, Standing};
 use tokio::net::TcpListener;
 
-use super::DevSettings;
+use super::{DevSettings, NODES_MAX};
 use crate::node_dir::{self, DirectoryError, NodeDir};
 use crate::ports::{self, PortError};
 use crate::server::StartError;
@@ -75,6 +75,25 @@ impl FirstPorts {
     /// Whether any free ports will do for one of the listeners.
     pub(super) const fn are_any(self) -> bool {
         self.cluster == 0 || self.peer == 0
+    }
+
+    /// Refuses first ports so near to each other that a node's port of one kind were another's of the other kind.
+    pub(super) fn check<'a>(self, names: impl Iterator<Item = &'a str>) -> Result<(), StartError> {
+        if self.are_any() {
+            return Ok(());
+        }
+        // Of one who was added as the hundredth, the others' ports are no matter: it takes what is free.
+        let last = names.filter_map(number_of).filter(|number| *number <= NODES_MAX).max().unwrap_or(1);
+        if self.cluster.abs_diff(self.peer) >= last {
+            return Ok(());
+        }
+        Err(StartError::Settings(format!(
+            "the ports from --cluster-port {} on and those from --peer-port {} on overlap: n{last} has the first port + {} of \
+             each; choose them at least {last} apart, better {NODES_MAX}",
+            self.cluster,
+            self.peer,
+            last - 1
+        )))
     }
 
     /// The ports of a node: n3 has the third ones, a node with another name the first that none of `taken` has. They are
@@ -364,6 +383,22 @@ mod tests {
         assert_eq!(port_of("db", 7001, &[7001, 7003]), Some(7002));
         assert_eq!(port_of("n3", 7001, &[7001, 7003]), Some(7002), "another has its own place");
         assert_eq!((port_of("n2", 65_535, &[]), port_of("n2", 65_535, &[65_535])), (Some(65_535), None));
+    }
+
+    #[test]
+    fn first_ports_must_leave_room_for_the_others() {
+        let check = |cluster, peer, names: &[&str]| {
+            FirstPorts { cluster, peer }.check(names.iter().copied()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(7001, 7101, &["n1", "n2", "n101"]), Ok(()));
+        assert_eq!(check(7001, 7004, &["n1", "n2", "n3"]), Ok(()));
+        assert_eq!((check(0, 7001, &["n1"]), check(7001, 7002, &["n1", "foo"])), (Ok(()), Ok(())));
+        for (cluster, peer) in [(7001, 7002), (7002, 7001), (7001, 7001)] {
+            let why = check(cluster, peer, &["n1", "n2"]).unwrap_err();
+            assert!(why.contains("at least 2 apart"), "{why}");
+        }
+        assert!(check(7001, 7004, &["n1", "n4"]).is_err());
+        assert!(check(7001, 7001, &["foo"]).is_err());
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Shared {
     ) -> Result<Shared, StartError> {
         let mut places: BTreeMap<String, Place> = BTreeMap::new();
         let is_lost = |row: &&NodeRow| state.standing(row.id) == Some(Standing::Lost);
-        for row in state.map.nodes.iter().filter(|row| !is_lost(row)) {
+        let rows = || state.map.nodes.iter().filter(|row| !is_lost(row));
+        first.check(rows().map(|row| row.name.as_str()))?;
+        for row in rows() {
             let taken: Vec<NodePorts> = places.values().map(|place| place.ports).collect();
             let place = Place {
                 ports: first.of(&row.name, &taken)?,
