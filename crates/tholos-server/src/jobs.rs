@@ -88,7 +88,18 @@ impl Fields for HoldQuery {
 
 /// `POST /v1/hold?held=true`: jobs begin by themselves no more, or with `false` again.
 pub(crate) async fn hold(State(admin): State<Admin>, Query(query): Query<HoldQuery>) -> Response {
-    ask(&admin, MetaCommand::Hold(query.held)).await
+    match ask_meta(&admin, MetaCommand::Hold(query.held)).await {
+        Ok(epoch) => Json(Held { held: query.held, epoch }).into_response(),
+        Err(response) => response,
+    }
+}
+
+/// Whether jobs begin by themselves.
+#[derive(Serialize)]
+struct Held {
+    held: bool,
+    /// That of the map from which on it is so.
+    epoch: u64,
 }
 
 #[derive(Deserialize)]

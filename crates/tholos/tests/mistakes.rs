@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use common::{Cluster, text, tholos, wait_until};
+use serde_json::Value;
 
 /// A directory of the system's, removed with this.
 struct Temp(PathBuf);
@@ -157,5 +158,16 @@ fn ports_of_a_dev_cluster_that_overlap_are_told() {
     for (cluster, peer) in [(&cluster, &peer), (&peer, &cluster), (&peer, &peer)] {
         let ports = ["--port", "0", "--http-port", "0", "--cluster-port", cluster, "--peer-port", peer];
         fails(&[&["dev", "--temp"], &ports[..]].concat(), 2, &["--cluster-port", "--peer-port", "apart"]);
+    }
+}
+
+#[test]
+fn what_a_hold_comes_to_has_a_name() {
+    let cluster = Cluster::start("hold", 1, 1, &[]);
+    for (what, held) in [("hold", true), ("release", false)] {
+        let done = cluster.json(&["cluster", what], &[0]);
+        let epoch = cluster.json(&["cluster", "status"], &[0])["epoch"].clone();
+        assert_eq!(done, serde_json::json!({"held": held, "epoch": epoch}));
+        assert!(matches!(epoch, Value::Number(_)));
     }
 }
