@@ -247,6 +247,40 @@ impl Drop for Dev {
     }
 }
 
+/// What a bench says that gets a ^C once it has written a key.
+fn interrupted_bench(gateway: &str, loads: &[&str], key: &str) -> Output {
+    let mut bench = tholos(&[&["bench", "--json", "--at", gateway], loads].concat());
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut client = TcpStream::connect(gateway).unwrap();
+    let (deadline, mut reply) = (Instant::now() + DEADLINE, [0; 4]);
+    while reply != *b":1\r\n" {
+        assert!(Instant::now() < deadline, "it has written nothing");
+        client.write_all(format!("EXISTS {key}\r\n").as_bytes()).unwrap();
+        client.read_exact(&mut reply).unwrap();
+    }
+    assert!(Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap().success());
+    bench.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_bench_that_is_interrupted_before_it_measures_says_so() {
+    let dev = Dev::start_with(&["--nodes", "1", "--shards", "4"]);
+    let gateway = dev.addresses["gateway"].as_str().unwrap();
+    let ways = [
+        &["--fill", "--keys", "1000000000", "--connections", "2"][..],
+        &["--warmup", "3600", "--mix", "incr=1", "--keys", "1", "--connections", "2"],
+    ];
+    for (way, key) in ways.into_iter().zip(["key:000000000000", "cnt:000000000000"]) {
+        let bench = interrupted_bench(gateway, way, key);
+        assert_eq!(bench.status.code(), Some(130), "{way:?}: {}", stderr(&bench));
+        assert!(
+            stderr(&bench).contains("nothing was measured") && bench.stdout.is_empty(),
+            "{}",
+            stderr(&bench)
+        );
+    }
+}
+
 #[test]
 fn a_dev_cluster_is_watched_killed_and_restarted() {
     let mut dev = Dev::start();
@@ -293,17 +327,7 @@ fn a_dev_cluster_is_watched_killed_and_restarted() {
     // ^C ends it with what was measured.
     let loads =
         ["--mix", "incr=1", "--keys", "1", "--seconds", "3600", "--warmup", "0", "--connections", "4"];
-    let mut bench = tholos(&[&["bench", "--json", "--at", &gateway], &loads[..]].concat());
-    let bench = bench.stdout(Stdio::piped()).spawn().unwrap();
-    let mut client = TcpStream::connect(&gateway).unwrap();
-    let (deadline, mut reply) = (Instant::now() + DEADLINE, [0; 4]);
-    while reply != *b":1\r\n" {
-        assert!(Instant::now() < deadline, "it has counted nothing");
-        client.write_all(b"EXISTS cnt:000000000000\r\n").unwrap();
-        client.read_exact(&mut reply).unwrap();
-    }
-    assert!(Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap().success());
-    let bench = bench.wait_with_output().unwrap();
+    let bench = interrupted_bench(&gateway, &loads, "cnt:000000000000");
     let said: Value = serde_json::from_slice(&bench.stdout).unwrap();
     assert!(bench.status.success() && said["operations"].as_u64() > Some(0), "{said}");
 
@@ -566,6 +590,33 @@ fn a_check_of_the_cluster_ports_leaves_no_key_behind() {
     let mut size = [0; 4];
     redis.read_exact(&mut size).unwrap();
     assert_eq!(size, *b":0\r\n");
+}
+
+#[test]
+fn a_bench_without_the_password_is_not_allowed() {
+    let dev = Dev::start_by(&["--nodes", "1"], |command| command.env("THOLOS_REQUIREPASS", "right"));
+    let (gateway, node) = (&dev.addresses["gateway"], &dev.addresses["nodes"][0]["cluster"]);
+    let ways = [vec!["--at", gateway.as_str().unwrap()], vec!["--cluster", "--at", node.as_str().unwrap()]];
+    for way in ways {
+        for more in [&["--requests", "10"][..], &["--requests", "10", "--keys", "10", "--fill"]] {
+            let bench = || {
+                tholos(
+                    &[&["bench", "--json", "--connections", "2", "--warmup", "0"], &way[..], more].concat(),
+                )
+            };
+            for password in [None, Some("wrong")] {
+                let mut command = bench();
+                command.envs(password.map(|password| ("THOLOS_REQUIREPASS", password)));
+                let output = command.output().unwrap();
+                let said = stderr(&output);
+                assert_eq!(output.status.code(), Some(4), "{way:?} {password:?}: {said}");
+                assert!(said.contains("THOLOS_REQUIREPASS or --password-file"), "{said}");
+                assert!(output.stdout.is_empty(), "{}", stdout(&output));
+            }
+            let output = bench().env("THOLOS_REQUIREPASS", "right").output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        }
+    }
 }
 
 /// People know nodes by their names.

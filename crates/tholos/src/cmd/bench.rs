@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::failure::{Exit, Failure};
 use crate::out::{err, out, outln};
 
-use connection::Connection;
+use connection::{Connection, OpenFailure};
 use load::{Plan, Shared, Work};
 use mix::Mix;
 use pace::Metronome;
@@ -120,6 +120,14 @@ fn rate(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let password = password(args.password_file.as_deref())?;
     let routes = discover(args, password.as_deref())?;
+    let work = match args.requests {
+        Some(requests) => Work::Requests(requests),
+        None => Work::Until(Duration::from_secs_f64(args.seconds)),
+    };
+    let fill = Work::Fill { keys: args.keys };
+    let fill = args.fill.then(|| Arc::new(Shared::new(routes.clone(), fill, Duration::ZERO)));
+    let measured = Arc::new(Shared::new(routes, work, Duration::from_secs_f64(args.warmup)));
+    stop_on_interrupt(fill.clone(), measured.clone())?;
     let mut plan = Plan {
         mix: args.mix.clone(),
         keys: args.keys,
@@ -129,19 +137,18 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         password,
         metronome: None,
     };
-    if args.fill {
-        let shared = Arc::new(Shared::new(routes.clone(), Work::Fill { keys: args.keys }, Duration::ZERO));
-        drive(args, &plan, &shared, "filling")?;
+    if let Some(fill) = &fill {
+        drive(args, &plan, fill, "filling")?;
+        if fill.is_stopped() {
+            return Err(interrupted());
+        }
     }
-    let work = match args.requests {
-        Some(requests) => Work::Requests(requests),
-        None => Work::Until(Duration::from_secs_f64(args.seconds)),
-    };
     let metronome = |rate| Arc::new(Metronome::new(args.connections, rate, plan.pipeline));
     plan.metronome = args.rate.map(metronome);
-    let shared = Arc::new(Shared::new(routes, work, Duration::from_secs_f64(args.warmup)));
-    stop_on_interrupt(Arc::clone(&shared))?;
-    let mut report = drive(args, &plan, &shared, "running")?;
+    let mut report = drive(args, &plan, &measured, "running")?;
+    if report.operations == 0 && measured.is_stopped() {
+        return Err(interrupted());
+    }
     report.pids = args.pid.len();
     if args.json {
         outln!("{}", report.json(&settings(args)));
@@ -152,8 +159,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     Ok(if report.operations == 0 { Exit::NotSo } else { Exit::Ok })
 }
 
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted", "nothing was measured", "")
+}
+
 /// The first ^C ends the run, the second the process: a server may never answer.
-fn stop_on_interrupt(shared: Arc<Shared>) -> Result<(), Failure> {
+fn stop_on_interrupt(fill: Option<Arc<Shared>>, measured: Arc<Shared>) -> Result<(), Failure> {
     let runtime = runtime()?;
     let interrupts = runtime.block_on(async { signal(SignalKind::interrupt()) });
     let mut interrupts = interrupts.map_err(|error| {
@@ -161,7 +172,10 @@ fn stop_on_interrupt(shared: Arc<Shared>) -> Result<(), Failure> {
     })?;
     std::thread::spawn(move || {
         while runtime.block_on(interrupts.recv()).is_some() {
-            if !shared.stop() {
+            if let Some(fill) = &fill {
+                fill.stop();
+            }
+            if !measured.stop() {
                 std::process::exit(Exit::Interrupted as i32);
             }
         }
@@ -191,20 +205,38 @@ pub(crate) fn password(file: Option<&std::path::Path>) -> Result<Option<String>,
 
 /// Finds the servers before the clock runs.
 fn discover(args: &BenchArgs, password: Option<&str>) -> Result<Arc<Routes>, Failure> {
+    let runtime = runtime()?;
     if !args.cluster {
+        for address in &args.at {
+            runtime.block_on(greet(address, password))?;
+        }
         return Ok(Arc::new(Routes::fixed(args.at.clone())));
     }
     let first = &args.at[0];
-    let runtime = runtime()?;
-    let found = runtime.block_on(async {
-        let mut connection = Connection::open(first, password).await?;
-        route::ask(&mut connection, first).await
-    });
+    let mut connection = runtime.block_on(greet(first, password))?;
+    let found = runtime.block_on(route::ask(&mut connection, first));
     found.map(Arc::new).map_err(|why| {
         let remedy =
             "give the cluster port of a node with --at; the gateway port looks like one standalone server";
         Failure::new(Exit::CannotReach, format!("cannot learn the slots from {first}"), why, remedy)
     })
+}
+
+/// Connects to a server that answers and obeys. One that does not is told before a load is: a hundred thousand commands that
+/// are not allowed are no measurement.
+async fn greet(address: &str, password: Option<&str>) -> Result<Connection, Failure> {
+    Connection::greet(address, password).await.map_err(|failure| match failure {
+        OpenFailure::NotAllowed(why) => {
+            let remedy = "give the password with THOLOS_REQUIREPASS or --password-file";
+            Failure::new(Exit::NotAllowed, format!("cannot measure {address}"), why, remedy)
+        }
+        OpenFailure::Unreachable(why) => cannot_connect(why),
+    })
+}
+
+fn cannot_connect(why: String) -> Failure {
+    let remedy = "is the server running, and is this its address? Choose another with --at";
+    Failure::new(Exit::CannotReach, "cannot connect all clients", why, remedy)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -228,10 +260,7 @@ fn drive(args: &BenchArgs, plan: &Plan, shared: &Arc<Shared>, doing: &str) -> Re
         .collect();
     for (_, wait, _) in &workers {
         let connected = wait.recv().unwrap_or_else(|_| Err("the client thread stopped".to_owned()));
-        connected.map_err(|why| {
-            let remedy = "is the server running, and is this its address? Choose another with --at";
-            Failure::new(Exit::CannotReach, "cannot connect all clients", why, remedy)
-        })?;
+        connected.map_err(cannot_connect)?;
     }
     let begin = Instant::now();
     shared.begin.set(begin).expect("each run has its own state");

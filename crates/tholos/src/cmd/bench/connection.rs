@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep, sleep, timeout};
 
-/// How long a connection may take to open.
+/// How long a connection may take to open, and a command to be answered that is no load.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A reply that takes longer counts as an error, and its connection is closed; noticed after twice as long at the latest.
@@ -38,29 +38,64 @@ pub(super) struct Connection {
     heard: bool,
 }
 
+/// Why there is no connection that could be used; for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OpenFailure {
+    /// Nobody answers.
+    Unreachable(String),
+    /// The password is missing or wrong.
+    NotAllowed(String),
+}
+
+impl OpenFailure {
+    pub(super) fn why(self) -> String {
+        let (OpenFailure::Unreachable(why) | OpenFailure::NotAllowed(why)) = self;
+        why
+    }
+}
+
 impl Connection {
-    /// Connects, and gives the password if there is one. The error is for people.
-    pub(super) async fn open(address: &str, password: Option<&str>) -> Result<Self, String> {
+    /// Connects, and gives the password if there is one.
+    pub(super) async fn open(address: &str, password: Option<&str>) -> Result<Self, OpenFailure> {
+        let mut connection = Self::connect(address).await.map_err(OpenFailure::Unreachable)?;
+        let Some(password) = password else { return Ok(connection) };
+        match connection.ask(&[b"AUTH", password.as_bytes()]).await {
+            Ok(Value::Error(line)) => {
+                Err(OpenFailure::NotAllowed(format!("{address}: {}", String::from_utf8_lossy(&line))))
+            }
+            Ok(_) => Ok(connection),
+            Err(why) => Err(OpenFailure::Unreachable(format!("{address}: {why}"))),
+        }
+    }
+
+    /// The same, once it has answered; one that would refuse a load does so now.
+    pub(super) async fn greet(address: &str, password: Option<&str>) -> Result<Self, OpenFailure> {
+        let mut connection = Self::open(address, password).await?;
+        match connection.ask(&[b"PING"]).await {
+            Ok(Value::Error(line)) if line.starts_with(b"NOAUTH") || line.starts_with(b"DENIED") => {
+                Err(OpenFailure::NotAllowed(format!("{address}: {}", String::from_utf8_lossy(&line))))
+            }
+            // What else a server may say of it is the load's to find out.
+            Ok(_) => Ok(connection),
+            Err(why) => Err(OpenFailure::Unreachable(format!("{address}: {why}"))),
+        }
+    }
+
+    async fn connect(address: &str) -> Result<Self, String> {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
             .await
             .map_err(|_| format!("{address} did not answer within {} s", CONNECT_TIMEOUT.as_secs()))?
             .map_err(|error| format!("{address}: {error}"))?;
         // A command must not wait for the reply of the one before it.
         stream.set_nodelay(true).map_err(|error| format!("{address}: {error}"))?;
-        let mut connection = Self {
+        Ok(Self {
             stream,
             output: Vec::with_capacity(4096),
             input: BytesMut::with_capacity(16384),
             consumed: 0,
             silence: Box::pin(sleep(REPLY_TIMEOUT)),
             heard: false,
-        };
-        if let Some(password) = password
-            && let Value::Error(line) = connection.ask(&[b"AUTH", password.as_bytes()]).await?
-        {
-            return Err(format!("{address}: {}", String::from_utf8_lossy(&line)));
-        }
-        Ok(connection)
+        })
     }
 
     /// Sends what was put into `output`.
@@ -107,6 +142,11 @@ impl Connection {
 
     /// Sends one command and decodes its reply in full; for the few that are not load.
     pub(super) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Value, String> {
+        let answer = timeout(CONNECT_TIMEOUT, self.ask_and_wait(arguments));
+        answer.await.map_err(|_| format!("no reply within {} s", CONNECT_TIMEOUT.as_secs()))?
+    }
+
+    async fn ask_and_wait(&mut self, arguments: &[&[u8]]) -> Result<Value, String> {
         encode_command(arguments, &mut self.output);
         self.flush().await?;
         let mut decoder = ValueDecoder::new(ValueLimits::default());

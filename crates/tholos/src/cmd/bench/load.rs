@@ -12,7 +12,7 @@ use tholos_load::Random;
 use tholos_resp::encode_command;
 use tokio::time::sleep;
 
-use super::connection::{Connection, Seen};
+use super::connection::{Connection, OpenFailure, Seen};
 use super::mix::{Command, Mix};
 use super::pace::{Metronome, Pace};
 use super::report::Recorder;
@@ -77,6 +77,11 @@ impl Shared {
     /// Ends the run now, with what was measured; false if that was said before.
     pub(super) fn stop(&self) -> bool {
         self.stopped.set(Instant::now()).is_ok()
+    }
+
+    /// Whether somebody wanted no more of it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.get().is_some()
     }
 
     /// When measuring begins.
@@ -232,6 +237,10 @@ impl Client {
         Ok(())
     }
 
+    async fn open(&self, address: &str) -> Result<Connection, String> {
+        Connection::open(address, self.plan.password.as_deref()).await.map_err(OpenFailure::why)
+    }
+
     /// The connection to a server, opened if need be.
     async fn connection(&mut self, server: usize) -> Result<&mut Connection, String> {
         if self.connections.len() <= server {
@@ -240,7 +249,7 @@ impl Client {
         }
         if self.connections[server].is_none() {
             let address = self.shared.routes.address(server);
-            let opened = Connection::open(&address, self.plan.password.as_deref()).await?;
+            let opened = self.open(&address).await?;
             self.connections[server] = Some(opened);
         }
         Ok(self.connections[server].as_mut().expect("opened above"))
@@ -402,7 +411,7 @@ impl Client {
         let address = line.split(' ').nth(2).unwrap_or_default();
         let mut detour = match self.detours.remove(address) {
             Some(detour) => detour,
-            None => Connection::open(address, self.plan.password.as_deref()).await?,
+            None => self.open(address).await?,
         };
         encode_command(&[b"ASKING"], &mut detour.output);
         encode(pending, &self.values, &mut detour.output);
@@ -428,7 +437,7 @@ impl Client {
             let values = self.values.clone();
             // A connection whose replies are still awaited cannot be asked between; this one is only for the detour.
             let address = self.shared.routes.address(server);
-            let mut detour = Connection::open(&address, self.plan.password.as_deref()).await?;
+            let mut detour = self.open(&address).await?;
             encode(pending, &values, &mut detour.output);
             detour.flush().await?;
             match detour.next().await? {
@@ -447,9 +456,7 @@ impl Client {
         }
         for server in 0..self.shared.routes.count() {
             let address = self.shared.routes.address(server);
-            let Ok(mut connection) = Connection::open(&address, self.plan.password.as_deref()).await else {
-                continue;
-            };
+            let Ok(mut connection) = self.open(&address).await else { continue };
             if let Ok(fresh) = route::ask(&mut connection, &address).await {
                 self.shared.routes.update(&fresh);
                 return;
