@@ -3,13 +3,13 @@
 //! HTTP/1.0 is all it takes: the server answers with its length or closes, and nothing is reused.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tholos_server::config::{Config, Layers};
+use tholos_server::config::{Address, ConfigError, Layers};
 
 use crate::failure::{Exit, Failure};
 
@@ -25,7 +25,7 @@ const CONFIG_FILE: &str = "./tholos.toml";
 pub(crate) struct At {
     /// Admin HTTP address of any node; repeat it, or separate several by commas. Default: THOLOS_AT, then `http` in
     /// ./tholos.toml, then 127.0.0.1:8080.
-    #[arg(long = "at", value_name = "HOST:PORT", global = true, value_delimiter = ',')]
+    #[arg(long = "at", value_name = "HOST:PORT", global = true, value_delimiter = ',', value_parser = address)]
     at: Vec<String>,
     /// A file that holds the password of the nodes (requirepass), if they have one. Default: THOLOS_REQUIREPASS, then
     /// `requirepass` or `requirepass_file` in ./tholos.toml.
@@ -33,26 +33,40 @@ pub(crate) struct At {
     password_file: Option<PathBuf>,
 }
 
+/// An address as `--at` takes it, of a host by name or number.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    // Of a link-local address the system knows forms that are none of a node's configuration: [fe80::1%2]:8080.
+    if text.parse::<SocketAddr>().is_err() {
+        text.parse::<Address>()?;
+    }
+    Ok(text.to_owned())
+}
+
 impl At {
-    fn addresses(&self) -> Vec<String> {
+    fn addresses(&self) -> Result<Vec<String>, Failure> {
         if !self.at.is_empty() {
-            return self.at.clone();
+            return Ok(self.at.clone());
         }
         if let Ok(list) = std::env::var("THOLOS_AT") {
-            let list: Vec<String> =
-                list.split(',').map(str::trim).filter(|at| !at.is_empty()).map(str::to_owned).collect();
+            let list: Result<Vec<String>, String> =
+                list.split(',').filter(|at| !at.trim().is_empty()).map(address).collect();
+            let list = list.map_err(|why| {
+                let remedy = "give the admin HTTP addresses of nodes, separated by commas, or unset it";
+                Failure::new(Exit::Usage, "THOLOS_AT is wrong", why, remedy)
+            })?;
             if !list.is_empty() {
-                return list;
+                return Ok(list);
             }
         }
-        let mut layers = Layers::new();
-        let config = layers.read_file(Path::new(CONFIG_FILE)).and_then(|()| layers.resolve());
-        vec![
-            config
-                .map_or_else(|_| Config::default(), |resolved| resolved.config)
-                .advertised_http()
-                .to_string(),
-        ]
+        match configured() {
+            Ok(address) => Ok(vec![address.to_string()]),
+            // Another cluster than that of the file may answer at the default.
+            Err(error) => {
+                let what = format!("{CONFIG_FILE} does not say whom to ask");
+                Err(Failure::new(Exit::Usage, what, error, "mend it, or say whom to ask with --at HOST:PORT"))
+            }
+        }
     }
 
     /// What shows the nodes' password: the value of the header Authorization. Any bytes fit into Basic, whose user says
@@ -77,7 +91,7 @@ impl At {
     pub(crate) fn post(&self, path: &str, within: Duration) -> Result<Value, Failure> {
         let authorization = self.authorization()?;
         let mut whys = Vec::new();
-        for address in self.addresses() {
+        for address in self.addresses()? {
             match request("POST", &address, path, authorization.as_deref(), within) {
                 Ok(answer) => return answer.into_result(&address),
                 Err(error) if error.sent => {
@@ -96,7 +110,7 @@ impl At {
     }
 
     fn first_answer(&self, method: &'static str, path: &str, within: Duration) -> Result<Value, Failure> {
-        let addresses = self.addresses();
+        let addresses = self.addresses()?;
         let authorization = self.authorization()?;
         let (sender, answers) = mpsc::channel();
         for address in &addresses {
@@ -122,6 +136,23 @@ impl At {
         }
         Err(refused.unwrap_or_else(|| cannot_reach(&whys)))
     }
+}
+
+/// Where the node of [`CONFIG_FILE`] is, if there is one, or else a node at its defaults.
+fn configured() -> Result<Address, ConfigError> {
+    let (mut layers, file) = (Layers::new(), Path::new(CONFIG_FILE));
+    if file.exists() {
+        layers.read_file(file)?;
+    }
+    // Its secrets may be for the node's own user only, and are of no use here.
+    let config = layers.resolve_without_files()?.config;
+    let mut address = config.advertised_http().clone();
+    if address.is_unspecified() {
+        let is_v6 = address.host.contains(':');
+        // Who listens everywhere does so on this machine.
+        address.host = if is_v6 { "::1" } else { "127.0.0.1" }.to_owned();
+    }
+    Ok(address)
 }
 
 fn cannot_reach(whys: &[String]) -> Failure {
@@ -312,6 +343,19 @@ mod tests {
         assert!(parse(b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n{}").unwrap_err().contains("short"));
         assert!(parse(b"-ERR unknown command\r\n").is_err());
         assert!(parse(b"").is_err());
+    }
+
+    #[test]
+    fn hosts_are_known_by_name_and_number() {
+        for text in
+            ["db1.example:8080", "localhost:1", "127.0.0.1:65535", "[::1]:8080", "[fe80::1%2]:8080", " h:1 "]
+        {
+            assert_eq!(address(text).as_deref(), Ok(text.trim()));
+        }
+        for text in ["", "foo", ":8080", "127.0.0.1", "127.0.0.1:99999", "::1:8080", "[zz]:1", "http://h:1"] {
+            let why = address(text).expect_err(text);
+            assert!(why.contains("is not HOST:PORT, such as"), "{why}");
+        }
     }
 
     #[test]

@@ -109,6 +109,34 @@ fn a_node_that_is_alone_stops_without_a_warning() {
 }
 
 #[test]
+fn a_file_in_the_way_of_a_client_is_told_and_its_secrets_do_not_matter() {
+    let temp = Temp::new("file");
+    let write = |text: &str| fs::write(temp.0.join("tholos.toml"), text).unwrap();
+    let status = || temp.command(&["cluster", "status"]).output().unwrap();
+    for wrong in ["http = \"127.0.0.1:1", "htpp = \"127.0.0.1:1\"", "http = 8080"] {
+        write(wrong);
+        says(&status(), 2, &["tholos.toml", "--at"]);
+    }
+    // Where else to ask makes it no matter.
+    let nobody = nobody();
+    says(&temp.command(&["cluster", "status", "--at", &nobody]).output().unwrap(), 3, &[&nobody]);
+    let unreadable =
+        "requirepass_file = \"/nonexistent/password\"\ncluster_secret_file = \"/nonexistent/secret\"";
+    write(&format!("http = \"{nobody}\"\n{unreadable}\n"));
+    says(&status(), 3, &[&nobody]);
+    // What a node listens on everywhere is asked on this machine.
+    let port = nobody.rsplit_once(':').unwrap().1;
+    write(&format!("http = \"0.0.0.0:{port}\"\n"));
+    says(&status(), 3, &[&format!("127.0.0.1:{port}: ")]);
+    write(&format!("http = \"[::]:{port}\"\n"));
+    says(&status(), 3, &[&format!("[::1]:{port}: ")]);
+    // Without a file it is the default.
+    fs::remove_file(temp.0.join("tholos.toml")).unwrap();
+    let said = text(&status().stderr);
+    assert!(!said.contains("tholos.toml"), "{said}");
+}
+
+#[test]
 fn an_empty_secret_of_the_environment_is_none() {
     let temp = Temp::new("empty");
     for (name, key) in
@@ -129,6 +157,23 @@ fn an_empty_secret_of_the_environment_is_none() {
         let output = temp.command(&[client, &["--password-file", "password"]].concat()).output().unwrap();
         says(&output, 2, &["password", "empty"]);
     }
+}
+
+#[test]
+fn an_address_that_is_none_is_told_before_anybody_is_asked() {
+    for wrong in ["foo", "", "127.0.0.1:99999", "127.0.0.1", "a b:1", "127.0.0.1:"] {
+        for what in
+            [&["cluster", "status"][..], &["job", "list"], &["dev", "kill", "n1"], &["bench"], &["check"]]
+        {
+            fails(&[what, &["--at", wrong]].concat(), 2, &["--at", "HOST:PORT, such as"]);
+        }
+    }
+    let temp = Temp::new("at");
+    let status = |at: &str| temp.command(&["cluster", "status"]).env("THOLOS_AT", at).output().unwrap();
+    says(&status("bogus"), 2, &["THOLOS_AT", "bogus", "HOST:PORT, such as"]);
+    says(&status("127.0.0.1:1,127.0.0.1:99999"), 2, &["THOLOS_AT", "99999"]);
+    // A name is an address, too, also one that nobody has.
+    says(&status("nobody.invalid:8080, localhost:1"), 3, &["nobody.invalid:8080", "localhost:1"]);
 }
 
 #[test]

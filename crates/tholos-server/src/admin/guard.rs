@@ -1,6 +1,6 @@
-//! Whom the interface serves ([decision 0039](../../../../docs/decisions/0039-who-may-use-the-admin-port.md)): without a
-//! password loopback only (R28), and with one whoever shows it; what comes from loopback may read without. Writes come only
-//! from a page of its own or from none.
+//! Whom the interface serves (`docs/decisions/0039-who-may-use-the-admin-port.md`): without a password loopback only (R28),
+//! and with one whoever shows it; what comes from loopback may read without. Writes come only from a page of its own or from
+//! none.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -16,6 +16,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
+use crate::http::address;
 use crate::out::{err, out, outln};
 
 use connection::{Connection, OpenFailure};
@@ -44,7 +45,7 @@ Examples:
 The password, if one is needed, comes from THOLOS_REQUIREPASS or --password-file.")]
 pub(crate) struct BenchArgs {
     /// Address of a server; repeat it to spread the connections over several.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379", value_parser = address)]
     at: Vec<String>,
     /// Ask the first address for CLUSTER SLOTS, send each key to its leader, follow MOVED and ASK. A connection is then one
     /// to every leader, and still one command at a time.

@@ -12,6 +12,7 @@ use tholos_check::{Limits, Operation, linearizable};
 use tholos_load::{Load, Mix, Plan, StartError, Summary};
 
 use crate::failure::{Exit, Failure};
+use crate::http::address;
 use crate::out::{err, errln, out, outln};
 
 use report::Report;
@@ -42,7 +43,7 @@ Examples:
 pub(crate) struct CheckArgs {
     /// Addresses that speak the Redis protocol and mean one store: all nodes of a cluster, or one server. MOVED is
     /// followed.
-    #[arg(long, value_name = "HOST:PORT,..", default_value = "127.0.0.1:6379", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST:PORT,..", default_value = "127.0.0.1:6379", value_delimiter = ',', value_parser = address)]
     at: Vec<String>,
     /// Connections, each with one operation at a time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=200))]
