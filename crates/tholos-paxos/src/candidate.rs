@@ -232,6 +232,12 @@ impl Candidate {
         Some(Elected { promises: core::mem::take(&mut self.promises), entries, decided })
     }
 
+    /// Whether it cannot know who counts: it has joined with a Config that is not in the best log, and nor is any other.
+    pub(crate) fn knows_no_config(&self, acceptor: &Acceptor) -> bool {
+        let without = |held: &Held| configs_of(&held.entries).next().is_none();
+        !acceptor.log().knows_its_config() && self.held.as_ref().is_some_and(without)
+    }
+
     /// How far one of those who have promised knows the log to be decided.
     fn known_decided(&self) -> Index {
         self.promises.iter().map(|promise| promise.decided).max().unwrap_or_default()

@@ -684,6 +684,45 @@ fn who_has_heard_of_a_leader_is_told_that_it_was_removed() {
     assert!([2, 3, 6].contains(&server.0), "{server}");
 }
 
+/// One that joined with a Config of which nobody else has heard finds in the log of the others no Config at all: it cannot know who
+/// counts, and does not go on to ask for promises, which keeps those from standing who do (schedules, seed 39807).
+#[test]
+fn who_cannot_know_who_counts_gives_up() {
+    let mut council = council(3);
+    council.order(1, &[2, 3, 4], &[]).expect("n4 for n1");
+    for _ in 0..4 {
+        council.sync(&[1, 4]);
+        council
+            .deliver_where(|envelope| [1, 4].contains(&envelope.from.0) && [1, 4].contains(&envelope.to.0));
+    }
+    council.network.clear();
+    assert!(council.group(4).config().is_voter(ReplicaId(4)) && council.group(4).configs().count() == 2);
+    council.isolate(1);
+    council.isolate(4);
+    council.elect(2);
+    council.put(2);
+    council.settle();
+    council.links.heal();
+    council.crash(ReplicaId(1));
+    council.crash(ReplicaId(2));
+    council.restart(ReplicaId(2));
+    // It stands first, though it should be last, and goes on for as long as it has others' promises.
+    for _ in 0..200 {
+        council.tick_all(10);
+        council.settle_but(|envelope| {
+            let canvass = matches!(envelope.parcel, Parcel::Message(Message::Canvass { .. }));
+            envelope.from == ReplicaId(4) || !canvass
+        });
+        if council.group(3).promised().replica == ReplicaId(4) {
+            break;
+        }
+    }
+    assert_eq!(council.group(3).promised().replica, ReplicaId(4));
+    // Whoever has promised gives it an election time-out.
+    council.run(400);
+    assert!(council.server().is_some_and(|server| server != ReplicaId(4)));
+}
+
 /// A candidate needs the vote of one that does not know the Config which makes it a voter. That one has a snapshot, not yet the log,
 /// and nothing that the candidate lacks before it. It would wait for ever for a candidate that knows more, and never stand
 /// (schedules, seeds 3414107 and 3471977).

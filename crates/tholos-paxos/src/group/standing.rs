@@ -214,6 +214,9 @@ impl Group {
         let times = (now.plus(self.options.election_timeout), self.options.planted);
         if let Some(elected) = candidate.handle_fetched(from, pieces, length, &self.acceptor, times, out) {
             self.lead(elected, now, out);
+        } else if candidate.knows_no_config(&self.acceptor) {
+            // To go on would only keep those from standing who have promised.
+            self.give_up(now);
         }
     }
 
